@@ -1,0 +1,56 @@
+"""Builds the Cython extensions; everything else about the package stands in pyproject.toml."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+PIPEWIRE = "libpipewire-0.3"
+MISSING = "chaosd needs the PipeWire headers: install libpipewire-0.3-dev (0.3.65 or newer) and pkg-config."
+
+
+def pkg_config(*flags: str) -> list[str]:
+    """What pkg-config says of libpipewire; ends the build with one sentence where it can't."""
+    if not shutil.which("pkg-config"):
+        sys.exit(MISSING)
+    answer = subprocess.run(
+        ["pkg-config", *flags, f"{PIPEWIRE} >= 0.3.65"], capture_output=True, text=True, check=False
+    )
+    if answer.returncode:
+        sys.exit(MISSING)
+    return shlex.split(answer.stdout)
+
+
+C_FLAGS = ["-O3", "-fno-math-errno", "-Wall", "-Wno-unused-function", "-Wno-deprecated-declarations"]
+
+
+def plain(name: str) -> Extension:
+    return Extension(f"chaos.{name}", [f"chaos/{name}.pyx"], extra_compile_args=C_FLAGS)
+
+
+def with_pipewire(name: str) -> Extension:
+    return Extension(
+        f"chaos.{name}",
+        [f"chaos/{name}.pyx"],
+        extra_compile_args=C_FLAGS + pkg_config("--cflags"),
+        extra_link_args=pkg_config("--libs"),
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [plain("_slots"), with_pipewire("_rt"), with_pipewire("_registry")],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "initializedcheck": False,
+            "cdivision": True,
+        },
+    )
+)
