@@ -1,0 +1,132 @@
+"""The staging file's layout and the RT half of the hand-off: one declaration for C, Cython and Python.
+
+A staging file is one page of control (`Definition` at 0, `RtState` at 2048, `Rings` at 3072), the slot table, three
+rings (free slots, full slots, notes) and the slots. The callback is the only writer of `RtState` and of the write
+index of the full and note rings; the rotator is the only writer of the rest. `chaos.staging` documents the same
+offsets for readers in other processes, and a test holds both against each other.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cdef enum:
+    LAYOUT_VERSION = 1
+    RT_OFFSET = 2048
+    RINGS_OFFSET = 3072
+    CONTROL_BYTES = 4096
+    HISTOGRAM_BUCKETS = 32
+
+cdef struct Definition:     # written once, before the stream starts
+    uint8_t magic[8]
+    uint32_t version
+    uint32_t channels
+    uint32_t sample_bytes
+    uint32_t sample_format
+    uint32_t n_slots
+    uint32_t ring_size      # entries of the free and the full ring: a power of two, >= n_slots
+    uint32_t n_notes        # entries of the note ring: a power of two
+    uint32_t pid
+    uint64_t chunk_frames
+    uint64_t slot_bytes     # from one slot to the next; the chunk itself may be shorter
+    uint64_t table_offset
+    uint64_t free_offset
+    uint64_t full_offset
+    uint64_t notes_offset
+    uint64_t data_offset
+    uint64_t file_bytes
+    uint64_t sample_rate    # Hz that the graph's clock must show; 0: whatever it shows first
+    uint8_t run_id[16]
+    uint8_t boot_id[16]
+    uint8_t uri[192]
+    uint8_t recording[1024]
+
+cdef struct RtState:        # written by the callback alone
+    uint64_t head_frame     # frames of the timeline so far, gaps included; stored with release
+    uint64_t n_captured     # frames copied into slots
+    uint64_t lost_frames    # frames of all gaps so far
+    uint64_t n_gaps
+    uint64_t callbacks
+    uint64_t xruns          # times the clock showed that cycles had been missed
+    uint64_t overruns       # times there was no slot
+    uint64_t switches       # times the clock was another one
+    uint64_t torn           # buffers that the next cycle overwrote while they were copied
+    uint64_t short_buffers  # buffers that did not hold the cycle's frames
+    uint64_t seen_rate      # Hz, of the clock as last seen
+    uint64_t quantum        # frames of the last cycle
+    uint64_t clock_id
+    uint64_t position       # of the clock, at which the next cycle should begin
+    uint64_t end_ns         # CLOCK_MONOTONIC at which the next cycle should begin
+    uint64_t gap_first      # first frame of the open gap, or NONE
+    uint64_t gap_cause
+    uint64_t filling        # index of the slot being filled, or NONE
+    uint64_t first_ns       # CLOCK_MONOTONIC of frame 0, 0 before it
+    uint64_t first_position
+    uint64_t busy_ns        # time spent in the callback, in all
+    uint64_t busy_max_ns
+    uint64_t busy_histogram[HISTOGRAM_BUCKETS]   # bucket k counts callbacks of 2^k to 2^(k+1) ns
+
+cdef struct Rings:          # each index has its cache line; all only grow
+    uint64_t free_write
+    uint64_t pad0[7]
+    uint64_t free_read
+    uint64_t pad1[7]
+    uint64_t full_write
+    uint64_t pad2[7]
+    uint64_t full_read
+    uint64_t pad3[7]
+    uint64_t note_write
+    uint64_t pad4[7]
+    uint64_t note_read
+    uint64_t pad5[7]
+    uint64_t hint           # a Cause that the main thread knows of (the device is away, the stream paused), or 0
+    uint64_t pad6[7]
+
+cdef struct SlotEntry:      # one cache line
+    uint64_t chunk          # number of the chunk that the slot holds, or NONE
+    uint64_t pad[7]
+
+cdef struct Note:           # one cache line: what the callback has to tell
+    uint32_t kind           # NOTE_GAP, NOTE_ANCHOR
+    uint32_t cause
+    uint32_t confidence
+    uint32_t rate
+    uint64_t first_frame
+    uint64_t n_frames
+    uint64_t position
+    uint64_t monotonic_ns
+    uint64_t clock_id
+    uint64_t pad
+
+cdef struct Cycle:          # one run of the graph, as the callback sees it
+    uint64_t position       # frames, of the driver's clock
+    uint64_t n_frames
+    uint64_t monotonic_ns
+    uint32_t rate           # Hz
+    uint32_t clock_id
+    const uint64_t *live_position   # where the clock's position stands; moves on when the next cycle begins
+    const void *const *planes       # a pointer per channel, or NULL when the cycle is interleaved
+    const void *interleaved
+    bint complete           # every channel has its n_frames
+
+cdef struct Writer:
+    Definition *definition
+    RtState *rt
+    Rings *rings
+    SlotEntry *table
+    uint32_t *free_ring
+    uint32_t *full_ring
+    Note *notes
+    uint8_t *data
+    int wake_fd
+    bint started
+    int64_t slot            # being filled, or -1
+    uint64_t offset         # of the next frame within its chunk
+    uint64_t confidence     # of the open gap
+
+cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil
+cdef void slots_timed(Writer *w, uint64_t busy_ns) noexcept nogil
+
+cdef class SlotWriter:
+    cdef Writer writer
+    cdef Py_buffer _view
+    cdef bint _alive
+    cdef Writer *ask(self) except NULL
