@@ -1,0 +1,696 @@
+"""Everything that touches a PipeWire stream: connection, loop, filters, streams, links and the process callback.
+
+One connection and one loop serve the whole daemon. PipeWire's own threads never run Python: the process callback hands
+frames to `chaos._slots`, all other callbacks put a record in a queue that `Connection.drain` empties. Nothing in here
+takes the GIL from a thread of PipeWire's.
+"""
+
+from libc.errno cimport errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset, strerror, strlen
+
+from chaos._slots cimport Cycle, SlotWriter, Writer, slots_cycle, slots_timed
+from chaos.pipewire cimport *
+
+import os
+from weakref import WeakSet
+
+from chaos.errors import FormatUnsupported, InternalError, PipeWireUnavailable
+
+cdef extern from "unistd.h" nogil:
+    ssize_t write(int fd, const void *data, size_t n)
+
+cdef extern from "time.h" nogil:
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *time)
+
+cdef enum:
+    MAX_CHANNELS = 64
+    KIND_CORE_INFO = 1
+    KIND_CORE_ERROR = 2
+    KIND_STATE = 10
+    KIND_LINK = 11
+
+CORE_INFO = KIND_CORE_INFO
+CORE_ERROR = KIND_CORE_ERROR
+CAPTURE_STATE = KIND_STATE
+LINK_STATE = KIND_LINK
+
+STATES = {-1: "error", 0: "unconnected", 1: "connecting", 2: "paused", 3: "streaming"}
+LINK_GONE = -3
+LINK_ACTIVE = 4
+
+cdef uint32_t INVALID_ID = 0xFFFFFFFF
+
+
+# ---- one door for C's errors ---------------------------------------------------------------------------------------
+
+cdef int check(int res, str doing) except -1:
+    """Turns PipeWire's negative errno into an exception; gives anything else back."""
+    if res >= 0:
+        return res
+    raise PipeWireUnavailable(
+        f"PipeWire refused: {doing}: {strerror(-res).decode()}",
+        hint="is PipeWire running, and may this user reach it?", details={"errno": -res},
+    )
+
+
+cdef int check_pointer(const void *p, str doing) except -1:
+    return check(-(errno or 12) if p == NULL else 0, doing)
+
+
+# ---- records from callbacks to Python ------------------------------------------------------------------------------
+
+cdef void notes_push(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text,
+                     size_t n) noexcept nogil:
+    """Appends a record. For callbacks of the loop's own thread, or with the loop locked; never for the RT thread."""
+    cdef uint64_t one = 1
+    cdef Record *r = <Record *>malloc(sizeof(Record) + n)
+    if r == NULL:
+        return
+    r.next = NULL
+    r.kind = kind
+    r.id = id
+    r.a = a
+    r.b = b
+    r.size = n
+    r.payload = <char *>r + sizeof(Record)
+    if n:
+        memcpy(r.payload, text, n)
+    if q.last == NULL:
+        q.first = r
+        write(q.wake_fd, &one, sizeof(one))
+    else:
+        q.last.next = r
+    q.last = r
+
+
+cdef inline void push_text(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text) noexcept nogil:
+    notes_push(q, kind, id, a, b, text, strlen(text) if text != NULL else 0)
+
+
+cdef void on_core_info(void *data, const pw_core_info *info) noexcept nogil:
+    push_text(<Notes *>data, KIND_CORE_INFO, info.id, info.cookie, 0, info.version)
+
+
+cdef void on_core_done(void *data, uint32_t id, int seq) noexcept nogil:
+    cdef Notes *q = <Notes *>data
+    if id == PW_ID_CORE:
+        q.done_seq = seq
+        pw_thread_loop_signal(q.loop, False)
+
+
+cdef void on_core_error(void *data, uint32_t id, int seq, int res, const char *message) noexcept nogil:
+    cdef Notes *q = <Notes *>data
+    push_text(q, KIND_CORE_ERROR, id, res, seq, message)
+    pw_thread_loop_signal(q.loop, False)
+
+
+cdef pw_core_events core_events
+memset(&core_events, 0, sizeof(core_events))
+core_events.version = PW_VERSION_CORE_EVENTS
+core_events.info = on_core_info
+core_events.done = on_core_done
+core_events.error = on_core_error
+
+
+def library_version():
+    """Version of the libpipewire that this process runs with, as text."""
+    return pw_get_library_version().decode()
+
+
+cdef class Connection:
+    """A connection to PipeWire with its loop: alive from construction to `close`, which may be called twice.
+
+    Args:
+        remote: name of the PipeWire to reach; None for the session's own.
+
+    Attributes:
+        wake_fd: readable when `drain` has something to give.
+
+    Raises:
+        PipeWireUnavailable: nobody answers there.
+    """
+
+    def __cinit__(self, remote=None):
+        self.remote = remote or ""
+        self.children = WeakSet()
+        pw_init(NULL, NULL)
+        self.notes = <Notes *>calloc(1, sizeof(Notes))
+        self.hook = <spa_hook *>calloc(1, sizeof(spa_hook))
+        if self.notes == NULL or self.hook == NULL:
+            raise MemoryError
+        self.notes.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+
+    cdef int open(self) except -1:
+        cdef bytes name = self.remote.encode()
+        cdef pw_properties *props
+        self.loop = pw_thread_loop_new(b"chaosd-pw", NULL)
+        check_pointer(self.loop, "making a loop")
+        self.notes.loop = self.loop
+        # client-rt.conf asks for a real-time data thread; where a release has none, client.conf does so itself.
+        self.context = pw_context_new(pw_thread_loop_get_loop(self.loop),
+                                      pw_properties_new(b"config.name", <const char *>b"client-rt.conf", NULL), 0)
+        if self.context == NULL:
+            self.context = pw_context_new(pw_thread_loop_get_loop(self.loop), NULL, 0)
+        check_pointer(self.context, "making a context")
+        check(pw_thread_loop_start(self.loop), "starting the loop")
+        pw_thread_loop_lock(self.loop)
+        try:
+            props = pw_properties_new(b"application.name", <const char *>b"chaosd", NULL)
+            if name:
+                pw_properties_set(props, b"remote.name", name)
+            self.core = pw_context_connect(self.context, props, 0)
+            check_pointer(self.core, "connecting")
+            pw_core_add_listener(self.core, self.hook, &core_events, self.notes)
+        finally:
+            pw_thread_loop_unlock(self.loop)
+        self.sync()
+
+    cdef int ask(self) except -1:
+        """Raises unless the connection is alive."""
+        if self.core == NULL:
+            raise PipeWireUnavailable("the connection to PipeWire is closed", hint="make a new one")
+        return 0
+
+    @property
+    def wake_fd(self):
+        return self.notes.wake_fd
+
+    def sync(self, int timeout_s=5):
+        """Waits until PipeWire has carried out all that was asked of it so far.
+
+        Raises:
+            PipeWireUnavailable: it did not answer within `timeout_s`.
+        """
+        self.ask()
+        cdef int seq, waited = 0
+        with nogil:
+            pw_thread_loop_lock(self.loop)
+            seq = pw_core_sync(self.core, PW_ID_CORE, 0)
+            while self.notes.done_seq != seq and waited == 0:
+                waited = pw_thread_loop_timed_wait(self.loop, timeout_s)
+            pw_thread_loop_unlock(self.loop)
+        if waited != 0:
+            raise PipeWireUnavailable("PipeWire does not answer", hint="is its process stopped?")
+
+    def drain(self):
+        """All records since the last call, in order: (kind, id, a, b, payload)."""
+        cdef Record *r
+        cdef Record *gone
+        cdef list found = []
+        if self.loop == NULL:
+            return found
+        # First the signal, then the queue: what comes between both is found now, and signals once more for nothing.
+        try:
+            os.eventfd_read(self.notes.wake_fd)
+        except BlockingIOError:
+            pass
+        with nogil:
+            pw_thread_loop_lock(self.loop)
+            r = self.notes.first
+            self.notes.first = NULL
+            self.notes.last = NULL
+            pw_thread_loop_unlock(self.loop)
+        while r != NULL:
+            found.append((r.kind, r.id, r.a, r.b, r.payload[:r.size]))
+            gone = r
+            r = r.next
+            free(gone)
+        return found
+
+    def lock(self):
+        """Keeps the loop's thread out until `unlock`; the same thread may lock again."""
+        self.ask()
+        with nogil:
+            pw_thread_loop_lock(self.loop)
+
+    def unlock(self):
+        with nogil:
+            pw_thread_loop_unlock(self.loop)
+
+    def adopt(self, child):
+        """Closes `child` before the connection closes."""
+        self.children.add(child)
+
+    def close(self):
+        """Closes all that lives on the connection, then itself. Twice is harmless."""
+        cdef Record *r
+        for child in list(self.children):
+            child.close()
+        if self.loop != NULL:
+            with nogil:
+                pw_thread_loop_lock(self.loop)
+                if self.core != NULL:
+                    spa_hook_remove(self.hook)
+                    pw_core_disconnect(self.core)
+                    self.core = NULL
+                pw_thread_loop_unlock(self.loop)
+                pw_thread_loop_stop(self.loop)
+                if self.context != NULL:
+                    pw_context_destroy(self.context)
+                    self.context = NULL
+                pw_thread_loop_destroy(self.loop)
+                self.loop = NULL
+        if self.notes != NULL:
+            while self.notes.first != NULL:
+                r = self.notes.first
+                self.notes.first = r.next
+                free(r)
+            os.close(self.notes.wake_fd)
+            free(self.notes)
+            free(self.hook)
+            self.notes = NULL
+            self.hook = NULL
+
+    def __dealloc__(self):
+        if self.notes != NULL:
+            self.close()
+
+
+# ---- the process callback ------------------------------------------------------------------------------------------
+
+cdef struct Link:
+    pw_proxy *proxy
+    spa_hook proxy_hook
+    spa_hook link_hook
+    Notes *notes
+    uint32_t handle
+    int64_t index
+    int state
+
+cdef struct CaptureState:
+    Writer *writer
+    Notes *notes
+    uint32_t handle
+    uint32_t channels
+    uint32_t sample_bytes
+    pw_filter *filter
+    pw_stream *stream
+    spa_hook hook
+    spa_io_position *position           # of a stream; a filter is handed its own
+    void *ports[MAX_CHANNELS]
+    pw_buffer *buffers[MAX_CHANNELS]
+    const void *planes[MAX_CHANNELS]
+    Link links[MAX_CHANNELS]
+    uint32_t n_links
+
+
+cdef inline uint64_t now_ns() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)      # through the vDSO: no system call
+    return <uint64_t>t.tv_sec * 1000000000ULL + <uint64_t>t.tv_nsec
+
+
+cdef inline void from_clock(Cycle *c, const spa_io_position *position) noexcept nogil:
+    c.position = position.clock.position
+    c.n_frames = position.clock.duration
+    c.monotonic_ns = position.clock.nsec
+    c.rate = position.clock.rate.denom
+    c.clock_id = position.clock.id
+    c.live_position = &position.clock.position
+
+
+cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogil:
+    """One cycle, a port per channel. Every buffer taken goes back on the one path out."""
+    cdef CaptureState *s = <CaptureState *>data
+    cdef uint64_t began = now_ns()
+    cdef Cycle c
+    cdef uint32_t k
+    cdef spa_data *d
+    memset(&c, 0, sizeof(c))
+    c.complete = position != NULL
+    if position != NULL:
+        from_clock(&c, position)
+    for k in range(s.channels):
+        s.buffers[k] = pw_filter_dequeue_buffer(s.ports[k])
+        if s.buffers[k] == NULL:
+            c.complete = False
+            continue
+        d = &s.buffers[k].buffer.datas[0]
+        if d.data == NULL or d.chunk.size < c.n_frames * 4 or d.chunk.offset + d.chunk.size > d.maxsize:
+            s.writer.rt.short_buffers += 1
+            c.complete = False
+        elif d.chunk.flags & SPA_CHUNK_FLAG_CORRUPTED:
+            c.complete = False
+        else:
+            s.planes[k] = <const uint8_t *>d.data + d.chunk.offset
+    c.planes = s.planes
+    if position != NULL and c.rate != 0:
+        slots_cycle(s.writer, &c)
+    for k in range(s.channels):
+        if s.buffers[k] != NULL:
+            pw_filter_queue_buffer(s.ports[k], s.buffers[k])
+    slots_timed(s.writer, now_ns() - began)
+
+
+cdef void on_stream_process(void *data) noexcept nogil:
+    """One cycle, interleaved. Of several buffers only the last belongs to this cycle; all go back."""
+    cdef CaptureState *s = <CaptureState *>data
+    cdef uint64_t began = now_ns()
+    cdef Cycle c
+    cdef pw_buffer *buffer = NULL
+    cdef pw_buffer *later = pw_stream_dequeue_buffer(s.stream)
+    cdef spa_data *d
+    cdef uint32_t bound = 64
+    memset(&c, 0, sizeof(c))
+    while later != NULL and bound > 0:
+        if buffer != NULL:
+            pw_stream_queue_buffer(s.stream, buffer)
+        buffer = later
+        later = pw_stream_dequeue_buffer(s.stream)
+        bound -= 1
+    if later != NULL:
+        pw_stream_queue_buffer(s.stream, later)
+    if s.position != NULL and s.position.clock.rate.denom != 0:
+        from_clock(&c, s.position)
+        if buffer != NULL:
+            d = &buffer.buffer.datas[0]
+            if (d.data == NULL or d.chunk.size != c.n_frames * s.channels * s.sample_bytes
+                    or d.chunk.offset + d.chunk.size > d.maxsize):
+                s.writer.rt.short_buffers += 1
+            elif not d.chunk.flags & SPA_CHUNK_FLAG_CORRUPTED:
+                c.interleaved = <const uint8_t *>d.data + d.chunk.offset
+                c.complete = True
+        slots_cycle(s.writer, &c)
+    if buffer != NULL:
+        pw_stream_queue_buffer(s.stream, buffer)
+    slots_timed(s.writer, now_ns() - began)
+
+
+# ---- the loop's callbacks ------------------------------------------------------------------------------------------
+
+cdef void on_state_changed(void *data, int old, int state, const char *error) noexcept nogil:
+    cdef CaptureState *s = <CaptureState *>data
+    push_text(s.notes, KIND_STATE, s.handle, old, state, error)
+
+
+cdef int take_position(spa_loop *loop, c_bool is_async, uint32_t seq, const void *data, size_t size,
+                       void *user_data) noexcept nogil:
+    cdef CaptureState *s = <CaptureState *>user_data
+    s.position = (<spa_io_position **>data)[0]
+    return 0
+
+
+cdef struct StreamData:         # what a stream's callbacks are handed
+    CaptureState state
+    pw_loop *data_loop
+
+
+cdef void on_io_changed(void *data, uint32_t id, void *area, uint32_t size) noexcept nogil:
+    """Hands the clock's place to the data thread, in that thread: it never sees a place that is going away."""
+    cdef StreamData *s = <StreamData *>data
+    if id == SPA_IO_Position:
+        pw_loop_invoke(s.data_loop, take_position, 1, &area, sizeof(area), True, &s.state)
+
+
+cdef void on_link_info(void *data, const pw_link_info *info) noexcept nogil:
+    cdef Link *link = <Link *>data
+    if info.change_mask & PW_LINK_CHANGE_MASK_STATE and link.state != info.state:
+        link.state = info.state
+        push_text(link.notes, KIND_LINK, link.handle, link.index, info.state, info.error)
+
+
+cdef void on_link_removed(void *data) noexcept nogil:
+    cdef Link *link = <Link *>data
+    link.state = -3
+    notes_push(link.notes, KIND_LINK, link.handle, link.index, -3, NULL, 0)
+
+
+cdef void on_link_error(void *data, int seq, int res, const char *message) noexcept nogil:
+    cdef Link *link = <Link *>data
+    link.state = -2
+    push_text(link.notes, KIND_LINK, link.handle, link.index, -2, message)
+
+
+cdef pw_filter_events filter_events
+memset(&filter_events, 0, sizeof(filter_events))
+filter_events.version = PW_VERSION_FILTER_EVENTS
+filter_events.state_changed = on_state_changed
+filter_events.process = on_filter_process
+
+cdef pw_stream_events stream_events
+memset(&stream_events, 0, sizeof(stream_events))
+stream_events.version = PW_VERSION_STREAM_EVENTS
+stream_events.state_changed = on_state_changed
+stream_events.io_changed = on_io_changed
+stream_events.process = on_stream_process
+
+cdef pw_link_events link_events
+memset(&link_events, 0, sizeof(link_events))
+link_events.version = PW_VERSION_LINK_EVENTS
+link_events.info = on_link_info
+
+cdef pw_proxy_events link_proxy_events
+memset(&link_proxy_events, 0, sizeof(link_proxy_events))
+link_proxy_events.version = PW_VERSION_PROXY_EVENTS
+link_proxy_events.removed = on_link_removed
+link_proxy_events.error = on_link_error
+
+cdef uint32_t next_handle = 1
+cdef dict SPA_FORMATS = {"f32": SPA_AUDIO_FORMAT_F32, "s16": SPA_AUDIO_FORMAT_S16, "s32": SPA_AUDIO_FORMAT_S32}
+
+
+cdef class Capture:
+    """A capture node of ours in the graph, with its links: alive from construction to `close`, which may come twice.
+
+    A planar capture is a `pw_filter` with one 32-bit float DSP port per channel: buffers are shared with the device's
+    own ports, and there is no volume, resampler or remixer between. An interleaved one is a `pw_stream` without
+    AUTOCONNECT, whose converter gives f32, s16 or s32. Neither links itself: `link` does, and nobody else.
+
+    Args:
+        writer: where frames go; the caller keeps it open until after `close`.
+        name: node.name.
+        description: what people see in a patchbay.
+        positions: the channels' names ("FL", ...), one per channel.
+        sample_format: "f32", "s16" or "s32".
+        sample_rate: Hz, for an interleaved stream; a filter takes the graph's.
+        interleaved: which of both.
+        latency_frames: quantum to ask for, or None.
+
+    Attributes:
+        handle: stands in the records of this capture (CAPTURE_STATE, LINK_STATE) as their id.
+
+    Raises:
+        FormatUnsupported: more than 64 channels, or planar that is not f32.
+        PipeWireUnavailable: the connection is gone.
+    """
+
+    cdef Connection connection
+    cdef SlotWriter writer
+    cdef StreamData *data
+    cdef CaptureState *state
+    cdef object __weakref__
+
+    def __cinit__(self, Connection connection, SlotWriter writer, *, str name, str description, list positions,
+                  str sample_format="f32", int sample_rate=0, bint interleaved=False, latency_frames=None):
+        global next_handle
+        connection.ask()
+        if not 1 <= len(positions) <= MAX_CHANNELS:
+            raise FormatUnsupported(f"{len(positions)} channels in one stream", hint=f"1 to {MAX_CHANNELS} work")
+        if not interleaved and sample_format != "f32":
+            raise FormatUnsupported(f"planar {sample_format}", hint="planar is f32; ask for interleaved")
+        self.connection = connection
+        self.writer = writer
+        self.data = <StreamData *>calloc(1, sizeof(StreamData))
+        if self.data == NULL:
+            raise MemoryError
+        self.state = &self.data.state
+        self.state.writer = writer.ask()
+        self.state.notes = connection.notes
+        self.state.handle = next_handle
+        next_handle += 1
+        self.state.channels = len(positions)
+        self.state.sample_bytes = 2 if sample_format == "s16" else 4
+        cdef pw_properties *props = pw_properties_new(
+            b"media.type", <const char *>b"Audio", b"media.category", <const char *>b"Capture",
+            b"media.role", <const char *>b"Production", b"node.autoconnect", <const char *>b"false",
+            b"node.dont-reconnect", <const char *>b"true", b"stream.dont-remix", <const char *>b"true",
+            b"state.restore-props", <const char *>b"false", b"state.restore-target", <const char *>b"false", NULL)
+        pw_properties_set(props, b"node.name", name.encode())
+        pw_properties_set(props, b"node.description", description.encode())
+        if latency_frames:
+            pw_properties_set(props, b"node.latency", f"{latency_frames}/{sample_rate or 48000}".encode())
+        connection.lock()
+        try:
+            if interleaved:
+                self.open_stream(props, positions, sample_format, sample_rate)
+            else:
+                self.open_filter(props, positions)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            connection.unlock()
+        connection.adopt(self)
+
+    cdef int open_filter(self, pw_properties *props, list positions) except -1:
+        cdef CaptureState *s = self.state
+        cdef bytes channel, port
+        cdef pw_properties *of_port
+        s.filter = pw_filter_new(self.connection.core, b"chaosd capture", props)
+        check_pointer(s.filter, "making a filter")
+        pw_filter_add_listener(s.filter, &s.hook, &filter_events, s)
+        for k, position in enumerate(positions):
+            channel = position.encode()
+            port = f"input_{k + 1}".encode()
+            of_port = pw_properties_new(b"format.dsp", <const char *>b"32 bit float mono audio",
+                                        b"port.name", <const char *>port, b"audio.channel", <const char *>channel,
+                                        NULL)
+            s.ports[k] = pw_filter_add_port(s.filter, PW_DIRECTION_INPUT, PW_FILTER_PORT_FLAG_MAP_BUFFERS, 8, of_port,
+                                            NULL, 0)
+            check_pointer(s.ports[k], "adding a port")
+        check(pw_filter_connect(s.filter, PW_FILTER_FLAG_RT_PROCESS, NULL, 0), "connecting a filter")
+
+    cdef int open_stream(self, pw_properties *props, list positions, str sample_format, int sample_rate) except -1:
+        cdef CaptureState *s = self.state
+        cdef spa_audio_info_raw info
+        cdef spa_pod_builder builder
+        cdef uint8_t scratch[2048]
+        cdef const spa_pod *params[1]
+        memset(&info, 0, sizeof(info))
+        info.format = SPA_FORMATS[sample_format]
+        info.channels = s.channels
+        info.rate = sample_rate
+        for k, position in enumerate(positions):
+            info.position[k] = channel_code(position, k)
+        spa_pod_builder_init(&builder, scratch, sizeof(scratch))
+        params[0] = spa_format_audio_raw_build(&builder, SPA_PARAM_EnumFormat, &info)
+        self.data.data_loop = pw_data_loop_get_loop(pw_context_get_data_loop(self.connection.context))
+        s.stream = pw_stream_new(self.connection.core, b"chaosd capture", props)
+        check_pointer(s.stream, "making a stream")
+        pw_stream_add_listener(s.stream, &s.hook, &stream_events, self.data)
+        check(pw_stream_connect(s.stream, PW_DIRECTION_INPUT, INVALID_ID,
+                                PW_STREAM_FLAG_MAP_BUFFERS | PW_STREAM_FLAG_RT_PROCESS, params, 1),
+              "connecting a stream")
+
+    cdef int ask(self) except -1:
+        if self.data == NULL:
+            raise InternalError("the capture is closed")
+        return self.connection.ask()
+
+    @property
+    def handle(self):
+        self.ask()
+        return self.state.handle
+
+    @property
+    def node_id(self):
+        """Id of our node in PipeWire's registry, or None before it has one."""
+        self.ask()
+        cdef uint32_t id = (pw_filter_get_node_id(self.state.filter) if self.state.filter != NULL
+                            else pw_stream_get_node_id(self.state.stream))
+        return None if id == INVALID_ID else id
+
+    def link(self, pairs):
+        """Asks for links, replacing those there were.
+
+        Args:
+            pairs: (output node, output port, input node, input port) ids, one per channel and in their order.
+        """
+        self.ask()
+        cdef CaptureState *s = self.state
+        cdef Link *link
+        cdef pw_properties *props
+        cdef char text[4][16]
+        cdef const char **keys = [b"link.output.node", b"link.output.port", b"link.input.node", b"link.input.port"]
+        cdef int k
+        if len(pairs) > MAX_CHANNELS:
+            raise FormatUnsupported(f"{len(pairs)} links", hint=f"at most {MAX_CHANNELS}")
+        self.connection.lock()
+        try:
+            self.drop_links()
+            for index, ids in enumerate(pairs):
+                link = &s.links[index]
+                memset(link, 0, sizeof(Link))
+                link.notes = s.notes
+                link.handle = s.handle
+                link.index = index
+                props = pw_properties_new(b"object.linger", <const char *>b"false", NULL)
+                for k in range(4):
+                    snprintf(text[k], 16, b"%u", <unsigned int>ids[k])
+                    pw_properties_set(props, keys[k], text[k])
+                link.proxy = <pw_proxy *>pw_core_create_object(
+                    self.connection.core, b"link-factory", b"PipeWire:Interface:Link", PW_VERSION_LINK, &props.dict, 0)
+                pw_properties_free(props)
+                check_pointer(link.proxy, "making a link")
+                s.n_links = index + 1
+                pw_proxy_add_listener(link.proxy, &link.proxy_hook, &link_proxy_events, link)
+                pw_link_add_listener(<pw_link *>link.proxy, &link.link_hook, &link_events, link)
+        finally:
+            self.connection.unlock()
+
+    cdef void drop_links(self) noexcept:
+        """With the loop locked."""
+        cdef uint32_t k
+        for k in range(self.state.n_links):
+            spa_hook_remove(&self.state.links[k].link_hook)
+            spa_hook_remove(&self.state.links[k].proxy_hook)
+            pw_proxy_destroy(self.state.links[k].proxy)
+        self.state.n_links = 0
+
+    def unlink(self):
+        """Drops the links, if any."""
+        self.ask()
+        self.connection.lock()
+        try:
+            self.drop_links()
+        finally:
+            self.connection.unlock()
+
+    def close(self):
+        """Takes the node out of the graph; when it returns, the callback has run for the last time."""
+        if self.data == NULL:
+            return
+        cdef CaptureState *s = self.state
+        if self.connection.core != NULL:
+            self.connection.lock()
+            self.drop_links()
+            with nogil:
+                if s.filter != NULL:
+                    spa_hook_remove(&s.hook)
+                    pw_filter_destroy(s.filter)
+                if s.stream != NULL:
+                    spa_hook_remove(&s.hook)
+                    pw_stream_destroy(s.stream)
+            self.connection.unlock()
+        free(self.data)
+        self.data = NULL
+        self.state = NULL
+        self.writer = None
+
+    def __dealloc__(self):
+        self.close()
+
+
+cdef extern from "<pipewire/pipewire.h>" nogil:
+    void pw_properties_free(pw_properties *properties)
+
+cdef extern from "<spa/param/audio/type-info.h>" nogil:
+    cdef struct spa_type_info:
+        uint32_t type
+        uint32_t parent
+        const char *name
+        const spa_type_info *values
+    const spa_type_info *spa_type_audio_channel
+
+
+cdef uint32_t channel_code(str position, int index):
+    """SPA's number for a channel's name; AUX<index> where SPA knows no such name."""
+    cdef bytes wanted = b":" + position.encode()
+    cdef const spa_type_info *t = spa_type_audio_channel
+    while t.name != NULL:
+        if (<bytes>t.name).endswith(wanted):
+            return t.type
+        t += 1
+    return 0x1000 + index
