@@ -1,0 +1,127 @@
+"""The ledger: what a recording says of the frames it has not, and of its clock.
+
+Every frame of a recording's timeline is either stored or inside exactly one gap. Labels go over the wire and
+into the journal, integers into arrays and shared memory; both are stable once released.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import msgspec
+
+__all__ = ["Cause", "ClockAnchor", "Confidence", "Coverage", "Gap", "frame_at", "lost_frames"]
+
+
+class _Labelled(enum.IntEnum):
+    @property
+    def label(self) -> str:
+        """The name on the wire: the member's own, in lower case."""
+        return self.name.lower()
+
+    @classmethod
+    def from_label(cls, label: str) -> Self:
+        """The member with this label; ValueError if there is none."""
+        for member in cls:
+            if member.label == label:
+                return member
+        raise ValueError(f"{label!r} is no {cls.__name__.lower()}")
+
+
+class Cause(_Labelled):
+    """Why frames are missing."""
+
+    MISSED = 1  # cycles that ran without us
+    HARDWARE_XRUN = 2  # the device's own buffer overflowed, as its driver estimates
+    OVERRUN = 3  # we had no free slot
+    DEVICE_AWAY = 4
+    DRIVER_SWITCH = 5
+    ENGINE_DOWN = 6
+    NO_DATA = 7  # a cycle ran and the device delivered nothing for it
+    RETIRED = 8  # stored once, removed by retention
+
+
+class Confidence(_Labelled):
+    """How sure a gap's length is."""
+
+    EXACT = 1
+    CLOCK = 2  # from clocks: right to one quantum
+    ESTIMATED = 3
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """`n_frames` frames from `first_frame` on that the timeline has and the device's audio does not fill.
+
+    They read as zeros. A discontinuity of unknown length (a driver switch) has `n_frames` 0.
+    """
+
+    first_frame: int
+    n_frames: int
+    cause: Cause
+    confidence: Confidence
+
+    @property
+    def end_frame(self) -> int:
+        return self.first_frame + self.n_frames
+
+    def to_wire(self) -> dict[str, Any]:
+        """As events and answers carry it: labels instead of integers."""
+        return {
+            "first_frame": self.first_frame,
+            "n_frames": self.n_frames,
+            "cause": self.cause.label,
+            "confidence": self.confidence.label,
+        }
+
+
+class ClockAnchor(msgspec.Struct, frozen=True):
+    """One moment on all clocks: the recording's frame, the graph's position (frames), two clocks (ns)."""
+
+    frame: int
+    position: int
+    monotonic_ns: int
+    wall_ns: int
+
+
+def lost_frames(gaps: Iterable[Gap]) -> int:
+    """How many frames were lost; those that retention removed were not."""
+    return sum(gap.n_frames for gap in gaps if gap.cause is not Cause.RETIRED)
+
+
+class Coverage:
+    """How far a timeline is accounted for without a hole, from spans added in any order.
+
+    `to` is the first frame that no span reaches; it only grows.
+    """
+
+    def __init__(self) -> None:
+        self.to = 0
+        self._ahead: list[tuple[int, int]] = []
+
+    def add(self, first_frame: int, n_frames: int) -> None:
+        heapq.heappush(self._ahead, (first_frame, first_frame + n_frames))
+        while self._ahead and self._ahead[0][0] <= self.to:
+            self.to = max(self.to, heapq.heappop(self._ahead)[1])
+
+
+def frame_at(anchors: Sequence[ClockAnchor], sample_rate: int, wall_ns: int) -> int:
+    """The frame at a moment of the wall clock, by the anchors (ordered by frame; ValueError if none).
+
+    Between two anchors it is interpolated, so that drift and gaps are right; before the first and after the
+    last the nominal rate counts, and so also where the wall clock was set back.
+    """
+    if not anchors:
+        raise ValueError("no clock anchors")
+    after = bisect_right(anchors, wall_ns, key=lambda anchor: anchor.wall_ns)
+    before = anchors[max(after - 1, 0)]
+    elapsed_ns = wall_ns - before.wall_ns
+    if 0 < after < len(anchors):
+        following = anchors[after]
+        span_ns = following.wall_ns - before.wall_ns
+        if span_ns > 0:
+            return before.frame + round(elapsed_ns * (following.frame - before.frame) / span_ns)
+    return before.frame + round(elapsed_ns * sample_rate / 1_000_000_000)
