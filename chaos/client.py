@@ -1,0 +1,257 @@
+"""Talking to a running chaosd from Python.
+
+with Client() as chaosd:
+    usb = chaosd.call("device_find", name="USB Mic")["device"]
+    for event in chaosd.events("device_"):
+        print(event["type"])
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import socket
+import struct
+import time
+from typing import Any, Self
+
+import msgspec
+import zmq
+
+from chaos.config import Config, ipc_path
+from chaos.errors import ChaosError, DeviceNotFound, TimedOut, error_from_code
+
+__all__ = ["Client", "DaemonUnreachable", "Events"]
+
+_PATIENCE_S = {
+    "stream_start": 30.0,
+    "stream_stop": 300.0,
+    "shutdown": 600.0,
+    "verify": math.inf,
+    "slice": math.inf,
+}
+_SETTLED = ("streaming", "waiting")
+
+
+class DaemonUnreachable(ChaosError):
+    """No daemon listens, it went away, or it does not answer."""
+
+    code = "timeout"
+    exit_code = 7
+
+
+class Client:
+    """A connection to one daemon, for one thread at a time; made with the first call.
+
+    `timeout_s` is how long a quick op may take. Slow ones (`verify`, `stream_stop`, ...) have longer; a
+    daemon that dies is noticed at once. Endpoints left out are the default ones.
+    """
+
+    def __init__(
+        self, endpoint: str | None = None, events_endpoint: str | None = None, *, timeout_s: float = 5.0
+    ) -> None:
+        default = Config()
+        self.endpoint = endpoint or default.endpoint
+        self.events_endpoint = events_endpoint or default.events_endpoint
+        self._timeout_s = timeout_s
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._ids = itertools.count(1)
+        self._commands: _Link | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends this client's events too. Closing twice is harmless."""
+        if self._commands is not None:
+            self._commands.close()
+            self._commands = None
+        self._context.destroy(linger=0)
+
+    def reachable(self) -> bool:
+        """Whether somebody listens at the endpoint. Sends nothing."""
+        return _listens(self.endpoint)
+
+    def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
+        """The result of an op. Raises the ChaosError that the daemon answers with, or DaemonUnreachable."""
+        patience_s = max(self._timeout_s, _PATIENCE_S.get(op, 0.0)) + fields.get("timeout_s", 0.0)
+        request_id = str(next(self._ids))
+        if self._commands is None:
+            self._commands = _Link(self._context, zmq.DEALER, self.endpoint)
+        try:
+            self._commands.socket.send(msgspec.json.encode({"op": op, "id": request_id, **fields}))
+            answer = self._answer(self._commands, request_id, time.monotonic() + patience_s)
+        except (DaemonUnreachable, KeyboardInterrupt):
+            self._commands.close()
+            self._commands = None
+            raise
+        if answer is None:
+            raise DaemonUnreachable(
+                f"chaosd did not answer {op} within {patience_s:g} s", hint="it may be stopped, or very busy"
+            )
+        if answer["ok"]:
+            return dict(answer["result"])
+        error = answer["error"]
+        raise error_from_code(error["code"], error["message"], error["hint"], error["details"])
+
+    def events(self, *prefixes: str, timeout_s: float | None = None) -> Events:
+        """The events from now on whose topic begins with one of `prefixes`; all of them where none is given.
+
+        What the daemon does for any later call is among them. `timeout_s`: how long a silence may last.
+        """
+        link = _Link(self._context, zmq.SUB, self.events_endpoint)
+        try:
+            for prefix in prefixes or ("",):
+                link.socket.subscribe(prefix)
+            link.await_connection(time.monotonic() + self._timeout_s)
+            self.call("ping")
+        except BaseException:
+            link.close()
+            raise
+        return Events(link, timeout_s)
+
+    def default_device(self) -> dict[str, Any]:
+        """The `Device` that is recorded from where none is named. Raises DeviceNotFound."""
+        for device in self.call("device_list", direction="input", format="audio")["devices"]:
+            if device["is_default"] and not device["is_monitor"]:
+                return dict(device)
+        raise DeviceNotFound("there is no default device to capture", hint="name one that `device_list` has")
+
+    def start(self, *, settle_s: float = 15.0, **fields: Any) -> dict[str, Any]:
+        """`stream_start`, then wait until it streams, or waits for its device: the `state` of the result.
+
+        Raises what `call` raises, the stream's own error, and TimedOut after `settle_s`, which stops nothing.
+        """
+        uri = fields["uri"]
+        with self.events(f"stream_state {uri}", f"stream_error {uri}", timeout_s=settle_s) as events:
+            started = self.call("stream_start", **fields)
+            state = started["state"]
+            while state not in _SETTLED:
+                state = self._next_state(events, uri, state)
+        return {**started, "state": state}
+
+    def _next_state(self, events: Events, uri: str, state: str) -> str:
+        try:
+            event = next(events)
+        except TimedOut:
+            state = self.call("stream_status", uri=uri)["state"]
+            if state in _SETTLED:
+                return state
+            raise TimedOut(
+                f"{uri} is {state} and does not stream", hint="stop it, or look at its status"
+            ) from None
+        if event["stream_uri"] != uri:
+            return state
+        if event["type"] == "stream_error" and not event["recoverable"]:
+            raise error_from_code(event["error"]["code"], event["error"]["message"])
+        return str(event.get("state", state))
+
+    def _answer(self, link: _Link, request_id: str, deadline: float) -> dict[str, Any] | None:
+        while frames := link.receive(deadline):
+            answer: dict[str, Any] = msgspec.json.decode(frames[-1])
+            if answer["id"] == request_id:
+                return answer
+        return None
+
+
+class Events:
+    """An iterator of events (the JSON object of each); `close` it when done.
+
+    Raises TimedOut after a silence of `timeout_s` and DaemonUnreachable when the daemon goes away; what came
+    before either is given out first. A hole in `seq` means that this reader was too slow: ask `events_since`.
+    """
+
+    def __init__(self, link: _Link, timeout_s: float | None) -> None:
+        self._link = link
+        self.timeout_s = timeout_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        silence_s = math.inf if self.timeout_s is None else self.timeout_s
+        frames = self._link.receive(time.monotonic() + silence_s)
+        if frames is None:
+            raise TimedOut(f"no event within {silence_s:g} s")
+        event: dict[str, Any] = msgspec.json.decode(frames[-1])
+        return event
+
+    def close(self) -> None:
+        """Closing twice is harmless."""
+        self._link.close()
+
+
+class _Link:
+    """A socket to the daemon and a watch over its connection.
+
+    Raises DaemonUnreachable where nobody listens.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], kind: int, endpoint: str) -> None:
+        if not _listens(endpoint):
+            raise DaemonUnreachable(f"no chaosd answers at {endpoint}", hint="start it: chaosd")
+        self._endpoint = endpoint
+        self.socket = context.socket(kind)
+        self.socket.linger = 0
+        watched = f"inproc://watch-{id(self)}"
+        self.socket.monitor(watched, zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._watch = context.socket(zmq.PAIR)
+        self._watch.connect(watched)
+        self._poller = zmq.Poller()
+        self._poller.register(self.socket, zmq.POLLIN)
+        self._poller.register(self._watch, zmq.POLLIN)
+        self.socket.connect(endpoint)
+
+    def receive(self, deadline: float) -> list[bytes] | None:
+        """The next message, None where none came by `deadline` (of time.monotonic).
+
+        Raises DaemonUnreachable once the connection is lost and what came over it is read.
+        """
+        lost = False
+        while True:
+            try:
+                return self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                if lost:
+                    raise DaemonUnreachable(
+                        f"chaosd at {self._endpoint} went away",
+                        hint="its log says why; start it again: chaosd",
+                    ) from None
+            left_s = deadline - time.monotonic()
+            ready = dict(self._poller.poll(None if left_s == math.inf else max(0, math.ceil(left_s * 1000))))
+            if not ready:
+                return None
+            if self._watch in ready:
+                event, _ = struct.unpack("=hi", self._watch.recv_multipart()[0])
+                lost = lost or event == zmq.EVENT_DISCONNECTED
+
+    def await_connection(self, deadline: float) -> None:
+        """Return once the connection stands. Raises DaemonUnreachable where it doesn't by `deadline`."""
+        if not self._watch.poll(max(0, math.ceil((deadline - time.monotonic()) * 1000))):
+            raise DaemonUnreachable(f"chaosd does not answer at {self._endpoint}", hint="it may be stopped")
+
+    def close(self) -> None:
+        self.socket.disable_monitor()
+        self.socket.close()
+        self._watch.close()
+
+
+def _listens(endpoint: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.setblocking(False)
+            probe.connect(str(ipc_path(endpoint)))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,69 @@
+"""What people write for durations, sizes and places in a recording."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable
+
+from chaos.errors import InvalidRange, InvalidRequest
+
+__all__ = ["parse_duration_s", "parse_latency_frames", "parse_place", "parse_size"]
+
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def parse_duration_s(text: str) -> float:
+    """Seconds of "30s", "250ms", "1.5m", "2h"; a bare number is seconds. Raises InvalidRequest."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip())
+    if match is None or (match[2] or "s") not in _SECONDS:
+        raise InvalidRequest(f"{text!r} is no duration", hint="write it as 30s, 250ms, 1.5m or 2h")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "65536", "64k", "2M", "2MiB": powers of 1024 all. Raises InvalidRequest."""
+    match = re.fullmatch(r"(\d+)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    if match is None:
+        raise InvalidRequest(f"{text!r} is no size", hint="write it as 65536, 64k or 2M")
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def parse_latency_frames(text: str, sample_rate: int | None) -> int:
+    """Frames of a latency as pw-cat has it: "256" are frames, "20ms" a time. Raises InvalidRequest."""
+    if text.isdecimal():
+        return int(text)
+    if sample_rate is None:
+        raise InvalidRequest(
+            f"a latency of {text} needs the sample rate, and the device states none",
+            hint="give it in frames (--latency 256), or give --rate too",
+        )
+    return max(1, round(parse_duration_s(text) * sample_rate))
+
+
+def parse_place(text: str, n_frames: int, frame_of: Callable[[float | dt.datetime], int]) -> int:
+    """The frame that is meant, in a recording of `n_frames`; `frame_of` is the recording's.
+
+    "start", "head", "480000" (a frame), "30s" (from the start), "-30s" (from the head) or an RFC 3339 time.
+    What lies before the start is the start, and after the head the head. Raises InvalidRange.
+    """
+    return min(max(0, _place(text, n_frames, frame_of)), n_frames)
+
+
+def _place(text: str, n_frames: int, frame_of: Callable[[float | dt.datetime], int]) -> int:
+    if text in ("start", "head"):
+        return 0 if text == "start" else n_frames
+    if text.isdecimal():
+        return int(text)
+    try:
+        if text.startswith("-"):
+            return n_frames - frame_of(parse_duration_s(text[1:]))
+        if "T" not in text:
+            return frame_of(parse_duration_s(text))
+        return frame_of(dt.datetime.fromisoformat(text))
+    except (InvalidRequest, ValueError, OverflowError):
+        raise InvalidRange(
+            f"{text!r} is no place in a recording",
+            hint="use start, head, a frame, 30s (from the start), -30s (from the head) or an RFC 3339 time",
+        ) from None
