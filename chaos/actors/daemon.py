@@ -1,0 +1,409 @@
+"""The daemon: takes commands, keeps the streams, numbers and keeps the events."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import msgspec
+import pykka
+
+from chaos import __version__
+from chaos._rt import library_version
+from chaos.actors.messages import (
+    Ask,
+    Call,
+    Command,
+    Emit,
+    End,
+    Stop,
+    StreamGone,
+    Subscriptions,
+    SwitchChunk,
+    Wait,
+    refuse,
+    settle,
+)
+from chaos.actors.registry import DeviceRegistryActor
+from chaos.actors.stream import InputStreamActor, StreamView
+from chaos.config import Config
+from chaos.devices import DeviceInfo, DeviceMap, check_format
+from chaos.errors import (
+    ChaosError,
+    FormatUnsupported,
+    InternalError,
+    InvalidRequest,
+    PathNotAllowed,
+    RecordingNotFound,
+    StreamExists,
+    StreamNotFound,
+    UnknownOp,
+)
+from chaos.messages import (
+    PROTOCOL_VERSION,
+    AudioFormat,
+    DeviceFind,
+    DeviceList,
+    DeviceWait,
+    EventsSince,
+    Ping,
+    RecordingList,
+    Request,
+    Shutdown,
+    Status,
+    StreamList,
+    StreamStart,
+    StreamStatusOf,
+    StreamStop,
+    StreamSwitchChunk,
+    Verify,
+    make_event,
+)
+from chaos.pump import Pump
+from chaos.recording import list_recordings, recording_path
+from chaos.threads import data_thread
+from chaos.verify import verify
+
+__all__ = ["DaemonActor"]
+
+log = logging.getLogger(__name__)
+
+LONG_WORKERS = 4
+
+
+class _Stream:
+    """A stream as the daemon keeps it."""
+
+    def __init__(self, view: StreamView) -> None:
+        self.view = view
+        self.actor: pykka.ActorRef[Any] | None = None
+        self.told_head = 0
+
+
+class DaemonActor(pykka.ThreadingActor):
+    """Every command comes here; one that takes long is passed on with its future, so that nobody waits for it.
+
+    `publish(topic, payload)` sends an event; `on_shutdown()` is called when a client asks for the end.
+    """
+
+    use_daemon_thread = True
+
+    def __init__(
+        self,
+        config: Config,
+        run_id: str,
+        pump: Pump,
+        publish: Callable[[bytes, bytes], None],
+        on_shutdown: Callable[[], object],
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._run_id = run_id
+        self._pump = pump
+        self._publish = publish
+        self._on_shutdown = on_shutdown
+        self._began = time.monotonic()
+        self._seq = 0
+        self._events: deque[tuple[int, bytes]] = deque(maxlen=config.event_history)
+        self._streams: dict[str, _Stream] = {}
+        self._registry: pykka.ActorRef[Any] | None = None
+        self._long = ThreadPoolExecutor(LONG_WORKERS, thread_name_prefix="long")
+        self._ending: Future[None] | None = None
+        self._ops: dict[type[Request], Callable[[Any, Future[Any]], object]] = {
+            Ping: self._ping,
+            Status: self._status,
+            DeviceList: self._device_list,
+            DeviceFind: self._device_find,
+            DeviceWait: self._device_wait,
+            StreamStart: self._stream_start,
+            StreamSwitchChunk: self._stream_switch_chunk,
+            StreamStop: self._stream_stop,
+            StreamList: self._stream_list,
+            StreamStatusOf: self._stream_status,
+            RecordingList: self._recording_list,
+            Verify: self._verify,
+            EventsSince: self._events_since,
+            Shutdown: self._shutdown,
+        }
+
+    def on_start(self) -> None:
+        self._emit("daemon_started", None, {"version": __version__, "pid": os.getpid()})
+        self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
+
+    def on_stop(self) -> None:
+        if self._registry is not None:
+            self._registry.stop()
+        self._long.shutdown(wait=False, cancel_futures=True)
+
+    def on_receive(self, message: Any) -> None:
+        match message:
+            case Command(request, future):
+                self._carry_out(request, future)
+            case Emit(kind, uri, fields):
+                self._emit(kind, uri, fields)
+            case StreamGone(uri):
+                self._streams.pop(uri, None)
+                self._look_for_end()
+            case Subscriptions(prefixes):
+                self._on_subscriptions(prefixes)
+            case End(done):
+                self._end(done, None)
+            case Call(function):
+                function()
+
+    def _carry_out(self, request: Request, future: Future[Any]) -> None:
+        """A bad command becomes an error answer, never a dead actor."""
+        try:
+            op = self._ops.get(type(request))
+            if op is None:
+                name = type(request).__struct_config__.tag
+                raise UnknownOp(f"{name} is not served by this daemon", hint="it comes with a later release")
+            op(request, future)
+        except ChaosError as error:
+            refuse(future, error)
+        except Exception as error:
+            log.exception("an op failed")
+            refuse(future, InternalError(f"{type(error).__name__}: {error}", hint="the daemon's log has more"))
+
+    # -- events
+
+    def _emit(self, kind: str, uri: str | None, fields: dict[str, Any]) -> None:
+        self._seq += 1
+        topic, payload = make_event(kind, seq=self._seq, run_id=self._run_id, stream_uri=uri, **fields)
+        self._events.append((self._seq, payload))
+        self._publish(topic, payload)
+
+    def _on_subscriptions(self, prefixes: frozenset[bytes]) -> None:
+        """Heads are told only while somebody listens for them."""
+        topic = b"stream_head_position"
+        if any(topic.startswith(prefix) or prefix.startswith(topic) for prefix in prefixes):
+            period_s = 1 / self._config.head_position_hz
+            self._pump.every("heads", period_s, lambda: self.actor_ref.tell(Call(self._tell_heads)))
+        else:
+            self._pump.cancel("heads")
+
+    def _tell_heads(self) -> None:
+        for uri, stream in self._streams.items():
+            head, staging = stream.view.head_frame, stream.view.staging
+            if head == stream.told_head or staging is None:
+                continue
+            stream.told_head = head
+            frame_bytes = staging.chunk_bytes // staging.chunk_frames
+            self._emit("stream_head_position", uri, {"frame": head, "byte_position": head * frame_bytes})
+
+    def _events_since(self, request: EventsSince, future: Future[Any]) -> None:
+        found = [msgspec.Raw(payload) for seq, payload in self._events if seq > request.seq][: request.limit]
+        oldest = self._events[0][0] if self._events else self._seq
+        settle(future, {"events": found, "oldest_seq": oldest})
+
+    # -- the daemon itself
+
+    def _ping(self, request: Ping, future: Future[Any]) -> None:
+        settle(
+            future,
+            {
+                "name": "chaosd",
+                "version": __version__,
+                "protocol": PROTOCOL_VERSION,
+                "run_id": self._run_id,
+                "pid": os.getpid(),
+                "uptime_s": time.monotonic() - self._began,
+            },
+        )
+
+    def _status(self, request: Status, future: Future[Any]) -> None:
+        self._ask(lambda devices: devices.has_session_manager, partial(self._tell_status, future))
+
+    def _tell_status(self, future: Future[Any], answer: Future[bool]) -> None:
+        connected = answer.exception() is None
+        thread = data_thread() if connected else None
+        stagings = [stream.view.staging for stream in self._streams.values() if stream.view.staging is not None]
+        settle(
+            future,
+            {
+                "pipewire": {
+                    "connected": connected,
+                    "version": library_version(),
+                    "remote": self._config.remote,
+                    "rt_policy": thread.policy if thread else None,
+                    "rt_priority": thread.priority if thread else None,
+                    "session_manager": connected and answer.result(),
+                },
+                "streams": [stream.view.status() for stream in self._streams.values()],
+                "staging": {
+                    "used_bytes": sum(staging.file_bytes for staging in stagings),
+                    "limit_bytes": shutil.disk_usage(self._config.staging_dir).total,
+                    "locked_bytes": sum(staging.locked_bytes for staging in stagings),
+                },
+                "store": {
+                    "path": str(self._config.store),
+                    "free_bytes": shutil.disk_usage(self._config.store).free,
+                },
+                "event_seq": self._seq,
+            },
+        )
+
+    def _shutdown(self, request: Shutdown, future: Future[Any]) -> None:
+        self._end(future, {})
+        self._on_shutdown()
+
+    def _end(self, done: Future[Any], result: Any) -> None:
+        """Stops every stream cleanly; `done` is settled when the last one is stored. More than once is harmless."""
+        if self._ending is None:
+            self._ending = Future()
+            self._emit("daemon_stopping", None, {})
+            for stream in list(self._streams.values()):
+                if stream.actor is not None:
+                    self._pass_on(stream.actor, Stop(Future()))
+        self._ending.add_done_callback(lambda _: settle(done, result))
+        self._look_for_end()
+
+    def _look_for_end(self) -> None:
+        if self._ending is not None and not self._streams:
+            settle(self._ending, None)
+
+    # -- devices
+
+    def _ask(self, question: Callable[[DeviceMap], Any], then: Callable[[Future[Any]], object]) -> None:
+        """Has the registry answer, and goes on with the answer on this actor's thread."""
+        assert self._registry is not None
+        answer: Future[Any] = Future()
+        answer.add_done_callback(lambda done: self._pass_on(self.actor_ref, Call(lambda: then(done))))
+        self._registry.tell(Ask(question, answer))
+
+    def _device_list(self, request: DeviceList, future: Future[Any]) -> None:
+        assert self._registry is not None
+
+        def question(devices: DeviceMap) -> dict[str, Any]:
+            return {"devices": [device.to_wire() for device in devices.devices(request.direction, request.format)]}
+
+        self._registry.tell(Ask(question, future))
+
+    def _device_find(self, request: DeviceFind, future: Future[Any]) -> None:
+        assert self._registry is not None
+        self._registry.tell(Ask(lambda devices: {"device": devices.find(request.name).to_wire()}, future))
+
+    def _device_wait(self, request: DeviceWait, future: Future[Any]) -> None:
+        assert self._registry is not None
+        self._registry.tell(Wait(request.name, request.timeout_s, future))
+
+    # -- streams
+
+    def _stream_start(self, request: StreamStart, future: Future[Any]) -> None:
+        if self._ending is not None:
+            raise InvalidRequest("chaosd is stopping", hint="start it again first")
+        if not isinstance(request.format, AudioFormat):
+            raise FormatUnsupported("MIDI can't be captured yet", hint="ask for audio")
+        if request.format.layout == "planar" and request.format.sample_format != "f32":
+            raise FormatUnsupported(
+                f"planar {request.format.sample_format}", hint="planar is f32; leave layout out for s16 and s32"
+            )
+        if request.uri in self._streams:
+            raise StreamExists(f"{request.uri} is running", hint="choose another take, or stop it first")
+        if recording_path(self._config.store, request.uri).exists():
+            raise StreamExists(f"{request.uri} has been recorded already", hint="choose another take")
+        if request.chunk_path is not None:
+            path = self._config.permit(request.chunk_path)
+            if path.exists():
+                raise PathNotAllowed(f"{path} exists and is left as it is", hint="name a new file")
+            request = msgspec.structs.replace(request, chunk_path=str(path))
+        self._streams[request.uri] = stream = _Stream(StreamView(request.uri, request.format))
+        self._ask(
+            lambda devices: devices.find(request.device_identity, "input"),
+            lambda answer: self._begin(request, stream, future, answer),
+        )
+
+    def _begin(
+        self, request: StreamStart, stream: _Stream, future: Future[Any], answer: Future[DeviceInfo]
+    ) -> None:
+        """Goes on with a start once the registry has looked for the device."""
+        identity = request.device_identity
+        try:
+            if answer.exception() is None:
+                identity = answer.result().identity
+                check_format(answer.result(), request.format, None)  # type: ignore[arg-type]
+            elif not request.wait:
+                raise answer.exception()  # type: ignore[misc]
+            if self._ending is not None:
+                raise InvalidRequest("chaosd is stopping", hint="start it again first")
+        except Exception as error:
+            del self._streams[request.uri]
+            refuse(future, error)
+            self._look_for_end()
+            return
+        assert self._registry is not None
+        uri = request.uri
+        stream.actor = InputStreamActor.start(
+            self._config,
+            request,
+            stream.view,
+            self._run_id,
+            identity=identity,
+            pump=self._pump,
+            daemon=self.actor_ref,
+            registry=self._registry,
+            emit=lambda kind, fields: self._pass_on(self.actor_ref, Emit(kind, uri, fields)),
+            start_future=future,
+        )
+
+    def _running(self, uri: str) -> _Stream:
+        stream = self._streams.get(uri)
+        if stream is None:
+            raise StreamNotFound(f"no stream {uri} is running", hint="stream_list names those that are")
+        return stream
+
+    def _stream_switch_chunk(self, request: StreamSwitchChunk, future: Future[Any]) -> None:
+        stream = self._running(request.uri)
+        path = self._config.permit(request.new_chunk_path)
+        if stream.actor is None:
+            raise StreamNotFound(f"{request.uri} has not begun", hint="wait for stream_start's answer")
+        self._pass_on(stream.actor, SwitchChunk(path, future), future)
+
+    def _stream_stop(self, request: StreamStop, future: Future[Any]) -> None:
+        stream = self._running(request.uri)
+        if stream.actor is None:
+            raise StreamNotFound(f"{request.uri} has not begun", hint="wait for stream_start's answer")
+        self._pass_on(stream.actor, Stop(future), future)
+
+    def _stream_list(self, request: StreamList, future: Future[Any]) -> None:
+        settle(future, {"streams": [stream.view.status() for stream in self._streams.values()]})
+
+    def _stream_status(self, request: StreamStatusOf, future: Future[Any]) -> None:
+        settle(future, self._running(request.uri).view.status())
+
+    def _pass_on(self, actor: pykka.ActorRef[Any], message: Any, future: Future[Any] | None = None) -> None:
+        """Tells an actor that may have ended meanwhile; whoever waits for it then learns so."""
+        try:
+            actor.tell(message)
+        except pykka.ActorDeadError:
+            if future is not None:
+                refuse(future, StreamNotFound("the stream has just ended", hint="stream_list names those that run"))
+
+    # -- recordings
+
+    def _recording_list(self, request: RecordingList, future: Future[Any]) -> None:
+        self._work_long(future, lambda: {"recordings": list_recordings(self._config.store)})
+
+    def _verify(self, request: Verify, future: Future[Any]) -> None:
+        path = recording_path(self._config.store, request.uri)
+        if not path.exists():
+            raise RecordingNotFound(f"there is no recording of {request.uri}", hint="recording_list names all")
+        self._work_long(future, lambda: verify(path))
+
+    def _work_long(self, future: Future[Any], work: Callable[[], Any]) -> None:
+        """Runs what takes long beside the actor."""
+
+        def settled() -> None:
+            try:
+                settle(future, work())
+            except Exception as error:
+                refuse(future, error)
+
+        self._long.submit(settled)

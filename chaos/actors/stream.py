@@ -1,0 +1,477 @@
+"""A stream: one device, one capture node, one staging file, one rotator, from start to stop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pykka
+
+from chaos import __version__
+from chaos._rt import LINK_GONE, STATES, Capture, Connection
+from chaos.actors.messages import (
+    Began,
+    Broken,
+    CaptureState,
+    Finish,
+    Finished,
+    Follow,
+    LinkState,
+    Progress,
+    Rotate,
+    Stop,
+    StreamGone,
+    SwitchChunk,
+    Target,
+    Tick,
+    Unfollow,
+    WrongRate,
+    refuse,
+    settle,
+)
+from chaos.actors.rotator import ChunkRotatorActor, RotatorPlan
+from chaos.chunking import chunk_frames
+from chaos.config import Config
+from chaos.devices import DeviceInfo, check_format
+from chaos.errors import ChaosError, InternalError, RateMismatch
+from chaos.journal import Definition
+from chaos.ledger import Cause, Confidence, Gap
+from chaos.messages import AudioFormat, Level, Slots, StreamStart, StreamStatus
+from chaos.pump import Pump
+from chaos.staging import SUFFIX, Staging, slots_for
+from chaos.uri import parse_uri
+
+__all__ = ["InputStreamActor", "StreamView"]
+
+log = logging.getLogger(__name__)
+
+ANSWER_WITHIN_S = 5.0
+TICK_S = 1.0
+LEVEL_WINDOW_S = 0.3
+GRAPH_RATE = 48000
+
+
+@dataclass
+class StreamView:
+    """A stream as others may look at it, from any thread; only its actor writes here."""
+
+    uri: str
+    asked: AudioFormat
+    device: DeviceInfo | None = None
+    identity: str = ""
+    state: str = "connecting"
+    reason: str = ""
+    staging: Staging | None = None
+    sample_rate: int | None = None
+    started_wall_ns: int = 0
+    n_chunks_sealed: int = 0
+    n_gaps: int = 0
+    lost_frames: int = 0
+    drift_ppm: float | None = None
+    recording: str = ""
+
+    def stats(self) -> dict[str, int]:
+        """The callback's counters; all zero without a staging file."""
+        try:
+            return self.staging.writer.stats() if self.staging is not None else _NO_STATS
+        except ValueError:  # closed since we looked
+            return _NO_STATS
+
+    @property
+    def head_frame(self) -> int:
+        return self.stats()["head_frame"]
+
+    def format(self) -> AudioFormat:
+        """What is recorded, as far as it is known."""
+        channels = self.staging.channels if self.staging is not None else self.asked.channels
+        return AudioFormat(self.sample_rate or self.asked.sample_rate, channels, self.asked.sample_format)
+
+    def levels(self) -> list[Level]:
+        """Peak and RMS of the last moments, per channel."""
+        if self.staging is None or self.state != "streaming":
+            return []
+        try:
+            found = self.staging.writer.levels(int(LEVEL_WINDOW_S * (self.sample_rate or GRAPH_RATE)))
+        except ValueError:
+            return []
+        return [Level(_decibels(peak), _decibels(math.sqrt(square))) for peak, square in found]
+
+    def status(self) -> StreamStatus:
+        stats = self.stats()
+        return StreamStatus(
+            uri=self.uri,
+            state=self.state,  # type: ignore[arg-type]
+            device=self.identity,
+            format=self.format(),
+            chunk_frames=self.staging.chunk_frames if self.staging is not None else 0,
+            head_frame=stats["head_frame"],
+            n_chunks_sealed=self.n_chunks_sealed,
+            n_gaps=self.n_gaps,
+            lost_frames=stats["lost_frames"],
+            overruns=stats["overruns"],
+            xruns=stats["xruns"],
+            callbacks=stats["callbacks"],
+            slots=Slots(stats["slots_total"], stats["slots_free"], stats["slots_full"]),
+            quantum=stats["quantum"],
+            started_wall_ns=self.started_wall_ns,
+            drift_ppm=self.drift_ppm,
+            levels=self.levels(),
+            recording=self.recording,
+        )
+
+
+_NO_STATS = dict.fromkeys(
+    (
+        *("head_frame", "lost_frames", "n_gaps", "overruns", "xruns", "callbacks", "quantum", "gap_first"),
+        *("slots_total", "slots_free", "slots_full", "seen_rate", "first_ns"),
+    ),
+    0,
+)
+
+
+class InputStreamActor(pykka.ThreadingActor):
+    """Follows one device and keeps its frames coming; leaves gaps, never another device's audio.
+
+    `Target` messages from the registry say how things stand; the actor makes its capture node, links it to the device
+    whenever all ports are there, and says *waiting* while they are not. `start_future` is answered once frames come,
+    at once with `wait`, or after a few seconds with the state as it then is.
+    """
+
+    use_daemon_thread = True
+
+    def __init__(
+        self,
+        config: Config,
+        request: StreamStart,
+        view: StreamView,
+        run_id: str,
+        *,
+        identity: str,
+        pump: Pump,
+        daemon: pykka.ActorRef[Any],
+        registry: pykka.ActorRef[Any],
+        emit: Callable[[str, dict[str, Any]], None],
+        start_future: Future[Any],
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._request = request
+        self._view = view
+        self._run_id = run_id
+        self._identity = identity
+        self._pump = pump
+        self._daemon = daemon
+        self._registry = registry
+        self._emit = emit
+        self._start_future = start_future
+        self._stop_futures: list[Future[Any]] = []
+        self._connection: Connection | None = None
+        self._capture: Capture | None = None
+        self._links: tuple[tuple[int, int, int, int], ...] = ()
+        self._staging: Staging | None = None
+        self._rotator: pykka.ActorRef[Any] | None = None
+        self._wake = -1
+        self._ending = False
+        self._error: ChaosError | None = None
+
+    def on_start(self) -> None:
+        self._view.identity = self._identity
+        self._registry.tell(Follow(self.actor_ref, self._identity))
+        if self._request.wait:
+            self._answer_start()
+        else:
+            self._pump.after((self._view.uri, "answer"), ANSWER_WITHIN_S, lambda: self.actor_ref.tell(_AnswerStart()))
+
+    def on_receive(self, message: Any) -> None:
+        match message:
+            case Target():
+                self._on_target(message)
+            case CaptureState(state, error):
+                self._on_capture_state(STATES.get(state, "error"), error)
+            case LinkState(_, state, error):
+                self._on_link_state(state, error)
+            case Progress(n_chunks, gaps, drift_ppm):
+                self._view.n_chunks_sealed = n_chunks
+                self._view.n_gaps += len(gaps)
+                self._view.drift_ppm = drift_ppm
+            case Began(definition, recording):
+                self._view.sample_rate = definition.sample_rate
+                self._view.started_wall_ns = definition.started_wall_ns
+                self._view.recording = str(recording)
+                self._answer_start()
+            case WrongRate(found):
+                self._on_wrong_rate(found)
+            case SwitchChunk(_, future):
+                if self._rotator is None:
+                    refuse(future, InternalError("the stream has no rotator yet", hint="try again"))
+                else:
+                    self._rotator.tell(message)
+            case Stop(future):
+                self._stop_futures.append(future)
+                self._end()
+            case _AnswerStart():
+                self._answer_start()
+            case Finished(n_frames, error):
+                self._on_finished(n_frames, error)
+            case Broken(error):
+                self._fail(error)
+                self.stop()
+
+    def on_failure(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._fail(error or InternalError("the stream failed"))
+
+    # -- the device and the graph
+
+    def _on_target(self, target: Target) -> None:
+        if self._ending:
+            return
+        if target.connection is not self._connection:
+            self._drop_capture()
+            self._connection = target.connection
+        if target.connection is None:
+            self._wait("PipeWire is not running")
+        elif target.device is None:
+            self._wait(f"{self._identity} is away")
+        else:
+            try:
+                self._attach(target.connection, target.device, target.pairs)
+            except ChaosError as error:
+                self._refuse(error)
+
+    def _attach(self, connection: Connection, device: DeviceInfo, pairs: tuple[tuple[int, int, int, int], ...]) -> None:
+        check_format(device, self._request.format, None)
+        self._view.device = device
+        if self._staging is None:
+            self._make_staging(device)
+        if self._capture is None:
+            self._make_capture(connection, device)
+        assert self._capture is not None
+        if pairs and pairs != self._links:
+            self._capture.link(pairs)
+            self._links = pairs
+
+    def _wait(self, reason: str) -> None:
+        if self._capture is not None and self._links:
+            self._capture.unlink()
+        self._links = ()
+        if self._staging is not None and self._view.recording and self._view.state != "waiting":
+            self._staging.writer.set_hint(Cause.DEVICE_AWAY)
+            gap = Gap(self._view.head_frame, 0, Cause.DEVICE_AWAY, Confidence.CLOCK)
+            self._emit("stream_gap", {**gap.to_wire(), "n_frames": None})
+        self._say("waiting", reason)
+
+    def _make_staging(self, device: DeviceInfo) -> None:
+        asked = self._view.asked
+        rate = asked.sample_rate or device.sample_rate or 0
+        channels = device.channels
+        per_chunk = chunk_frames(
+            self._request.chunk_size_bytes,
+            channels=channels,
+            sample_rate=rate or GRAPH_RATE,
+            sample_format=asked.sample_format,
+        )
+        name, take = parse_uri(self._view.uri)
+        seconds = self._request.staging_seconds or self._config.staging_seconds
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._staging = Staging(
+            self._config.staging_dir / f"{name}~{take}.{secrets.token_hex(4)}{SUFFIX}",
+            uri=self._view.uri,
+            recording="",
+            run_id=self._run_id,
+            channels=channels,
+            sample_format=asked.sample_format,
+            chunk_frames=per_chunk,
+            n_slots=slots_for(seconds, per_chunk, rate or GRAPH_RATE),
+            sample_rate=rate,
+            wake_fd=self._wake,
+        )
+        self._view.staging = self._staging
+        definition = Definition(
+            uri=self._view.uri,
+            channels=channels,
+            sample_rate=rate or GRAPH_RATE,
+            sample_format=asked.sample_format,  # type: ignore[arg-type]
+            chunk_frames=per_chunk,
+            device=device.to_wire(),
+            positions=list(device.positions),
+            started_wall_ns=0,
+            started_monotonic_ns=0,
+            software=f"chaosd {__version__}",
+            run_id=self._run_id,
+            staging=str(self._staging.path),
+            external=self._request.chunk_path is not None,
+        )
+        chunk_path = Path(self._request.chunk_path) if self._request.chunk_path else None
+        plan = RotatorPlan(self._config.store, definition, self._emit, chunk_path)
+        self._rotator = rotator = ChunkRotatorActor.start(self.actor_ref, self._staging, plan)
+        self._pump.watch(self._wake, lambda: rotator.tell(Rotate()), is_eventfd=True)
+        self._pump.every((self._view.uri, "tick"), TICK_S, lambda: rotator.tell(Tick()))
+
+    def _make_capture(self, connection: Connection, device: DeviceInfo) -> None:
+        assert self._staging is not None
+        asked = self._view.asked
+        name, take = parse_uri(self._view.uri)
+        self._capture = Capture(
+            connection,
+            self._staging.writer,
+            name=f"chaosd.{name}.{take}",
+            description=f"chaosd {name}/{take}",
+            positions=list(device.positions),
+            sample_format=asked.sample_format,
+            sample_rate=asked.sample_rate or device.sample_rate or 0,
+            interleaved=asked.layout == "interleaved" or asked.sample_format != "f32",
+            latency_frames=self._request.latency_frames,
+        )
+        self._follow()
+
+    def _follow(self) -> None:
+        assert self._capture is not None
+        self._registry.tell(Follow(self.actor_ref, self._identity, self._capture.handle, self._capture.node_id))
+
+    def _on_capture_state(self, state: str, error: str) -> None:
+        if self._capture is None or self._ending:
+            return
+        if state == "error":
+            self._say("error", error)
+            return
+        self._follow()
+        if self._links and state != "unconnected":
+            self._say(state, "")
+
+    def _on_link_state(self, state: int, error: str) -> None:
+        """A link that has gone is made anew as soon as the registry says that both its ports are there."""
+        if state >= 0 or self._ending:
+            return
+        self._links = ()
+        if state != LINK_GONE:
+            failed = InternalError(f"a link to {self._identity} failed: {error}", hint="it is tried again")
+            self._emit("stream_error", {"error": failed.to_wire(), "recoverable": True})
+
+    def _say(self, state: str, reason: str) -> None:
+        if (state, reason) != (self._view.state, self._view.reason):
+            self._view.state, self._view.reason = state, reason
+            self._emit("stream_state", {"state": state, "reason": reason})
+
+    # -- begin and end
+
+    def _answer_start(self) -> None:
+        view = self._view
+        self._pump.cancel((view.uri, "answer"))
+        settle(
+            self._start_future,
+            {
+                "uri": view.uri,
+                "recording": view.recording,
+                "device": view.device.to_wire() if view.device is not None else None,
+                "format": view.format(),
+                "chunk_frames": self._staging.chunk_frames if self._staging is not None else 0,
+                "state": view.state,
+            },
+        )
+
+    def _on_wrong_rate(self, found: int) -> None:
+        wanted = self._view.format().sample_rate
+        self._refuse(
+            RateMismatch(
+                f"the graph runs at {found} Hz, {self._identity} at {wanted} Hz; PipeWire would resample",
+                hint=f"set PipeWire's clock to {wanted} Hz (pw-metadata -n settings 0 clock.force-rate {wanted})",
+                details={"wanted": wanted, "found": found},
+            )
+        )
+
+    def _refuse(self, error: ChaosError) -> None:
+        """Ends the stream with an error that people are told."""
+        self._error = error
+        if self._start_future.done():
+            self._emit("stream_error", {"error": error.to_wire(), "recoverable": False})
+        self._end()
+
+    def _drop_capture(self) -> None:
+        if self._capture is not None:
+            self._capture.close()
+            self._capture = None
+        self._links = ()
+
+    def _end(self) -> None:
+        """Detaches the callback and lets the rotator store the rest; `Finished` goes on from there."""
+        if self._ending:
+            return
+        self._ending = True
+        self._pump.cancel((self._view.uri, "answer"))
+        self._drop_capture()
+        end_ns = time.monotonic_ns() if self._view.state == "waiting" else None
+        if self._rotator is None:
+            self._on_finished(0, None)
+            return
+        self._pump.unwatch(self._wake)
+        self._pump.cancel((self._view.uri, "tick"))
+        self._rotator.tell(Finish(end_ns))
+
+    def _on_finished(self, n_frames: int, error: BaseException | None) -> None:
+        stats = self._view.stats()
+        result = {
+            "uri": self._view.uri,
+            "recording": self._view.recording,
+            "n_frames": n_frames,
+            "n_chunks": self._view.n_chunks_sealed,
+            "n_gaps": stats["n_gaps"],
+            "lost_frames": stats["lost_frames"],
+            "clean": error is None and self._error is None,
+        }
+        self._view.state = "stopped" if self._error is None and error is None else "error"
+        self._close(keep_staging=error is not None)
+        self._emit("stream_stopped", {k: v for k, v in result.items() if k != "uri"})
+        if self._error is not None:
+            refuse(self._start_future, self._error)
+        settle(self._start_future, {**result, "state": "stopped"})
+        for future in self._stop_futures:
+            if error is not None:
+                refuse(future, error)
+            else:
+                settle(future, result)
+        self.stop()
+
+    def _close(self, *, keep_staging: bool) -> None:
+        self._registry.tell(Unfollow(self.actor_ref))
+        self._view.staging = None
+        if self._staging is not None:
+            self._staging.close(remove=not keep_staging)
+        if self._wake >= 0:
+            os.close(self._wake)
+            self._wake = -1
+        self._daemon.tell(StreamGone(self._view.uri))
+
+    def _fail(self, error: BaseException) -> None:
+        """A defect of ours, or of a thread below: the stream ends; what is in staging stays there for recovery."""
+        log.error("%s failed", self._view.uri, exc_info=error)
+        wire = InternalError(f"the stream failed: {error}", hint="what was captured is in the recording or in staging")
+        self._emit("stream_error", {"error": wire.to_wire(), "recoverable": False})
+        self._pump.cancel((self._view.uri, "answer"))
+        self._pump.cancel((self._view.uri, "tick"))
+        if self._wake >= 0:
+            self._pump.unwatch(self._wake)
+        self._drop_capture()
+        if self._rotator is not None and self._rotator.is_alive():
+            self._rotator.stop()
+        self._ending = True
+        for future in (self._start_future, *self._stop_futures):
+            refuse(future, wire)
+        self._view.state = "error"
+        self._close(keep_staging=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswerStart:
+    """Time is up: answer the start with what there is."""
+
+
+def _decibels(value: float) -> float | None:
+    return 20 * math.log10(value) if value > 0 else None

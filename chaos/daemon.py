@@ -1,0 +1,111 @@
+"""`chaosd`: the engine in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import logging
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pykka
+
+from chaos import __version__
+from chaos.actors.daemon import DaemonActor
+from chaos.actors.messages import Command, End, Subscriptions
+from chaos.bus import Bus
+from chaos.config import Config
+from chaos.errors import ChaosError
+from chaos.messages import Request
+from chaos.pump import Pump
+
+__all__ = ["main", "serve"]
+
+log = logging.getLogger("chaosd")
+
+
+def serve(config: Config, stop: threading.Event) -> None:
+    """Runs an engine until `stop` is set or a client asks for the end; then stops every stream cleanly.
+
+    Raises:
+        InvalidRequest: another daemon has the endpoints.
+        StorageFailed: a folder or a socket can't be made.
+    """
+    config.prepare()
+    daemon: pykka.ActorRef[Any]
+
+    def submit(request: Request) -> Future[Any]:
+        future: Future[Any] = Future()
+        daemon.tell(Command(request, future))
+        return future
+
+    bus = Bus(config, submit, lambda prefixes: daemon.tell(Subscriptions(prefixes)))
+    pump = Pump()
+    try:
+        pump.start()
+        daemon = DaemonActor.start(config, secrets.token_hex(16), pump, bus.publish, stop.set)
+        bus.start()
+        stop.wait()
+        ended: Future[None] = Future()
+        daemon.tell(End(ended))
+        ended.result()
+        daemon.stop()
+    finally:
+        bus.close()
+        pykka.ActorRegistry.stop_all()
+        pump.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="chaosd",
+        description="Captures audio devices through PipeWire and accounts for every frame.",
+        epilog="Talk to it with chaosctl, or in the protocol that docs/PROTOCOL.md describes.",
+    )
+    parser.add_argument("--version", action="version", version=f"chaosd {__version__}")
+    parser.add_argument("--endpoint", metavar="URL", help="of commands (default: in the session's runtime folder)")
+    parser.add_argument("--events", metavar="URL", help="of events")
+    parser.add_argument("--store", metavar="FOLDER", type=Path, help="where recordings go")
+    parser.add_argument("--staging-dir", metavar="FOLDER", type=Path, help="where slots lie, best on tmpfs")
+    parser.add_argument("--staging-seconds", metavar="S", type=float, help="what the slots of a stream hold (30)")
+    parser.add_argument(
+        "--allow-path", metavar="FOLDER", type=Path, action="append", default=[], help="clients may write here too"
+    )
+    parser.add_argument("--remote", metavar="NAME", help="the PipeWire to connect to")
+    parser.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit codes as PROTOCOL.md has them."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=options.log_level.upper(), format="chaosd: %(levelname)s: %(name)s: %(message)s")
+    faulthandler.register(signal.SIGUSR1)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    chosen = {
+        "endpoint": options.endpoint,
+        "events_endpoint": options.events,
+        "store": options.store,
+        "staging_dir": options.staging_dir,
+        "staging_seconds": options.staging_seconds,
+        "allow_paths": tuple(options.allow_path),
+        "remote": options.remote,
+    }
+    try:
+        serve(Config(**{name: value for name, value in chosen.items() if value is not None}), stop)
+    except ChaosError as error:
+        print(f"chaosd: {error.message}\n  {error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
