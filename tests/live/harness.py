@@ -1,0 +1,181 @@
+"""What live tests hold in their hands: a raw client, a `chaosd` process, and a maker of counting sources."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import zmq
+from rig import CountingSource, Session
+
+__all__ = ["Daemon", "RawClient", "RefusedError", "SourceFactory"]
+
+
+class RefusedError(Exception):
+    """An answer with `ok: false`; `code`, `message`, `hint` and `details` are its error's."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(f"{error['code']}: {error['message']} ({error['hint']})")
+        self.code: str = error["code"]
+        self.message: str = error["message"]
+        self.hint: str = error["hint"]
+        self.details: dict[str, Any] = error["details"]
+
+
+class RawClient:
+    """A client made of json and zmq only: DEALER for commands, SUB for events.
+
+    It subscribes to all events before it sends its first command, and so misses none of a stream it starts.
+    """
+
+    def __init__(self, command: str, events: str, timeout_s: float = 30.0) -> None:
+        self._timeout_ms = int(timeout_s * 1000)
+        self._context = zmq.Context()
+        self._commands = self._context.socket(zmq.DEALER)
+        self._events = self._context.socket(zmq.SUB)
+        for sock in (self._commands, self._events):
+            sock.linger = 0
+        self._events.rcvhwm = 0
+        self._events.subscribe(b"")
+        self._commands.connect(command)
+        self._events.connect(events)
+        self._ids = itertools.count(1)
+        self._early: dict[str, dict[str, Any]] = {}
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+    def send(self, op: str, **fields: Any) -> str:
+        """Sends a command and returns its id, with which `answer` finds what came back."""
+        request_id = str(next(self._ids))
+        self._commands.send(json.dumps({"op": op, "id": request_id, **fields}).encode())
+        return request_id
+
+    def answer(self, request_id: str, timeout_s: float | None = None) -> dict[str, Any]:
+        """The result of that command; answers to others are kept. Raises `RefusedError`."""
+        wait_ms = self._timeout_ms if timeout_s is None else int(timeout_s * 1000)
+        deadline = time.monotonic() + wait_ms / 1000
+        while request_id not in self._early:
+            left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+            assert self._commands.poll(left_ms), f"no answer to command {request_id} in {wait_ms} ms"
+            answer = json.loads(self._commands.recv())
+            self._early[answer["id"]] = answer
+        answer = self._early.pop(request_id)
+        if not answer["ok"]:
+            raise RefusedError(answer["error"])
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def call(self, op: str, **fields: Any) -> dict[str, Any]:
+        """A command and its result. Raises `RefusedError`."""
+        return self.answer(self.send(op, **fields))
+
+    def send_bytes(self, message: bytes, timeout_s: float = 10.0) -> dict[str, Any]:
+        """Sends any bytes at all as a command and returns the whole answer that comes next."""
+        self._commands.send(message)
+        assert self._commands.poll(int(timeout_s * 1000)), "no answer to raw bytes"
+        answer: dict[str, Any] = json.loads(self._commands.recv())
+        return answer
+
+    def event(self, kind: str, timeout_s: float | None = None, **fields: Any) -> dict[str, Any]:
+        """The next event of that type whose fields have these values; others before it are passed over."""
+        wait_ms = self._timeout_ms if timeout_s is None else int(timeout_s * 1000)
+        deadline = time.monotonic() + wait_ms / 1000
+        while True:
+            left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+            assert self._events.poll(left_ms), f"no event {kind} with {fields} in {wait_ms} ms"
+            _, body = self._events.recv_multipart()
+            event: dict[str, Any] = json.loads(body)
+            if event["type"] == kind and all(event.get(key) == value for key, value in fields.items()):
+                return event
+
+    def events_so_far(self) -> list[dict[str, Any]]:
+        """All events that have arrived and were not taken yet."""
+        taken: list[dict[str, Any]] = []
+        while self._events.poll(0):
+            taken.append(json.loads(self._events.recv_multipart()[1]))
+        return taken
+
+
+class Daemon:
+    """A `chaosd` process in a session; `client` talks to it."""
+
+    def __init__(self, session: Session, folder: Path, *options: str, timeout_s: float = 15.0) -> None:
+        self.session = session
+        self.store = folder / "store"
+        self.command = f"ipc://{session.runtime_dir}/{folder.name}.c"
+        self.events = f"ipc://{session.runtime_dir}/{folder.name}.e"
+        self._arguments = ["--endpoint", self.command, "--events", self.events, "--store", str(self.store)]
+        self._arguments += options
+        self._log = f"chaosd-{folder.name}"
+        self._timeout_s = timeout_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._clients: list[RawClient] = []
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self.session.log(self._log)
+
+    @property
+    def client(self) -> RawClient:
+        """The first client; `new_client` makes more."""
+        return self._clients[0] if self._clients else self.new_client()
+
+    def new_client(self) -> RawClient:
+        client = RawClient(self.command, self.events)
+        self._clients.append(client)
+        return client
+
+    def start(self) -> None:
+        """Starts the process and waits until it answers `ping`."""
+        chaosd = Path(sys.executable).with_name("chaosd")
+        assert chaosd.exists(), f"{chaosd} is missing: install the package into this environment first"
+        self._process = self.session.spawn(str(chaosd), *self._arguments, log=self._log)
+        asking = self.client.send("ping")
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                self.client.answer(asking, timeout_s=0.2)
+                return
+            except AssertionError:
+                died = self._process.poll() is not None
+                if died or time.monotonic() > deadline:
+                    pytest.fail(f"chaosd {'ended at once' if died else 'does not answer'}:\n{self.log}")
+
+    def stop(self) -> int:
+        """Ends it with SIGTERM and returns its exit code; for a stopped one 0."""
+        if self._process is None:
+            return 0
+        code = self.session.end(self._process, timeout_s=20.0)
+        self._process = None
+        return code
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self.session.end(self._process)
+        self._process = None
+
+    def close(self) -> None:
+        """Stops it, and fails the test unless it ended cleanly."""
+        code = self.stop()
+        for client in self._clients:
+            client.close()
+        assert code == 0, f"chaosd ended with {code}:\n{self.log}"
+
+
+class SourceFactory(Protocol):
+    def __call__(self, name: str = ..., **options: Any) -> CountingSource: ...
