@@ -1,5 +1,6 @@
-from typing_extensions import Buffer
 from typing import Final
+
+from typing_extensions import Buffer
 
 CAUSES: Final[dict[str, int]]
 CONFIDENCES: Final[dict[str, int]]

@@ -104,6 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ChaosError as error:
         print(f"chaosd: {error.message}\n  {error.hint}", file=sys.stderr)
         return error.exit_code
+    finally:
+        # All is stored; a late signal must not turn a clean end into a killed one while Python takes itself down.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
     return 0
 
 

@@ -1,0 +1,74 @@
+"""What no compiler sees: the GIL in the RT modules, what the daemon imports, which way imports run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import chaos
+
+PACKAGE = Path(chaos.__file__).parent
+EXTENSIONS = ("_slots", "_rt", "_registry")
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_no_extension_can_take_the_gil(name: str) -> None:
+    spec = find_spec(f"chaos.{name}")
+    assert spec is not None
+    assert spec.origin is not None
+    symbols = subprocess.run(["nm", "-D", "--undefined-only", spec.origin], capture_output=True, text=True, check=True)
+    assert "PyEval" in symbols.stdout or "Py" in symbols.stdout, "nm read the module"
+    assert "PyGILState" not in symbols.stdout
+    assert "with gil" not in (PACKAGE / f"{name}.pyx").read_text()
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_every_extension_has_its_stub(name: str) -> None:
+    assert (PACKAGE / f"{name}.pyi").exists()
+
+
+def test_the_daemon_imports_nothing_heavy() -> None:
+    script = "import sys, json, chaos.daemon; print(json.dumps(sorted(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    loaded = {name.partition(".")[0] for name in json.loads(said)}
+    assert loaded.isdisjoint({"numpy", "zarr", "soundfile", "rich", "click"})
+    assert "chaos" in loaded
+
+
+# A module may import from its own row and those below it; actors only meet in chaos.daemon.
+LAYERS = (
+    ("daemon", "cli"),
+    ("actors.daemon",),
+    ("actors.registry", "actors.stream", "actors.rotator", "actors.messages"),
+    ("bus", "client", "view", "pump", "config", "messages", "reader", "export", "verify", "recording"),
+    ("staging", "journal", "devices"),
+    ("errors",),
+)
+
+
+def _imports(module: str) -> set[str]:
+    path = PACKAGE / f"{module.replace('.', '/')}.py"
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chaos"):
+            found.add((node.module or "").removeprefix("chaos").removeprefix("."))
+    return found
+
+
+def test_imports_run_one_way() -> None:
+    rank = {module: row for row, modules in enumerate(LAYERS) for module in modules}
+    for module, row in rank.items():
+        upward = {name for name in _imports(module) if rank.get(name, row) < row}
+        assert not upward, f"{module} imports {upward} from above it"
+
+
+def test_only_the_daemon_knows_actors() -> None:
+    for path in PACKAGE.glob("*.py"):
+        if path.name not in ("daemon.py",):
+            assert "chaos.actors" not in path.read_text(), f"{path.name} imports actors"
