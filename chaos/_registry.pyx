@@ -1,9 +1,11 @@
-"""The listener on PipeWire's registry: what appears, tells of itself and goes, as notes for `chaos.graph.Decoder`.
+"""The listener on PipeWire's registry: what comes, tells of itself and goes, as notes for `chaos.graph.Decoder`.
 
-All globals of the kinds in `chaos.graph.Kind` are told with their properties. Audio nodes, device objects and the
-default and settings metadata are bound besides, because what makes a device of a node stands in their info
-and params. The callbacks run in the loop's thread, copy what they are told into the connection's queue, and
-decide nothing.
+All globals of the kinds in `chaos.graph.Kind` are told with their properties. Audio nodes, device objects and
+the default and settings metadata are bound besides, because what makes a device of a node stands in their info
+and params. The callbacks run in the loop's thread and copy what they are told into the connection's queue. They
+decide one thing: a link to a capture of ours that it did not ask for is destroyed at once, and until it is gone
+the capture keeps no frame. PipeWire tells of a link before it tells our node to take data from it, and of its
+end afterwards, so that no frame of it can be taken for the device's.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -12,7 +14,7 @@ from libc.string cimport memcpy, memset, strcmp, strlen, strncmp
 
 cimport cython
 
-from chaos._rt cimport Connection, Notes, notes_push
+from chaos._rt cimport Connection, Guard, Notes, notes_push
 from chaos.pipewire cimport (
     pw_proxy,
     pw_proxy_destroy,
@@ -26,6 +28,9 @@ from chaos.pipewire cimport (
 from chaos.spa cimport *
 
 from chaos.errors import PipeWireUnavailable
+
+cdef extern from "_kernels.h" nogil:
+    void chaos_store(uint64_t *p, uint64_t v)
 
 cdef enum Kind:
     KIND_NONE = 0
@@ -44,6 +49,7 @@ cdef enum:
     NOTE_DEVICE_INFO = 104
     NOTE_NODE_SYNCED = 105
     NOTE_METADATA = 106
+    NOTE_FOREIGN = 107
     N_PARAMS = 4
     MAX_PARAMS_TOLD = 64            # values of one param, EnumFormat's for example
     MAX_ID = 1 << 20
@@ -52,6 +58,7 @@ cdef enum:
 NOTE_KINDS = {
     "ADDED": NOTE_ADDED, "REMOVED": NOTE_REMOVED, "NODE_INFO": NOTE_NODE_INFO, "NODE_PARAM": NOTE_NODE_PARAM,
     "DEVICE_INFO": NOTE_DEVICE_INFO, "NODE_SYNCED": NOTE_NODE_SYNCED, "METADATA": NOTE_METADATA,
+    "FOREIGN": NOTE_FOREIGN,
 }
 KINDS = {
     "NODE": KIND_NODE, "PORT": KIND_PORT, "LINK": KIND_LINK, "DEVICE": KIND_DEVICE, "CLIENT": KIND_CLIENT,
@@ -67,6 +74,7 @@ cdef struct Tracked:                # a global that is there now
     int64_t serial
     Kind kind
     Watch *watch
+    uint32_t foreign_to             # of a link that is not wanted there: the node, else RESET
     pw_proxy *proxy                 # NULL where it isn't bound
     spa_hook proxy_hook
     spa_hook object_hook
@@ -77,6 +85,7 @@ cdef struct Tracked:                # a global that is there now
 cdef struct Watch:
     Notes *notes
     pw_registry *registry
+    Guard **guards                  # the connection's
     spa_hook hook
     Tracked **table                 # by id
     uint32_t size
@@ -84,7 +93,7 @@ cdef struct Watch:
     char *scratch
 
 
-# ---- serialising ---------------------------------------------------------------------------------------------------
+# ---- serialising -------------------------------------------------------------------------------------------
 
 cdef inline size_t put(char *scratch, size_t at, const char *text) noexcept nogil:
     """Appends text with its NUL; gives `at` back unchanged where there is no room."""
@@ -122,7 +131,7 @@ cdef inline int64_t next_sequence(Tracked *t) noexcept nogil:
     return t.watch.sequence
 
 
-# ---- bound objects -------------------------------------------------------------------------------------------------
+# ---- bound objects -----------------------------------------------------------------------------------------
 
 cdef void unbind(Tracked *t) noexcept nogil:
     cdef pw_proxy *proxy = t.proxy
@@ -242,7 +251,7 @@ on_metadata_object.version = PW_VERSION_METADATA_EVENTS
 on_metadata_object.property = on_metadata
 
 
-# ---- the registry --------------------------------------------------------------------------------------------------
+# ---- the registry ------------------------------------------------------------------------------------------
 
 cdef Kind kind_of(const char *type) noexcept nogil:
     if strcmp(type, PW_TYPE_INTERFACE_Node) == 0:
@@ -310,6 +319,47 @@ cdef void bind(Tracked *t, const char *type, uint32_t version) noexcept nogil:
         pw_metadata_add_listener(<pw_metadata *>t.proxy, &t.object_hook, &on_metadata_object, t)
 
 
+cdef inline uint32_t number(const spa_dict *props, const char *key) noexcept nogil:
+    cdef const char *text = spa_dict_lookup(props, key)
+    return <uint32_t>strtoll(text, NULL, 10) if text != NULL else RESET
+
+
+cdef Guard *guard_of(Watch *w, uint32_t node_id) noexcept nogil:
+    cdef Guard *guard = w.guards[0]
+    while guard != NULL and guard.node_id != node_id:
+        guard = guard.next
+    return guard if node_id != RESET else NULL
+
+
+cdef bint is_asked_for(Watch *w, const Guard *guard, uint32_t output, uint32_t input) noexcept nogil:
+    """Between those two ports, and is the output still the one that was meant?"""
+    cdef uint32_t k
+    if output >= w.size or w.table[output] == NULL:
+        return False
+    for k in range(guard.n_wanted):
+        if guard.wanted[k][0] == output and guard.wanted[k][1] == input:
+            return guard.serials[k] == w.table[output].serial
+    return False
+
+
+cdef void look_at_link(Tracked *t, const spa_dict *props) noexcept nogil:
+    cdef uint32_t node_id = number(props, b"link.input.node")
+    cdef Guard *guard = guard_of(t.watch, node_id)
+    if guard == NULL or is_asked_for(t.watch, guard, number(props, b"link.output.port"),
+                                     number(props, b"link.input.port")):
+        return
+    t.foreign_to = node_id
+    chaos_store(&guard.n_foreign, guard.n_foreign + 1)
+    pw_registry_destroy(t.watch.registry, t.id)
+    push(t, NOTE_FOREIGN, (<int64_t>number(props, b"link.output.node") << 32) | node_id, 0)
+
+
+cdef void forget_link(Tracked *t) noexcept nogil:
+    cdef Guard *guard = guard_of(t.watch, t.foreign_to)
+    if guard != NULL:
+        chaos_store(&guard.n_foreign, guard.n_foreign - 1)
+
+
 cdef void on_global(void *data, uint32_t id, uint32_t permissions, const char *type, uint32_t version,
                     const spa_dict *props) noexcept nogil:
     cdef Watch *w = <Watch *>data
@@ -327,7 +377,10 @@ cdef void on_global(void *data, uint32_t id, uint32_t permissions, const char *t
     t.serial = strtoll(serial, NULL, 10) if serial != NULL else 0
     t.kind = kind
     t.watch = w
+    t.foreign_to = RESET
     w.table[id] = t
+    if kind == KIND_LINK:
+        look_at_link(t, props)
     push(t, NOTE_ADDED, kind, put_dict(w.scratch, 0, props))
     if is_wanted(kind, props):
         bind(t, type, version)
@@ -341,6 +394,7 @@ cdef void on_global_remove(void *data, uint32_t id) noexcept nogil:
     t = w.table[id]
     w.table[id] = NULL
     unbind(t)
+    forget_link(t)
     push(t, NOTE_REMOVED, t.kind, 0)
     free(t)
 
@@ -376,6 +430,7 @@ cdef class Registry:
         if w == NULL:
             raise MemoryError
         w.notes = connection.notes
+        w.guards = &connection.guards
         w.scratch = <char *>calloc(1, SCRATCH_BYTES)
         if w.scratch == NULL:
             free(w)

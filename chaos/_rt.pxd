@@ -1,6 +1,6 @@
 """What the registry listener needs of the connection."""
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 
 from chaos.pipewire cimport pw_context, pw_core, pw_thread_loop, spa_hook
@@ -21,6 +21,14 @@ cdef struct Notes:              # touched only with the loop locked, as in callb
     pw_thread_loop *loop
     int done_seq                # of the last pw_core_sync that was answered
 
+cdef struct Guard:              # what the registry listener asks of a capture, with the loop locked
+    Guard *next
+    uint32_t node_id            # of our node, INVALID_ID before it has one
+    uint32_t n_wanted
+    uint32_t wanted[64][2]      # the links asked for: output port, input port
+    int64_t serials[64]         # and the output ports' serials, since ids are used again
+    uint64_t n_foreign          # links to our node that we did not ask for; the callback reads it
+
 cdef void notes_push(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text,
                      size_t n) noexcept nogil
 
@@ -30,6 +38,7 @@ cdef class Connection:
     cdef pw_core *core
     cdef Notes *notes
     cdef spa_hook *hook
+    cdef Guard *guards
     cdef object children
     cdef readonly str remote
     cdef object __weakref__

@@ -11,7 +11,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strerror, strlen
 
-from chaos._slots cimport Cycle, SlotWriter, Writer, slots_cycle, slots_timed
+from chaos._slots cimport Cycle, SlotWriter, Writer, slots_cycle, slots_timed, slots_trusts
 from chaos.pipewire cimport *
 
 import os
@@ -21,6 +21,10 @@ from chaos.errors import FormatUnsupported, InternalError, PipeWireUnavailable
 
 cdef extern from "unistd.h" nogil:
     ssize_t write(int fd, const void *data, size_t n)
+
+cdef extern from "_kernels.h" nogil:
+    uint64_t chaos_load(const uint64_t *p)
+    void chaos_store(uint64_t *p, uint64_t v)
 
 cdef extern from "time.h" nogil:
     cdef struct timespec:
@@ -43,7 +47,7 @@ LINK_STATE = KIND_LINK
 
 STATES = {-1: "error", 0: "unconnected", 1: "connecting", 2: "paused", 3: "streaming"}
 LINK_GONE = -3
-LINK_ACTIVE = 4
+LINK_ACTIVE = PW_LINK_STATE_ACTIVE
 
 cdef uint32_t INVALID_ID = 0xFFFFFFFF
 
@@ -158,11 +162,11 @@ cdef class Connection:
         self.loop = pw_thread_loop_new(b"chaosd-pw", NULL)
         check_pointer(self.loop, "making a loop")
         self.notes.loop = self.loop
-        # client-rt.conf asks for a real-time data thread; where a release has none, client.conf does so itself.
-        self.context = pw_context_new(pw_thread_loop_get_loop(self.loop),
-                                      pw_properties_new(b"config.name", <const char *>b"client-rt.conf", NULL), 0)
-        if self.context == NULL:
-            self.context = pw_context_new(pw_thread_loop_get_loop(self.loop), NULL, 0)
+        # Before 1.0 only client-rt.conf asks for a real-time data thread; from then on client.conf does.
+        props = NULL
+        if library_version().startswith("0."):
+            props = pw_properties_new(b"config.name", <const char *>b"client-rt.conf", NULL)
+        self.context = pw_context_new(pw_thread_loop_get_loop(self.loop), props, 0)
         check_pointer(self.context, "making a context")
         check(pw_thread_loop_start(self.loop), "starting the loop")
         pw_thread_loop_lock(self.loop)
@@ -288,8 +292,10 @@ cdef struct Link:
     uint32_t handle
     int64_t index
     int state
+    uint64_t *n_active
 
 cdef struct CaptureState:
+    Guard guard
     Writer *writer
     Notes *notes
     uint32_t handle
@@ -304,6 +310,7 @@ cdef struct CaptureState:
     const void *planes[MAX_CHANNELS]
     Link links[MAX_CHANNELS]
     uint32_t n_links
+    uint64_t n_active                   # of those links
 
 
 cdef inline uint64_t now_ns() noexcept nogil:
@@ -319,6 +326,25 @@ cdef inline void from_clock(Cycle *c, const spa_io_position *position) noexcept 
     c.rate = position.clock.rate.denom
     c.clock_id = position.clock.id
     c.live_position = &position.clock.position
+
+
+cdef inline bint is_unfed(const spa_data *d) noexcept nogil:
+    """Is it the silence that a port's mixer makes up, as nothing is linked or what is has not run?
+
+    It fills the whole buffer then. A device's own silence is as long as the cycle.
+    """
+    return d.chunk.flags & SPA_CHUNK_FLAG_EMPTY and d.chunk.size >= d.maxsize
+
+
+cdef inline bint is_fed(const CaptureState *s) noexcept nogil:
+    """Is every channel linked? A stream's converter makes up silence for one that is not, and says EMPTY only where
+    that is all it has; a device's own silence can then not be told from none."""
+    return chaos_load(&s.n_active) == s.channels
+
+
+cdef inline void refuse_foreign(CaptureState *s, Cycle *c) noexcept nogil:
+    c.foreign = chaos_load(&s.guard.n_foreign) != 0
+    c.complete = c.complete and not c.foreign
 
 
 cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogil:
@@ -341,12 +367,13 @@ cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogi
         if d.data == NULL or d.chunk.size < c.n_frames * 4 or d.chunk.offset + d.chunk.size > d.maxsize:
             s.writer.rt.short_buffers += 1
             c.complete = False
-        elif d.chunk.flags & SPA_CHUNK_FLAG_CORRUPTED:
+        elif d.chunk.flags & SPA_CHUNK_FLAG_CORRUPTED or is_unfed(d):
             c.complete = False
         else:
             s.planes[k] = <const uint8_t *>d.data + d.chunk.offset
     c.planes = s.planes
-    if position != NULL and c.rate != 0:
+    refuse_foreign(s, &c)
+    if position != NULL and c.rate != 0 and slots_trusts(s.writer, &c):
         slots_cycle(s.writer, &c)
     for k in range(s.channels):
         if s.buffers[k] != NULL:
@@ -379,10 +406,12 @@ cdef void on_stream_process(void *data) noexcept nogil:
             if (d.data == NULL or d.chunk.size != c.n_frames * s.channels * s.sample_bytes
                     or d.chunk.offset + d.chunk.size > d.maxsize):
                 s.writer.rt.short_buffers += 1
-            elif not d.chunk.flags & SPA_CHUNK_FLAG_CORRUPTED:
+            elif not d.chunk.flags & (SPA_CHUNK_FLAG_CORRUPTED | SPA_CHUNK_FLAG_EMPTY) and is_fed(s):
                 c.interleaved = <const uint8_t *>d.data + d.chunk.offset
                 c.complete = True
-        slots_cycle(s.writer, &c)
+        refuse_foreign(s, &c)
+        if slots_trusts(s.writer, &c):
+            slots_cycle(s.writer, &c)
     if buffer != NULL:
         pw_stream_queue_buffer(s.stream, buffer)
     slots_timed(s.writer, now_ns() - began)
@@ -390,8 +419,15 @@ cdef void on_stream_process(void *data) noexcept nogil:
 
 # ---- the loop's callbacks ------------------------------------------------------------------------------------------
 
+cdef inline uint32_t node_id_of(CaptureState *s) noexcept nogil:
+    if s.filter != NULL:
+        return pw_filter_get_node_id(s.filter)
+    return pw_stream_get_node_id(s.stream) if s.stream != NULL else INVALID_ID
+
+
 cdef void on_state_changed(void *data, int old, int state, const char *error) noexcept nogil:
     cdef CaptureState *s = <CaptureState *>data
+    s.guard.node_id = node_id_of(s)
     push_text(s.notes, KIND_STATE, s.handle, old, state, error)
 
 
@@ -414,22 +450,28 @@ cdef void on_io_changed(void *data, uint32_t id, void *area, uint32_t size) noex
         pw_loop_invoke(s.data_loop, take_position, 1, &area, sizeof(area), True, &s.state)
 
 
+cdef inline void set_link_state(Link *link, int state) noexcept nogil:
+    cdef int64_t change = (state == PW_LINK_STATE_ACTIVE) - (link.state == PW_LINK_STATE_ACTIVE)
+    chaos_store(link.n_active, link.n_active[0] + change)
+    link.state = state
+
+
 cdef void on_link_info(void *data, const pw_link_info *info) noexcept nogil:
     cdef Link *link = <Link *>data
     if info.change_mask & PW_LINK_CHANGE_MASK_STATE and link.state != info.state:
-        link.state = info.state
+        set_link_state(link, info.state)
         push_text(link.notes, KIND_LINK, link.handle, link.index, info.state, info.error)
 
 
 cdef void on_link_removed(void *data) noexcept nogil:
     cdef Link *link = <Link *>data
-    link.state = -3
+    set_link_state(link, -3)
     notes_push(link.notes, KIND_LINK, link.handle, link.index, -3, NULL, 0)
 
 
 cdef void on_link_error(void *data, int seq, int res, const char *message) noexcept nogil:
     cdef Link *link = <Link *>data
-    link.state = -2
+    set_link_state(link, -2)
     push_text(link.notes, KIND_LINK, link.handle, link.index, -2, message)
 
 
@@ -512,6 +554,7 @@ cdef class Capture:
         next_handle += 1
         self.state.channels = len(positions)
         self.state.sample_bytes = 2 if sample_format == "s16" else 4
+        self.state.guard.node_id = INVALID_ID
         cdef pw_properties *props = pw_properties_new(
             b"media.type", <const char *>b"Audio", b"media.category", <const char *>b"Capture",
             b"media.role", <const char *>b"Production", b"node.autoconnect", <const char *>b"false",
@@ -523,6 +566,8 @@ cdef class Capture:
             pw_properties_set(props, b"node.latency", f"{latency_frames}/{sample_rate or 48000}".encode())
         connection.lock()
         try:
+            self.state.guard.next = connection.guards
+            connection.guards = &self.state.guard
             if interleaved:
                 self.open_stream(props, positions, sample_format, sample_rate)
             else:
@@ -588,15 +633,15 @@ cdef class Capture:
     def node_id(self):
         """Id of our node in PipeWire's registry, or None before it has one."""
         self.ask()
-        cdef uint32_t id = (pw_filter_get_node_id(self.state.filter) if self.state.filter != NULL
-                            else pw_stream_get_node_id(self.state.stream))
+        cdef uint32_t id = node_id_of(self.state)
         return None if id == INVALID_ID else id
 
     def link(self, pairs):
-        """Asks for links, replacing those there were.
+        """Asks for links, replacing those there were. No frame is kept while the node has any others.
 
         Args:
-            pairs: (output node, output port, input node, input port) ids, one per channel and in their order.
+            pairs: (output node, output port, input node, input port, the output port's serial), one per channel and
+                in their order.
         """
         self.ask()
         cdef CaptureState *s = self.state
@@ -611,10 +656,16 @@ cdef class Capture:
         try:
             self.drop_links()
             for index, ids in enumerate(pairs):
+                s.guard.wanted[index][0] = ids[1]
+                s.guard.wanted[index][1] = ids[3]
+                s.guard.serials[index] = ids[4]
+            s.guard.n_wanted = len(pairs)
+            for index, ids in enumerate(pairs):
                 link = &s.links[index]
                 memset(link, 0, sizeof(Link))
                 link.notes = s.notes
                 link.handle = s.handle
+                link.n_active = &s.n_active
                 link.index = index
                 props = pw_properties_new(b"object.linger", <const char *>b"false", NULL)
                 for k in range(4):
@@ -638,6 +689,17 @@ cdef class Capture:
             spa_hook_remove(&self.state.links[k].proxy_hook)
             pw_proxy_destroy(self.state.links[k].proxy)
         self.state.n_links = 0
+        chaos_store(&self.state.n_active, 0)
+        self.state.guard.n_wanted = 0
+
+    cdef void leave_guards(self) noexcept:
+        """With the loop locked."""
+        cdef Guard **place = &self.connection.guards
+        while place[0] != NULL:
+            if place[0] == &self.state.guard:
+                place[0] = self.state.guard.next
+                return
+            place = &place[0].next
 
     def unlink(self):
         """Drops the links, if any."""
@@ -656,6 +718,7 @@ cdef class Capture:
         if self.connection.core != NULL:
             self.connection.lock()
             self.drop_links()
+            self.leave_guards()
             with nogil:
                 if s.filter != NULL:
                     spa_hook_remove(&s.hook)

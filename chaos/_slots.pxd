@@ -38,6 +38,8 @@ cdef struct Definition:     # written once, before the stream starts
     uint8_t boot_id[16]
     uint8_t uri[192]
     uint8_t recording[1024]
+    uint64_t about_offset   # JSON of `about_bytes`: what recovery needs to make the recording
+    uint64_t about_bytes
 
 cdef struct RtState:        # written by the callback alone
     uint64_t head_frame     # frames of the timeline so far, gaps included; stored with release
@@ -49,6 +51,7 @@ cdef struct RtState:        # written by the callback alone
     uint64_t overruns       # times there was no slot
     uint64_t switches       # times the clock was another one
     uint64_t torn           # buffers that the next cycle overwrote while they were copied
+    uint64_t distrusted     # cycles left out because the buffers may have been another cycle's
     uint64_t short_buffers  # buffers that did not hold the cycle's frames
     uint64_t seen_rate      # Hz, of the clock as last seen
     uint64_t quantum        # frames of the last cycle
@@ -106,6 +109,7 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     const void *const *planes       # a pointer per channel, or NULL when the cycle is interleaved
     const void *interleaved
     bint complete           # every channel has its n_frames
+    bint foreign            # what is there may not be the device's alone; not complete then
 
 cdef struct Writer:
     Definition *definition
@@ -121,7 +125,12 @@ cdef struct Writer:
     int64_t slot            # being filled, or -1
     uint64_t offset         # of the next frame within its chunk
     uint64_t confidence     # of the open gap
+    uint64_t seen_end       # position behind the last cycle that called, trusted or not
+    uint64_t seen_clock
+    uint64_t straight       # frames since the clock last jumped
+    bint trusted            # whether the buffers were that cycle's own
 
+cdef bint slots_trusts(Writer *w, const Cycle *c) noexcept nogil
 cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil
 cdef void slots_timed(Writer *w, uint64_t busy_ns) noexcept nogil
 

@@ -39,14 +39,16 @@ cdef enum:      # as chaos.ledger numbers them; a test holds both against each o
     CAUSE_DEVICE_AWAY = 4
     CAUSE_DRIVER_SWITCH = 5
     CAUSE_NO_DATA = 7
+    CAUSE_FOREIGN = 9
     EXACT = 1
     CLOCK = 2
     NOTE_GAP = 1
     NOTE_ANCHOR = 2
+    TRUST_MS = 5            # a late callback is not late twice in a row by just one cycle for so long
     NOTES_PER_CYCLE = 4     # at most: a gap that changes its cause, the gap that closes, a switch, an anchor
 
 CAUSES = {"missed": CAUSE_MISSED, "overrun": CAUSE_OVERRUN, "device_away": CAUSE_DEVICE_AWAY,
-          "driver_switch": CAUSE_DRIVER_SWITCH, "no_data": CAUSE_NO_DATA}
+          "driver_switch": CAUSE_DRIVER_SWITCH, "no_data": CAUSE_NO_DATA, "foreign": CAUSE_FOREIGN}
 CONFIDENCES = {"exact": EXACT, "clock": CLOCK}
 NOTE_KINDS = {"gap": NOTE_GAP, "anchor": NOTE_ANCHOR}
 
@@ -177,6 +179,7 @@ cdef void clear_in(Writer *w, uint64_t n) noexcept nogil:
 cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
     """Copies a whole cycle's frames, over as many slots as they touch; what finds no slot is an overrun."""
     cdef uint64_t done = 0, n
+    cdef bint anchored = False      # all chunks that begin in one cycle share its anchor
     while done < c.n_frames:
         if note_room(w) < NOTES_PER_CYCLE:
             # A gap that can't be told of may not end: what comes before there is room belongs to it.
@@ -188,8 +191,9 @@ cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
                 return
             if w.rt.gap_first != NONE or w.rt.head_frame == 0:
                 signal(w)
-            if w.rt.gap_first == NONE:
+            if w.rt.gap_first == NONE and not anchored:
                 push_note(w, NOTE_ANCHOR, 0, 0, w.rt.head_frame - done, 0, c)
+                anchored = True
         n = c.n_frames - done
         if n > w.definition.chunk_frames - w.offset:
             n = w.definition.chunk_frames - w.offset
@@ -203,6 +207,7 @@ cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
         if w.rt.gap_first != NONE:
             close_gap(w, c)
             push_note(w, NOTE_ANCHOR, 0, 0, w.rt.head_frame - done, 0, c)
+            anchored = True
         w.rt.n_captured += n
         w.offset += n
         done += n
@@ -236,19 +241,39 @@ cdef void account(Writer *w, const Cycle *c) noexcept nogil:
             # The clock went on without us, so its position is better than the time that passed.
             if jump > 0:
                 skip(w, c, <uint64_t>jump, hint, EXACT)
-                chaos_store(&w.rings.hint, 0)
             return
     if hint != 0:
         if c.clock_id != w.rt.clock_id:
             w.rt.switches += 1
         skip(w, c, elapsed, hint, CLOCK)
-        chaos_store(&w.rings.hint, 0)
         return
     # Another clock, or one that went back: its position says nothing about what came before, only the time does.
     w.rt.switches += 1
     if 2 * elapsed < c.n_frames:
         elapsed = 0
     skip(w, c, elapsed, CAUSE_DRIVER_SWITCH, CLOCK)
+
+
+cdef bint slots_trusts(Writer *w, const Cycle *c) noexcept nogil:
+    """Whether the buffers hold this cycle's frames; where not, `slots_cycle` must not see it.
+
+    A callback that comes late may run when the next cycle has moved the clock on but not filled the buffers yet: the
+    position is new, the frames are old. PipeWire then calls again for the same cycle, and by then the device's buffer
+    may have been replaced by silence, since the graph counted the late call as this cycle's. So the first cycle after
+    a jump (also one of no frames) is not believed, nor are those that follow it within TRUST_MS. What is left out is
+    booked as missed when the next believed cycle comes.
+    """
+    if w.rt.callbacks + w.rt.distrusted == 0 or c.clock_id != w.seen_clock or c.position != w.seen_end:
+        w.trusted = False
+        w.straight = 0
+    elif not w.trusted:
+        w.straight += c.n_frames
+        w.trusted = w.straight * 1000 >= <uint64_t>TRUST_MS * c.rate
+    w.seen_end = c.position + c.n_frames
+    w.seen_clock = c.clock_id
+    if not w.trusted:
+        w.rt.distrusted += 1
+    return w.trusted
 
 
 cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
@@ -274,9 +299,12 @@ cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
     w.rt.position = c.position + c.n_frames
     w.rt.end_ns = c.monotonic_ns + c.n_frames * 1000000000ULL // c.rate
     if c.complete:
+        # The main thread learns of a device's end after the last frame of it has come.
+        if chaos_peek(&w.rings.hint) != 0:
+            chaos_store(&w.rings.hint, 0)
         store_frames(w, c)
     else:
-        skip(w, c, c.n_frames, CAUSE_NO_DATA, EXACT)
+        skip(w, c, c.n_frames, CAUSE_FOREIGN if c.foreign else CAUSE_NO_DATA, EXACT)
 
 
 cdef void slots_timed(Writer *w, uint64_t busy_ns) noexcept nogil:
@@ -314,6 +342,7 @@ cdef dict field_offsets():
         "file_bytes": <char *>&d.file_bytes - at_d, "sample_rate": <char *>&d.sample_rate - at_d,
         "run_id": <char *>&d.run_id - at_d, "boot_id": <char *>&d.boot_id - at_d,
         "uri": <char *>&d.uri - at_d, "recording": <char *>&d.recording - at_d,
+        "about_offset": <char *>&d.about_offset - at_d, "about_bytes": <char *>&d.about_bytes - at_d,
         "head_frame": RT_OFFSET + (<char *>&r.head_frame - at_r),
         "n_captured": RT_OFFSET + (<char *>&r.n_captured - at_r),
         "lost_frames": RT_OFFSET + (<char *>&r.lost_frames - at_r),
@@ -452,6 +481,16 @@ cdef class SlotWriter:
         finally:
             free(planes)
             PyBuffer_Release(&view)
+
+    def trusts(self, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000, uint32_t clock_id=1):
+        """Whether the callback would believe that the buffers hold this cycle; to be asked once per cycle."""
+        cdef Cycle c
+        memset(&c, 0, sizeof(c))
+        c.position = position
+        c.n_frames = n_frames
+        c.rate = rate
+        c.clock_id = clock_id
+        return bool(slots_trusts(self.ask(), &c))
 
     # -- the rotator's side
 
@@ -594,6 +633,7 @@ cdef class SlotWriter:
             "head_frame": chaos_load(&w.rt.head_frame), "n_captured": w.rt.n_captured,
             "lost_frames": w.rt.lost_frames, "n_gaps": w.rt.n_gaps, "callbacks": w.rt.callbacks,
             "xruns": w.rt.xruns, "overruns": w.rt.overruns, "switches": w.rt.switches, "torn": w.rt.torn,
+            "distrusted": w.rt.distrusted,
             "short_buffers": w.rt.short_buffers, "seen_rate": w.rt.seen_rate, "quantum": w.rt.quantum,
             "clock_id": w.rt.clock_id, "position": w.rt.position, "end_ns": w.rt.end_ns,
             "first_ns": chaos_load(&w.rt.first_ns), "first_position": w.rt.first_position,

@@ -118,6 +118,12 @@ class FormatUnsupported(ChaosError):
     exit_code = 4
 
 
+class ForeignLink(ChaosError):
+    """Somebody linked another source to a capture of ours; no frame is kept until that link is gone."""
+
+    code = "foreign_link"
+
+
 class StreamExists(InvalidRequest):
     code = "stream_exists"
 

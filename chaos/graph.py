@@ -45,6 +45,7 @@ class NoteKind(enum.IntEnum):
     NODE_PARAM = 103  # b: param << 32 | index, or | RESET before a param is told anew; payload: the pod
     DEVICE_INFO = 104  # b: sequence; payload: the device's properties
     NODE_SYNCED = 105  # b: sequence; what came since the last one belongs together
+    FOREIGN = 107  # b: its output node << 32 | our node: a link that was destroyed, as no capture of ours wanted it
     METADATA = 106  # b: sequence; payload: _METADATA, then key and value as far as there are any
 
 

@@ -47,7 +47,8 @@ class Definition(msgspec.Struct, frozen=True):
     """What a recording is of. Frames count from the stream's first; `device` is PROTOCOL.md's Device.
 
     `staging` is the path of the live staging file, for readers that follow the head; `external` recordings
-    have their chunks in files of a controller's and hold no audio themselves.
+    have their chunks in files of a controller's and hold no audio themselves. `boot_id` says which run of the
+    kernel `monotonic_ns` count from.
     """
 
     uri: str
@@ -63,6 +64,7 @@ class Definition(msgspec.Struct, frozen=True):
     run_id: str
     staging: str | None = None
     external: bool = False
+    boot_id: str = ""
 
     @property
     def item_size(self) -> int:
@@ -116,18 +118,19 @@ class GapLine(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
         return Gap(self.first_frame, self.n_frames, cause, confidence)
 
 
-class AnchorLine(msgspec.Struct, frozen=True, tag_field="type", tag="anchor"):
+class AnchorLine(msgspec.Struct, frozen=True, tag_field="type", tag="anchor", omit_defaults=True):
     frame: int
     position: int
     monotonic_ns: int
     wall_ns: int
+    clock_id: int | None = None
 
     @classmethod
     def of(cls, anchor: ClockAnchor) -> Self:
-        return cls(anchor.frame, anchor.position, anchor.monotonic_ns, anchor.wall_ns)
+        return cls(anchor.frame, anchor.position, anchor.monotonic_ns, anchor.wall_ns, anchor.clock_id)
 
     def anchor(self) -> ClockAnchor:
-        return ClockAnchor(self.frame, self.position, self.monotonic_ns, self.wall_ns)
+        return ClockAnchor(self.frame, self.position, self.monotonic_ns, self.wall_ns, self.clock_id)
 
 
 class Finish(msgspec.Struct, frozen=True, tag_field="type", tag="finish"):

@@ -43,6 +43,7 @@ class Cause(_Labelled):
     ENGINE_DOWN = 6
     NO_DATA = 7  # a cycle ran and the device delivered nothing for it
     RETIRED = 8  # stored once, removed by retention
+    FOREIGN = 9  # somebody had linked another source to our ports: what came was not the device's alone
 
 
 class Confidence(_Labelled):
@@ -79,12 +80,16 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class ClockAnchor(msgspec.Struct, frozen=True):
-    """One moment on all clocks: the recording's frame, the graph's position (frames), two clocks (ns)."""
+    """One moment on all clocks: the recording's frame, the graph's position (frames), two clocks (ns).
+
+    Positions are of one count where the `clock_id` is the same: that of the driver, as the graph numbers it.
+    """
 
     frame: int
     position: int
     monotonic_ns: int
     wall_ns: int
+    clock_id: int | None = None
 
 
 def lost_frames(gaps: Iterable[Gap]) -> int:

@@ -317,7 +317,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
 
     uri: str
     state: Literal["waiting", "connecting", "paused", "streaming", "error", "stopped"]
-    device: str
+    device: dict[str, Any] | None
     format: Format
     chunk_frames: int
     head_frame: int
@@ -368,6 +368,11 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "stream_gap": ("first_frame", "n_frames", "cause", "confidence"),
     "stream_error": ("error", "recoverable"),
     "stream_stopped": RESULTS["stream_stop"][1:],
+    "recovery": ("outcome", "text"),
+    "storage_low": ("path", "free_bytes", "margin_bytes"),
+    "storage_full": ("error",),
+    "storage_failed": ("error",),
+    "storage_restored": (),
 }
 """The fields that an event of a type has beside the common ones; more may come."""
 

@@ -73,6 +73,7 @@ cdef extern from "<spa/buffer/buffer.h>" nogil:
         spa_data *datas
     enum:
         SPA_CHUNK_FLAG_CORRUPTED
+        SPA_CHUNK_FLAG_EMPTY
 
 cdef extern from "<spa/node/io.h>" nogil:
     enum:
@@ -190,6 +191,7 @@ cdef extern from "<pipewire/link.h>" nogil:
     enum:
         PW_VERSION_LINK_EVENTS
         PW_LINK_CHANGE_MASK_STATE
+        PW_LINK_STATE_ACTIVE
     int pw_link_add_listener(pw_link *link, spa_hook *listener, const pw_link_events *events, void *data)
 
 cdef extern from "<pipewire/filter.h>" nogil:

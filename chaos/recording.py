@@ -37,7 +37,7 @@ from chaos.journal import (
     Sealing,
 )
 from chaos.ledger import ClockAnchor, Coverage, Gap
-from chaos.metadata import Table, anchor_row, audio_document, gap_row, group_document
+from chaos.metadata import Lengths, Table, anchor_row, audio_document, gap_row, group_document
 from chaos.objects import ObjectStore
 from chaos.part import Part, committed_frames
 
@@ -73,7 +73,9 @@ def rebuild_metadata(path: Path) -> None:
         if not info.definition.external:
             make_folders(path / "audio")
             replace(path / "audio" / "zarr.json", audio_document(info.definition, info.n_frames))
-        replace(path / "zarr.json", group_document(info.definition, info.finish))
+        n_frames = None if info.definition.external else info.n_frames
+        lengths = Lengths(n_frames, gaps.n_rows, clock.n_rows)
+        replace(path / "zarr.json", group_document(info.definition, info.finish, lengths))
 
 
 class RecordingWriter:
@@ -93,6 +95,7 @@ class RecordingWriter:
         self._gaps = Table()
         self._clock = Table()
         self._audio_frames = -1
+        self._group: tuple[Finish | None, Lengths] | None = None
         self._parts: dict[int, Part] = {}
         self._last: SealedChunk | None = None
         self._sealing: Sealing | None = None
@@ -121,7 +124,6 @@ class RecordingWriter:
                 hidden.mkdir()
                 journal = Journal.create(hidden / "journal.jsonl", definition)
                 writer = cls(store, hidden, definition, journal)
-                replace(hidden / "zarr.json", group_document(definition, None))
                 writer._store_metadata()
                 hidden.rename(path)
                 made = writer.path = path
@@ -377,7 +379,7 @@ class RecordingWriter:
         return self._last
 
     def _store_metadata(self) -> None:
-        """Replaces what has changed: tables, then the audio's shape, then the state."""
+        """Replaces what has changed: tables, then the audio's shape, then the group, which tells of all."""
         with storage_errors("write the metadata of", self.path):
             self._gaps.store(self.path / "gaps")
             self._clock.store(self.path / "clock")
@@ -386,5 +388,8 @@ class RecordingWriter:
                 make_folders(self._chunks)
                 replace(self.path / "audio" / "zarr.json", audio_document(self.definition, n_frames))
                 self._audio_frames = n_frames
-            if self._finish:
-                replace(self.path / "zarr.json", group_document(self.definition, self._finish))
+            length = None if self.definition.external else n_frames
+            lengths = Lengths(length, self._gaps.n_rows, self._clock.n_rows)
+            if (self._finish, lengths) != self._group:
+                replace(self.path / "zarr.json", group_document(self.definition, self._finish, lengths))
+                self._group = self._finish, lengths

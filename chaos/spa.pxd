@@ -55,6 +55,7 @@ cdef extern from "<pipewire/pipewire.h>" nogil:
     pw_registry *pw_core_get_registry(pw_core *core, uint32_t version, size_t user_data_size)
     int pw_registry_add_listener(pw_registry *registry, spa_hook *listener, const pw_registry_events *events,
                                  void *data)
+    int pw_registry_destroy(pw_registry *registry, uint32_t id)
     void *pw_registry_bind(pw_registry *registry, uint32_t id, const char *type, uint32_t version,
                            size_t user_data_size)
 

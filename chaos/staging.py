@@ -3,10 +3,12 @@
 One file per stream. Its first page is control, then come the slot table, three rings and the slots; each slot is one
 chunk, (channels, chunk_frames) planar in C order. `chaos/_slots.pxd` declares the layout once, for C and for here.
 A disk stall costs nothing until the slots run out; `kill -9` costs nothing at all, since tmpfs keeps the file.
+Whoever makes the file holds a lock (flock) on it for life: so what a dead daemon left is told from a living one's.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import struct
@@ -18,7 +20,7 @@ from chaos import _slots
 from chaos.chunking import SAMPLE_BYTES
 from chaos.errors import StagingFull, StorageFailed
 
-__all__ = ["SUFFIX", "Staging", "StagingReader", "slots_for"]
+__all__ = ["SUFFIX", "Staging", "StagingReader", "boot_id", "slots_for"]
 
 MAGIC: Final = b"CHAOSSTG"
 SUFFIX: Final = ".staging"
@@ -33,8 +35,9 @@ def slots_for(staging_s: float, chunk_frames: int, sample_rate: int) -> int:
     return max(3, -(-int(staging_s * sample_rate) // chunk_frames) + 1)
 
 
-def _boot_id() -> bytes:
-    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
+def boot_id() -> str:
+    """What tells this run of the kernel from all others: 32 hex digits."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
 
 
 def _power_of_two(n: int) -> int:
@@ -67,6 +70,7 @@ class Staging:
         n_slots: int,
         sample_rate: int,
         wake_fd: int,
+        about: bytes = b"",
     ) -> None:
         """Makes the file.
 
@@ -74,6 +78,7 @@ class Staging:
             run_id: 32 hex digits.
             sample_rate: Hz; 0 where only the graph will tell.
             wake_fd: eventfd that the callback writes once per full slot.
+            about: kept in the file for recovery (`chaos.recovery.about`).
 
         Raises:
             StagingFull: tmpfs has no room for the slots.
@@ -90,7 +95,8 @@ class Staging:
         free = table + n_slots * _slots.ENTRY_BYTES
         full = free + ring_size * 4
         notes = -(-(full + ring_size * 4) // 64) * 64
-        data = _pages(notes + N_NOTES * _slots.NOTE_BYTES)
+        beyond = notes + N_NOTES * _slots.NOTE_BYTES
+        data = _pages(beyond + len(about))
         self._slot_bytes = _pages(self.chunk_bytes)
         self._data = data
         self.file_bytes = data + n_slots * self._slot_bytes
@@ -114,9 +120,12 @@ class Staging:
         put("file_bytes", "Q", self.file_bytes)
         put("sample_rate", "Q", sample_rate)
         put("run_id", "16s", bytes.fromhex(run_id))
-        put("boot_id", "16s", _boot_id())
+        put("boot_id", "16s", bytes.fromhex(boot_id()))
         put("uri", "192s", uri.encode())
         put("recording", "1024s", os.fsencode(recording))
+        put("about_offset", "Q", beyond)
+        put("about_bytes", "Q", len(about))
+        self._map[beyond : beyond + len(about)] = about
         put("version", "I", _slots.LAYOUT)
         self.writer = _slots.SlotWriter(self._map, wake_fd)
         self.locked_bytes = self.writer.lock()
@@ -131,6 +140,7 @@ class Staging:
                 hint="chaosd --staging-dir names another folder, best on tmpfs",
             ) from error
         try:
+            fcntl.flock(fd, fcntl.LOCK_EX)  # until the mapping, which keeps the open file, is closed
             os.posix_fallocate(fd, 0, self.file_bytes)
             return mmap.mmap(fd, self.file_bytes, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
         except OSError as error:
@@ -160,9 +170,9 @@ class Staging:
         if self._map.closed:
             return
         self.writer.close()
-        self._map.close()
         if remove:
             self.path.unlink(missing_ok=True)
+        self._map.close()
 
 
 class StagingReader:
@@ -191,16 +201,37 @@ class StagingReader:
         self.channels = self._get("channels", "I")
         self.sample_bytes = self._get("sample_bytes", "I")
         code = self._get("sample_format", "I")
-        self.sample_format = next(name for name, value in SAMPLE_FORMATS.items() if value == code)
+        self.sample_format = next((name for name, value in SAMPLE_FORMATS.items() if value == code), "")
         self.chunk_frames = self._get("chunk_frames", "Q")
         self.n_slots = self._get("n_slots", "I")
         self.pid = self._get("pid", "I")
         self.run_id = self._bytes("run_id", 16).hex()
-        self.same_boot = self._bytes("boot_id", 16) == _boot_id()
-        self.uri = self._bytes("uri", 192).rstrip(b"\0").decode()
+        self.same_boot = self._bytes("boot_id", 16).hex() == boot_id()
+        self.uri = self._bytes("uri", 192).rstrip(b"\0").decode(errors="replace")
         self._table = self._get("table_offset", "Q")
         self._data = self._get("data_offset", "Q")
         self._slot_bytes = self._get("slot_bytes", "Q")
+        self._last_slot = 0
+        if not self._makes_sense(size):
+            self._map.close()
+            hint = "it was left as it is"
+            raise StorageFailed(f"{path} is damaged: its control block makes no sense", hint=hint)
+
+    def _makes_sense(self, size: int) -> bool:
+        """Whether all that the control block names lies in the file."""
+        chunk_bytes = self.channels * self.chunk_frames * self.sample_bytes
+        ends = (
+            self._table + self.n_slots * _slots.ENTRY_BYTES,
+            self._get("notes_offset", "Q") + N_NOTES * _slots.NOTE_BYTES,
+            self._get("about_offset", "Q") + self._get("about_bytes", "Q"),
+            self._data + self.n_slots * self._slot_bytes,
+        )
+        return (
+            SAMPLE_BYTES.get(self.sample_format) == self.sample_bytes
+            and 0 < chunk_bytes <= self._slot_bytes
+            and self._get("n_notes", "I") == N_NOTES
+            and max(ends) <= size
+        )
 
     def _get(self, field: str, code: str) -> int:
         return int(struct.unpack_from("<" + code, self._map, _slots.OFFSETS[field])[0])
@@ -213,6 +244,12 @@ class StagingReader:
     def recording(self) -> Path:
         """Where the recording lies that these frames belong to."""
         return Path(os.fsdecode(self._bytes("recording", 1024).rstrip(b"\0")))
+
+    @property
+    def about(self) -> bytes:
+        """What the owner left for recovery."""
+        at = self._get("about_offset", "Q")
+        return self._map[at : at + self._get("about_bytes", "Q")]
 
     @property
     def head_frame(self) -> int:
@@ -237,11 +274,15 @@ class StagingReader:
         for index in range(since, self._get("note_write", "Q")):
             yield struct.unpack_from("<4I5Q", self._map, at + (index & (N_NOTES - 1)) * _slots.NOTE_BYTES)
 
+    def notes_left(self) -> list[tuple[int, ...]]:
+        """All notes that still stand in the ring, also those that were taken; for when the writer is dead."""
+        return list(self.notes(max(0, self._get("note_write", "Q") - N_NOTES + 1)))
+
     def chunks(self) -> dict[int, int]:
         """Chunk number → slot index, of all slots that hold one."""
         found = {}
         for slot in range(self.n_slots):
-            (chunk,) = struct.unpack_from("<Q", self._map, self._table + slot * _slots.ENTRY_BYTES)
+            chunk = self._chunk_in(slot)
             if chunk != NONE:
                 found[chunk] = slot
         return found
@@ -253,9 +294,10 @@ class StagingReader:
             `channels * (last - first)` samples; None when no slot holds the chunk any more, or when the callback's
             side took the slot back during the copy (the reader has been lapped): never mixed data.
         """
-        slot = self.chunks().get(chunk)
+        slot = self._slot_of(chunk)
         if slot is None:
             return None
+        _slots.acquire_fence()
         width = self.sample_bytes
         base = self._data + slot * self._slot_bytes
         pieces = []
@@ -263,8 +305,24 @@ class StagingReader:
             at = base + (channel * self.chunk_frames + first) * width
             pieces.append(self._map[at : at + (last - first) * width])
         _slots.acquire_fence()
-        (now,) = struct.unpack_from("<Q", self._map, self._table + slot * _slots.ENTRY_BYTES)
-        return b"".join(pieces) if now == chunk else None
+        return b"".join(pieces) if self._chunk_in(slot) == chunk else None
+
+    def _chunk_in(self, slot: int) -> int:
+        (chunk,) = struct.unpack_from("<Q", self._map, self._table + slot * _slots.ENTRY_BYTES)
+        return int(chunk)
+
+    def _slot_of(self, chunk: int) -> int | None:
+        """The slot that holds the chunk: mostly that of the last call, or the next one."""
+        for slot in (self._last_slot, (self._last_slot + 1) % self.n_slots):
+            if self._chunk_in(slot) == chunk:
+                break
+        else:
+            found = self.chunks().get(chunk)
+            if found is None:
+                return None
+            slot = found
+        self._last_slot = slot
+        return slot
 
     def close(self) -> None:
         """Lets the mapping go. Twice is harmless."""

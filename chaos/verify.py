@@ -18,7 +18,15 @@ from blake3 import blake3
 from chaos.info import RecordingInfo, SealedChunk, load
 from chaos.journal import Definition
 from chaos.ledger import Cause, Gap, lost_frames
-from chaos.metadata import TABLE_ROWS, anchor_row, audio_document, gap_row, group_document, table_document
+from chaos.metadata import (
+    TABLE_ROWS,
+    Lengths,
+    anchor_row,
+    audio_document,
+    gap_row,
+    group_document,
+    table_document,
+)
 from chaos.objects import hash_file
 
 __all__ = ["Defect", "VerifyReport", "verify"]
@@ -192,7 +200,9 @@ def _wrong_metadata(info: RecordingInfo) -> Iterator[str]:
     if not is_final:
         info = load(info.path)
     group, possible = files["zarr.json"], [info.finish] if is_final else [info.finish, None]
-    agrees = any(_agrees(group, group_document(info.definition, finish)) for finish in possible)
+    known = Lengths(None if info.definition.external else info.n_frames, len(info.gaps), len(info.anchors))
+    told = known if is_final else _told_lengths(group, known)
+    agrees = any(_agrees(group, group_document(info.definition, finish, told)) for finish in possible)
     if not agrees or _stored_definition(group) != info.definition:
         yield "zarr.json"
     if not info.definition.external:
@@ -218,11 +228,30 @@ def _agrees(stored: bytes, expected: bytes) -> bool:
     """Whether two zarr.json say the same. Attributes count where both have them: others may be of another
     version of this program."""
     try:
-        one, other = msgspec.json.decode(stored), msgspec.json.decode(expected)
-        attributes = one.pop("attributes"), other.pop("attributes")
+        return _documents_agree(msgspec.json.decode(stored), msgspec.json.decode(expected))
     except (ValueError, KeyError, AttributeError):
         return False
-    return bool(one == other) and _agree_in_common(*attributes)
+
+
+def _documents_agree(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    attributes = one.pop("attributes"), other.pop("attributes")
+    if "consolidated_metadata" in other:
+        mine, yours = (document["consolidated_metadata"].pop("metadata") for document in (one, other))
+        if mine.keys() != yours.keys() or not all(_documents_agree(mine[key], yours[key]) for key in mine):
+            return False
+    return one == other and _agree_in_common(*attributes)
+
+
+def _told_lengths(group: bytes, known: Lengths) -> Lengths:
+    """The lengths that the group's document tells of, as far as the journal can have them; else `known`."""
+    try:
+        arrays = msgspec.json.decode(group)["consolidated_metadata"]["metadata"]
+        n_frames = None if known.n_frames is None else int(arrays["audio"]["shape"][1])
+        told = Lengths(n_frames, int(arrays["gaps"]["shape"][0]), int(arrays["clock"]["shape"][0]))
+    except (ValueError, KeyError, IndexError, TypeError):
+        return known
+    is_possible = all(0 <= (length or 0) <= (most or 0) for length, most in zip(told, known, strict=True))
+    return told if is_possible else known
 
 
 def _stored_definition(document: bytes) -> Definition | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chaos.deviceinfo import DeviceInfo
+from chaos.devices import DeviceMap
 from chaos.graph import DeviceState, Kind, MetadataEntry, NodeState, ObjectAdded, ObjectRemoved, RegistryEvent
 from chaos.pod import Choice, Object, Value
 
@@ -146,6 +147,13 @@ class World:
     def _next(self) -> int:
         self._sequence += 1
         return self._sequence
+
+
+def map_of(world: World) -> DeviceMap:
+    devices = DeviceMap()
+    for event in world.events:
+        devices.apply(event)
+    return devices
 
 
 def names(devices: Sequence[DeviceInfo]) -> list[str]:

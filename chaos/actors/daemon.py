@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -46,6 +47,7 @@ from chaos.errors import (
     StreamNotFound,
     UnknownOp,
 )
+from chaos.materialize import Slicer
 from chaos.messages import (
     PROTOCOL_VERSION,
     AudioFormat,
@@ -57,6 +59,7 @@ from chaos.messages import (
     RecordingList,
     Request,
     Shutdown,
+    Slice,
     Status,
     StreamList,
     StreamStart,
@@ -68,6 +71,7 @@ from chaos.messages import (
 )
 from chaos.pump import Pump
 from chaos.recording import list_recordings, recording_path
+from chaos.recovery import RecoveryReport, recover
 from chaos.threads import data_thread
 from chaos.verify import verify
 
@@ -115,7 +119,9 @@ class DaemonActor(pykka.ThreadingActor):
         self._streams: dict[str, _Stream] = {}
         self._registry: pykka.ActorRef[Any] | None = None
         self._long = ThreadPoolExecutor(LONG_WORKERS, thread_name_prefix="long")
+        self._slicer = Slicer(config.store / "slices")
         self._ending: Future[None] | None = None
+        self._recovery: Future[RecoveryReport] = Future()
         self._ops: dict[type[Request], Callable[[Any, Future[Any]], object]] = {
             Ping: self._ping,
             Status: self._status,
@@ -128,6 +134,7 @@ class DaemonActor(pykka.ThreadingActor):
             StreamList: self._stream_list,
             StreamStatusOf: self._stream_status,
             RecordingList: self._recording_list,
+            Slice: self._slice,
             Verify: self._verify,
             EventsSince: self._events_since,
             Shutdown: self._shutdown,
@@ -136,10 +143,15 @@ class DaemonActor(pykka.ThreadingActor):
     def on_start(self) -> None:
         self._emit("daemon_started", None, {"version": __version__, "pid": os.getpid()})
         self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
+        self._recovery.add_done_callback(
+            lambda done: self._pass_on(self.actor_ref, Call(lambda: self._tell_recovery(done)))
+        )
+        self._work_long(self._recovery, lambda: recover(self._config.store, self._config.staging_dir))
 
     def on_stop(self) -> None:
         if self._registry is not None:
             self._registry.stop()
+        self._slicer.close()
         self._long.shutdown(wait=False, cancel_futures=True)
 
     def on_receive(self, message: Any) -> None:
@@ -202,6 +214,17 @@ class DaemonActor(pykka.ThreadingActor):
         found = [msgspec.Raw(payload) for seq, payload in self._events if seq > request.seq][: request.limit]
         oldest = self._events[0][0] if self._events else self._seq
         settle(future, {"events": found, "oldest_seq": oldest})
+
+    def _tell_recovery(self, done: Future[RecoveryReport]) -> None:
+        """Tells what dead daemons had left here; another store's concerns nobody who listens to us."""
+        if (error := done.exception()) is not None:
+            log.error("recovery failed", exc_info=error)
+            return
+        for item in done.result().items:
+            log.warning("recovery: %s", item.text)
+            if item.outcome != "foreign":
+                fields = msgspec.to_builtins(item)
+                self._emit("recovery", fields.pop("uri"), fields)
 
     # -- the daemon itself
 
@@ -299,12 +322,16 @@ class DaemonActor(pykka.ThreadingActor):
     def _stream_start(self, request: StreamStart, future: Future[Any]) -> None:
         if self._ending is not None:
             raise InvalidRequest("chaosd is stopping", hint="start it again first")
-        if not isinstance(request.format, AudioFormat):
+        if not self._recovery.done():
+            again = Command(request, future)
+            self._recovery.add_done_callback(lambda _: self._pass_on(self.actor_ref, again))
+            return
+        form = request.format
+        if not isinstance(form, AudioFormat):
             raise FormatUnsupported("MIDI can't be captured yet", hint="ask for audio")
-        if request.format.layout == "planar" and request.format.sample_format != "f32":
-            raise FormatUnsupported(
-                f"planar {request.format.sample_format}", hint="planar is f32; leave layout out for s16 and s32"
-            )
+        if form.layout == "planar" and form.sample_format != "f32":
+            hint = "planar is f32; leave layout out for s16 and s32"
+            raise FormatUnsupported(f"planar {form.sample_format}", hint=hint)
         if request.uri in self._streams:
             raise StreamExists(f"{request.uri} is running", hint="choose another take, or stop it first")
         if recording_path(self._config.store, request.uri).exists():
@@ -314,7 +341,7 @@ class DaemonActor(pykka.ThreadingActor):
             if path.exists():
                 raise PathNotAllowed(f"{path} exists and is left as it is", hint="name a new file")
             request = msgspec.structs.replace(request, chunk_path=str(path))
-        self._streams[request.uri] = stream = _Stream(StreamView(request.uri, request.format))
+        self._streams[request.uri] = stream = _Stream(StreamView(request.uri, form))
         self._ask(
             lambda devices: devices.find(request.device_identity, "input"),
             lambda answer: self._begin(request, stream, future, answer),
@@ -391,11 +418,22 @@ class DaemonActor(pykka.ThreadingActor):
     def _recording_list(self, request: RecordingList, future: Future[Any]) -> None:
         self._work_long(future, lambda: {"recordings": list_recordings(self._config.store)})
 
-    def _verify(self, request: Verify, future: Future[Any]) -> None:
-        path = recording_path(self._config.store, request.uri)
+    def _recorded(self, uri: str) -> Path:
+        path = recording_path(self._config.store, uri)
         if not path.exists():
-            raise RecordingNotFound(f"there is no recording of {request.uri}", hint="recording_list names all")
+            raise RecordingNotFound(f"there is no recording of {uri}", hint="recording_list names all")
+        return path
+
+    def _verify(self, request: Verify, future: Future[Any]) -> None:
+        path = self._recorded(request.uri)
         self._work_long(future, lambda: verify(path))
+
+    def _slice(self, request: Slice, future: Future[Any]) -> None:
+        path = self._recorded(request.uri)
+        out = None if request.path is None else self._config.permit(request.path)
+        stream = self._streams.get(request.uri)
+        head = 0 if stream is None else stream.view.head_frame
+        self._work_long(future, lambda: self._slicer.slice(request, path, out, head))
 
     def _work_long(self, future: Future[Any], work: Callable[[], Any]) -> None:
         """Runs what takes long beside the actor."""

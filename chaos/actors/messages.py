@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pykka import ActorRef
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from chaos.devices import DeviceInfo
 
 T = TypeVar("T")
+
+Pairs: TypeAlias = tuple[tuple[int, int, int, int, int], ...]
+"""Links to make, as `Capture.link` takes them."""
 
 
 # ---- to the daemon
@@ -118,15 +121,20 @@ class Unfollow:
 class Target:
     """How things stand for a stream: sent whenever any of it has changed.
 
-    `connection` is None without PipeWire, `device` None while it is away. `pairs` are the links to make, as
-    `Capture.link` takes them, once all ports on both sides are known. `foreign` are links that others made to our
-    ports.
+    `connection` is None without PipeWire, `device` None while it is away. `pairs` are the links to make,
+    once all ports on both sides are known.
     """
 
     connection: Connection | None
     device: DeviceInfo | None
-    pairs: tuple[tuple[int, int, int, int], ...]
-    foreign: tuple[int, ...] = ()
+    pairs: Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Intruder:
+    """Somebody had linked the node of this name to the stream's; that link is gone."""
+
+    source: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from chaos.actors.messages import (
     Drain,
     Emit,
     Follow,
+    Intruder,
     LinkState,
     Reconnect,
     Target,
@@ -27,6 +29,7 @@ from chaos.actors.messages import (
 )
 from chaos.devices import Change, Decoder, DeviceInfo, DeviceMap
 from chaos.errors import ChaosError, DeviceAmbiguous, DeviceNotFound, PipeWireUnavailable, TimedOut
+from chaos.graph import NoteKind
 from chaos.pump import Pump
 
 __all__ = ["DeviceRegistryActor"]
@@ -34,6 +37,7 @@ __all__ = ["DeviceRegistryActor"]
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.25
+UNCLAIMED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class DeviceRegistryActor(pykka.ThreadingActor):
         self._map = DeviceMap()
         self._followers: dict[str, _Follower] = {}
         self._waits: list[Wait] = []
+        # What a capture tells before its stream has said which capture it has.
+        self._unclaimed: deque[tuple[int, CaptureState | LinkState]] = deque(maxlen=UNCLAIMED)
 
     def on_start(self) -> None:
         self._connect()
@@ -99,6 +105,7 @@ class DeviceRegistryActor(pykka.ThreadingActor):
                 known = self._followers.get(stream.actor_urn)
                 follower = _Follower(message, known.device if known else None)
                 self._followers[stream.actor_urn] = follower
+                self._deliver_unclaimed(message.handle)
                 self._inform(follower)
             case Unfollow(stream):
                 self._followers.pop(stream.actor_urn, None)
@@ -116,8 +123,8 @@ class DeviceRegistryActor(pykka.ThreadingActor):
             return
         self._decoder = Decoder()
         self._pump.watch(self._connection.wake_fd, lambda: self.actor_ref.tell(Drain()), is_eventfd=True)
-        # Once round to PipeWire, so that what is there now is known before the first question.
-        self._connection.sync()
+        # What is there now is known before the first question.
+        self._listener.settle()
         self._drain()
 
     def _disconnect(self) -> None:
@@ -151,6 +158,8 @@ class DeviceRegistryActor(pykka.ThreadingActor):
                 self._route(id_, CaptureState(b, payload.decode(errors="replace")))
             elif kind == LINK_STATE:
                 self._route(id_, LinkState(a, b, payload.decode(errors="replace")))
+            elif kind == NoteKind.FOREIGN:
+                self._tell_of_intruder(b >> 32, b & 0xFFFFFFFF)
             elif (event := self._decoder.decode(note)) is not None:
                 changes += self._map.apply(event)
         self._tell(changes)
@@ -160,6 +169,22 @@ class DeviceRegistryActor(pykka.ThreadingActor):
         for follower in self._followers.values():
             if follower.follow.handle == handle:
                 _tell(follower.follow.stream, message)
+                return
+        self._unclaimed.append((handle, message))
+
+    def _deliver_unclaimed(self, handle: int | None) -> None:
+        waiting = [message for owner, message in self._unclaimed if owner == handle]
+        if handle is not None and waiting:
+            others = [each for each in self._unclaimed if each[0] != handle]
+            self._unclaimed = deque(others, maxlen=UNCLAIMED)
+            for message in waiting:
+                self._route(handle, message)
+
+    def _tell_of_intruder(self, source: int, node_id: int) -> None:
+        name = self._map.node_props(source).get("node.name", f"node {source}")
+        for follower in self._followers.values():
+            if follower.follow.node_id == node_id:
+                _tell(follower.follow.stream, Intruder(name))
 
     def _tell(self, changes: list[Change]) -> None:
         for change in changes:
@@ -221,7 +246,10 @@ class DeviceRegistryActor(pykka.ThreadingActor):
         own = self._map.ports(node_id, "input") if node_id is not None else []
         if node_id is None or not own or len(own) != len(device.ports):
             return Target(self._connection, device, ())
-        pairs = tuple((device.node_id, out.id, node_id, to.id) for out, to in zip(device.ports, own, strict=True))
+        pairs = tuple(
+            (device.node_id, out.id, node_id, to.id, out.serial)
+            for out, to in zip(device.ports, own, strict=True)
+        )
         return Target(self._connection, device, pairs)
 
     def _locate(self, follower: _Follower) -> DeviceInfo | None:

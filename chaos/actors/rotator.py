@@ -125,7 +125,8 @@ class ChunkRotatorActor(pykka.ThreadingActor):
                 self._plan.emit("stream_gap", gap.to_wire())
                 self._told_overrun = False
             else:
-                self._ledger.append(ClockAnchor(first, position, monotonic_ns, monotonic_ns + offset_ns))
+                wall_ns = monotonic_ns + offset_ns
+                self._ledger.append(ClockAnchor(first, position, monotonic_ns, wall_ns, clock_id))
                 self._measure_drift(clock_id, position, monotonic_ns, rate)
         if gaps:
             self._progress(tuple(gaps))

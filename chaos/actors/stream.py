@@ -24,7 +24,9 @@ from chaos.actors.messages import (
     Finish,
     Finished,
     Follow,
+    Intruder,
     LinkState,
+    Pairs,
     Progress,
     Rotate,
     Stop,
@@ -41,12 +43,13 @@ from chaos.actors.rotator import ChunkRotatorActor, RotatorPlan
 from chaos.chunking import chunk_frames
 from chaos.config import Config
 from chaos.devices import DeviceInfo, check_format
-from chaos.errors import ChaosError, InternalError, RateMismatch
+from chaos.errors import ChaosError, ForeignLink, InternalError, RateMismatch
 from chaos.journal import Definition
 from chaos.ledger import Cause, Confidence, Gap
 from chaos.messages import AudioFormat, Level, Slots, StreamStart, StreamStatus
 from chaos.pump import Pump
-from chaos.staging import SUFFIX, Staging, slots_for
+from chaos.recovery import about
+from chaos.staging import SUFFIX, Staging, boot_id, slots_for
 from chaos.uri import parse_uri
 
 __all__ = ["InputStreamActor", "StreamView"]
@@ -55,6 +58,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_WITHIN_S = 5.0
 TICK_S = 1.0
+RELINK_S = 0.25
 LEVEL_WINDOW_S = 0.3
 GRAPH_RATE = 48000
 
@@ -109,7 +113,7 @@ class StreamView:
         return StreamStatus(
             uri=self.uri,
             state=self.state,  # type: ignore[arg-type]
-            device=self.identity,
+            device=self.device.to_wire() if self.device is not None else None,
             format=self.format(),
             chunk_frames=self.staging.chunk_frames if self.staging is not None else 0,
             head_frame=stats["head_frame"],
@@ -175,7 +179,7 @@ class InputStreamActor(pykka.ThreadingActor):
         self._stop_futures: list[Future[Any]] = []
         self._connection: Connection | None = None
         self._capture: Capture | None = None
-        self._links: tuple[tuple[int, int, int, int], ...] = ()
+        self._links: Pairs = ()
         self._staging: Staging | None = None
         self._rotator: pykka.ActorRef[Any] | None = None
         self._wake = -1
@@ -185,19 +189,21 @@ class InputStreamActor(pykka.ThreadingActor):
     def on_start(self) -> None:
         self._view.identity = self._identity
         self._registry.tell(Follow(self.actor_ref, self._identity))
-        if self._request.wait:
-            self._answer_start()
-        else:
+        if not self._request.wait:
             self._pump.after((self._view.uri, "answer"), ANSWER_WITHIN_S, lambda: self.actor_ref.tell(_AnswerStart()))
 
     def on_receive(self, message: Any) -> None:
         match message:
             case Target():
                 self._on_target(message)
+                if self._request.wait and not self._ending:
+                    self._answer_start()
             case CaptureState(state, error):
                 self._on_capture_state(STATES.get(state, "error"), error)
             case LinkState(_, state, error):
                 self._on_link_state(state, error)
+            case Intruder(source):
+                self._tell_of_intruder(source)
             case Progress(n_chunks, gaps, drift_ppm):
                 self._view.n_chunks_sealed = n_chunks
                 self._view.n_gaps += len(gaps)
@@ -219,6 +225,9 @@ class InputStreamActor(pykka.ThreadingActor):
                 self._end()
             case _AnswerStart():
                 self._answer_start()
+            case _Relink():
+                if self._capture is not None and not self._links:
+                    self._follow()
             case Finished(n_frames, error):
                 self._on_finished(n_frames, error)
             case Broken(error):
@@ -246,8 +255,8 @@ class InputStreamActor(pykka.ThreadingActor):
             except ChaosError as error:
                 self._refuse(error)
 
-    def _attach(self, connection: Connection, device: DeviceInfo, pairs: tuple[tuple[int, int, int, int], ...]) -> None:
-        check_format(device, self._request.format, None)
+    def _attach(self, connection: Connection, device: DeviceInfo, pairs: Pairs) -> None:
+        check_format(device, self._view.asked, None)
         self._view.device = device
         if self._staging is None:
             self._make_staging(device)
@@ -281,19 +290,7 @@ class InputStreamActor(pykka.ThreadingActor):
         name, take = parse_uri(self._view.uri)
         seconds = self._request.staging_seconds or self._config.staging_seconds
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._staging = Staging(
-            self._config.staging_dir / f"{name}~{take}.{secrets.token_hex(4)}{SUFFIX}",
-            uri=self._view.uri,
-            recording="",
-            run_id=self._run_id,
-            channels=channels,
-            sample_format=asked.sample_format,
-            chunk_frames=per_chunk,
-            n_slots=slots_for(seconds, per_chunk, rate or GRAPH_RATE),
-            sample_rate=rate,
-            wake_fd=self._wake,
-        )
-        self._view.staging = self._staging
+        path = self._config.staging_dir / f"{name}~{take}.{secrets.token_hex(4)}{SUFFIX}"
         definition = Definition(
             uri=self._view.uri,
             channels=channels,
@@ -306,9 +303,24 @@ class InputStreamActor(pykka.ThreadingActor):
             started_monotonic_ns=0,
             software=f"chaosd {__version__}",
             run_id=self._run_id,
-            staging=str(self._staging.path),
+            staging=str(path),
             external=self._request.chunk_path is not None,
+            boot_id=boot_id(),
         )
+        self._staging = Staging(
+            path,
+            uri=self._view.uri,
+            recording="",
+            run_id=self._run_id,
+            channels=channels,
+            sample_format=asked.sample_format,
+            chunk_frames=per_chunk,
+            n_slots=slots_for(seconds, per_chunk, rate or GRAPH_RATE),
+            sample_rate=rate,
+            wake_fd=self._wake,
+            about=about(definition, self._config.store),
+        )
+        self._view.staging = self._staging
         chunk_path = Path(self._request.chunk_path) if self._request.chunk_path else None
         plan = RotatorPlan(self._config.store, definition, self._emit, chunk_path)
         self._rotator = rotator = ChunkRotatorActor.start(self.actor_ref, self._staging, plan)
@@ -347,13 +359,25 @@ class InputStreamActor(pykka.ThreadingActor):
             self._say(state, "")
 
     def _on_link_state(self, state: int, error: str) -> None:
-        """A link that has gone is made anew as soon as the registry says that both its ports are there."""
-        if state >= 0 or self._ending:
+        """Has links made anew that have gone: at once, if both their ports are still there then."""
+        if state >= 0 or self._ending or not self._links:
             return
         self._links = ()
-        if state != LINK_GONE:
-            failed = InternalError(f"a link to {self._identity} failed: {error}", hint="it is tried again")
-            self._emit("stream_error", {"error": failed.to_wire(), "recoverable": True})
+        if self._staging is not None:
+            self._staging.writer.set_hint(Cause.DEVICE_AWAY)
+        if state == LINK_GONE:
+            self._follow()
+            return
+        failed = InternalError(f"a link to {self._identity} failed: {error}", hint="it is tried again")
+        self._emit("stream_error", {"error": failed.to_wire(), "recoverable": True})
+        self._pump.after((self._view.uri, "relink"), RELINK_S, lambda: self.actor_ref.tell(_Relink()))
+
+    def _tell_of_intruder(self, source: str) -> None:
+        error = ForeignLink(
+            f"{source} was linked to {self._view.uri}; that link was removed, and no frame kept while it was there",
+            hint="what links everything to everything (a patchbay) should leave chaosd's ports alone",
+        )
+        self._emit("stream_error", {"error": error.to_wire(), "recoverable": True})
 
     def _say(self, state: str, reason: str) -> None:
         if (state, reason) != (self._view.state, self._view.reason):
@@ -395,6 +419,7 @@ class InputStreamActor(pykka.ThreadingActor):
         self._end()
 
     def _drop_capture(self) -> None:
+        self._pump.cancel((self._view.uri, "relink"))
         if self._capture is not None:
             self._capture.close()
             self._capture = None
@@ -466,6 +491,11 @@ class InputStreamActor(pykka.ThreadingActor):
             refuse(future, wire)
         self._view.state = "error"
         self._close(keep_staging=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relink:
+    """A link has failed a while ago: try again."""
 
 
 @dataclass(frozen=True, slots=True)
