@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 EXIT_LOST = 5
+EXIT_STORAGE = 6
 EXIT_BAD = 8
 _WATCH_S = 0.25
 
@@ -398,54 +399,95 @@ def _verified(session: _Session, what: str, advance: Callable[[int, int], None])
 
 
 @main.command()
-@click.argument("what", metavar="URI|PATH")
-@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--staging-dir", metavar="DIR", type=click.Path(path_type=Path), help="Where chaosd kept its slots."
+)
+@_json_option
+@click.pass_obj
+def recover(session: _Session, staging_dir: Path | None, as_json: bool) -> None:
+    """Finish what a chaosd that died has left; chaosd does so itself whenever it starts.
+
+    What a running chaosd has is left alone. Exits with 6 when something could not be recovered.
+    """
+    import msgspec
+
+    from chaos.config import Config
+    from chaos.recovery import recover as recover_here
+
+    with session.client_if_running() as chaosd:
+        store = session.store_of(chaosd)
+    report = recover_here(store, (staging_dir or Config().staging_dir).absolute())
+    if as_json:
+        _print_json(msgspec.to_builtins(report))
+    else:
+        click.echo("\n".join(f"{item.outcome}: {item.text}" for item in report.items) or "nothing was left")
+    if not report.ok:
+        _exit(EXIT_STORAGE)
+
+
+@main.command()
+@click.argument("whats", metavar="URI|PATH...", nargs=-1, required=True)
+@click.argument("out", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--last", metavar="TIME", help="The last 30s, 5m or 1h.")
 @click.option(
     "--from", "first", default="start", metavar="PLACE", help="A frame, 30s, -30s or an RFC 3339 time."
 )
 @click.option("--to", "end", default="head", metavar="PLACE", help="Likewise; not included.")
 @click.option("--gaps", type=click.Choice(["zeros", "cut", "nan"]), default="zeros", show_default=True)
-@click.option("--container", metavar="NAME", help="wav, rf64 or flac; left out: by OUT's ending.")
+@click.option(
+    "--container",
+    type=click.Choice(["wav", "rf64", "flac", "raw"]),
+    help="Left out: by OUT's ending; raw for -.",
+)
 @_strict_option
 @_json_option
 @click.pass_obj
 def save(
     session: _Session,
-    what: str,
+    whats: tuple[str, ...],
     out: Path,
     last: str | None,
     first: str,
     end: str,
     gaps: Literal["zeros", "cut", "nan"],
-    container: str | None,
+    container: Literal["wav", "rf64", "flac", "raw"] | None,
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Write a recording, or a part of it, to the sound file OUT. A running one can be saved too."""
+    """Write a recording, or a part of it, to the sound file OUT; running ones can be saved too.
+
+    OUT may be - for standard output (samples interleaved). Of several recordings the same moments are saved, aligned
+    by their clock, one file each in the folder OUT; the range is then of the first one.
+    """
     if last is not None and (first, end) != ("start", "head"):
         raise click.UsageError("--last goes without --from and --to")
+    if len(whats) > 1 and str(out) == "-":
+        raise click.UsageError("several recordings go into a folder, not to -")
     import msgspec
 
     from chaos.export import save as save_file
+    from chaos.export import save_aligned, save_to
     from chaos.reader import open as open_recording
-    from chaos.units import parse_duration_s, parse_place
+    from chaos.units import parse_range
     from chaos.view import progress, saved_lines
 
     with session.client_if_running() as chaosd:
         store = session.store_of(chaosd)
-    with open_recording(what, store) as recording, progress(f"saving {out.name}") as advance:
-        head = recording.n_frames
-        if last is None:
-            bounds = [parse_place(text, head, recording.frame_of) for text in (first, end)]
+    with ExitStack() as stack:
+        recordings = [stack.enter_context(open_recording(what, store)) for what in whats]
+        begin, stop = parse_range(last, first, end, recordings[0].n_frames, recordings[0].frame_of)
+        advance = stack.enter_context(progress(f"saving {out.name}"))
+        if len(recordings) > 1:
+            reports = save_aligned(recordings, out, begin, stop - begin, gaps, container, advance)
+        elif str(out) == "-":
+            stdout = sys.stdout.buffer
+            reports = [save_to(recordings[0], stdout, begin, stop - begin, gaps, container or "raw", advance)]
         else:
-            bounds = [max(0, head - recording.frame_of(parse_duration_s(last))), head]
-        report = save_file(recording, out, bounds[0], bounds[1] - bounds[0], gaps, container, advance)
-    if as_json:
-        _print_json(msgspec.to_builtins(report))
-    else:
-        click.echo("\n".join(saved_lines(report)))
-    if strict and report.lost_frames:
+            reports = [save_file(recordings[0], out, begin, stop - begin, gaps, container, advance)]
+    told = [msgspec.to_builtins(report) for report in reports]
+    text = json.dumps(told if len(told) > 1 else told[0], indent=2) if as_json else "\n".join(saved_lines(reports))
+    click.echo(text, err=str(out) == "-")
+    if strict and any(report.lost_frames for report in reports):
         _exit(EXIT_LOST)
 
 

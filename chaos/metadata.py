@@ -1,6 +1,7 @@
 """The Zarr v3 documents of a recording, made by hand, so that the engine needs no Zarr library.
 
-    zarr.json            the group; attributes: definition, state, clock, software, and what people ask for
+    zarr.json            the group; attributes: definition, state, clock, software, and what people ask for;
+                         with the documents of its arrays (consolidated), so that one read opens all
     audio/               (channel, frame), chunks of (channels, chunk_frames), raw little-endian, fill value 0
     gaps/                (n, 4) int64: first_frame, n_frames, cause, confidence; in order of entry
     clock/               (n, 4) int64: frame, position, monotonic_ns, wall_ns; in order of entry
@@ -12,7 +13,7 @@ import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,6 +25,7 @@ __all__ = [
     "CLOCK_COLUMNS",
     "GAP_COLUMNS",
     "TABLE_ROWS",
+    "Lengths",
     "Row",
     "Table",
     "anchor_row",
@@ -58,21 +60,19 @@ def _document(content: dict[str, Any]) -> bytes:
 
 def _array(
     data_type: str, shape: list[int], chunk_shape: list[int], names: list[str], attributes: dict[str, Any]
-) -> bytes:
-    return _document(
-        {
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": shape,
-            "data_type": data_type,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk_shape}},
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": 0.0 if data_type.startswith("float") else 0,
-            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
-            "dimension_names": names,
-            "attributes": attributes,
-        }
-    )
+) -> dict[str, Any]:
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": shape,
+        "data_type": data_type,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk_shape}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0.0 if data_type.startswith("float") else 0,
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "dimension_names": names,
+        "attributes": attributes,
+    }
 
 
 def _started_utc(definition: Definition) -> str:
@@ -80,14 +80,29 @@ def _started_utc(definition: Definition) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns:09d}Z"
 
 
-def group_document(definition: Definition, finish: Finish | None) -> bytes:
-    """The group's zarr.json; the state is "recording" until there is a finish."""
+class Lengths(NamedTuple):
+    """How long the arrays of a recording are: frames of `audio` (None: it has none), rows of the tables."""
+
+    n_frames: int | None
+    n_gaps: int
+    n_anchors: int
+
+
+def group_document(definition: Definition, finish: Finish | None, lengths: Lengths) -> bytes:
+    """The group's zarr.json, with the arrays' own in it (consolidated), which must not be shorter than these.
+
+    The state is "recording" until there is a finish.
+    """
+    device = _device_name(definition)
     attributes: dict[str, Any] = {
+        "title": f"{definition.uri}, {device}" if device else definition.uri,
         "software": definition.software,
         "state": "finished" if finish else "recording",
         "uri": definition.uri,
+        "device": device,
         "started_utc": _started_utc(definition),
         "sample_rate": definition.sample_rate,
+        "sample_rate_units": "Hz",
         "n_frames": finish.n_frames if finish else None,
         "clean": finish.clean if finish else None,
         "clock": {
@@ -97,19 +112,43 @@ def group_document(definition: Definition, finish: Finish | None) -> bytes:
         },
         "definition": msgspec.to_builtins(definition),
     }
-    return _document({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+    arrays = {"gaps": _table("gaps", lengths.n_gaps), "clock": _table("clock", lengths.n_anchors)}
+    if lengths.n_frames is not None:
+        arrays["audio"] = _audio(definition, lengths.n_frames)
+    return _document(
+        {
+            "zarr_format": 3,
+            "node_type": "group",
+            "attributes": attributes,
+            "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": arrays},
+        }
+    )
 
 
 def audio_document(definition: Definition, n_frames: int) -> bytes:
     """The zarr.json of `audio` while it holds `n_frames` frames."""
+    return _document(_audio(definition, n_frames))
+
+
+def table_document(name: str, n_rows: int) -> bytes:
+    """The zarr.json of `gaps` or `clock` while it holds `n_rows` rows."""
+    return _document(_table(name, n_rows))
+
+
+def _device_name(definition: Definition) -> str | None:
+    return definition.device.get("description") or definition.device.get("name")
+
+
+def _audio(definition: Definition, n_frames: int) -> dict[str, Any]:
     attributes = {
         "long_name": "audio samples",
         "units": _UNITS[definition.sample_format],
         "sample_rate": definition.sample_rate,
+        "sample_rate_units": "Hz",
         "sample_format": definition.sample_format,
         "positions": definition.positions,
         "started_utc": _started_utc(definition),
-        "device": definition.device.get("description") or definition.device.get("name"),
+        "device": _device_name(definition),
     }
     return _array(
         _DATA_TYPES[definition.sample_format],
@@ -120,8 +159,7 @@ def audio_document(definition: Definition, n_frames: int) -> bytes:
     )
 
 
-def table_document(name: str, n_rows: int) -> bytes:
-    """The zarr.json of `gaps` or `clock` while it holds `n_rows` rows."""
+def _table(name: str, n_rows: int) -> dict[str, Any]:
     attributes: dict[str, Any]
     if name == "gaps":
         attributes = {
@@ -135,7 +173,7 @@ def table_document(name: str, n_rows: int) -> bytes:
         attributes = {
             "long_name": "moments on all clocks",
             "columns": CLOCK_COLUMNS,
-            "units": ["frames", "frames of the graph", "ns (CLOCK_MONOTONIC)", "ns since 1970-01-01 UTC"],
+            "column_units": ["frames", "frames of the graph", "ns (CLOCK_MONOTONIC)", "ns (1970-01-01 UTC)"],
         }
         names = ["anchor", "clock_column"]
     return _array("int64", [n_rows, 4], [TABLE_ROWS, 4], names, attributes)
@@ -155,6 +193,10 @@ class Table:
         self._first_row = 0
         self._n_stored = -1
 
+    @property
+    def n_rows(self) -> int:
+        return self._first_row + len(self._rows)
+
     def append(self, row: Row) -> None:
         self._rows.append(row)
 
@@ -163,7 +205,7 @@ class Table:
 
         Chunks are replaced first, then the shape, so that a reader sees only rows that are there.
         """
-        n_rows = self._first_row + len(self._rows)
+        n_rows = self.n_rows
         if n_rows == self._n_stored:
             return
         make_folders(folder / "c")

@@ -20,10 +20,12 @@ import numpy.typing as npt
 from chaos.errors import ChaosError, InvalidRange, InvalidRequest, StorageFailed
 from chaos.info import RecordingInfo, SealedChunk, load, recording_path
 from chaos.journal import Definition
-from chaos.ledger import ClockAnchor, Gap, frame_at
+from chaos.ledger import ClockAnchor, Gap
+from chaos.timeline import frame_of_moment
 
 if TYPE_CHECKING:
-    from chaos.staging import StagingReader
+    from chaos.follow import Follower, WhenLapped
+    from chaos.live import LiveEnd
 
 __all__ = ["Missing", "Recording", "Samples", "open"]
 
@@ -58,25 +60,51 @@ class Recording:
         self._info: RecordingInfo = load(path)
         self._chunks: dict[int, SealedChunk] = {}
         self._gaps: list[Gap] = []
-        self._staging: StagingReader | None = None
-        self._index()
+        self._live: LiveEnd | None = None
+        self._live_version = 0
         if self._info.is_live and self.definition.staging:
-            self._staging = self._attach(Path(self.definition.staging))
+            self._live = self._attach(Path(self.definition.staging))
+        self._index()
 
-    def _attach(self, path: Path) -> StagingReader | None:
+    def _attach(self, path: Path) -> LiveEnd | None:
+        from chaos.live import LiveEnd
         from chaos.staging import StagingReader
 
         with suppress(FileNotFoundError, ChaosError):
             staging = StagingReader(path)
             if staging.uri == self.definition.uri:
-                return staging
+                return LiveEnd(staging)
             staging.close()
         return None
 
     def _index(self) -> None:
         for sealed in self._info.chunks[len(self._chunks) :]:
             self._chunks[sealed.chunk] = sealed
-        self._gaps = sorted(self._info.gaps, key=lambda gap: gap.first_frame)
+        known = {(gap.first_frame, gap.n_frames, gap.cause): gap for gap in self._info.gaps}
+        if self._live and not self._info.finish:
+            known = {**self._live.closed_gaps, **known}
+            self._live_version = self._live.version
+        self._gaps = sorted(known.values(), key=lambda gap: gap.first_frame)
+
+    def _ledger(self) -> list[Gap]:
+        """The gaps by first frame; of a live recording also those that the journal has not yet."""
+        if not self._live or self._info.finish:
+            return self._gaps
+        self._live.poll()
+        if self._live.missed_notes:
+            self._live.missed_notes = False
+            self.refresh()
+        elif self._live.version != self._live_version:
+            self._index()
+        open_gap = self._live.open_gap
+        if open_gap is None or any(gap.first_frame == open_gap.first_frame for gap in self._gaps[-2:]):
+            return self._gaps
+        return [*self._gaps, open_gap]
+
+    @property
+    def info(self) -> RecordingInfo:
+        """What the journal told at the last `refresh`."""
+        return self._info
 
     @property
     def path(self) -> Path:
@@ -110,8 +138,8 @@ class Recording:
 
     @property
     def gaps(self) -> list[Gap]:
-        """The ledger, by first frame."""
-        return list(self._gaps)
+        """The ledger, by first frame. A gap that has not ended reaches up to the head."""
+        return list(self._ledger())
 
     @property
     def anchors(self) -> list[ClockAnchor]:
@@ -120,8 +148,8 @@ class Recording:
     @property
     def n_frames(self) -> int:
         """The timeline's length; of a live recording up to the head, including what is not sealed yet."""
-        if self._staging and self._info.state == "recording":
-            return max(self._staging.head_frame, self._info.n_frames)
+        if self._live and not self._info.finish:
+            return max(self._live.head_frame, self._info.n_frames)
         return self._info.n_frames
 
     def __len__(self) -> int:
@@ -182,24 +210,39 @@ class Recording:
         """The frame at a moment (see `between`); it may lie outside of the recording."""
         if not isinstance(moment, datetime):
             return round(moment * self.sample_rate)
-        if moment.tzinfo is None:
-            raise InvalidRequest(f"{moment} has no time zone", hint="use datetime.now(UTC) and the like")
-        start = ClockAnchor(0, 0, self.definition.started_monotonic_ns, self.definition.started_wall_ns)
-        whole_s = moment.replace(microsecond=0).timestamp()
-        wall_ns = int(whole_s) * 1_000_000_000 + moment.microsecond * 1000
-        return frame_at(self._info.anchors or [start], self.sample_rate, wall_ns)
+        return frame_of_moment(self._info, moment)
 
     def gaps_between(self, first: int, last: int) -> list[Gap]:
         """The gaps that reach into frames [first, last), by first frame; empty ones are left out."""
-        begin = bisect_right(self._gaps, first, key=lambda gap: gap.end_frame)
-        end = bisect_right(self._gaps, last - 1, key=lambda gap: gap.first_frame)
-        return [gap for gap in self._gaps[begin:end] if gap.n_frames]
+        gaps = self._ledger()
+        begin = bisect_right(gaps, first, key=lambda gap: gap.end_frame)
+        end = bisect_right(gaps, last - 1, key=lambda gap: gap.first_frame)
+        return [gap for gap in gaps[begin:end] if gap.n_frames]
+
+    @property
+    def oldest_staged_frame(self) -> int:
+        """The first frame that the engine's slots may still hold; all before it come from sealed chunks."""
+        return self._live.oldest_frame if self._live else self.n_frames
+
+    def follow(
+        self,
+        n_frames: int,
+        first_frame: int | None = None,
+        missing: Missing = "zeros",
+        lapped: WhenLapped = "error",
+        timeout_s: float | None = None,
+    ) -> Follower:
+        """Blocks of `n_frames` from `first_frame` (None: the head) on, as they come; see `chaos.follow`."""
+        from chaos.follow import Follower
+
+        first = self.n_frames if first_frame is None else first_frame
+        return Follower(self, n_frames, first, missing, lapped, timeout_s)
 
     def close(self) -> None:
         """Lets go of the staging file; calling it twice is harmless."""
-        if self._staging:
-            self._staging.close()
-            self._staging = None
+        if self._live:
+            self._live.close()
+            self._live = None
 
     def __enter__(self) -> Self:
         return self
@@ -221,8 +264,8 @@ class Recording:
     def _piece(self, chunk: int, begin: int, end: int) -> Samples:
         """Frames of one chunk: sealed, else from staging, else (sealed meanwhile) sealed, else a gap."""
         piece = self._sealed(chunk, begin, end)
-        if piece is None and self._staging:
-            raw = self._staging.read_chunk(chunk, begin, end)
+        if piece is None and self._live:
+            raw = self._live.read_chunk(chunk, begin, end)
             if raw is not None:
                 return np.frombuffer(raw, self.dtype).reshape(self.channels, end - begin)
         if piece is None and not self._info.finish:
@@ -255,8 +298,6 @@ class Recording:
             if gap.first_frame > reached:
                 break
             reached = gap.end_frame
-        if self._staging and (open_gap := self._staging.open_gap) and open_gap[0] <= reached:
-            return
         if reached < last:
             raise InvalidRange(
                 f"frames {reached} to {last} of {self.uri} are neither sealed nor in staging",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from chaos.errors import InvalidRange, InvalidRequest
 
-__all__ = ["parse_duration_s", "parse_latency_frames", "parse_place", "parse_size"]
+__all__ = ["parse_duration_s", "parse_latency_frames", "parse_place", "parse_range", "parse_size"]
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -49,6 +49,21 @@ def parse_place(text: str, n_frames: int, frame_of: Callable[[float | dt.datetim
     What lies before the start is the start, and after the head the head. Raises InvalidRange.
     """
     return min(max(0, _place(text, n_frames, frame_of)), n_frames)
+
+
+def parse_range(
+    last: str | None, first: str, end: str, n_frames: int, frame_of: Callable[[float | dt.datetime], int]
+) -> tuple[int, int]:
+    """The frames that `last` ("30s"), else `first` and `end` (see `parse_place`) mean: [first, end).
+
+    Raises InvalidRange, also where the end comes before the beginning, and InvalidRequest.
+    """
+    if last is not None:
+        return max(0, n_frames - frame_of(parse_duration_s(last))), n_frames
+    begin, stop = (parse_place(text, n_frames, frame_of) for text in (first, end))
+    if begin > stop:
+        raise InvalidRange(f"{first} (frame {begin}) comes after {end} (frame {stop})", hint="--from comes first")
+    return begin, stop
 
 
 def _place(text: str, n_frames: int, frame_of: Callable[[float | dt.datetime], int]) -> int:

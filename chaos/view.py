@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -190,15 +191,22 @@ def _defect(defect: Wire) -> str:
     return f"{defect['reason']}{place}{found}"
 
 
-def saved_lines(report: SaveReport) -> list[str]:
-    """What became of a `save`."""
-    length = clock(report.n_written, report.sample_rate)
-    lines = [
-        f"{report.path}: {length} of {report.container} {report.subtype}, {report.channels} ch"
-        f" {report.sample_rate} Hz, {len(report.gaps)} gaps, {report.lost_frames} frames lost"
-    ]
-    if not report.is_exact:
-        lines.append(f"  not exact: rounded to {report.subtype}, {report.clipped} samples clipped")
+def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
+    """What became of a `save`: a line for each file, and one more where it is not exact."""
+    lines = []
+    for report in reports:
+        length = clock(report.n_written, report.sample_rate)
+        lines.append(
+            f"{report.path}: {length} of {report.container} {report.subtype}, {report.channels} ch"
+            f" {report.sample_rate} Hz, {len(report.gaps)} gaps, {report.lost_frames} frames lost"
+        )
+        if not report.is_exact:
+            error = f"{20 * math.log10(report.max_error):.0f} dBFS" if report.max_error else "none"
+            lines.append(
+                f"  not exact: to {report.subtype}, largest error {error}, {report.clipped} samples clipped"
+            )
+    if reports[0].aligned_by:
+        lines.append(f"aligned by the {reports[0].aligned_by.replace('_', ' ')}, from frame {reports[0].first_frame}")
     return lines
 
 

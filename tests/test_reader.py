@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from engine import Engine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recorded import START_NS, Rotator, definition
@@ -15,7 +15,6 @@ from chaos import reader
 from chaos.errors import InvalidRange, InvalidRequest, InvalidURI, RecordingNotFound, StorageFailed
 from chaos.ledger import Cause, ClockAnchor
 from chaos.recording import RecordingWriter
-from chaos.staging import Staging
 
 
 @pytest.fixture
@@ -153,50 +152,6 @@ def test_a_live_recording_grows(tmp_path: Path) -> None:
     assert recording.state == "finished"
     np.testing.assert_array_equal(recording[:], rotator.model)
     assert [gap.n_frames for gap in recording.gaps] == [60]
-
-
-class Engine:
-    """A real staging file and a real recording, moved by hand."""
-
-    def __init__(self, folder: Path, n_slots: int = 3) -> None:
-        self.wake = os.eventfd(0, os.EFD_CLOEXEC)
-        self.path = folder / "mic.staging"
-        shape = definition(chunk_frames=1024, staging=str(self.path))
-        self.writer = RecordingWriter.create(folder, shape)
-        self.staging = Staging(
-            self.path,
-            uri=shape.uri,
-            recording=self.writer.path,
-            run_id="0" * 32,
-            channels=2,
-            sample_format="f32",
-            chunk_frames=1024,
-            n_slots=n_slots,
-            sample_rate=48000,
-            wake_fd=self.wake,
-        )
-        self.model = np.zeros((2, 0), "<f4")
-        self.position = 0
-
-    def cycle(self, n_frames: int, skipped: int = 0) -> None:
-        frames = np.random.default_rng(self.position).uniform(-1, 1, (2, n_frames)).astype("<f4")
-        self.position += skipped
-        self.staging.writer.cycle(self.position, n_frames, frames.data.cast("B"))
-        self.position += n_frames
-        self.model = np.concatenate([self.model, np.zeros((2, skipped), "<f4"), frames], axis=1)
-
-    def rotate(self) -> None:
-        while full := self.staging.writer.take_full():
-            slot, chunk = full
-            view = self.staging.slot(slot)
-            self.writer.seal(chunk, view, chunk * 1024, 1024)
-            view.release()
-            self.staging.writer.give_back(slot)
-
-    def close(self) -> None:
-        self.writer.close()
-        self.staging.close()
-        os.close(self.wake)
 
 
 @pytest.fixture
