@@ -14,51 +14,176 @@ static inline uint64_t chaos_peek(const uint64_t *p) { return __atomic_load_n(p,
 /* Orders the loads of a copy before the load that checks whether what was copied still stood. */
 static inline void chaos_fence(void) { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
 
-/* Interleaved (n frames of `channels` samples) to planar. dst is the first channel's place, `stride` samples lie
- * between one channel's place and the next. Channels are taken eight at a time, frames in blocks that stay in the
- * first-level cache, so that each cache line of src is read once per block and each of dst is written once. */
-#define CHAOS_DEINTERLEAVE(NAME, T)                                                                                 \
-    static inline void NAME##_pair(T *restrict a, T *restrict b, const T *restrict src, uint64_t n) {               \
-        for (uint64_t i = 0; i < n; i++) {                                                                          \
-            a[i] = src[2 * i];                                                                                      \
-            b[i] = src[2 * i + 1];                                                                                  \
-        }                                                                                                           \
-    }                                                                                                               \
-    static inline void NAME##_four(T *restrict a, T *restrict b, T *restrict c, T *restrict d,                      \
-                                   const T *restrict src, uint64_t channels, uint64_t n) {                          \
-        for (uint64_t i = 0; i < n; i++) {                                                                          \
-            const T *f = src + i * channels;                                                                        \
-            a[i] = f[0];                                                                                            \
-            b[i] = f[1];                                                                                            \
-            c[i] = f[2];                                                                                            \
-            d[i] = f[3];                                                                                            \
-        }                                                                                                           \
-    }                                                                                                               \
-    static void NAME(T *dst, uint64_t stride, const T *src, uint64_t channels, uint64_t n) {                        \
-        if (channels == 1) {                                                                                        \
-            memcpy(dst, src, n * sizeof(T));                                                                        \
-            return;                                                                                                 \
-        }                                                                                                           \
-        if (channels == 2) {                                                                                        \
-            NAME##_pair(dst, dst + stride, src, n);                                                                 \
-            return;                                                                                                 \
-        }                                                                                                           \
-        for (uint64_t at = 0; at < n; at += 128) {                                                                  \
-            uint64_t m = n - at < 128 ? n - at : 128;                                                               \
-            const T *block = src + at * channels;                                                                   \
-            uint64_t c = 0;                                                                                         \
-            for (; c + 4 <= channels; c += 4) {                                                                     \
-                T *out = dst + c * stride + at;                                                                     \
-                NAME##_four(out, out + stride, out + 2 * stride, out + 3 * stride, block + c, channels, m);         \
-            }                                                                                                       \
-            for (; c < channels; c++)                                                                               \
-                for (uint64_t i = 0; i < m; i++)                                                                    \
-                    dst[c * stride + at + i] = block[i * channels + c];                                             \
-        }                                                                                                           \
+/* Interleaved (n frames of `channels` samples) to planar: dst is the first channel's place, `stride` samples lie between
+ * one channel's place and the next.
+ *
+ * Tiles of several channels by a cache line's worth of frames are transposed in registers, so that each line of dst is
+ * written whole and once, however the planes lie to each other in the cache; the last frames go sample by sample.
+ * A tile is made of squares: of 4 x 4 samples of 32 bits or 8 x 8 of 16 bits in 128-bit registers, or, where the
+ * processor has AVX2, of two such squares side by side in 256-bit ones. */
+#define CHAOS_VECTOR(NAME, T, BYTES) typedef T NAME __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias))
+#define CHAOS_BLOCK 128   /* frames */
+#define CHAOS_INLINE static inline __attribute__((always_inline))
+
+CHAOS_VECTOR(chaos_4x32, uint32_t, 16);
+CHAOS_VECTOR(chaos_8x16, uint16_t, 16);
+CHAOS_VECTOR(chaos_8x32, uint32_t, 32);
+CHAOS_VECTOR(chaos_16x16, uint16_t, 32);
+
+/* Squares side by side: 4 channels, frames 0-3 (and 4-7). In: each frame's channels; out: each channel's frames. */
+#define CHAOS_SQUARE_32(V, LOW, HIGH, LOW2, HIGH2)                                                                      \
+    V t0 = __builtin_shufflevector(r[0], r[1], LOW), t1 = __builtin_shufflevector(r[0], r[1], HIGH);                          \
+    V t2 = __builtin_shufflevector(r[2], r[3], LOW), t3 = __builtin_shufflevector(r[2], r[3], HIGH);                          \
+    r[0] = __builtin_shufflevector(t0, t2, LOW2), r[1] = __builtin_shufflevector(t0, t2, HIGH2);                              \
+    r[2] = __builtin_shufflevector(t1, t3, LOW2), r[3] = __builtin_shufflevector(t1, t3, HIGH2)
+/* The same for 8 channels of 16 bits, frames 0-7 (and 8-15): three rounds of taking pairs apart. */
+#define CHAOS_SQUARE_16(V, LOW, HIGH, LOW2, HIGH2, LOW4, HIGH4)                                                         \
+    V t[8];                                                                                                             \
+    for (int k = 0; k < 4; k++) {                                                                                       \
+        t[2 * k] = __builtin_shufflevector(r[2 * k], r[2 * k + 1], LOW);                                                   \
+        t[2 * k + 1] = __builtin_shufflevector(r[2 * k], r[2 * k + 1], HIGH);                                              \
+    }                                                                                                                   \
+    for (int k = 0; k < 8; k += 4) {                                                                                    \
+        r[k] = __builtin_shufflevector(t[k], t[k + 2], LOW2), r[k + 1] = __builtin_shufflevector(t[k], t[k + 2], HIGH2);      \
+        r[k + 2] = __builtin_shufflevector(t[k + 1], t[k + 3], LOW2);                                                      \
+        r[k + 3] = __builtin_shufflevector(t[k + 1], t[k + 3], HIGH2);                                                     \
+    }                                                                                                                   \
+    for (int k = 0; k < 4; k++) {                                                                                       \
+        t[2 * k] = __builtin_shufflevector(r[k], r[k + 4], LOW4);                                                          \
+        t[2 * k + 1] = __builtin_shufflevector(r[k], r[k + 4], HIGH4);                                                     \
+    }                                                                                                                   \
+    for (int k = 0; k < 8; k++)                                                                                         \
+        r[k] = t[k]
+#define CHAOS_LIST(...) __VA_ARGS__
+
+CHAOS_INLINE void chaos_square_4x32(chaos_4x32 *r)
+{
+    CHAOS_SQUARE_32(chaos_4x32, CHAOS_LIST(0, 4, 1, 5), CHAOS_LIST(2, 6, 3, 7), CHAOS_LIST(0, 1, 4, 5),
+                    CHAOS_LIST(2, 3, 6, 7));
+}
+
+CHAOS_INLINE void chaos_square_8x16(chaos_8x16 *r)
+{
+    CHAOS_SQUARE_16(chaos_8x16, CHAOS_LIST(0, 8, 1, 9, 2, 10, 3, 11), CHAOS_LIST(4, 12, 5, 13, 6, 14, 7, 15),
+                    CHAOS_LIST(0, 1, 8, 9, 2, 3, 10, 11), CHAOS_LIST(4, 5, 12, 13, 6, 7, 14, 15),
+                    CHAOS_LIST(0, 1, 2, 3, 8, 9, 10, 11), CHAOS_LIST(4, 5, 6, 7, 12, 13, 14, 15));
+}
+
+/* Goes through the channels a cache line of src at a time, in that through blocks of frames whose lines fit the
+ * first-level cache, in each through the channels in groups of WIDTH (the last group may overlap the one before), in
+ * each through tiles of TILE frames. LOAD(src, channels, k) is the k-th register of squares that hold SPAN frames.
+ * Where a frame has fewer channels than a group, registers reach into the next frame, and so the last tile is left to
+ * the rest, which goes sample by sample. */
+#define CHAOS_TILES(T, V, SQUARE, LOAD, WIDTH, SPAN, TILE)                                                              \
+    const uint64_t width = channels < WIDTH ? channels : WIDTH, line = 64 / sizeof(T);                                  \
+    const uint64_t tiled = channels < WIDTH ? (n - (n > 0)) / TILE * TILE : n / TILE * TILE;                            \
+    for (uint64_t first = 0; first < channels; first += line)                                                           \
+        for (uint64_t begin = 0; begin < tiled; begin += CHAOS_BLOCK)                                                   \
+            for (uint64_t group = first; group < channels && group < first + line; group += WIDTH) {                    \
+                const uint64_t c = channels < WIDTH ? 0 : group + WIDTH > channels ? channels - WIDTH : group;          \
+                const uint64_t end = begin + CHAOS_BLOCK < tiled ? begin + CHAOS_BLOCK : tiled;                         \
+                for (uint64_t at = begin; at < end; at += TILE) {                                                       \
+                    V r[TILE / SPAN][WIDTH];                                                                            \
+                    for (int s = 0; s < TILE / SPAN; s++) {                                                             \
+                        const T *from = src + (at + s * SPAN) * channels + c;                                           \
+                        for (int k = 0; k < WIDTH; k++)                                                                 \
+                            r[s][k] = LOAD(from, channels, k);                                                          \
+                        SQUARE(r[s]);                                                                                   \
+                    }                                                                                                   \
+                    for (int k = 0; k < WIDTH; k++)                                                                     \
+                        for (int s = 0; s < TILE / SPAN && (uint64_t)k < width; s++)                                    \
+                            *(V *)(dst + (c + k) * stride + at + s * SPAN) = r[s][k];                                   \
+                }                                                                                                       \
+            }                                                                                                           \
+    for (uint64_t c = 0; c < channels; c++)                                                                             \
+        for (uint64_t i = tiled; i < n; i++)                                                                            \
+            dst[c * stride + i] = src[i * channels + c]
+
+#define CHAOS_ROW_32(from, channels, k) (*(const chaos_4x32 *)((from) + (k) * (channels)))
+#define CHAOS_ROW_16(from, channels, k) (*(const chaos_8x16 *)((from) + (k) * (channels)))
+
+#define CHAOS_PAIR(T)                                                                                                   \
+    static void chaos_pair_##T(T *restrict a, T *restrict b, const T *restrict src, uint64_t n)                         \
+    {                                                                                                                   \
+        for (uint64_t i = 0; i < n; i++) {                                                                              \
+            a[i] = src[2 * i];                                                                                          \
+            b[i] = src[2 * i + 1];                                                                                      \
+        }                                                                                                               \
     }
 
-CHAOS_DEINTERLEAVE(chaos_deinterleave_32, uint32_t)
-CHAOS_DEINTERLEAVE(chaos_deinterleave_16, uint16_t)
+CHAOS_PAIR(uint32_t)
+CHAOS_PAIR(uint16_t)
+
+static void chaos_tiles_32(uint32_t *dst, uint64_t stride, const uint32_t *src, uint64_t channels, uint64_t n)
+{
+    CHAOS_TILES(uint32_t, chaos_4x32, chaos_square_4x32, CHAOS_ROW_32, 4, 4, 16);
+}
+
+static void chaos_tiles_16(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels, uint64_t n)
+{
+    CHAOS_TILES(uint16_t, chaos_8x16, chaos_square_8x16, CHAOS_ROW_16, 8, 8, 16);
+}
+
+#ifdef __x86_64__
+#define CHAOS_AVX2 __attribute__((target("avx2")))
+
+CHAOS_INLINE CHAOS_AVX2 void chaos_square_8x32(chaos_8x32 *r)
+{
+    CHAOS_SQUARE_32(chaos_8x32, CHAOS_LIST(0, 8, 1, 9, 4, 12, 5, 13), CHAOS_LIST(2, 10, 3, 11, 6, 14, 7, 15),
+                    CHAOS_LIST(0, 1, 8, 9, 4, 5, 12, 13), CHAOS_LIST(2, 3, 10, 11, 6, 7, 14, 15));
+}
+
+CHAOS_INLINE CHAOS_AVX2 void chaos_square_16x16(chaos_16x16 *r)
+{
+    CHAOS_SQUARE_16(chaos_16x16,
+                    CHAOS_LIST(0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27),
+                    CHAOS_LIST(4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15, 31),
+                    CHAOS_LIST(0, 1, 16, 17, 2, 3, 18, 19, 8, 9, 24, 25, 10, 11, 26, 27),
+                    CHAOS_LIST(4, 5, 20, 21, 6, 7, 22, 23, 12, 13, 28, 29, 14, 15, 30, 31),
+                    CHAOS_LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
+                    CHAOS_LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31));
+}
+
+/* The k-th frame's channels in the lower half, those of the frame behind the first square in the upper. */
+#define CHAOS_ROWS_32(from, channels, k)                                                                                \
+    __builtin_shufflevector(CHAOS_ROW_32(from, channels, k), CHAOS_ROW_32(from, channels, (k) + 4), 0, 1, 2, 3, 4, 5,   \
+                            6, 7)
+#define CHAOS_ROWS_16(from, channels, k)                                                                                \
+    __builtin_shufflevector(CHAOS_ROW_16(from, channels, k), CHAOS_ROW_16(from, channels, (k) + 8), 0, 1, 2, 3, 4, 5,   \
+                            6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+
+CHAOS_AVX2 static void chaos_tiles_32_avx2(uint32_t *dst, uint64_t stride, const uint32_t *src, uint64_t channels,
+                                           uint64_t n)
+{
+    CHAOS_TILES(uint32_t, chaos_8x32, chaos_square_8x32, CHAOS_ROWS_32, 4, 8, 16);
+}
+
+CHAOS_AVX2 static void chaos_tiles_16_avx2(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels,
+                                           uint64_t n)
+{
+    CHAOS_TILES(uint16_t, chaos_16x16, chaos_square_16x16, CHAOS_ROWS_16, 8, 16, 32);
+}
+#endif
+
+#ifdef __x86_64__
+#define CHAOS_BEST(NAME) (__builtin_cpu_supports("avx2") ? NAME##_avx2 : NAME)
+#else
+#define CHAOS_BEST(NAME) NAME
+#endif
+
+#define CHAOS_DEINTERLEAVE(NAME, T, TILES)                                                                              \
+    static void NAME(T *dst, uint64_t stride, const T *src, uint64_t channels, uint64_t n)                              \
+    {                                                                                                                   \
+        if (channels == 1)                                                                                              \
+            memcpy(dst, src, n * sizeof(T));                                                                            \
+        else if (channels == 2)                                                                                         \
+            chaos_pair_##T(dst, dst + stride, src, n);                                                                  \
+        else                                                                                                            \
+            CHAOS_BEST(TILES)(dst, stride, src, channels, n);                                                           \
+    }
+
+CHAOS_DEINTERLEAVE(chaos_deinterleave_32, uint32_t, chaos_tiles_32)
+CHAOS_DEINTERLEAVE(chaos_deinterleave_16, uint16_t, chaos_tiles_16)
 
 /* Peak and mean square of n samples, full scale being 1.0. Not for the RT callback: it reads a whole window. */
 #define CHAOS_LEVEL(NAME, T, FULL)                                                                                  \

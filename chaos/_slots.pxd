@@ -33,7 +33,7 @@ cdef struct Definition:     # written once, before the stream starts
     uint64_t notes_offset
     uint64_t data_offset
     uint64_t file_bytes
-    uint64_t sample_rate    # Hz that the graph's clock must show; 0: whatever it shows first
+    uint64_t sample_rate    # Hz that the graph's clock must show; 0: not known before the first frame
     uint8_t run_id[16]
     uint8_t boot_id[16]
     uint8_t uri[192]
@@ -132,6 +132,7 @@ cdef struct Writer:
 
 cdef bint slots_trusts(Writer *w, const Cycle *c) noexcept nogil
 cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil
+cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogil
 cdef void slots_timed(Writer *w, uint64_t busy_ns) noexcept nogil
 
 cdef class SlotWriter:

@@ -276,6 +276,22 @@ cdef bint slots_trusts(Writer *w, const Cycle *c) noexcept nogil:
     return w.trusted
 
 
+cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogil:
+    """Whether `next` may take this trusted cycle, and all that follow, in place of `w`; it is prepared for it then.
+
+    Only where the cycle follows the last one without a seam, so that the one's last frame and the other's first are
+    neighbours: no gap is open or due, and the clock is the same.
+    """
+    if not (w.started and c.complete and c.clock_id == w.rt.clock_id and c.position == w.rt.position
+            and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and chaos_load(&w.rings.hint) == 0):
+        return False
+    next.trusted = True
+    next.straight = w.straight
+    next.seen_end = w.seen_end
+    next.seen_clock = w.seen_clock
+    return True
+
+
 cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
     """Takes in one cycle of the graph. Called by one thread at a time; bounded by the cycle's size."""
     w.rt.callbacks += 1
@@ -290,6 +306,7 @@ cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
         if not c.complete:
             return
         w.started = True
+        w.definition.sample_rate = c.rate
         w.rt.clock_id = c.clock_id
         w.rt.first_position = c.position
         chaos_store(&w.rt.first_ns, c.monotonic_ns)
@@ -492,6 +509,18 @@ cdef class SlotWriter:
         c.clock_id = clock_id
         return bool(slots_trusts(self.ask(), &c))
 
+    def hands_over(self, SlotWriter next, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000,
+                   uint32_t clock_id=1):
+        """Whether `next` may go on with this cycle in place of this writer (see `slots_hand_over`)."""
+        cdef Cycle c
+        memset(&c, 0, sizeof(c))
+        c.position = position
+        c.n_frames = n_frames
+        c.rate = rate
+        c.clock_id = clock_id
+        c.complete = True
+        return bool(slots_hand_over(self.ask(), next.ask(), &c))
+
     # -- the rotator's side
 
     def take_full(self):
@@ -572,7 +601,7 @@ cdef class SlotWriter:
         cdef uint64_t elapsed
         memset(&c, 0, sizeof(c))
         if w.started and hint != 0 and end_ns is not None:
-            c.rate = <uint32_t>w.rt.seen_rate
+            c.rate = <uint32_t>w.definition.sample_rate
             elapsed = frames_between(w.rt.end_ns, end_ns, c.rate)
             if elapsed > 0:
                 skip(w, &c, elapsed, hint, CLOCK)
@@ -634,7 +663,8 @@ cdef class SlotWriter:
             "lost_frames": w.rt.lost_frames, "n_gaps": w.rt.n_gaps, "callbacks": w.rt.callbacks,
             "xruns": w.rt.xruns, "overruns": w.rt.overruns, "switches": w.rt.switches, "torn": w.rt.torn,
             "distrusted": w.rt.distrusted,
-            "short_buffers": w.rt.short_buffers, "seen_rate": w.rt.seen_rate, "quantum": w.rt.quantum,
+            "short_buffers": w.rt.short_buffers, "seen_rate": w.rt.seen_rate,
+            "sample_rate": w.definition.sample_rate, "quantum": w.rt.quantum,
             "clock_id": w.rt.clock_id, "position": w.rt.position, "end_ns": w.rt.end_ns,
             "first_ns": chaos_load(&w.rt.first_ns), "first_position": w.rt.first_position,
             "gap_first": -1 if w.rt.gap_first == NONE else w.rt.gap_first, "gap_cause": w.rt.gap_cause,
