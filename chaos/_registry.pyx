@@ -464,6 +464,28 @@ cdef class Registry:
         for _ in range(3):
             self.connection.sync()
 
+    def set_node_param(self, uint32_t node_id, uint32_t param_id, bytes pod not None):
+        """Sets a node's param; what PipeWire makes of it comes as notes, or not at all. The node must not be one
+        of this connection's own: PipeWire would wait for the answer that it keeps the connection from giving.
+
+        Raises:
+            PipeWireUnavailable: closed.
+        """
+        if self.watch == NULL:
+            raise PipeWireUnavailable("this registry listener is closed", hint="make another one")
+        cdef const spa_pod *param = <const spa_pod *><const char *>pod
+        cdef pw_proxy *node
+        if len(pod) < <Py_ssize_t>sizeof(spa_pod) or len(pod) < <Py_ssize_t>(sizeof(spa_pod) + param.size):
+            raise ValueError("not a whole pod")
+        with nogil:
+            pw_thread_loop_lock(self.connection.loop)
+            node = <pw_proxy *>pw_registry_bind(self.watch.registry, node_id, PW_TYPE_INTERFACE_Node,
+                                                PW_VERSION_NODE, 0)
+            if node != NULL:
+                pw_node_set_param(<pw_node *>node, param_id, 0, param)
+                pw_proxy_destroy(node)
+            pw_thread_loop_unlock(self.connection.loop)
+
     def close(self):
         """Ends listening. No note of ours is queued afterwards, also none that says so. Twice is harmless."""
         cdef Watch *w = self.watch

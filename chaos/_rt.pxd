@@ -20,6 +20,7 @@ cdef struct Notes:              # touched only with the loop locked, as in callb
     int wake_fd
     pw_thread_loop *loop
     int done_seq                # of the last pw_core_sync that was answered
+    bint broken                 # PipeWire has gone
 
 cdef struct Guard:              # what the registry listener asks of a capture, with the loop locked
     Guard *next

@@ -5,13 +5,13 @@ frames to `chaos._slots`, all other callbacks put a record in a queue that `Conn
 takes the GIL from a thread of PipeWire's.
 """
 
-from libc.errno cimport errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.errno cimport EPIPE, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strerror, strlen
 
-from chaos._slots cimport Cycle, SlotWriter, Writer, slots_cycle, slots_timed, slots_trusts
+from chaos._slots cimport Cycle, SlotWriter, Writer, slots_cycle, slots_hand_over, slots_timed, slots_trusts
 from chaos.pipewire cimport *
 
 import os
@@ -111,6 +111,8 @@ cdef void on_core_done(void *data, uint32_t id, int seq) noexcept nogil:
 
 cdef void on_core_error(void *data, uint32_t id, int seq, int res, const char *message) noexcept nogil:
     cdef Notes *q = <Notes *>data
+    if id == PW_ID_CORE and res == -EPIPE:
+        q.broken = True
     push_text(q, KIND_CORE_ERROR, id, res, seq, message)
     pw_thread_loop_signal(q.loop, False)
 
@@ -195,18 +197,20 @@ cdef class Connection:
         """Waits until PipeWire has carried out all that was asked of it so far.
 
         Raises:
-            PipeWireUnavailable: it did not answer within `timeout_s`.
+            PipeWireUnavailable: it has gone, or did not answer within `timeout_s`.
         """
         self.ask()
         cdef int seq, waited = 0
         with nogil:
             pw_thread_loop_lock(self.loop)
             seq = pw_core_sync(self.core, PW_ID_CORE, 0)
-            while self.notes.done_seq != seq and waited == 0:
+            while self.notes.done_seq != seq and waited == 0 and not self.notes.broken:
                 waited = pw_thread_loop_timed_wait(self.loop, timeout_s)
             pw_thread_loop_unlock(self.loop)
         if waited != 0:
             raise PipeWireUnavailable("PipeWire does not answer", hint="is its process stopped?")
+        if self.notes.broken:
+            raise PipeWireUnavailable("PipeWire has gone", hint="start it again")
 
     def drain(self):
         """All records since the last call, in order: (kind, id, a, b, payload)."""
@@ -297,6 +301,7 @@ cdef struct Link:
 cdef struct CaptureState:
     Guard guard
     Writer *writer
+    uint64_t next                       # a Writer that is to go on from this one, or NULL
     Notes *notes
     uint32_t handle
     uint32_t channels
@@ -347,6 +352,15 @@ cdef inline void refuse_foreign(CaptureState *s, Cycle *c) noexcept nogil:
     c.complete = c.complete and not c.foreign
 
 
+cdef inline void take_in(CaptureState *s, const Cycle *c) noexcept nogil:
+    """Gives a trusted cycle to the writer, or to the one that goes on from it where one waits and may."""
+    cdef Writer *next = <Writer *><uintptr_t>chaos_load(&s.next)
+    if next != NULL and slots_hand_over(s.writer, next, c):
+        s.writer = next
+        chaos_store(&s.next, 0)
+    slots_cycle(s.writer, c)
+
+
 cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogil:
     """One cycle, a port per channel. Every buffer taken goes back on the one path out."""
     cdef CaptureState *s = <CaptureState *>data
@@ -374,7 +388,7 @@ cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogi
     c.planes = s.planes
     refuse_foreign(s, &c)
     if position != NULL and c.rate != 0 and slots_trusts(s.writer, &c):
-        slots_cycle(s.writer, &c)
+        take_in(s, &c)
     for k in range(s.channels):
         if s.buffers[k] != NULL:
             pw_filter_queue_buffer(s.ports[k], s.buffers[k])
@@ -411,7 +425,7 @@ cdef void on_stream_process(void *data) noexcept nogil:
                 c.complete = True
         refuse_foreign(s, &c)
         if slots_trusts(s.writer, &c):
-            slots_cycle(s.writer, &c)
+            take_in(s, &c)
     if buffer != NULL:
         pw_stream_queue_buffer(s.stream, buffer)
     slots_timed(s.writer, now_ns() - began)
@@ -530,6 +544,7 @@ cdef class Capture:
 
     cdef Connection connection
     cdef SlotWriter writer
+    cdef SlotWriter next
     cdef StreamData *data
     cdef CaptureState *state
     cdef object __weakref__
@@ -701,6 +716,17 @@ cdef class Capture:
                 return
             place = &place[0].next
 
+    def go_on_with(self, SlotWriter next):
+        """Has `next` take over from the writer at the next cycle that follows the last one without a seam.
+
+        It has done so when its first frame is there; by then the callback has left the former one for good.
+        """
+        self.ask()
+        if self.next is not None:
+            self.writer = self.next
+        self.next = next
+        chaos_store(&self.state.next, <uint64_t><uintptr_t>next.ask())
+
     def unlink(self):
         """Drops the links, if any."""
         self.ask()
@@ -730,7 +756,7 @@ cdef class Capture:
         free(self.data)
         self.data = NULL
         self.state = NULL
-        self.writer = None
+        self.writer = self.next = None
 
     def __dealloc__(self):
         self.close()

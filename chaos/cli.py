@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 import click
 
 from chaos import __version__
+from chaos.cli_store import COMMANDS
 from chaos.errors import ChaosError, DeviceNotFound, StreamNotFound
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 EXIT_LOST = 5
-EXIT_STORAGE = 6
 EXIT_BAD = 8
 _WATCH_S = 0.25
 
@@ -161,6 +161,7 @@ def devices(session: _Session, direction: str | None, kind: str | None, as_json:
 @click.option(
     "--chunk-path", metavar="FILE", help="Write the first chunk here; rotate with stream_switch_chunk."
 )
+@click.option("--keep", metavar="TIME|BYTES", help="Let the oldest of it go beyond 7d or 200GB.")
 @click.option("--wait", is_flag=True, help="Start even when the device is not there yet.")
 @_json_option
 @click.pass_obj
@@ -176,6 +177,7 @@ def start(
     chunk_size: str | None,
     staging_seconds: float | None,
     chunk_path: str | None,
+    keep: str | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -200,6 +202,7 @@ def start(
         "chunk_size_bytes": None if chunk_size is None else parse_size(chunk_size),
         "staging_seconds": staging_seconds,
         "chunk_path": None if chunk_path is None else str(Path(chunk_path).absolute()),
+        "keep": keep,
         "wait": wait or None,
     }
     with session.client() as chaosd:
@@ -378,7 +381,7 @@ def verify(session: _Session, what: str, strict: bool, as_json: bool) -> None:
 
 
 def _verified(session: _Session, what: str, advance: Callable[[int, int], None]) -> dict[str, Any]:
-    """The daemon's own report of a recording it knows; else that of this process."""
+    """The daemon's own report of a recording it knows; else, or where somebody watches the progress, ours."""
     from chaos.uri import check_uri
 
     if "://" not in what:
@@ -386,43 +389,17 @@ def _verified(session: _Session, what: str, advance: Callable[[int, int], None])
     else:
         check_uri(what)
         with session.client_if_running() as chaosd:
-            if chaosd is not None and session.store is None:
+            if chaosd is not None and session.store is None and not sys.stderr.isatty():
                 return chaosd.call("verify", uri=what)
+            store = session.store_of(chaosd)
         from chaos.info import recording_path
 
-        path = recording_path(session.store_of(None), what)
+        path = recording_path(store, what)
     import msgspec
 
     from chaos.verify import verify as verify_here
 
     return dict(msgspec.to_builtins(verify_here(path, advance)))
-
-
-@main.command()
-@click.option(
-    "--staging-dir", metavar="DIR", type=click.Path(path_type=Path), help="Where chaosd kept its slots."
-)
-@_json_option
-@click.pass_obj
-def recover(session: _Session, staging_dir: Path | None, as_json: bool) -> None:
-    """Finish what a chaosd that died has left; chaosd does so itself whenever it starts.
-
-    What a running chaosd has is left alone. Exits with 6 when something could not be recovered.
-    """
-    import msgspec
-
-    from chaos.config import Config
-    from chaos.recovery import recover as recover_here
-
-    with session.client_if_running() as chaosd:
-        store = session.store_of(chaosd)
-    report = recover_here(store, (staging_dir or Config().staging_dir).absolute())
-    if as_json:
-        _print_json(msgspec.to_builtins(report))
-    else:
-        click.echo("\n".join(f"{item.outcome}: {item.text}" for item in report.items) or "nothing was left")
-    if not report.ok:
-        _exit(EXIT_STORAGE)
 
 
 @main.command()
@@ -538,3 +515,7 @@ def shutdown(session: _Session, as_json: bool) -> None:
         result = chaosd.call("shutdown")
     if as_json:
         _print_json(result)
+
+
+for _command in COMMANDS:
+    main.add_command(_command)

@@ -12,6 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from chaos.errors import InvalidRequest, PathNotAllowed, StorageFailed
+from chaos.units import parse_keep
 
 __all__ = ["Config", "ipc_path"]
 
@@ -37,7 +38,8 @@ class Config:
 
     `remote` is the name of PipeWire's socket (None: PipeWire's own choice). `staging_seconds` is how much
     audio the slots of a stream hold; `head_position_hz` how often its head is told while somebody listens;
-    `event_history` how many events `events_since` can go back.
+    `event_history` how many events `events_since` can go back. Where less than `free_margin_bytes` is left in
+    the store, a stream that runs warns. `keep` ("7d", "200GB") is what retention leaves of the store, None all.
     """
 
     endpoint: str = field(default_factory=lambda: f"{_IPC}{_runtime()}/command")
@@ -49,6 +51,8 @@ class Config:
     staging_seconds: float = 30.0
     head_position_hz: float = 10.0
     event_history: int = 10_000
+    free_margin_bytes: int = 1 << 30
+    keep: str | None = None
 
     def __post_init__(self) -> None:
         if ipc_path(self.endpoint) == ipc_path(self.events_endpoint):
@@ -58,9 +62,12 @@ class Config:
         for name in ("store", "staging_dir"):
             object.__setattr__(self, name, _absolute(getattr(self, name)))
         object.__setattr__(self, "allow_paths", tuple(_absolute(path) for path in self.allow_paths))
+        if self.keep is not None:
+            parse_keep(self.keep)
         _check("staging_seconds", self.staging_seconds, 0.1, 3600)
         _check("head_position_hz", self.head_position_hz, 0.1, 1000)
         _check("event_history", self.event_history, 1, 1_000_000)
+        _check("free_margin_bytes", self.free_margin_bytes, 0, 1 << 60)
 
     def prepare(self) -> None:
         """Make the folders: those of sockets and staging for the user alone (0700), and the store.

@@ -24,6 +24,7 @@ from chaos.config import Config
 from chaos.errors import ChaosError
 from chaos.messages import Request
 from chaos.pump import Pump
+from chaos.units import parse_size
 
 __all__ = ["main", "serve"]
 
@@ -62,6 +63,13 @@ def serve(config: Config, stop: threading.Event) -> None:
         pump.close()
 
 
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ChaosError as error:
+        raise argparse.ArgumentTypeError(f"{error.message}: {error.hint}") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="chaosd",
@@ -77,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-path", metavar="FOLDER", type=Path, action="append", default=[], help="clients may write here too"
     )
+    parser.add_argument(
+        "--free-margin", metavar="BYTES", type=_size, help="warn when less is free in the store (1G)"
+    )
+    parser.add_argument("--keep", metavar="TIME|BYTES", help="let the oldest audio go beyond 7d or 200GB (all stays)")
     parser.add_argument("--remote", metavar="NAME", help="the PipeWire to connect to")
     parser.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
     return parser
@@ -97,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "staging_dir": options.staging_dir,
         "staging_seconds": options.staging_seconds,
         "allow_paths": tuple(options.allow_path),
+        "keep": options.keep,
+        "free_margin_bytes": options.free_margin,
         "remote": options.remote,
     }
     try:

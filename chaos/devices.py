@@ -123,12 +123,13 @@ class DeviceMap:
 
     @property
     def graph_rate(self) -> int | None:
-        """The rate that PipeWire's settings give the graph."""
-        for key in ("clock.force-rate", "clock.rate"):
-            rate = _number(self._graph.metadata("settings", key))
-            if rate:
-                return rate
-        return None
+        """The one rate at which PipeWire's settings let the graph run; None where it may choose."""
+        forced = _number(self._graph.metadata("settings", "clock.force-rate"))
+        if forced:
+            return forced
+        rate = self._graph.metadata("settings", "clock.rate") or ""
+        allowed = set((self._graph.metadata("settings", "clock.allowed-rates") or "").strip("[] ").split())
+        return _number(rate) if allowed <= {rate} else None
 
     def _nodes_of(self, event: RegistryEvent) -> set[int]:
         """The nodes of which this event may tell something."""

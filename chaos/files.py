@@ -13,9 +13,9 @@ from pathlib import Path
 
 from chaos.errors import StorageFailed, StorageFull
 
-__all__ = ["make_folders", "replace", "storage_errors", "sync_folder", "write_all", "write_new"]
+__all__ = ["FULL", "make_folders", "replace", "storage_errors", "sync_folder", "write_all", "write_new"]
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def storage_errors(doing: str, path: Path) -> Iterator[None]:
         number = error.errno or 0
         details = {"errno": number, "errno_name": errno.errorcode.get(number, ""), "path": str(path)}
         message = f"could not {doing} {path}: {error.strerror or error}"
-        if number in _FULL:
+        if number in FULL:
             hint = "free some space there; what was sealed is safe"
             raise StorageFull(message, hint=hint, details=details) from error
         hint = "check the disk, its mount and its permissions; what was sealed is safe"

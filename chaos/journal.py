@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 JOURNAL_VERSION = 1
+_LOCK_TRIES = 10
+_LOCK_PAUSE_S = 0.005
 
 SampleFormat = Literal["f32", "s16", "s32"]
 _ITEM_SIZES = {"f32": 4, "s16": 2, "s32": 4}
@@ -48,7 +51,7 @@ class Definition(msgspec.Struct, frozen=True):
 
     `staging` is the path of the live staging file, for readers that follow the head; `external` recordings
     have their chunks in files of a controller's and hold no audio themselves. `boot_id` says which run of the
-    kernel `monotonic_ns` count from.
+    kernel `monotonic_ns` count from; `keep` what retention leaves of it ("7d", "200GB").
     """
 
     uri: str
@@ -65,6 +68,7 @@ class Definition(msgspec.Struct, frozen=True):
     staging: str | None = None
     external: bool = False
     boot_id: str = ""
+    keep: str | None = None
 
     @property
     def item_size(self) -> int:
@@ -198,7 +202,7 @@ class Journal:
         with storage_errors("reopen", path):
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(fd)
                 os.ftruncate(fd, reader.sound_bytes)
                 os.fsync(fd)
             except BlockingIOError:
@@ -235,15 +239,39 @@ class Journal:
                 os.fdatasync(self._fd)
             except OSError:
                 self._written = False
+                self._open_anew()
                 raise
         self._durable += len(self._pending)
         self._pending = b""
+
+    def _open_anew(self) -> None:
+        """Takes the file that now has the name, if it is another: its filesystem may have come back."""
+        with suppress(OSError):
+            fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_ours = os.fstat(fd).st_size >= self._durable
+            except OSError:  # we hold the lock ourselves: it is the same file
+                is_ours = False
+            if is_ours:
+                fd, self._fd = self._fd, fd
+            os.close(fd)
 
     def close(self) -> None:
         """Lets go of the file and its lock; what was not flushed stays as it is."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _lock(fd: int) -> None:
+    """Takes the writer's lock. BlockingIOError if a writer has it; a reader that looks for one does for an instant."""
+    for _ in range(_LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOCK_PAUSE_S)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class JournalReader:

@@ -25,6 +25,7 @@ from chaos.errors import (
     PathNotAllowed,
     UnknownOp,
 )
+from chaos.units import parse_keep
 from chaos.uri import check_uri
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "REQUESTS",
     "RESULTS",
     "AudioFormat",
+    "CallbackTimes",
     "Device",
     "DeviceAudioFormat",
     "DeviceFind",
@@ -48,6 +50,7 @@ __all__ = [
     "Ping",
     "RecordingList",
     "Request",
+    "Retire",
     "Shutdown",
     "Slice",
     "Slots",
@@ -173,7 +176,8 @@ class DeviceWait(Request, tag="device_wait"):
 class StreamStart(Request, tag="stream_start"):
     """Begin a take. `chunk_size_bytes` counts all channels; `wait` begins without the device, in *waiting*.
 
-    With `chunk_path` (absolute) the audio goes to the controller's files. Raises InvalidURI, InvalidFormat,
+    With `chunk_path` (absolute) the audio goes to the controller's files; `keep` is what retention leaves of the
+    recording ("7d", "200GB"). Raises InvalidURI, InvalidFormat,
     InvalidChunkSize (as far as the request alone tells; `chunking` judges the rest), PathNotAllowed.
     """
 
@@ -185,10 +189,13 @@ class StreamStart(Request, tag="stream_start"):
     staging_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
     wait: bool = False
     chunk_path: FilePath | None = None
+    keep: str | None = None
 
     def __post_init__(self) -> None:
         check_uri(self.uri)
         _check_path(self.chunk_path)
+        if self.keep is not None:
+            parse_keep(self.keep)
         if self.chunk_size_bytes is not None:
             known = self.format if isinstance(self.format, AudioFormat) else AudioFormat()
             check_chunk_size(self.chunk_size_bytes, known.channels or 1, known.sample_bytes)
@@ -259,6 +266,16 @@ class EventsSince(Request, tag="events_since"):
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
 
 
+class Retire(Request, tag="retire"):
+    """Remove the oldest sealed chunks beyond `keep` ("7d", "200GB"), or beyond what is configured without it."""
+
+    keep: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep is not None:
+            parse_keep(self.keep)
+
+
 class Shutdown(Request, tag="shutdown"):
     pass
 
@@ -310,9 +327,17 @@ class Slots(msgspec.Struct, frozen=True):
     full: int
 
 
+class CallbackTimes(msgspec.Struct, frozen=True):
+    """Time that the process callback took, ns. `histogram[k]` counts those of 2^k to 2^(k+1) ns."""
+
+    total: int
+    longest: int
+    histogram: list[int]
+
+
 class StreamStatus(msgspec.Struct, frozen=True):
-    """A stream as it stands. `device` is an identity; `drift_ppm` the device's clock against the monotonic
-    one, None until known.
+    """A stream as it stands. `device`: PROTOCOL's Device, None until it was there once; `drift_ppm`: the device's
+    clock against the monotonic one, None until known.
     """
 
     uri: str
@@ -333,6 +358,9 @@ class StreamStatus(msgspec.Struct, frozen=True):
     drift_ppm: float | None
     levels: list[Level]
     recording: str
+    callback_ns: CallbackTimes
+    reason: str = ""  # of the state
+    notes: list[str] = []  # what is done to the device's samples on their way, a sentence each
 
 
 RESULTS: dict[str, tuple[str, ...]] = {
@@ -351,6 +379,7 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "verify": ("ok", "n_chunks", "n_frames", "bad", "gaps"),
     "events_since": ("events", "oldest_seq"),
     "shutdown": (),
+    "retire": ("retired",),
 }
 """The fields that an op's result always has; more may come."""
 
@@ -367,6 +396,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "stream_chunk_sealed": ("chunk", "path", "hash", "first_frame", "n_frames"),
     "stream_gap": ("first_frame", "n_frames", "cause", "confidence"),
     "stream_error": ("error", "recoverable"),
+    "stream_notice": ("notes", "sample_gain", "muted"),
     "stream_stopped": RESULTS["stream_stop"][1:],
     "recovery": ("outcome", "text"),
     "storage_low": ("path", "free_bytes", "margin_bytes"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from chaos.files import make_folders, sync_folder
 __all__ = ["BLOCK_BYTES", "ObjectStore", "hash_file"]
 
 BLOCK_BYTES = 1 << 20
+_IS_DIGEST = re.compile("[0-9a-f]{64}").fullmatch
 
 
 def hash_file(path: Path) -> str:
@@ -38,7 +41,7 @@ class ObjectStore:
 
     def path(self, digest: str) -> Path:
         """Where the object with this hash (64 hex digits) lies or would lie."""
-        if len(digest) != 64 or not all(letter in "0123456789abcdef" for letter in digest):
+        if not _IS_DIGEST(digest):
             raise ValueError(f"{digest!r} is not a BLAKE3-256 hash in hex")
         return self.root / digest[:2] / digest[2:]
 
@@ -60,10 +63,24 @@ class ObjectStore:
         try:
             os.link(source, target)
         except OSError as error:
-            if error.errno == errno.EMLINK:
+            if error.errno in (errno.EMLINK, errno.ENOENT):
                 return False
             raise
         return True
+
+    def drop(self, digest: str) -> bool:
+        """Removes the object, if no recording has it any more; whether it did."""
+        path = self.path(digest)
+        with suppress(FileNotFoundError):
+            if path.stat().st_nlink == 1:
+                path.unlink()
+                return True
+        return False
+
+    def collect(self, kept: Container[str] = ()) -> int:
+        """Removes all objects that no recording has and that are not in `kept`; how many."""
+        names = (path.parent.name + path.name for path in self.root.glob("[0-9a-f][0-9a-f]/*"))
+        return sum(self.drop(name) for name in list(names) if _IS_DIGEST(name) and name not in kept)
 
     def add(self, digest: str, source: Path) -> Path:
         """Takes a finished file in by a hard link, durably; harmless if the object is there."""

@@ -11,13 +11,14 @@ import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
 from blake3 import blake3
 
 from chaos.errors import ChaosError, InvalidRequest, StreamExists
-from chaos.files import make_folders, replace, storage_errors, sync_folder, write_new
+from chaos.files import FULL, make_folders, replace, storage_errors, sync_folder, write_new
 from chaos.info import (
     RecordingInfo,
     RecordingSummary,
@@ -36,7 +37,7 @@ from chaos.journal import (
     SampleFormat,
     Sealing,
 )
-from chaos.ledger import ClockAnchor, Coverage, Gap
+from chaos.ledger import Cause, ClockAnchor, Confidence, Coverage, Gap
 from chaos.metadata import Lengths, Table, anchor_row, audio_document, gap_row, group_document
 from chaos.objects import ObjectStore
 from chaos.part import Part, committed_frames
@@ -52,6 +53,8 @@ __all__ = [
     "load",
     "rebuild_metadata",
     "recording_path",
+    "remove_chunks",
+    "retired_gaps",
 ]
 
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
@@ -76,6 +79,26 @@ def rebuild_metadata(path: Path) -> None:
         n_frames = None if info.definition.external else info.n_frames
         lengths = Lengths(n_frames, gaps.n_rows, clock.n_rows)
         replace(path / "zarr.json", group_document(info.definition, info.finish, lengths))
+
+
+def retired_gaps(chunks: Iterable[SealedChunk]) -> list[Gap]:
+    """The ledger entries for chunks (in order) that are retired: one for each run without a hole."""
+    gaps: list[Gap] = []
+    for sealed in chunks:
+        first = sealed.first_frame
+        if gaps and gaps[-1].end_frame == first:
+            first = gaps.pop().first_frame
+        n_frames = sealed.first_frame + sealed.n_frames - first
+        gaps.append(Gap(first, n_frames, Cause.RETIRED, Confidence.EXACT))
+    return gaps
+
+
+def remove_chunks(objects: ObjectStore, chunks: Iterable[SealedChunk]) -> None:
+    """Removes files of chunks that are retired, and their objects unless others have them."""
+    for sealed in chunks:
+        with storage_errors("remove", Path(sealed.path)):
+            Path(sealed.path).unlink(missing_ok=True)
+            objects.drop(sealed.hash)
 
 
 class RecordingWriter:
@@ -127,6 +150,7 @@ class RecordingWriter:
                 writer._store_metadata()
                 hidden.rename(path)
                 made = writer.path = path
+                journal.moved(path / "journal.jsonl")
                 sync_folder(path.parent)
         except BaseException as error:
             if journal:
@@ -221,7 +245,11 @@ class RecordingWriter:
                 self._parts[chunk] = Part(
                     self._part_path(chunk), shape.channels, shape.chunk_frames, shape.item_size
                 )
-            self._parts[chunk].commit(view, n_frames)
+            try:
+                self._parts[chunk].commit(view, n_frames)
+            except OSError as error:
+                self._give_up_part(chunk, error)
+                raise
 
     def seal(self, chunk: int, data: memoryview, first_frame: int, n_frames: int) -> SealedChunk:
         """Makes the chunk immutable, durable, hashed, listed and visible; `n_frames` of it count.
@@ -274,6 +302,16 @@ class RecordingWriter:
         """Makes gaps and anchors durable and visible."""
         self._journal.flush()
         self._store_metadata()
+
+    def retire(self, chunks: Iterable[SealedChunk]) -> list[Gap]:
+        """Removes sealed chunks (in order), once the ledger durably says so; the gaps that they became."""
+        known = [sealed for sealed in chunks if self._is_sealed(sealed.chunk)]
+        gaps = retired_gaps(known)
+        for gap in gaps:
+            self.gap(gap)
+        self.flush()
+        remove_chunks(self._objects, known)
+        return gaps
 
     def finish(self, n_frames: int, clean: bool) -> None:
         """Ends the recording, with a timeline of `n_frames`; harmless if it has come through already."""
@@ -331,8 +369,12 @@ class RecordingWriter:
         ready = fresh
         if not self._objects.link(digest, fresh):
             if part:
-                part.commit(view, n_frames)
-                part.finish(view)
+                try:
+                    part.commit(view, n_frames)
+                    part.finish(view)
+                except OSError as error:
+                    self._give_up_part(chunk, error)
+                    raise
                 ready = part_path
             else:
                 write_new(fresh, view, 0o444)
@@ -344,6 +386,11 @@ class RecordingWriter:
         for left_over in (fresh, part_path):
             left_over.unlink(missing_ok=True)
         sync_folder(self._chunks)
+
+    def _give_up_part(self, chunk: int, error: OSError) -> None:
+        """A part that can't be written is made anew next time, unless all it wants is space."""
+        if error.errno not in FULL:
+            self._parts.pop(chunk).close()
 
     def _announce_partial(self, chunk: int, n_frames: int) -> None:
         line = Sealing(chunk, n_frames)

@@ -31,6 +31,7 @@ from chaos.journal import Definition
 from chaos.ledger import Cause, ClockAnchor, Confidence, Gap
 from chaos.recording import RecordingWriter, rebuild_metadata
 from chaos.staging import MAGIC, SUFFIX, StagingReader, boot_id
+from chaos.verify import wrong_metadata
 
 __all__ = ["Recovered", "RecoveryReport", "about", "recover"]
 
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 HALF_MADE_AFTER_S = 60.0
 _GAP = _slots.NOTE_KINDS["gap"]
-_EXACT = frozenset({Cause.MISSED, Cause.OVERRUN, Cause.NO_DATA})
+_EXACT = frozenset({Cause.MISSED, Cause.OVERRUN, Cause.NO_DATA, Cause.FOREIGN})
 _Data = tuple[int, bytes]
 
 
@@ -241,7 +242,7 @@ def _from_disk(store: Path, path: Path, tried: Collection[Path]) -> Recovered | 
     if info.is_live:
         return None
     if info.finish:
-        return None if _says_finished(path) else _rebuilt(path, info)
+        return _rebuilt(path, info) if any(wrong_metadata(info)) else None
     staging = Path(info.definition.staging) if info.definition.staging else None
     if staging is not None and staging.exists():
         if not _is_damaged(staging):
@@ -259,17 +260,9 @@ def _from_disk(store: Path, path: Path, tried: Collection[Path]) -> Recovered | 
         writer.close()
 
 
-def _says_finished(path: Path) -> bool:
-    try:
-        document = msgspec.json.decode((path / "zarr.json").read_bytes())
-        return bool(document["attributes"]["state"] == "finished")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 def _rebuilt(path: Path, info: RecordingInfo) -> Recovered:
     rebuild_metadata(path)
-    text = f"{info.definition.uri} was finished, its metadata was not; that was written anew from the journal"
+    text = f"{info.definition.uri}: its metadata lagged behind its journal, and was written anew from that"
     return Recovered("recovered", text, info.definition.uri, str(path), n_frames=info.n_frames)
 
 
@@ -294,7 +287,7 @@ class _Recovery:
         self._spans = [(sealed.first_frame, sealed.first_frame + sealed.n_frames) for sealed in info.chunks]
         self._spans += [(gap.first_frame, gap.end_frame) for gap in info.gaps]
         self._known_gaps = {(gap.first_frame, gap.n_frames, gap.cause) for gap in info.gaps}
-        self._anchors = {anchor.position: anchor for anchor in info.anchors}
+        self._anchors = {(anchor.frame, anchor.position): anchor for anchor in info.anchors}
         self._remarks = [f"line {line} of its journal is damaged" for line in info.bad_lines]
         if info.torn:
             self._remarks.append("the last line of its journal was torn and has been cut off")
@@ -315,10 +308,10 @@ class _Recovery:
                 n_odd += 1
         if n_odd:
             self._remarks.append(f"{n_odd} of its notes made no sense")
-        if staging.open_gap and head > staging.open_gap[0]:
-            first, cause = staging.open_gap[0], Cause(staging.open_gap[1])
+        if (gap := staging.open_gap) is not None and head > gap[0]:
+            cause = Cause(gap[1]) if gap[1] in list(Cause) else Cause.ENGINE_DOWN
             confidence = Confidence.EXACT if cause in _EXACT else Confidence.CLOCK
-            self._gap(Gap(first, head - first, cause, confidence))
+            self._gap(Gap(gap[0], head - gap[0], cause, confidence))
         left = self._parts()
         for chunk in staging.chunks():
             n_frames = min(self._shape.chunk_frames, head - chunk * self._shape.chunk_frames)
@@ -352,8 +345,9 @@ class _Recovery:
             self._writer.gap(gap)
 
     def _anchor(self, anchor: ClockAnchor) -> None:
-        if anchor.position not in self._anchors:
-            self._anchors[anchor.position] = anchor
+        key = anchor.frame, anchor.position
+        if key not in self._anchors:
+            self._anchors[key] = anchor
             self._writer.anchor(anchor)
 
     def _seal(self, left: dict[int, _Data]) -> None:
@@ -396,7 +390,8 @@ class _Recovery:
     def _now(self, frame: int) -> ClockAnchor:
         """This moment, as the end of the timeline; the graph's position is what it was, gone on."""
         last = self._last_anchor()
-        return ClockAnchor(frame, last.position + frame - last.frame, time.monotonic_ns(), time.time_ns())
+        position = last.position + frame - last.frame
+        return ClockAnchor(frame, position, time.monotonic_ns(), time.time_ns(), last.clock_id)
 
     def _last_anchor(self) -> ClockAnchor:
         start = ClockAnchor(0, 0, self._shape.started_monotonic_ns, self._shape.started_wall_ns)

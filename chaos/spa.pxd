@@ -74,6 +74,7 @@ cdef extern from "<pipewire/pipewire.h>" nogil:
         void (*param)(void *data, int seq, uint32_t id, uint32_t index, uint32_t next,
                       const spa_pod *param) noexcept nogil
     int pw_node_add_listener(pw_node *node, spa_hook *listener, const pw_node_events *events, void *data)
+    int pw_node_set_param(pw_node *node, uint32_t id, uint32_t flags, const spa_pod *param)
     int pw_node_enum_params(pw_node *node, int seq, uint32_t id, uint32_t start, uint32_t num, const spa_pod *filter)
 
     cdef struct pw_device:

@@ -8,13 +8,16 @@ then what is sealed is verified.
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from blake3 import blake3
 
+from chaos import __version__
 from chaos.info import RecordingInfo, SealedChunk, load
 from chaos.journal import Definition
 from chaos.ledger import Cause, Gap, lost_frames
@@ -29,7 +32,7 @@ from chaos.metadata import (
 )
 from chaos.objects import hash_file
 
-__all__ = ["Defect", "VerifyReport", "verify"]
+__all__ = ["Defect", "VerifyReport", "verify", "wrong_metadata"]
 
 _ROW = struct.Struct("<4q")
 
@@ -51,7 +54,8 @@ class Defect(msgspec.Struct, frozen=True):
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
-    """What was verified. `root_hash` is the BLAKE3-256 over the chunks' hashes (32 bytes each) in order.
+    """What was verified, to be filed as it is. `root_hash` is the BLAKE3-256 over the chunks' hashes (32 bytes
+    each) in order; `chunks` lists them.
 
     `gaps` are as on the wire; `lost_frames` leaves out what retention removed.
     """
@@ -69,6 +73,12 @@ class VerifyReport(msgspec.Struct, frozen=True):
     gaps: list[dict[str, Any]]
     lost_frames: int
     root_hash: str
+    chunks: list[dict[str, Any]]
+    device: str | None
+    sample_format: str
+    started_utc: str
+    verified_utc: str
+    software: str
 
 
 def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
@@ -105,7 +115,20 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         gaps=[gap.to_wire() for gap in info.gaps],
         lost_frames=lost_frames(info.gaps),
         root_hash=root.hexdigest(),
+        chunks=[
+            {"chunk": each.chunk, "first_frame": each.first_frame, "n_frames": each.n_frames, "hash": each.hash}
+            for each in info.chunks
+        ],
+        device=info.definition.device.get("description") or info.definition.device.get("name"),
+        sample_format=info.definition.sample_format,
+        started_utc=_utc(info.definition.started_wall_ns),
+        verified_utc=_utc(time.time_ns()),
+        software=f"chaosd {__version__}",
     )
+
+
+def _utc(wall_ns: int) -> str:
+    return f"{datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _chunk_defects(info: RecordingInfo, sealed: SealedChunk) -> Iterator[Defect]:
@@ -151,7 +174,9 @@ def _journal_defects(info: RecordingInfo) -> Iterator[Defect]:
 def _timeline_defects(info: RecordingInfo) -> Iterator[Defect]:
     """Chunks may hold gaps, since these read as zeros; but none may be twice, and nothing in neither."""
     chunks = sorted((sealed.first_frame, sealed.first_frame + sealed.n_frames) for sealed in info.chunks)
-    gaps = sorted((gap.first_frame, gap.end_frame) for gap in info.gaps if gap.n_frames)
+    gaps = sorted(
+        (gap.first_frame, gap.end_frame) for gap in info.gaps if gap.n_frames and gap.cause is not Cause.RETIRED
+    )
     for spans in (chunks, gaps):
         reached = 0
         for first, end in spans:
@@ -184,11 +209,11 @@ def _stray_defects(info: RecordingInfo) -> Iterator[Defect]:
 
 
 def _metadata_defects(info: RecordingInfo) -> Iterator[Defect]:
-    for name in _wrong_metadata(info):
+    for name in wrong_metadata(info):
         yield Defect("metadata_mismatch", found=name)
 
 
-def _wrong_metadata(info: RecordingInfo) -> Iterator[str]:
+def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
     """The metadata files that the journal contradicts.
 
     Finished, each must say what the journal says. Before that they may lag behind the journal, and, beside a

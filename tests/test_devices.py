@@ -207,6 +207,10 @@ def test_the_graphs_rate_is_the_settings() -> None:
     world.entry(settings, "clock.rate", "48000")
     world.entry(settings, "clock.force-rate", "0")
     assert map_of(world).graph_rate == 48000
+    world.entry(settings, "clock.allowed-rates", "[ 48000 ]")
+    assert map_of(world).graph_rate == 48000
+    world.entry(settings, "clock.allowed-rates", "[ 44100 48000 ]")
+    assert map_of(world).graph_rate is None
     world.entry(settings, "clock.force-rate", "96000")
     assert map_of(world).graph_rate == 96000
 

@@ -24,6 +24,7 @@ from chaos.actors.messages import (
     Command,
     Emit,
     End,
+    RetireChunks,
     Stop,
     StreamGone,
     Subscriptions,
@@ -58,6 +59,7 @@ from chaos.messages import (
     Ping,
     RecordingList,
     Request,
+    Retire,
     Shutdown,
     Slice,
     Status,
@@ -72,7 +74,9 @@ from chaos.messages import (
 from chaos.pump import Pump
 from chaos.recording import list_recordings, recording_path
 from chaos.recovery import RecoveryReport, recover
+from chaos.retention import Retired, retire
 from chaos.threads import data_thread
+from chaos.units import parse_keep
 from chaos.verify import verify
 
 __all__ = ["DaemonActor"]
@@ -80,6 +84,7 @@ __all__ = ["DaemonActor"]
 log = logging.getLogger(__name__)
 
 LONG_WORKERS = 4
+RETIRE_EVERY_S = 60.0
 
 
 class _Stream:
@@ -136,6 +141,7 @@ class DaemonActor(pykka.ThreadingActor):
             RecordingList: self._recording_list,
             Slice: self._slice,
             Verify: self._verify,
+            Retire: self._retire,
             EventsSince: self._events_since,
             Shutdown: self._shutdown,
         }
@@ -146,6 +152,8 @@ class DaemonActor(pykka.ThreadingActor):
         self._recovery.add_done_callback(
             lambda done: self._pass_on(self.actor_ref, Call(lambda: self._tell_recovery(done)))
         )
+        if self._config.keep is not None:
+            self._retire_regularly()
         self._work_long(self._recovery, lambda: recover(self._config.store, self._config.staging_dir))
 
     def on_stop(self) -> None:
@@ -341,21 +349,24 @@ class DaemonActor(pykka.ThreadingActor):
             if path.exists():
                 raise PathNotAllowed(f"{path} exists and is left as it is", hint="name a new file")
             request = msgspec.structs.replace(request, chunk_path=str(path))
+        if request.keep is not None:
+            self._retire_regularly()
         self._streams[request.uri] = stream = _Stream(StreamView(request.uri, form))
         self._ask(
-            lambda devices: devices.find(request.device_identity, "input"),
+            lambda devices: (devices.find(request.device_identity, "input"), devices.graph_rate),
             lambda answer: self._begin(request, stream, future, answer),
         )
 
     def _begin(
-        self, request: StreamStart, stream: _Stream, future: Future[Any], answer: Future[DeviceInfo]
+        self, request: StreamStart, stream: _Stream, future: Future[Any], answer: Future[tuple[DeviceInfo, int | None]]
     ) -> None:
         """Goes on with a start once the registry has looked for the device."""
         identity = request.device_identity
         try:
             if answer.exception() is None:
-                identity = answer.result().identity
-                check_format(answer.result(), request.format, None)  # type: ignore[arg-type]
+                device, graph_rate = answer.result()
+                identity = device.identity
+                check_format(device, request.format, graph_rate)  # type: ignore[arg-type]
             elif not request.wait:
                 raise answer.exception()  # type: ignore[misc]
             if self._ending is not None:
@@ -435,6 +446,29 @@ class DaemonActor(pykka.ThreadingActor):
         head = 0 if stream is None else stream.view.head_frame
         self._work_long(future, lambda: self._slicer.slice(request, path, out, head))
 
+    def _retire(self, request: Retire, future: Future[Any]) -> None:
+        chosen = request.keep or self._config.keep
+        keep = None if chosen is None else parse_keep(chosen)
+
+        def work() -> dict[str, Any]:
+            retired = retire(self._config.store, keep)
+            self._pass_on(self.actor_ref, Call(lambda: self._retire_live(retired)))
+            return {"retired": [each.to_wire() for each in retired]}
+
+        self._work_long(future, work)
+
+    def _retire_live(self, retired: list[Retired]) -> None:
+        """What is being written only its own rotator may retire."""
+        for each in retired:
+            stream = self._streams.get(each.uri)
+            if each.live and stream is not None and stream.actor is not None:
+                self._pass_on(stream.actor, RetireChunks(each.chunks))
+
+    def _retire_regularly(self) -> None:
+        self._pump.every(
+            "retention", RETIRE_EVERY_S, lambda: self.actor_ref.tell(Command(Retire(), _told_in_the_log()))
+        )
+
     def _work_long(self, future: Future[Any], work: Callable[[], Any]) -> None:
         """Runs what takes long beside the actor."""
 
@@ -445,3 +479,15 @@ class DaemonActor(pykka.ThreadingActor):
                 refuse(future, error)
 
         self._long.submit(settled)
+
+
+def _told_in_the_log() -> Future[Any]:
+    """A future for what nobody waits for: its failure is worth a warning."""
+
+    def tell(done: Future[Any]) -> None:
+        if (error := done.exception()) is not None:
+            log.warning("retention: %s", error)
+
+    future: Future[Any] = Future()
+    future.add_done_callback(tell)
+    return future

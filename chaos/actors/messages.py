@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pykka import ActorRef
 
+from chaos.info import SealedChunk
 from chaos.journal import Definition
 from chaos.ledger import Gap
 from chaos.messages import Request
@@ -212,6 +213,13 @@ class Tick:
 class SwitchChunk:
     path: Path
     future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RetireChunks:
+    """Remove these sealed chunks; the ledger says so."""
+
+    chunks: list[SealedChunk]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from chaos.actors.messages import (
 from chaos.devices import Change, Decoder, DeviceInfo, DeviceMap
 from chaos.errors import ChaosError, DeviceAmbiguous, DeviceNotFound, PipeWireUnavailable, TimedOut
 from chaos.graph import NoteKind
+from chaos.portconfig import PORT_CONFIG, port_config
 from chaos.pump import Pump
 
 __all__ = ["DeviceRegistryActor"]
@@ -37,6 +38,7 @@ __all__ = ["DeviceRegistryActor"]
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.25
+DEFAULT_RATE = 48000
 UNCLAIMED = 256
 
 
@@ -72,6 +74,7 @@ class DeviceRegistryActor(pykka.ThreadingActor):
         self._map = DeviceMap()
         self._followers: dict[str, _Follower] = {}
         self._waits: list[Wait] = []
+        self._configured: dict[int, str | None] = {}
         # What a capture tells before its stream has said which capture it has.
         self._unclaimed: deque[tuple[int, CaptureState | LinkState]] = deque(maxlen=UNCLAIMED)
 
@@ -113,18 +116,20 @@ class DeviceRegistryActor(pykka.ThreadingActor):
     # -- the connection
 
     def _connect(self) -> None:
+        """Connects, and learns what is there before it answers the first question; else tries again soon."""
         try:
-            self._connection = Connection(self._remote)
-            self._listener = Registry(self._connection)
+            connection = Connection(self._remote)
+            self._listener = Registry(connection)
+            self._listener.settle()
         except PipeWireUnavailable as error:
             log.info("%s", error.message)
-            self._connection = None
+            self._listener = None
             self._pump.after("reconnect", RETRY_S, lambda: self.actor_ref.tell(Reconnect()))
             return
+        self._connection = connection
+        self._configured = {}
         self._decoder = Decoder()
-        self._pump.watch(self._connection.wake_fd, lambda: self.actor_ref.tell(Drain()), is_eventfd=True)
-        # What is there now is known before the first question.
-        self._listener.settle()
+        self._pump.watch(connection.wake_fd, lambda: self.actor_ref.tell(Drain()), is_eventfd=True)
         self._drain()
 
     def _disconnect(self) -> None:
@@ -245,12 +250,51 @@ class DeviceRegistryActor(pykka.ThreadingActor):
         node_id = follower.follow.node_id
         own = self._map.ports(node_id, "input") if node_id is not None else []
         if node_id is None or not own or len(own) != len(device.ports):
+            if not self._map.has_session_manager:
+                self._give_ports(device, node_id if not own else None)
             return Target(self._connection, device, ())
         pairs = tuple(
             (device.node_id, out.id, node_id, to.id, out.serial)
             for out, to in zip(device.ports, own, strict=True)
         )
         return Target(self._connection, device, pairs)
+
+    def _give_ports(self, device: DeviceInfo, node_id: int | None) -> None:
+        """Does what a session manager would: gives the device its ports, and an interleaved stream of ours (a planar
+        one makes its own), once each."""
+        assert self._listener is not None
+        rate = device.sample_rate or self._map.graph_rate or DEFAULT_RATE
+        monitor = device.is_monitor
+        if not device.ports and self._is_first(device.node_id):
+            config = port_config(device.positions, rate, is_input=monitor, monitor=monitor)
+            self._listener.set_node_param(device.node_id, PORT_CONFIG, config)
+        if node_id is None or self._map.node_props(node_id).get("media.class") != "Stream/Input/Audio":
+            return
+        if self._is_first(node_id):
+            self._configure_from_outside(node_id, port_config(device.positions, rate, is_input=True))
+
+    def _is_first(self, node_id: int) -> bool:
+        """Not asked before of the node that has this id now."""
+        serial = self._map.node_props(node_id).get("object.serial")
+        if self._configured.get(node_id) == serial:
+            return False
+        self._configured[node_id] = serial
+        return True
+
+    def _configure_from_outside(self, node_id: int, config: bytes) -> None:
+        """PipeWire listens to no client that waits for a param of its own node: here another connection waits."""
+        try:
+            other = Connection(self._remote)
+        except PipeWireUnavailable as error:
+            log.warning("%s", error.message)
+            return
+        try:
+            Registry(other).set_node_param(node_id, PORT_CONFIG, config)
+            other.sync()
+        except PipeWireUnavailable as error:
+            log.warning("%s", error.message)
+        finally:
+            other.close()
 
     def _locate(self, follower: _Follower) -> DeviceInfo | None:
         if follower.device is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from chaos.actors.messages import (
     Finish,
     Finished,
     Progress,
+    RetireChunks,
     Rotate,
     SwitchChunk,
     Tick,
@@ -28,6 +30,7 @@ from chaos.actors.messages import (
     settle,
 )
 from chaos.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
+from chaos.info import SealedChunk
 from chaos.journal import Definition
 from chaos.ledger import Cause, ClockAnchor, Confidence, Gap
 from chaos.recording import RecordingWriter
@@ -45,13 +48,14 @@ class RotatorPlan:
     """What a rotator is to do. `definition` still lacks what only the first frames tell: rate, start, run.
 
     `emit(type, fields)` publishes an event of the stream. `chunk_path` is where the first chunk goes under external
-    rotation, None under the engine's own.
+    rotation, None under the engine's own. Below `margin_bytes` of free space a warning is due.
     """
 
     store: Path
     definition: Definition
     emit: Callable[[str, dict[str, Any]], None]
     chunk_path: Path | None
+    margin_bytes: int = 0
 
 
 class ChunkRotatorActor(pykka.ThreadingActor):
@@ -77,7 +81,8 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         self._first: tuple[int, int, int] | None = None
         self._drift_ppm: float | None = None
         self._n_sealed = 0
-        self._refused = False
+        self._refused = ""
+        self._is_low = False
         self._told_overrun = False
         self._told_rate = 0
 
@@ -86,10 +91,12 @@ class ChunkRotatorActor(pykka.ThreadingActor):
             case Rotate():
                 self._work()
             case Tick():
-                self._work()
-                self._checkpoint()
+                self._work(checkpoint=True)
+                self._look_for_space()
             case SwitchChunk(path, future):
                 self._switch(path, future)
+            case RetireChunks(chunks):
+                self._retire(chunks)
             case Finish(end_ns):
                 self._finish(end_ns)
 
@@ -99,16 +106,21 @@ class ChunkRotatorActor(pykka.ThreadingActor):
 
     # -- the work
 
-    def _work(self) -> None:
-        """Takes over what the callback has handed in and stores it, as far as storage allows."""
+    def _work(self, *, checkpoint: bool = False) -> None:
+        """Takes over what the callback has handed in and stores it, as far as storage allows.
+
+        With `checkpoint` also what the slot being filled holds, so that a power cut costs at most a second.
+        """
         self._take()
+        self._look_at_rate()
         try:
             if self._recording is None and not self._open():
                 return
             self._write_ledger()
             while self._full and self._seal(*self._full[0]):
                 self._full.popleft()
-            self._refused = False
+            if checkpoint:
+                self._checkpoint()
         except (StorageFull, StorageFailed) as error:
             self._tell_refusal(error)
 
@@ -154,19 +166,23 @@ class ChunkRotatorActor(pykka.ThreadingActor):
             )
             self._plan.emit("stream_error", {"error": full.to_wire(), "recoverable": True})
 
+    def _look_at_rate(self) -> None:
+        """Tells the stream, once, of a graph at another rate than ours: the callback keeps nothing of it."""
+        stats = self._slots.stats()
+        seen = stats["seen_rate"]
+        if seen and stats["sample_rate"] not in (0, seen) and seen != self._told_rate:
+            self._told_rate = seen
+            self._stream.tell(WrongRate(seen))
+
     def _open(self) -> bool:
         """Makes the recording once the first frames are there. False before."""
         stats = self._slots.stats()
         if not stats["first_ns"]:
-            wrong = stats["seen_rate"]
-            if wrong and wrong != self._told_rate:
-                self._told_rate = wrong
-                self._stream.tell(WrongRate(wrong))
             return False
         since_ns = time.monotonic_ns() - stats["first_ns"]
         definition = msgspec.structs.replace(
             self._plan.definition,
-            sample_rate=stats["seen_rate"],
+            sample_rate=stats["sample_rate"],
             started_monotonic_ns=stats["first_ns"],
             started_wall_ns=time.time_ns() - since_ns,
         )
@@ -206,11 +222,16 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         first = chunk * self._staging.chunk_frames
         n_frames = min(self._staging.chunk_frames, self._slots.stats()["head_frame"] - first)
         with self._staging.slot(slot) as data:
-            if self._path is not None:
-                sealed = self._recording.seal_external(chunk, data, self._path, first, n_frames)
+            try:
+                if self._path is not None:
+                    sealed = self._recording.seal_external(chunk, data, self._path, first, n_frames)
+                else:
+                    sealed = self._recording.seal(chunk, data, first, n_frames)
+            except InvalidRequest as taken:  # a file has come to lie there since the controller named it
                 self._path = None
-            else:
-                sealed = self._recording.seal(chunk, data, first, n_frames)
+                self._plan.emit("stream_error", {"error": taken.to_wire(), "recoverable": True})
+                return False
+            self._path = None
             n_bytes = data.nbytes
         self._slots.give_back(slot)
         self._n_sealed += 1
@@ -221,16 +242,17 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         return True
 
     def _checkpoint(self) -> None:
-        """Makes durable what the slot being filled holds, so that a power cut costs at most a second."""
+        assert self._recording is not None
         filling = self._slots.filling()
-        if self._recording is None or self._full or filling is None:
-            return
-        slot, chunk, n_frames = filling
-        try:
+        if self._full or filling is None:
+            self._recording.flush()
+        else:
+            slot, chunk, n_frames = filling
             with self._staging.slot(slot) as data:
                 self._recording.checkpoint(chunk, data, n_frames)
-        except (StorageFull, StorageFailed) as error:
-            self._tell_refusal(error)
+        if self._refused and not self._full:
+            self._refused = ""
+            self._plan.emit("storage_restored", {"path": str(self._recording.path)})
 
     # -- the rest
 
@@ -238,10 +260,34 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         self._stream.tell(Progress(self._n_sealed, gaps, self._drift_ppm))
 
     def _tell_refusal(self, error: ChaosError) -> None:
-        if not self._refused:
-            self._refused = True
+        """Says so once, and again where the reason has become another one."""
+        if self._refused != error.code:
+            self._refused = error.code
             log.warning("%s: %s", self._plan.definition.uri, error.message)
             self._plan.emit("stream_error", {"error": error.to_wire(), "recoverable": True})
+            if error.code in ("storage_full", "storage_failed"):
+                self._plan.emit(error.code, {"error": error.to_wire()})
+
+    def _look_for_space(self) -> None:
+        """Warns before the disk is full, once per time that it falls below the margin."""
+        store, margin = self._plan.store, self._plan.margin_bytes
+        try:
+            free = shutil.disk_usage(store).free
+        except OSError:
+            return
+        if free < margin and not self._is_low:
+            log.warning("only %d bytes are free in %s", free, store)
+            self._plan.emit("storage_low", {"path": str(store), "free_bytes": free, "margin_bytes": margin})
+        self._is_low = free < margin
+
+    def _retire(self, chunks: list[SealedChunk]) -> None:
+        if self._recording is None:
+            return
+        try:
+            for gap in self._recording.retire(chunks):
+                self._plan.emit("stream_gap", gap.to_wire())
+        except (StorageFull, StorageFailed) as error:
+            self._tell_refusal(error)
 
     def _switch(self, path: Path, future: Any) -> None:
         uri = self._plan.definition.uri
@@ -269,8 +315,8 @@ class ChunkRotatorActor(pykka.ThreadingActor):
                 self._write_ledger()
                 while self._full:
                     self._find_place(self._full[0][1])
-                    self._seal(*self._full[0])
-                    self._full.popleft()
+                    if self._seal(*self._full[0]):
+                        self._full.popleft()
                 assert self._recording is not None
                 self._recording.finish(n_frames, clean=True)
         except ChaosError as refused:

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from chaos.actors.messages import (
     LinkState,
     Pairs,
     Progress,
+    RetireChunks,
     Rotate,
     Stop,
     StreamGone,
@@ -46,7 +47,7 @@ from chaos.devices import DeviceInfo, check_format
 from chaos.errors import ChaosError, ForeignLink, InternalError, RateMismatch
 from chaos.journal import Definition
 from chaos.ledger import Cause, Confidence, Gap
-from chaos.messages import AudioFormat, Level, Slots, StreamStart, StreamStatus
+from chaos.messages import AudioFormat, CallbackTimes, Level, Slots, StreamStart, StreamStatus
 from chaos.pump import Pump
 from chaos.recovery import about
 from chaos.staging import SUFFIX, Staging, boot_id, slots_for
@@ -57,7 +58,7 @@ __all__ = ["InputStreamActor", "StreamView"]
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN_S = 5.0
-TICK_S = 1.0
+TICK_S = 0.8  # with the checkpoint's own time, less than the second that a power cut may cost
 RELINK_S = 0.25
 LEVEL_WINDOW_S = 0.3
 GRAPH_RATE = 48000
@@ -81,6 +82,7 @@ class StreamView:
     lost_frames: int = 0
     drift_ppm: float | None = None
     recording: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""
@@ -129,13 +131,24 @@ class StreamView:
             drift_ppm=self.drift_ppm,
             levels=self.levels(),
             recording=self.recording,
+            callback_ns=self.callback_ns(stats),
+            reason=self.reason,
+            notes=self.notes,
         )
+
+    def callback_ns(self, stats: dict[str, int]) -> CallbackTimes:
+        """What the process callback has cost so far."""
+        try:
+            histogram = self.staging.writer.busy_histogram() if self.staging is not None else []
+        except ValueError:  # closed since we looked
+            histogram = []
+        return CallbackTimes(stats["busy_ns"], stats["busy_max_ns"], histogram)
 
 
 _NO_STATS = dict.fromkeys(
     (
         *("head_frame", "lost_frames", "n_gaps", "overruns", "xruns", "callbacks", "quantum", "gap_first"),
-        *("slots_total", "slots_free", "slots_full", "seen_rate", "first_ns"),
+        *("slots_total", "slots_free", "slots_full", "seen_rate", "first_ns", "busy_ns", "busy_max_ns"),
     ),
     0,
 )
@@ -220,6 +233,9 @@ class InputStreamActor(pykka.ThreadingActor):
                     refuse(future, InternalError("the stream has no rotator yet", hint="try again"))
                 else:
                     self._rotator.tell(message)
+            case RetireChunks():
+                if self._rotator is not None and not self._ending:
+                    self._rotator.tell(message)
             case Stop(future):
                 self._stop_futures.append(future)
                 self._end()
@@ -256,8 +272,7 @@ class InputStreamActor(pykka.ThreadingActor):
                 self._refuse(error)
 
     def _attach(self, connection: Connection, device: DeviceInfo, pairs: Pairs) -> None:
-        check_format(device, self._view.asked, None)
-        self._view.device = device
+        self._take_note(device, check_format(device, self._view.format()))
         if self._staging is None:
             self._make_staging(device)
         if self._capture is None:
@@ -266,6 +281,14 @@ class InputStreamActor(pykka.ThreadingActor):
         if pairs and pairs != self._links:
             self._capture.link(pairs)
             self._links = pairs
+
+    def _take_note(self, device: DeviceInfo, notes: list[str]) -> None:
+        """Says what PipeWire does to the device's samples, where that has changed in mid-take."""
+        if self._view.recording and notes != self._view.notes:
+            self._emit(
+                "stream_notice", {"notes": notes, "sample_gain": device.sample_gain, "muted": device.muted}
+            )
+        self._view.device, self._view.notes = device, notes
 
     def _wait(self, reason: str) -> None:
         if self._capture is not None and self._links:
@@ -306,6 +329,7 @@ class InputStreamActor(pykka.ThreadingActor):
             staging=str(path),
             external=self._request.chunk_path is not None,
             boot_id=boot_id(),
+            keep=self._request.keep,
         )
         self._staging = Staging(
             path,
@@ -322,7 +346,8 @@ class InputStreamActor(pykka.ThreadingActor):
         )
         self._view.staging = self._staging
         chunk_path = Path(self._request.chunk_path) if self._request.chunk_path else None
-        plan = RotatorPlan(self._config.store, definition, self._emit, chunk_path)
+        margin = self._config.free_margin_bytes
+        plan = RotatorPlan(self._config.store, definition, self._emit, chunk_path, margin)
         self._rotator = rotator = ChunkRotatorActor.start(self.actor_ref, self._staging, plan)
         self._pump.watch(self._wake, lambda: rotator.tell(Rotate()), is_eventfd=True)
         self._pump.every((self._view.uri, "tick"), TICK_S, lambda: rotator.tell(Tick()))

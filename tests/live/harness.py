@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import subprocess
@@ -90,10 +91,15 @@ class RawClient:
         while True:
             left_ms = max(0, int((deadline - time.monotonic()) * 1000))
             assert self._events.poll(left_ms), f"no event {kind} with {fields} in {wait_ms} ms"
-            _, body = self._events.recv_multipart()
-            event: dict[str, Any] = json.loads(body)
+            event = self.next_event()
             if event["type"] == kind and all(event.get(key) == value for key, value in fields.items()):
                 return event
+
+    def next_event(self) -> dict[str, Any]:
+        """The next event of whatever type."""
+        assert self._events.poll(self._timeout_ms), f"no event in {self._timeout_ms} ms"
+        event: dict[str, Any] = json.loads(self._events.recv_multipart()[1])
+        return event
 
     def events_so_far(self) -> list[dict[str, Any]]:
         """All events that have arrived and were not taken yet."""
@@ -153,6 +159,16 @@ class Daemon:
                 died = self._process.poll() is not None
                 if died or time.monotonic() > deadline:
                     pytest.fail(f"chaosd {'ended at once' if died else 'does not answer'}:\n{self.log}")
+
+    def held(self) -> tuple[int, int, int]:
+        """File descriptors but for those of recordings, threads, and resident KiB."""
+        process = Path(f"/proc/{self.pid}")
+        status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+        open_files = 0
+        for link in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                open_files += not str(link.readlink()).startswith(str(self.store))
+        return open_files, int(status["Threads"]), int(status["VmRSS"].split()[0])
 
     def stop(self) -> int:
         """Ends it with SIGTERM and returns its exit code; for a stopped one 0."""

@@ -168,6 +168,26 @@ def test_a_path_is_never_written_over(counting_source: SourceFactory, client: Ra
     assert mine.read_bytes() == b"precious"
 
 
+def test_a_file_that_comes_in_between_is_left_alone_and_its_chunk_waits(
+    counting_source: SourceFactory, client: RawClient, daemon: Daemon
+) -> None:
+    source = counting_source("between", driver=True)
+    uri, first, second = "stream://between/1", daemon.store / "1.raw", daemon.store / "2.raw"
+    start(client, source.name, uri, chunk_path=str(first), chunk_size_bytes=48_000 * 8)
+    first.write_bytes(b"precious")
+    refused = client.event("stream_error", stream_uri=uri)
+    assert (refused["error"]["code"], refused["recoverable"]) == ("invalid_request", True)
+    client.call("stream_switch_chunk", uri=uri, new_chunk_path=str(second))
+    assert client.event("stream_chunk_full", stream_uri=uri)["chunk"] == 0
+    assert first.read_bytes() == b"precious"
+    stopped = client.call("stream_stop", uri=uri)
+    assert (stopped["clean"], stopped["lost_frames"]) == (True, 0)
+    unclaimed = Path(stopped["recording"]) / "unclaimed" / "1"
+    both = [np.fromfile(path, "<f4").reshape(2, -1) for path in (second, unclaimed)]
+    found = source.check(np.concatenate(both, axis=1)[:, : stopped["n_frames"]])
+    assert found.ok, found
+
+
 BAD: list[tuple[bytes, str]] = [
     (b"\xff\xfe no json", "invalid_request"),
     (b"[1, 2]", "invalid_request"),

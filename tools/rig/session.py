@@ -50,6 +50,15 @@ _NO_HARDWARE = {
     ),
 }
 _FOREIGN = ("PIPEWIRE_", "WIREPLUMBER_", "SPA_", "PULSE_", "DBUS_", "XDG_", "DISPLAY", "WAYLAND_", "NOTIFY_")
+# Where another release of PipeWire lies (tools/pipewire-1.4 sets them) belongs to no session.
+_INSTALLATION = {
+    "SPA_PLUGIN_DIR",
+    "PIPEWIRE_MODULE_DIR",
+    "PIPEWIRE_CONFIG_DIR",
+    "WIREPLUMBER_MODULE_DIR",
+    "WIREPLUMBER_DATA_DIR",
+    "WIREPLUMBER_CONFIG_DIR",
+}
 
 
 class RigError(Exception):
@@ -95,7 +104,7 @@ class Session:
     @property
     def env(self) -> dict[str, str]:
         """The environment in which a program belongs to this session."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
+        inherited = {k: v for k, v in os.environ.items() if k in _INSTALLATION or not k.startswith(_FOREIGN)}
         return {
             **inherited,
             "HOME": str(self.root / "home"),

@@ -1,0 +1,238 @@
+"""What a stream may be started with, and a graph that changes beneath it: right, in the ledger, or a clear end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from harness import Daemon, RawClient, RefusedError, SourceFactory
+from rig import CountingSource, Session
+from rig.counting import Samples, check
+
+from chaos.ledger import Cause
+
+AUDIO = {"type": "audio"}
+
+
+def start(client: RawClient, name: str, uri: str, **fields: Any) -> dict[str, Any]:
+    client.call("device_wait", name=name, timeout_s=10)
+    return client.call("stream_start", uri=uri, device_identity=name, format={**AUDIO, **fields})
+
+
+def stop(client: RawClient, uri: str) -> tuple[Samples, list[list[int]]]:
+    """The recording's samples, and its gaps as (first_frame, n_frames, cause, confidence)."""
+    return recorded(client.call("stream_stop", uri=uri))
+
+
+def recorded(stopped: dict[str, Any]) -> tuple[Samples, list[list[int]]]:
+    samples = zarr.open_array(f"{stopped['recording']}/audio", mode="r")[:]
+    gaps = np.asarray(zarr.open_array(f"{stopped['recording']}/gaps", mode="r")[:]).tolist()
+    assert isinstance(samples, np.ndarray)
+    return samples, gaps
+
+
+def await_frames(client: RawClient, uri: str, n_frames: int) -> None:
+    """Waits until so many more frames than now are there."""
+    until = client.call("stream_status", uri=uri)["head_frame"] + n_frames
+    while client.event("stream_head_position", stream_uri=uri)["frame"] < until:
+        pass
+
+
+def assert_in_pieces(source: CountingSource, samples: Samples, gaps: list[list[int]]) -> None:
+    """Between two discontinuities of the clock there is nothing but the source's frames, and gaps are silent.
+
+    A source that follows the clock numbers a cycle's frames late where its own process was late.
+    """
+    at = 0
+    for end in [*(gap[0] for gap in gaps if gap[2] == Cause.DRIVER_SWITCH), samples.shape[1]]:
+        inner = [(max(gap[0], at) - at, gap[1]) for gap in gaps if at <= gap[0] < end]
+        found = check(samples[:, at:end], source.source_id, gaps=inner)
+        assert (found.silent, found.foreign) == (0, 0), (at, found, gaps)
+        at = end
+
+
+@pytest.fixture
+def settings(session: Session) -> Iterator[Session]:
+    """The session, with the graph's rate as it was afterwards."""
+    yield session
+    set_rate(session, 0)
+
+
+def set_rate(session: Session, rate: int) -> None:
+    session.run("pw-metadata", "-n", "settings", "0", "clock.force-rate", str(rate))
+
+
+# ---- before the start
+
+
+def test_a_device_at_another_rate_than_the_graphs_is_refused_with_both(
+    settings: Session, counting_source: SourceFactory, client: RawClient
+) -> None:
+    source = counting_source("cd-rate", rate=44100)
+    for fields in ({}, {"sample_rate": 44100}, {"sample_rate": 48000}):
+        with pytest.raises(RefusedError) as refused:
+            start(client, "cd-rate", "stream://cd/1", **fields)
+        assert refused.value.code == "rate_mismatch"
+        assert "44100" in refused.value.message
+        assert "48000" in refused.value.message
+        assert "nothing is resampled" in refused.value.hint
+    assert client.call("stream_list")["streams"] == []
+    source.stop()
+    set_rate(settings, 44100)
+    same = counting_source("cd-rate-driver", rate=44100, driver=True)
+    start(client, same.name, "stream://cd/2", sample_rate=44100)
+    await_frames(client, "stream://cd/2", 22_050)
+    samples, gaps = stop(client, "stream://cd/2")
+    assert same.check(samples).ok
+    assert gaps == []
+
+
+@pytest.mark.parametrize(("has", "asked"), [(2, 8), (8, 2)])
+def test_another_number_of_channels_is_refused_with_both(
+    counting_source: SourceFactory, client: RawClient, has: int, asked: int
+) -> None:
+    counting_source(f"has-{has}", channels=has)
+    with pytest.raises(RefusedError) as refused:
+        start(client, f"has-{has}", "stream://channels/1", channels=asked)
+    assert refused.value.code == "channels_mismatch"
+    assert f"has {has} channels" in refused.value.message
+    assert f"{asked} were asked for" in refused.value.message
+    assert refused.value.details == {"device": has, "requested": asked}
+
+
+def test_a_device_that_comes_back_with_other_channels_ends_the_take(
+    session: Session, counting_source: SourceFactory, client: RawClient
+) -> None:
+    counting_source("driving", driver=True, patience_ms=400)
+    start(client, "driving", "stream://driving/1")
+    with CountingSource(session, name="shrinks", channels=4, source_id=9) as source:
+        start(client, "shrinks", "stream://shrinks/1")
+        await_frames(client, "stream://shrinks/1", 4800)
+    client.event("stream_state", stream_uri="stream://shrinks/1", state="waiting")
+    with CountingSource(session, name="shrinks", channels=2, source_id=9):
+        told = client.event("stream_error", stream_uri="stream://shrinks/1")
+        assert (told["error"]["code"], told["recoverable"]) == ("channels_mismatch", False)
+        stopped = client.event("stream_stopped", stream_uri="stream://shrinks/1")
+    samples, _ = recorded(stopped)
+    assert samples.shape[0] == 4
+    assert source.check(samples[:, :4800]).ok
+
+
+def test_a_volume_is_in_the_status_the_events_and_the_recording(
+    session: Session, counting_source: SourceFactory, client: RawClient
+) -> None:
+    source = counting_source("turned", driver=True)
+    start(client, "turned", "stream://turned/1")
+    await_frames(client, "stream://turned/1", 4800)
+    assert client.call("stream_status", uri="stream://turned/1")["notes"] == []
+    session.run("wpctl", "set-volume", str(source.node_id), "0.5")
+    notice = client.event("stream_notice", stream_uri="stream://turned/1")
+    assert notice["sample_gain"] == pytest.approx(0.125)
+    status = client.call("stream_status", uri="stream://turned/1")
+    assert "0.125" in status["notes"][0]
+    assert status["device"]["sample_gain"] == pytest.approx(0.125)
+    start(client, "turned", "stream://turned/2")
+    began = client.event("stream_started", stream_uri="stream://turned/2")
+    assert began["device"]["sample_gain"] == pytest.approx(0.125)
+    await_frames(client, "stream://turned/2", 4800)
+    stopped = client.call("stream_stop", uri="stream://turned/2")
+    attributes = dict(zarr.open_group(stopped["recording"], mode="r").attrs)
+    assert "0.125" in str(attributes)
+    session.run("wpctl", "set-volume", str(source.node_id), "1.0")
+    assert client.event("stream_notice", stream_uri="stream://turned/1")["notes"] == []
+    client.call("stream_stop", uri="stream://turned/1")
+
+
+# ---- in mid-take
+
+
+def test_the_quantum_may_change(session: Session, counting_source: SourceFactory, client: RawClient) -> None:
+    """Either the clock goes on, or, as PipeWire 1.4's own driver does, it starts anew: that is in the ledger."""
+    source = counting_source("steps")
+    start(client, "steps", "stream://steps/1")
+    for quantum in (1024, 64, 8192, 256, 2048):
+        session.force_quantum(quantum)
+        while client.call("stream_status", uri="stream://steps/1")["quantum"] != quantum:
+            client.event("stream_head_position", stream_uri="stream://steps/1")
+        await_frames(client, "stream://steps/1", quantum)
+    samples, gaps = stop(client, "stream://steps/1")
+    assert_in_pieces(source, samples, gaps)
+
+
+@pytest.mark.parametrize("layout", ["planar", "interleaved"])
+def test_a_rate_change_ends_the_take(
+    settings: Session, counting_source: SourceFactory, client: RawClient, layout: str
+) -> None:
+    source = counting_source(f"retuned-{layout}")
+    uri = f"stream://retuned/{layout}"
+    start(client, source.name, uri, layout=layout)
+    await_frames(client, uri, 12_000)
+    set_rate(settings, 44100)
+    told = client.event("stream_error", stream_uri=uri)
+    assert (told["error"]["code"], told["recoverable"]) == ("rate_mismatch", False)
+    assert "44100" in told["error"]["message"]
+    assert "48000" in told["error"]["message"]
+    stopped = client.event("stream_stopped", stream_uri=uri)
+    assert stopped["clean"] is False
+    samples, gaps = recorded(stopped)
+    assert samples.shape[1] >= 12_000
+    found = source.check(samples, gaps=[(gap[0], gap[1]) for gap in gaps])
+    assert (found.silent, found.foreign) == (0, 0), (found, gaps)
+    assert client.call("stream_list")["streams"] == []
+
+
+def test_a_driver_switch_is_in_the_ledger(
+    session: Session, counting_source: SourceFactory, client: RawClient
+) -> None:
+    """A follower's numbers are those of the clock it runs by: another driver, other numbers."""
+    follower = counting_source("led")
+    start(client, "led", "stream://led/1")
+    await_frames(client, "stream://led/1", 24_000)
+    driver = counting_source("new-driver", driver=True, patience_ms=400)
+    start(client, "new-driver", "stream://new/1")
+    client.event("stream_gap", stream_uri="stream://led/1", cause="driver_switch")
+    await_frames(client, "stream://led/1", 24_000)
+    assert driver.check(stop(client, "stream://new/1")[0]).ok
+    samples, gaps = stop(client, "stream://led/1")
+    assert Cause.DRIVER_SWITCH in {gap[2] for gap in gaps}
+    assert_in_pieces(follower, samples, gaps)
+
+
+def test_a_suspended_device_leaves_a_gap(
+    session: Session, counting_source: SourceFactory, client: RawClient
+) -> None:
+    counting_source("clock", driver=True, patience_ms=400)
+    start(client, "clock", "stream://clock/1")
+    source = counting_source("sleeper")
+    start(client, "sleeper", "stream://sleeper/1")
+    await_frames(client, "stream://sleeper/1", 12_000)
+    session.run("pw-cli", "send-command", str(source.node_id), "Suspend")
+    await_frames(client, "stream://sleeper/1", 24_000)
+    samples, gaps = stop(client, "stream://sleeper/1")
+    found = source.check(samples, gaps=[(gap[0], gap[1]) for gap in gaps])
+    assert (found.silent, found.foreign) == (0, 0), (found, gaps)
+
+
+@pytest.mark.parametrize(("layout", "channels"), [("planar", 2), ("interleaved", 8)])
+def test_no_session_manager_is_no_hindrance(tmp_path: Path, layout: str, channels: int) -> None:
+    """Nobody gives the device its ports: chaosd does."""
+    uri = "stream://bare/1"
+    with Session(wireplumber=False) as session:
+        daemon = Daemon(session, tmp_path)
+        client = daemon.client
+        assert client.call("status")["pipewire"]["session_manager"] is False
+        bare = CountingSource(session, name="bare", driver=True, ports=False, source_id=3, channels=channels)
+        with bare as source:
+            start(client, "bare", uri, layout=layout)
+            await_frames(client, uri, 24_000)
+            samples, gaps = stop(client, uri)
+        daemon.close()
+    assert samples.shape[0] == channels
+    assert source.check(samples, gaps=[(gap[0], gap[1]) for gap in gaps]).ok
+    assert all(gap[2] == Cause.NO_DATA for gap in gaps)
+
+
