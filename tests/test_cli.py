@@ -463,3 +463,35 @@ def test_last_goes_alone(run: Run, store: Path, tmp_path: Path) -> None:
         "--store", store, "save", URI, tmp_path / "o.wav", "--last", "1s", "--from", "start", "--to", "0"
     )
     assert done.exit_code == 2
+
+
+def test_save_to_a_pipe_gives_samples_alone(run: Run, store: Path) -> None:
+    expected = np.arange(3 * CHUNK, dtype="<f4")
+    expected[CHUNK : 2 * CHUNK] = 0
+    done = run("--store", store, "save", URI, "-", "--from", "100", "--to", "9000", "--strict")
+    assert done.exit_code == 5
+    assert done.stdout_bytes == expected[100:9000].tobytes()
+    assert "frames lost" in done.stderr
+    assert run("--store", store, "save", URI, "-", "--container", "wav").stdout_bytes[:4] == b"RIFF"
+    assert run("--store", store, "save", URI, "-", "--container", "flac").exit_code == 4
+
+
+def test_save_says_what_flac_costs(run: Run, store: Path, tmp_path: Path) -> None:
+    done = run("--store", store, "save", URI, tmp_path / "o.flac", "--to", "2")
+    assert "not exact: to PCM_24, largest error -138 dBFS, 1 samples clipped" in done.stdout
+
+
+def test_save_of_several_needs_a_folder(run: Run, store: Path, tmp_path: Path) -> None:
+    assert run("--store", store, "save", URI, URI, "-").exit_code == 2
+    done = run("--store", store, "save", URI, URI, tmp_path / "out")
+    assert done.exit_code == 2
+    assert "twice" in done.stderr
+
+
+def test_save_wants_the_range_in_order(run: Run, store: Path, tmp_path: Path) -> None:
+    done = run("--store", store, "save", URI, tmp_path / "o.wav", "--from", "200", "--to", "100")
+    assert done.exit_code == 2
+    assert "--from comes first" in done.stderr
+    moment = "2026-09-21T14:13:20.05Z"
+    done = run("--store", store, "save", URI, tmp_path / "o.wav", "--from", moment, "--json")
+    assert json.loads(done.stdout)["first_frame"] == 2400

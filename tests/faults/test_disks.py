@@ -1,0 +1,139 @@
+"""Real filesystems that fill up, die and lose their power under a live capture of the counting source.
+
+CHAOS_CUTS says how many power cuts (2).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from disks import PowerCutDisk, small_disk
+from harness import Daemon
+from rig import CountingSource, Session
+
+from chaos.info import RecordingInfo, load
+from chaos.ledger import Cause
+from chaos.staging import StagingReader
+from chaos.verify import verify
+
+CUTS = int(os.environ.get("CHAOS_CUTS", "2"))
+RATE = 48000
+URI = "stream://disk/1"
+
+
+@pytest.fixture
+def source(session: Session) -> Iterator[CountingSource]:
+    session.force_quantum(1024)
+    with CountingSource(session, channels=8, driver=True) as source:
+        yield source
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[PowerCutDisk]:
+    made = PowerCutDisk(tmp_path)
+    yield made
+    made.close()
+
+
+def start_daemon(session: Session, tmp_path: Path, store: Path, *options: str) -> Daemon:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    slots = session.runtime_dir / "slots"
+    return Daemon(session, folder, "--staging-dir", str(slots), "--store", str(store), *options)
+
+
+def start_stream(daemon: Daemon, source: CountingSource, uri: str = URI, **more: Any) -> dict[str, Any]:
+    return daemon.client.call(
+        "stream_start", uri=uri, device_identity=source.name, format={"type": "audio"}, **more
+    )
+
+
+def check(source: CountingSource, path: Path) -> RecordingInfo:
+    """All that the recording has is right, and all that it has not is told."""
+    info = load(path)
+    assert verify(path).bad == []
+    group: Any = zarr.open_group(path, mode="r")
+    gaps = [(gap.first_frame, gap.n_frames) for gap in info.gaps]
+    found = source.check(np.asarray(group["audio"][:]), gaps=gaps)
+    assert found.ok, found
+    return info
+
+
+def test_a_full_disk_costs_what_the_ledger_says(
+    session: Session, source: CountingSource, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "store", 16 << 20) as store:
+        filler = store / "filler"
+        filler.write_bytes(bytes(14 << 20))
+        daemon = start_daemon(session, tmp_path, store, "--free-margin", "2M")
+        client = daemon.client
+        start_stream(daemon, source, chunk_size_bytes=256 << 10, staging_seconds=0.5)
+        assert client.event("storage_low")["free_bytes"] < 2 << 20
+        assert client.event("storage_full", stream_uri=URI)["error"]["code"] == "storage_full"
+        client.event("stream_gap", cause="overrun", n_frames=None)
+        filler.unlink()
+        client.event("storage_restored", stream_uri=URI)
+        gap = client.event("stream_gap", cause="overrun")
+        status = client.call("stream_status", uri=URI)
+        stopped = client.call("stream_stop", uri=URI)
+        assert stopped["clean"]
+        info = check(source, Path(stopped["recording"]))
+        assert [each.to_wire() for each in info.gaps] == [
+            {key: gap[key] for key in ("first_frame", "n_frames", "cause", "confidence")}
+        ]
+        assert status["lost_frames"] == stopped["lost_frames"] == info.gaps[0].n_frames
+        assert stopped["n_frames"] > info.gaps[0].end_frame
+        daemon.close()
+
+
+def test_a_disk_that_comes_back_is_gone_on_with(
+    session: Session, source: CountingSource, tmp_path: Path, disk: PowerCutDisk
+) -> None:
+    daemon = start_daemon(session, tmp_path, disk.path)
+    client = daemon.client
+    start_stream(daemon, source, chunk_size_bytes=256 << 10, staging_seconds=10)
+    client.event("stream_chunk_sealed", chunk=2)
+    disk.die()
+    assert client.event("storage_failed", stream_uri=URI)["error"]["code"] == "storage_failed"
+    disk.come_back(in_use=True)
+    client.event("storage_restored", stream_uri=URI)
+    stopped = client.call("stream_stop", uri=URI)
+    assert (stopped["clean"], stopped["lost_frames"]) == (True, 0)
+    assert check(source, Path(stopped["recording"])).gaps == []
+    daemon.close()
+
+
+def test_a_power_cut_costs_at_most_the_last_second(
+    session: Session, source: CountingSource, tmp_path: Path, disk: PowerCutDisk
+) -> None:
+    chance = random.Random(20260131)
+    daemon = start_daemon(session, tmp_path, disk.path)
+    for cut in range(CUTS):
+        uri = f"stream://cut/{cut}"
+        size = chance.choice([64 << 10, 1 << 20, 16 << 20])
+        started = start_stream(daemon, source, uri, chunk_size_bytes=size)
+        time.sleep(chance.uniform(0.5, 3))  # the fault comes at any moment
+        (slots,) = (session.runtime_dir / "slots").glob("*.staging")
+        with StagingReader(slots) as staging:
+            disk.die()
+            head = staging.head_frame
+        daemon.kill()
+        slots.unlink()
+        disk.come_back()
+        daemon.start()
+        # A stream only starts once recovery is done.
+        probe = start_stream(daemon, source, f"stream://probe/{cut}")
+        daemon.client.call("stream_stop", uri=probe["uri"])
+        info = check(source, Path(started["recording"]))
+        down = info.gaps[-1]
+        assert (down.cause, info.clean) == (Cause.ENGINE_DOWN, False)
+        assert head - down.first_frame <= RATE
+    daemon.close()

@@ -1,0 +1,111 @@
+"""`kill -9` of chaosd at random moments: no committed frame is lost or doubled, and the gap is as long as it was.
+
+CHAOS_KILLS says how many times (5).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from harness import Daemon, RefusedError
+from rig import CountingSource, Session, modulus
+
+from chaos.info import RecordingInfo, load
+from chaos.ledger import Cause
+from chaos.staging import StagingReader
+from chaos.verify import verify
+
+KILLS = int(os.environ.get("CHAOS_KILLS", "5"))
+QUANTUM = 1024
+RATE = 48000
+
+
+def capture_and_kill(daemon: Daemon, devices: list[str], take: int, chance: random.Random) -> dict[str, int]:
+    """Starts a stream of each device and kills the daemon at some moment; the frames committed, by URI."""
+    for number, device in enumerate(devices):
+        size = chance.choice([8192, 65536, 1 << 20])
+        daemon.client.call(
+            "stream_start",
+            uri=f"stream://device-{number}/{take}",
+            device_identity=device,
+            format={"type": "audio"},
+            chunk_size_bytes=size,
+        )
+    time.sleep(chance.uniform(0, 0.8))  # the fault comes at any moment
+    daemon.kill()
+    heads = {}
+    for path in (daemon.session.runtime_dir / "slots").glob("*.staging"):
+        with StagingReader(path) as staging:
+            heads[staging.uri] = staging.head_frame
+    return heads
+
+
+def recovered(daemon: Daemon) -> dict[str, dict[str, Any]]:
+    """What the restarted daemon tells of each stream. It starts none before it has recovered."""
+    with pytest.raises(RefusedError):
+        daemon.client.call("stream_start", uri="stream://no/1", device_identity="?", format={"type": "audio"})
+    told = daemon.client.call("events_since", seq=0)["events"]
+    return {event["stream_uri"]: event for event in told if event["type"] == "recovery"}
+
+
+def check_content(source: CountingSource, info: RecordingInfo) -> None:
+    group: Any = zarr.open_group(info.path, mode="r")
+    gaps = [(gap.first_frame, gap.n_frames) for gap in info.gaps]
+    found = source.check(np.asarray(group["audio"][:]), gaps=gaps)
+    assert found.ok, found
+    begin = info.anchors[0]
+    assert found.first == (begin.position - begin.frame) % modulus(source.channels)
+
+
+def check_length(before: RecordingInfo, after: RecordingInfo) -> None:
+    """The engine was down for as long as the graph's clock says, by which the next take begins."""
+    end, begin = before.anchors[-1], after.anchors[0]
+    assert end.frame == before.n_frames
+    passed = (begin.monotonic_ns - end.monotonic_ns) * RATE / 1e9
+    assert abs(begin.position - end.position - passed) <= QUANTUM
+
+
+def test_no_committed_frame_is_lost_or_doubled(session: Session, tmp_path: Path) -> None:
+    chance = random.Random(20260131)
+    session.force_quantum(QUANTUM)
+    # The session's clock is even, and a second daemon that lives keeps it going meanwhile. The counting source
+    # is exact; with less patience than a cycle it goes on as hardware does, whoever listens.
+    for name in ("keeper", "killed"):
+        (tmp_path / name).mkdir()
+    keeper = Daemon(session, tmp_path / "keeper")
+    keeper.client.call(
+        "stream_start", uri="stream://keep/1", device_identity="virtual-mic", format={"type": "audio"}
+    )
+    with CountingSource(session, channels=2, driver=True, patience_ms=20) as source:
+        daemon = Daemon(session, tmp_path / "killed", "--staging-dir", str(session.runtime_dir / "slots"))
+        clocks: list[RecordingInfo] = []
+        for take in range(KILLS):
+            heads = capture_and_kill(daemon, [source.name, "virtual-mic"], take, chance)
+            daemon.start()
+            told = recovered(daemon)
+            assert told.keys() == heads.keys()
+            for uri, event in told.items():
+                assert event["outcome"] == "recovered"
+                info = load(Path(event["recording"]))
+                assert verify(info.path).ok
+                *others, down = info.gaps
+                assert (down.cause, down.first_frame) == (Cause.ENGINE_DOWN, heads[uri])
+                assert down.n_frames == event["down_frames"]
+                assert {gap.cause for gap in others} <= {Cause.MISSED, Cause.NO_DATA}
+                if uri.startswith("stream://device-0/"):
+                    check_content(source, info)
+                else:
+                    clocks.append(info)
+        for before, after in itertools.pairwise(clocks):
+            check_length(before, after)
+        daemon.close()
+    keeper.close()
+    assert list((session.runtime_dir / "slots").iterdir()) == []
