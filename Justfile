@@ -28,7 +28,7 @@ lint: setup
 [group('check')]
 types: setup
     {{python}} -m mypy
-    MYPYPATH=tools {{python}} -m mypy -p rig
+    MYPYPATH=tools {{python}} -m mypy -p rig -p proof
     MYPYPATH=tools:tests/live {{python}} -m mypy tools/demo.py tests/live/harness.py tests/live/conftest.py
 
 # All tests; further arguments go to pytest
@@ -46,10 +46,52 @@ unit *arguments:
 live *arguments:
     tools/test -m live {{arguments}}
 
+# A follower in another process reads 64 channels for a minute
+[group('check')]
+follow seconds="60":
+    CHAOS_FOLLOW_SECONDS={{seconds}} tools/test tests/live/test_follow.py --timeout 600
+
+# A recording of over 4 GiB, saved as RF64 and read back
+[group('check')]
+big:
+    CHAOS_BIG_FRAMES=560000000 tools/test tests/test_wav.py -k overflows --timeout 600
+
+# A hundred `kill -9` of chaosd during a capture; no committed frame may be lost
+[group('check')]
+kills n="100":
+    CHAOS_KILLS={{n}} tools/test tests/faults/test_kill.py --timeout 1200
+
+# Twenty power cuts of the disk during a capture (as root); each may cost the last second
+[group('check')]
+cuts n="20":
+    CHAOS_CUTS={{n}} tools/test tests/faults/test_disks.py --timeout 1200
+
 # What CI runs
 [group('check')]
 ci:
     .ci/run
+
+# --- prove ---
+
+# Captures while things break, and accounts for every frame (--minutes N, --hours H)
+[group('prove')]
+truth *arguments:
+    tools/truth {{arguments}}
+
+# Twenty-four hours of audio, faster than real time, with faults
+[group('prove')]
+truth-day:
+    tools/truth --hours 24
+
+# The process callback under watch: no allocation, lock, fault or system call
+[group('prove')]
+rtcheck:
+    tools/rtcheck
+
+# CPU, speed, memory and latencies beside other recorders; writes docs/benchmarks.md
+[group('prove')]
+bench *arguments:
+    tools/bench {{arguments}}
 
 # --- see ---
 

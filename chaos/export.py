@@ -22,7 +22,7 @@ from chaos.errors import FormatUnsupported, InvalidRange, InvalidRequest, Storag
 from chaos.files import storage_errors, sync_folder
 from chaos.ledger import Gap, lost_frames
 from chaos.reader import Recording, Samples
-from chaos.slices import chunk_spans, root_hash
+from chaos.slices import chunk_spans, gaps_in, root_hash
 from chaos.timeline import align, wall_ns_at
 from chaos.wav import Broadcast, Cue, WavFormat, header, needs_rf64
 
@@ -204,8 +204,8 @@ class _Task:
         self.out = out
         self._first, self._end = first, end = _range(recording, first_frame, n_frames)
         self._gaps = gaps
-        self._inside = [gap for gap in recording.gaps if gap.first_frame < end and first < max(gap.end_frame, 1)]
-        self._inside = [gap for gap in self._inside if gap.n_frames or gap.first_frame >= first]
+        recording.refresh()
+        self._inside = gaps_in(recording.gaps, first, end)
         self._spans = list(_without(self._inside, first, end)) if gaps == "cut" else [(first, end)]
         self.n_written = sum(stop - begin for begin, stop in self._spans)
         self._wav = WavFormat(
@@ -219,7 +219,6 @@ class _Task:
         sample_format = recording.definition.sample_format
         self._subtype = (_FLAC if self._container == "flac" else _PCM)[sample_format]
         self._encode = _Encoding(sample_format, self._container)
-        recording.refresh()
         spans = chunk_spans(recording.info, first, end)
         self._n_chunks, self._root_hash = len(spans), root_hash(spans)
         self._wall_ns = wall_ns_at(recording.info, self._spans[0][0] if self._spans else first)

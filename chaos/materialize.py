@@ -72,7 +72,7 @@ class Slicer:
                 "first_frame": first,
                 "n_frames": end - first,
                 "chunks": chunk_spans(info, first, end),
-                "gaps": [gap.to_wire() for gap in gaps_in(info, first, end)],
+                "gaps": [gap.to_wire() for gap in gaps_in(info.gaps, first, end)],
             }
         first, end = resolve(info, request.from_, request.to, max(head, info.n_frames))
         if out is None:
@@ -87,9 +87,10 @@ class Slicer:
 
     def _write(self, job: Job) -> dict[str, Any]:
         command = [sys.executable, "-m", "chaos.materialize"]
+        stopping = InvalidRequest("chaosd is stopping", hint="start it again first")
         with self._lock:
             if self._closed:
-                raise InvalidRequest("chaosd is stopping", hint="start it again first")
+                raise stopping
             child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self._running.add(child)
         try:
@@ -100,6 +101,8 @@ class Slicer:
         try:
             done = msgspec.json.decode(answer, type=_Done)
         except msgspec.DecodeError:
+            if self._closed:
+                raise stopping from None
             raise InternalError(
                 f"the export of {job.out} broke off (exit code {child.returncode})", hint="the daemon's log has more"
             ) from None

@@ -64,9 +64,9 @@ def chunk_spans(info: RecordingInfo, first: int, end: int) -> list[ChunkSpan]:
     return spans
 
 
-def gaps_in(info: RecordingInfo, first: int, end: int) -> list[Gap]:
-    """The gaps that reach into frames [first, end), whole, by first frame."""
-    inside = [gap for gap in info.gaps if gap.first_frame < end and first < gap.end_frame]
+def gaps_in(gaps: Iterable[Gap], first: int, end: int) -> list[Gap]:
+    """Those of the gaps that reach into frames [first, end), whole, by first frame; also those of no length."""
+    inside = [gap for gap in gaps if gap.first_frame < end and first < max(gap.end_frame, gap.first_frame + 1)]
     return sorted(inside, key=lambda gap: gap.first_frame)
 
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
 
 from chaos.errors import InvalidRange, InvalidRequest
 
-__all__ = ["parse_duration_s", "parse_latency_frames", "parse_place", "parse_range", "parse_size"]
+__all__ = [
+    "Keep",
+    "parse_duration_s",
+    "parse_keep",
+    "parse_latency_frames",
+    "parse_place",
+    "parse_range",
+    "parse_size",
+]
 
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def parse_duration_s(text: str) -> float:
@@ -24,10 +34,27 @@ def parse_duration_s(text: str) -> float:
 
 def parse_size(text: str) -> int:
     """Bytes of "65536", "64k", "2M", "2MiB": powers of 1024 all. Raises InvalidRequest."""
-    match = re.fullmatch(r"(\d+)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    match = re.fullmatch(r"(\d+)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
     if match is None:
         raise InvalidRequest(f"{text!r} is no size", hint="write it as 65536, 64k or 2M")
     return int(match[1]) * _BYTES[match[2]]
+
+
+class Keep(NamedTuple):
+    """What to keep of sealed audio: the last `seconds`, or the last `n_bytes`; one of them is None."""
+
+    seconds: float | None
+    n_bytes: int | None
+
+
+def parse_keep(text: str) -> Keep:
+    """"7d", "12h" or "200GB", "500M". Raises InvalidRequest."""
+    with suppress(InvalidRequest):
+        return Keep(parse_duration_s(text), None)
+    with suppress(InvalidRequest):
+        return Keep(None, parse_size(text))
+    hint = "a time (7d, 12h) or a size (200GB, 500M)"
+    raise InvalidRequest(f"{text!r} does not say what to keep", hint=hint)
 
 
 def parse_latency_frames(text: str, sample_rate: int | None) -> int:

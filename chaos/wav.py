@@ -148,13 +148,14 @@ def _cue_points(cues: Sequence[Cue]) -> bytes:
 
 
 def _labels(cues: Sequence[Cue]) -> bytes:
-    parts = [b"adtl"]
+    """All labels, then all lengths: some readers look for no label behind a length."""
+    labels, regions = [b"adtl"], []
     for number, cue in enumerate(cues, 1):
-        parts.append(_chunk(b"labl", struct.pack("<I", number) + _ascii(cue.label) + b"\0"))
+        labels.append(_chunk(b"labl", struct.pack("<I", number) + _ascii(cue.label) + b"\0"))
         if cue.n_frames:
             region = _REGION.pack(number, min(cue.n_frames, _UNKNOWN), b"rgn ", 0, 0, 0, 0)
-            parts.append(_chunk(b"ltxt", region))
-    return b"".join(parts)
+            regions.append(_chunk(b"ltxt", region))
+    return b"".join(labels + regions)
 
 
 def _ascii(text: str) -> bytes:
