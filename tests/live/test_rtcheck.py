@@ -1,0 +1,24 @@
+"""What `tools/rtcheck` proves, as part of the suite: the process callback does nothing that could make it late."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+from proof import rtcheck
+from rig import Session
+
+
+@pytest.mark.parametrize(("channels", "interleaved"), rtcheck.CASES)
+def test_the_callback_does_not_allocate_lock_fault_or_call_the_kernel(
+    session: Session, tmp_path: Path, channels: int, interleaved: bool
+) -> None:
+    assert platform.machine() == "x86_64", "Syscall User Dispatch is x86-64's"
+    case = rtcheck.check(session, tmp_path, channels, interleaved)
+    assert case.dispatch_errno == 0
+    assert case.blind == [], "a detector did not see the offence it was shown"
+    assert case.control.syscalls[rtcheck.GETPPID] == 1
+    assert case.ok, case.findings()
+    assert {"device_away", "missed", "overrun"} <= set(case.causes)
+    assert case.n_chunks > 20

@@ -1,0 +1,100 @@
+"""What `tools/truth` proves, in short: whatever happens, each frame is in its place or in the ledger."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from proof import truth
+from proof.placing import Incarnation, place
+from rig import Session, encode
+
+from chaos.info import load
+from chaos.ledger import Cause, ClockAnchor, Confidence, Gap
+from chaos.recording import Definition, RecordingWriter
+
+CHUNK = 4096
+DEFINITION = Definition(
+    uri="stream://truth/model",
+    channels=2,
+    sample_rate=48000,
+    sample_format="f32",
+    chunk_frames=CHUNK,
+    device={},
+    positions=["FL", "FR"],
+    started_wall_ns=0,
+    started_monotonic_ns=0,
+    software="a test",
+    run_id="0" * 32,
+)
+PLANS = (
+    truth.Plan(seconds=10, seed=1),
+    truth.Plan(seconds=8, seed=2, quantum=64, pause_s=0.1, faults={"client_stopped": 1, "data_thread_held": 2}),
+    truth.Plan(seconds=8, seed=3, channels=8, quantum=256, pause_s=0.3, interleaved=True),
+)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"seed{plan.seed}")
+def test_every_frame_is_in_its_place_or_in_the_ledger(session: Session, tmp_path: Path, plan: truth.Plan) -> None:
+    result = truth.run(session, tmp_path, plan)
+    assert result.verified
+    assert result.placed.ok, result.placed
+    assert result.placed.in_ledger["missed"] > 0, "no fault was felt, so nothing was proved"
+    assert result.placed.captured > 20_000
+
+
+def record(store: Path, numbers: list[range | None], gaps: list[Gap]) -> Path:
+    """A recording whose timeline holds these numbers of source 1, None for a chunk that is not there."""
+    writer = RecordingWriter.create(store, DEFINITION)
+    for gap in gaps:
+        writer.gap(gap)
+    writer.anchor(ClockAnchor(0, 1000, 0, 0))
+    for chunk, held in enumerate(numbers):
+        if held is not None:
+            samples = np.zeros((2, CHUNK), np.float32)
+            samples[:, CHUNK - len(held) :] = encode(np.array(held), 2, 1)
+            writer.seal(chunk, memoryview(samples.tobytes()), chunk * CHUNK, CHUNK)
+    writer.finish(len(numbers) * CHUNK, clean=True)
+    return writer.path
+
+
+def told(n_frames: int, first_frame: int = CHUNK) -> Gap:
+    return Gap(first_frame, n_frames, Cause.MISSED, Confidence.EXACT)
+
+
+def first(n: int) -> range:
+    return range(1000 + n * CHUNK, 1000 + (n + 1) * CHUNK)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "gaps", "wrong"),
+    [
+        ([first(0), first(1)], [], {}),
+        ([first(0), None, first(2)], [told(CHUNK)], {}),
+        ([first(0), None, first(2)], [], {"silent": CHUNK}),
+        ([first(0), None, first(1)], [told(CHUNK)], {"wrongly_placed": CHUNK}),
+        ([first(0), first(0)], [], {"wrongly_placed": CHUNK}),
+        ([first(0), first(2)], [], {"wrongly_placed": CHUNK}),
+        ([first(0), range(1100 + CHUNK, 1000 + 2 * CHUNK)], [told(100)], {}),
+        ([first(0), first(1)], [told(100)], {"foreign": 100}),
+        ([first(0), range(9 << 24, (9 << 24) + CHUNK)], [], {"foreign": CHUNK}),
+    ],
+)
+def test_the_account_finds_what_is_wrong(
+    tmp_path: Path, numbers: list[range | None], gaps: list[Gap], wrong: dict[str, int]
+) -> None:
+    found = place(load(record(tmp_path, numbers, gaps)), [Incarnation(1, 3 * CHUNK, 1000, 1000 + 3 * CHUNK)], 3 * CHUNK)
+    counts = dataclasses.asdict(found)
+    assert {name: counts[name] for name in ("silent", "wrongly_placed", "foreign") if counts[name]} == wrong
+    assert found.bad_anchors == 0
+    assert found.ok == (not wrong)
+
+
+def test_what_the_timeline_has_no_room_for_is_unaccounted(tmp_path: Path) -> None:
+    offered = Incarnation(1, 4 * CHUNK, 1000, 1000 + 4 * CHUNK)
+    found = place(load(record(tmp_path, [first(0), first(1)], [])), [offered], CHUNK)
+    assert found.unaccounted == CHUNK
+    assert not found.ok

@@ -1,0 +1,84 @@
+"""The benchmarks: chaosd beside its peers, in one run, with a report in docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rig import RigError, Session
+
+from proof.costs import measure_costs
+from proof.kernels import measure_kernels
+from proof.report import Findings, aims, write_report
+from proof.scale import measure_idle, measure_latencies, measure_streams
+from proof.speed import measure_callback, measure_throughput
+
+__all__ = ["main", "measure"]
+
+DOCS = Path(__file__).parents[2] / "docs"
+QUICK_SHAPES = ((2, 256), (2, 1024), (64, 1024))
+ALL_SHAPES = tuple((channels, quantum) for channels in (2, 8, 32, 64) for quantum in (64, 256, 1024))
+CALLBACKS = ((2, 1024, False), (64, 1024, False), (64, 1024, True))
+
+
+def measure(session: Session, *, quick: bool) -> Findings:
+    """Runs all benchmarks; says on stderr which is going on."""
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"bench: {time.monotonic() - began:4.0f} s: {what}", file=sys.stderr, flush=True)
+
+    say("CPU beside the peers")
+    costs = measure_costs(session, QUICK_SHAPES if quick else ALL_SHAPES, windows=2 if quick else 5, window_s=10)
+    say("kernels")
+    kernels = measure_kernels(3 if quick else 15)
+    say("callback")
+    callbacks = [
+        measure_callback(session, channels, quantum, interleaved=interleaved, window_s=2 if quick else 10)
+        for channels, quantum, interleaved in CALLBACKS
+    ]
+    say("faster than real time")
+    rounds, window_s = (2, 2.0) if quick else (5, 8.0)
+    throughput = [measure_throughput(session, n, rounds=rounds, window_s=window_s) for n in (2, 64)]
+    say("many streams")
+    counts, beside = ((1, 4, 16), (16,)) if quick else ((1, 4, 16, 64), (1, 4, 16, 64))
+    streams = measure_streams(session, counts, window_s=5 if quick else 20, beside=beside)
+    say("idle")
+    idle = measure_idle(session, 3 if quick else 30)
+    say("latencies")
+    latencies = measure_latencies(session, 2 if quick else 7)
+    pipewire = session.run("pipewire", "--version").splitlines()[-1].removeprefix("Linked with libpipewire ")
+    return Findings(
+        time.monotonic() - began, pipewire, quick, costs, kernels, callbacks, throughput, streams, idle, latencies
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="tools/bench", description="Measures chaosd beside its peers.")
+    parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds: less than four minutes")
+    parser.add_argument("--json", action="store_true", help="all figures on stdout")
+    parser.add_argument("--output", metavar="FOLDER", type=Path, default=DOCS, help="where the report goes (docs)")
+    asked = parser.parse_args(arguments)
+    with Session() as session:
+        found = measure(session, quick=asked.quick)
+    path = write_report(found, asked.output)
+    if asked.json:
+        told = [dataclasses.asdict(aim) for aim in aims(found)]
+        print(json.dumps({"aims": told, **dataclasses.asdict(found)}))
+    else:
+        for aim in aims(found):
+            print(f"{'met    ' if aim.met else 'NOT MET'}  {aim.what}: {aim.measured} (wanted {aim.aim})")
+        print(f"report: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except RigError as error:
+        sys.exit(f"bench: {error}")

@@ -1,0 +1,75 @@
+/* kernels: times chaosd's deinterleave kernels beside memcpy of the same bytes and a plain loop.
+ *
+ * As in a capture, the source is one buffer of the graph that is used again and again, and what is written walks
+ * through a slot, a row of n frames in each plane at a time. */
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include "_kernels.h"
+
+enum what { KERNEL, MEMCPY, LOOP };
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+__attribute__((noinline)) static void loop_32(uint32_t *dst, uint64_t stride, const uint32_t *src, uint64_t channels,
+					      uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		for (uint64_t c = 0; c < channels; c++)
+			dst[c * stride + i] = src[i * channels + c];
+}
+
+__attribute__((noinline)) static void loop_16(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels,
+					      uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		for (uint64_t c = 0; c < channels; c++)
+			dst[c * stride + i] = src[i * channels + c];
+}
+
+/* Fills a slot of channels x stride samples (a multiple of n) once, n frames at a time; returns nanoseconds. */
+uint64_t fill_slot(int what, int width, void *slot, const void *src, uint64_t channels, uint64_t stride, uint64_t n)
+{
+	uint64_t began = now_ns();
+	for (uint64_t at = 0; at + n <= stride; at += n) {
+		if (what == MEMCPY)
+			memcpy((char *)slot + at * channels * width, src, n * channels * width);
+		else if (what == KERNEL && width == 4)
+			chaos_deinterleave_32((uint32_t *)slot + at, stride, src, channels, n);
+		else if (what == KERNEL)
+			chaos_deinterleave_16((uint16_t *)slot + at, stride, src, channels, n);
+		else if (width == 4)
+			loop_32((uint32_t *)slot + at, stride, src, channels, n);
+		else
+			loop_16((uint16_t *)slot + at, stride, src, channels, n);
+	}
+	return now_ns() - began;
+}
+
+/* One deinterleave, for tests; `plain` is the way of a processor without AVX2. */
+void deinterleave(int width, int plain, void *dst, uint64_t stride, const void *src, uint64_t channels, uint64_t n)
+{
+	if (width == 4 && plain)
+		chaos_tiles_32(dst, stride, src, channels, n);
+	else if (width == 4)
+		chaos_deinterleave_32(dst, stride, src, channels, n);
+	else if (plain)
+		chaos_tiles_16(dst, stride, src, channels, n);
+	else
+		chaos_deinterleave_16(dst, stride, src, channels, n);
+}
+
+/* Copies n frames of each plane by memcpy, as a planar capture must at least; returns nanoseconds. */
+uint64_t copy_planes(float *dst, uint64_t stride, const float *src, uint64_t channels, uint64_t n)
+{
+	uint64_t began = now_ns();
+	for (uint64_t c = 0; c < channels; c++)
+		memcpy(dst + c * stride, src + c * n, n * sizeof *src);
+	return now_ns() - began;
+}

@@ -1,0 +1,77 @@
+"""How fast the deinterleave kernels are, beside memcpy of the same bytes, numpy and a plain C loop."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+
+from proof.native import library
+
+__all__ = ["Bandwidth", "load_kernels", "measure_kernels"]
+
+CHANNELS = (1, 2, 4, 6, 8, 16, 32, 64)
+FORMATS: dict[str, np.dtype[np.generic]] = {"f32": np.dtype("<f4"), "s32": np.dtype("<i4"), "s16": np.dtype("<i2")}
+QUANTUM = 1024
+SLOT_BYTES = 48 << 20
+KINDS = {"kernel": 0, "memcpy": 1, "loop": 2}
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """GB/s (of bytes read) by way of doing it; `ratio` is the kernel's to memcpy's, the median over rounds."""
+
+    sample_format: str
+    channels: int
+    kernel: float
+    memcpy: float
+    loop: float
+    numpy: float
+    ratio: float
+
+
+def load_kernels() -> ctypes.CDLL:
+    """The kernels as a library: `fill_slot` and `deinterleave` (see kernels.c)."""
+    kernels = ctypes.CDLL(str(library("kernels")))
+    kernels.fill_slot.restype = ctypes.c_uint64
+    pointer, count = ctypes.c_void_p, ctypes.c_uint64
+    kernels.fill_slot.argtypes = [ctypes.c_int, ctypes.c_int, pointer, pointer, count, count, count]
+    kernels.deinterleave.argtypes = [ctypes.c_int, ctypes.c_int, pointer, count, pointer, count, count]
+    kernels.deinterleave.restype = None
+    return kernels
+
+
+def measure_kernels(rounds: int = 15) -> list[Bandwidth]:
+    """All formats and channel counts; each round takes every way once, so that all see the same machine."""
+    kernels = load_kernels()
+    return [
+        _measure(kernels, name, dtype, channels, rounds) for name, dtype in FORMATS.items() for channels in CHANNELS
+    ]
+
+
+def _measure(kernels: ctypes.CDLL, name: str, dtype: np.dtype[np.generic], channels: int, rounds: int) -> Bandwidth:
+    stride = SLOT_BYTES // (channels * dtype.itemsize) // QUANTUM * QUANTUM
+    slot: npt.NDArray[np.generic] = np.zeros((channels, stride), dtype)
+    source = np.arange(QUANTUM * channels, dtype=dtype).reshape(QUANTUM, channels)
+    seconds: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "numpy")}
+    for number in range(rounds):
+        kinds = list(seconds)
+        for kind in kinds[number % len(kinds) :] + kinds[: number % len(kinds)]:
+            if kind == "numpy":
+                began = time.perf_counter()
+                for at in range(0, stride, QUANTUM):
+                    slot[:, at : at + QUANTUM] = source.T
+                seconds[kind].append(time.perf_counter() - began)
+                continue
+            ns = kernels.fill_slot(
+                KINDS[kind], dtype.itemsize, slot.ctypes.data, source.ctypes.data, channels, stride, QUANTUM
+            )
+            seconds[kind].append(ns / 1e9)
+    n_bytes = slot.nbytes
+    speed = {kind: n_bytes / median(times) / 1e9 for kind, times in seconds.items()}
+    ratio = median(m / k for m, k in zip(seconds["memcpy"], seconds["kernel"], strict=True))
+    return Bandwidth(name, channels, ratio=ratio, **speed)

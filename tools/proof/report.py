@@ -1,0 +1,254 @@
+"""The bench's findings as a Markdown report with plots; plots need matplotlib."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+from proof.costs import OURS, Cost
+from proof.kernels import Bandwidth
+from proof.scale import Idle, Latencies, Streams
+from proof.speed import Callback, Throughput
+
+__all__ = ["Aim", "Findings", "aims", "write_report"]
+
+
+@dataclass
+class Findings:
+    """All that one run of the bench found."""
+
+    seconds: float
+    pipewire: str
+    quick: bool
+    costs: list[Cost]
+    kernels: list[Bandwidth]
+    callbacks: list[Callback]
+    throughput: list[Throughput]
+    streams: list[Streams]
+    idle: Idle
+    latencies: Latencies
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What was aimed at, what was measured, whether it was met."""
+
+    what: str
+    aim: str
+    measured: str
+    met: bool
+
+
+def aims(found: Findings) -> list[Aim]:
+    """Each aim of the project beside its figure of this run."""
+    told: list[Aim] = []
+
+    def at_most(what: str, limit: float, value: float, unit: str = "") -> None:
+        told.append(Aim(what, f"≤ {limit:g}{unit}", f"{value:.2f}{unit}", value <= limit))
+
+    def at_least(what: str, limit: float, value: float) -> None:
+        told.append(Aim(what, f"≥ {limit:g}", f"{value:.2f}", value >= limit))
+
+    for cost in found.costs:
+        for peer in ("pw-record", "pw-record, RT"):
+            if peer in cost.cpu and (cost.channels, cost.quantum) in ((2, 256), (2, 1024), (64, 1024)):
+                limit = 0.5 if cost.channels == 2 else 0.7
+                at_most(f"CPU to {peer}'s, {cost.channels} ch, q{cost.quantum}", limit, cost.ratio(peer))
+    for speed in found.throughput:
+        at_least(f"engine to copy-only client, {speed.channels} ch", 0.9 if speed.channels == 2 else 0.7, speed.ratio)
+    for one in found.callbacks:
+        if not one.interleaved:
+            shape = f"{one.channels} ch, q{one.quantum}"
+            at_most(f"callback to memcpy, planar {shape}", 1.1, one.callback_ns / one.memcpy_ns)
+    worst = min((one for one in found.kernels if one.channels >= 4), key=lambda one: one.ratio)
+    at_least(f"slowest kernel to memcpy ({worst.sample_format}, {worst.channels} ch)", 0.8, worst.ratio)
+    first, last = found.streams[0], found.streams[-1]
+    at_most(f"cost per stream at {last.n} to that at {first.n}", 1.2, last.per_stream / first.per_stream)
+    at_most(f"memory beyond the slots, {first.n} stream", 45, first.memory_mb, " MB")
+    at_most("wake-ups of an idle daemon per second", 0, found.idle.switches / found.idle.seconds)
+    return told
+
+
+def write_report(found: Findings, folder: Path) -> Path:
+    """Writes `benchmarks.md` and its plots into `folder`; returns the report's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plots = _plots(found, folder) if find_spec("matplotlib") else []
+    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    parts = [
+        "# Benchmarks",
+        "Written by `tools/bench`; don't edit. Figures of one machine on one day: compare ratios, not seconds.",
+        _table(
+            ("", ""),
+            [
+                ("date", dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")),
+                ("processor", f"{cpu.split(':')[-1].strip()}, {os.cpu_count()} cores"),
+                ("system", f"Linux {platform.release()}, Python {platform.python_version()}"),
+                ("PipeWire", found.pipewire),
+                ("kind of run", f"{'quick' if found.quick else 'full'}, {found.seconds:.0f} s"),
+            ],
+        ),
+        "## Aims",
+        _table(
+            ("aim", "wanted", "measured", "met"),
+            [(aim.what, aim.aim, aim.measured, "yes" if aim.met else "**no**") for aim in aims(found)],
+        ),
+        *_cost_parts(found),
+        *[f"![{title}]({name})" for title, name in plots],
+        *_speed_parts(found),
+        *_scale_parts(found),
+    ]
+    path = folder / "benchmarks.md"
+    path.write_text("\n\n".join(parts) + "\n")
+    return path
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _spread(values: Sequence[float], digits: int = 2) -> str:
+    """The median and, of more than one, the range."""
+    middle = f"{median(values):.{digits}f}"
+    return middle if len(values) < 2 else f"{middle} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def _cost_parts(found: Findings) -> list[str]:
+    names = list(dict.fromkeys(name for cost in found.costs for name in (*cost.cpu, *cost.failed)))
+    rows = []
+    for cost in found.costs:
+        cells = [_spread(cost.cpu[name]) if name in cost.cpu else "-" for name in names]
+        data = _spread(cost.of_data_thread)
+        rows.append((f"{cost.channels} ch, q{cost.quantum}", *cells, data, str(cost.lost_frames)))
+    reasons = sorted({f"{name}: {why.splitlines()[0]}" for cost in found.costs for name, why in cost.failed.items()})
+    return [
+        "## CPU per minute of capture",
+        "CPU seconds per minute of audio, whole process, all recording the same device at the same time: median"
+        " (range) over windows. chaosd's holds everything: hashing, writing, fsync, checkpoints, events. Its data"
+        " thread runs with real-time priority where that is permitted; so does that of “pw-record, RT”. What PipeWire"
+        " itself takes per wake-up of a data thread, in the last column but one, is what no client can go below.",
+        _table(("", *names, "chaosd's data thread", "chaosd lost"), rows),
+        *(["Missing: " + "; ".join(reasons)] if reasons else []),
+    ]
+
+
+def _speed_parts(found: Findings) -> list[str]:
+    throughput = [
+        (
+            f"{one.channels} ch",
+            *(_spread(speeds, 0) for speeds in (one.stored, one.offered, one.copied)),
+            f"{one.ratio:.2f}",
+        )
+        for one in found.throughput
+    ]
+    callbacks = [
+        (
+            f"{one.channels} ch, q{one.quantum}, {'interleaved' if one.interleaved else 'planar'}",
+            f"{one.callback_ns / 1000:.1f}",
+            f"{one.memcpy_ns / 1000:.1f}",
+            f"{one.callback_ns / one.memcpy_ns:.2f}",
+        )
+        for one in found.callbacks
+    ]
+    kernels = [
+        (
+            f"{one.sample_format}, {one.channels} ch",
+            *(f"{value:.1f}" for value in (one.kernel, one.memcpy, one.numpy, one.loop)),
+            f"{one.ratio:.2f}",
+        )
+        for one in found.kernels
+    ]
+    return [
+        "## Faster than real time",
+        "Seconds of audio per second. A driver of our own runs the graph as fast as its followers finish: through the"
+        " whole engine to fsynced, hashed chunks (“stored”; what was offered beyond it is an overrun in the ledger),"
+        " and through a client that only copies.",
+        _table(("", "stored", "offered", "copied", "stored to copied"), throughput),
+        "## Callback",
+        "Mean microseconds per cycle at real-time pace, beside memcpy of the same bytes at the same pace.",
+        _table(("", "callback", "memcpy", "ratio"), callbacks),
+        "## Deinterleave kernels",
+        "GB/s from a buffer of 1024 frames into a slot larger than the caches.",
+        _table(("", "kernel", "memcpy", "numpy", "plain C loop", "kernel to memcpy"), kernels),
+    ]
+
+
+def _scale_parts(found: Findings) -> list[str]:
+    streams = [
+        (
+            str(one.n),
+            f"{one.cpu:.2f}",
+            f"{one.per_stream:.3f}",
+            "-" if one.peers_cpu is None else f"{one.peers_cpu:.2f}",
+            str(one.lost_frames),
+            f"{one.memory_mb:.1f}",
+            str(one.n_threads),
+            f"{one.switches:.0f}",
+        )
+        for one in found.streams
+    ]
+    late = found.latencies
+    idle = found.idle
+    return [
+        "## Many streams",
+        "Stereo streams in one daemon: CPU seconds per minute, beside as many pw-records.",
+        _table(
+            ("streams", "CPU", "per stream", "pw-records", "frames lost", "MB beyond slots", "threads", "switches/s"),
+            streams,
+        ),
+        f"An idle daemon was switched to {idle.switches} times in {idle.seconds:.0f} s, took {idle.cpu_ms:.2f} ms of"
+        f" CPU, and holds {idle.memory_mb:.1f} MB.",
+        "## Latencies",
+        _table(
+            ("", "ms"),
+            [
+                ("daemon's start to its answer to `ping`", _spread(late.start_to_ping, 0)),
+                ("`stream_start` to the first frame (q1024)", _spread(late.start_to_first_frame, 0)),
+                ("an event's making to its delivery", _spread(late.event_delivery)),
+                ("a cycle's begin to its frames in a reader of another process", _spread(late.head_to_reader)),
+                (f"the last {late.saved_s:.0f} s as a WAV file", _spread(late.save_last, 0)),
+            ],
+        ),
+    ]
+
+
+def _plots(found: Findings, folder: Path) -> list[tuple[str, str]]:
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "chaosd"
+    names = list(dict.fromkeys(name for cost in found.costs for name in cost.cpu))
+    figure, axes = plt.subplots(figsize=(8, 4))
+    width = 0.8 / len(names)
+    for k, name in enumerate(names):
+        heights = [median(cost.cpu[name]) if name in cost.cpu else 0 for cost in found.costs]
+        axes.bar([x + k * width for x in range(len(heights))], heights, width, label=name)
+    axes.set_xticks(
+        [x + 0.4 - width / 2 for x in range(len(found.costs))],
+        [f"{cost.channels} ch\nq{cost.quantum}" for cost in found.costs],
+    )
+    axes.set_ylabel("CPU seconds per minute")
+    axes.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(folder / "benchmarks-cpu.svg", metadata={"Date": None})
+    figure, axes = plt.subplots(figsize=(8, 4))
+    for name in dict.fromkeys(one.sample_format for one in found.kernels):
+        rows = [one for one in found.kernels if one.sample_format == name]
+        axes.plot([one.channels for one in rows], [one.ratio for one in rows], marker="o", label=name)
+    axes.axhline(0.8, linestyle="--", linewidth=1)
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("channels")
+    axes.set_ylabel("kernel to memcpy")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(folder / "benchmarks-kernels.svg", metadata={"Date": None})
+    plt.close("all")
+    return [(f"CPU per minute, {OURS} and peers", "benchmarks-cpu.svg"), ("kernels", "benchmarks-kernels.svg")]

@@ -1,0 +1,216 @@
+"""The proof of RT-safety: chaosd captures with its process callback under watch.
+
+`rtwatch.c` is preloaded into chaosd and counts what a real-time callback must not do. Four captures (planar and
+interleaved, 2 and 64 channels) go over chunk boundaries, a gap, an overrun, and the device's loss and return. Allowed
+is one eventfd write per full slot, and one when capture begins or has a slot again. Exit code 1 for anything else,
+or for a detector that missed what it was shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rig import CountingSource, RigError, Session
+
+from proof.engine import Engine
+from proof.faults import SlowDisk, stopped
+from proof.native import library
+
+__all__ = ["Case", "Report", "Watch", "check", "main"]
+
+N_SYSCALLS = 512
+COUNTERS = (
+    *("callbacks", "allocations", "frees", "locks", "eventfd_writes"),
+    *("minor_faults", "major_faults", "migrations"),
+)
+OFFENCES = ("allocations", "frees", "locks", "syscalls", "page_faults", "migrations")
+GETPPID = 110
+SET_BYTES = 8 * (len(COUNTERS) + N_SYSCALLS)
+CASES = ((2, False), (2, True), (64, False), (64, True))
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What one set of rtwatch's counters holds; `syscalls` by number, only those that were made."""
+
+    counters: dict[str, int]
+    syscalls: dict[int, int]
+
+    def offence(self, kind: str) -> int:
+        """How often that happened (one of OFFENCES)."""
+        match kind:
+            case "syscalls":
+                return sum(self.syscalls.values())
+            case "page_faults":
+                return self.counters["minor_faults"] + self.counters["major_faults"]
+            case _:
+                return self.counters[kind]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One capture: what was seen in its callbacks, and what chaosd says of it."""
+
+    name: str
+    seen: Watch
+    control: Watch
+    dispatch_errno: int
+    n_chunks: int
+    n_gaps: int
+    lost_frames: int
+    causes: list[str] = field(default_factory=list)
+
+    @property
+    def allowed_writes(self) -> int:
+        return self.n_chunks + self.n_gaps + 1
+
+    @property
+    def blind(self) -> list[str]:
+        """Detectors that missed the offence they were shown."""
+        return [kind for kind in OFFENCES if not self.control.offence(kind)]
+
+    @property
+    def ok(self) -> bool:
+        clean = not any(self.seen.offence(kind) for kind in OFFENCES if kind != "migrations")
+        quiet = self.seen.counters["eventfd_writes"] <= self.allowed_writes
+        return clean and quiet and not self.blind and self.seen.counters["callbacks"] > 0
+
+    def findings(self) -> dict[str, object]:
+        return {
+            "case": self.name,
+            "callbacks": self.seen.counters["callbacks"],
+            **{kind: self.seen.offence(kind) for kind in OFFENCES},
+            "by_syscall": self.seen.syscalls,
+            "eventfd_writes": self.seen.counters["eventfd_writes"],
+            "allowed_writes": self.allowed_writes,
+            "chunks": self.n_chunks,
+            "gaps": self.causes,
+            "blind": self.blind,
+            "ok": self.ok,
+        }
+
+
+Report = list[Case]
+
+
+def check(session: Session, folder: Path, channels: int, interleaved: bool) -> Case:
+    """One capture under watch. Raises RigError where the rig itself fails."""
+    disk = SlowDisk(folder)
+    counted = folder / "rtwatch"
+    preloads = f"{library('rtwatch', pipewire=True)}:{disk.variables['LD_PRELOAD']}"
+    variables = {**disk.variables, "LD_PRELOAD": preloads, "RTWATCH": str(counted)}
+    uri = "stream://rtcheck/1"
+    session.force_quantum(256)
+    with Engine(session, folder, variables=variables) as engine, ExitStack() as stack:
+
+        def device() -> CountingSource:
+            source = CountingSource(session, name="watched", channels=channels, driver=True, patience_ms=0, hold=True)
+            stack.callback(source.stop)
+            return source
+
+        def begin(source: CountingSource, frames: int) -> None:
+            source.wait_for("streaming")
+            source.begin()
+            engine.await_status(uri, lambda status: status["head_frame"] >= frames)
+
+        source = device()
+        engine.call(
+            "stream_start",
+            uri=uri,
+            device_identity=source.name,
+            format={"type": "audio", "layout": "interleaved" if interleaved else "planar"},
+            chunk_size_bytes=4 * channels * 1100,
+            staging_seconds=0.2,
+            wait=True,
+        )
+        begin(source, 24000)
+        with stopped(engine.pid):
+            time.sleep(0.1)
+        disk.set(0.6)
+        status = engine.await_status(uri, lambda status: status["overruns"] > 0)
+        disk.set(0)
+        engine.await_status(uri, lambda now: now["n_chunks_sealed"] > status["n_chunks_sealed"] + 10)
+        source.stop()
+        engine.await_state(uri, "waiting")
+        source = device()
+        begin(source, int(engine.call("stream_status", uri=uri)["head_frame"]) + 24000)
+        stopped_as = engine.call("stream_stop", uri=uri)
+        events = engine.call("events_since", seq=0, limit=10_000)["events"]
+    session.force_quantum(0)
+    seen, control, dispatch_errno = _read(counted)
+    return Case(
+        name=f"{'interleaved' if interleaved else 'planar'} {channels} ch",
+        seen=seen,
+        control=control,
+        dispatch_errno=dispatch_errno,
+        n_chunks=stopped_as["n_chunks"],
+        n_gaps=stopped_as["n_gaps"],
+        lost_frames=stopped_as["lost_frames"],
+        causes=sorted({e["cause"] for e in events if e["type"] == "stream_gap" and e["n_frames"]}),
+    )
+
+
+def _read(path: Path) -> tuple[Watch, Watch, int]:
+    raw = path.read_bytes()
+    sets = []
+    for begin in (0, SET_BYTES):
+        values = struct.unpack_from(f"<{len(COUNTERS) + N_SYSCALLS}Q", raw, begin)
+        calls = values[len(COUNTERS) :]
+        sets.append(
+            Watch(
+                dict(zip(COUNTERS, values, strict=False)),
+                {number: times for number, times in enumerate(calls) if times},
+            )
+        )
+    return sets[0], sets[1], struct.unpack_from("<Q", raw, 2 * SET_BYTES)[0]
+
+
+def _table(report: Report) -> str:
+    head = ("case", "callbacks", *OFFENCES, "eventfd_writes", "allowed_writes", "chunks")
+    rows = [[str(case.findings()[name]) for name in head] for case in report]
+    shown = [[name.replace("_", " ") for name in head], *rows]
+    widths = [max(len(row[k]) for row in shown) for k in range(len(head))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in shown)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="tools/rtcheck", description="Watches chaosd's process callback.")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args(arguments)
+    if platform.machine() != "x86_64":
+        sys.exit("rtcheck: needs an x86-64 kernel with Syscall User Dispatch (5.11 or newer)")
+    report = []
+    with Session() as session:
+        for channels, interleaved in CASES:
+            with tempfile.TemporaryDirectory(prefix="rtcheck-") as folder:
+                report.append(check(session, Path(folder), channels, interleaved))
+    ok = all(case.ok for case in report)
+    if asked.json:
+        print(json.dumps({"ok": ok, "cases": [case.findings() for case in report]}))
+        return 0 if ok else 1
+    print(_table(report))
+    for case in report:
+        print(f"{case.name}: gaps seen: {', '.join(case.causes) or 'none'}")
+        for number, times in case.seen.syscalls.items():
+            print(f"{case.name}: system call {number} made {times} times")
+        for kind in case.blind:
+            print(f"{case.name}: the detector of {kind} saw nothing of what it was shown")
+    print("the callback is clean" if ok else "THE CALLBACK DOES WHAT IT MUST NOT")
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except RigError as error:
+        sys.exit(f"rtcheck: {error}")

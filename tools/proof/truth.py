@@ -1,0 +1,241 @@
+"""The proof of the promise: a capture that things are done to, and at the end the account of every frame.
+
+A counting source offers frames that carry their numbers, chaosd captures them, and faults come at random (seeded):
+chaosd stopped, PipeWire stopped, chaosd's data thread held up, another quantum, the device lost and back, a disk that
+dawdles. Afterwards each frame offered is in its place in the recording, or the ledger says where it is missing and
+why. Exit code 1 when that is not so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rig import CountingSource, RigError, Session
+
+from chaos.info import load
+from proof.engine import Engine, data_thread
+from proof.faults import SlowDisk, hold_thread, stopped
+from proof.placing import Incarnation, Placed, place
+
+__all__ = ["Plan", "Result", "main", "run"]
+
+RATE = 48000
+CHUNK_S = 0.5
+STAGING_S = 2.5
+MAX_QUANTUM = 8192
+FAULTS = {
+    "client_stopped": 5,
+    "daemon_stopped": 3,
+    "data_thread_held": 6,
+    "quantum_changed": 3,
+    "device_lost": 1,
+    "disk_slow": 1,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done. `speed` is how many times faster than real time the device runs; `faults` is how often
+    each kind comes, in relation to the others."""
+
+    seconds: float
+    seed: int
+    channels: int = 2
+    quantum: int = 1024
+    speed: float = 1.0
+    interleaved: bool = False
+    pause_s: float = 0.7
+    faults: dict[str, int] = field(default_factory=lambda: dict(FAULTS))
+
+
+@dataclass
+class Result:
+    """The account of one run, and which faults it saw."""
+
+    placed: Placed
+    faults: Counter[str]
+    torn: int
+    verified: bool
+
+    @property
+    def ok(self) -> bool:
+        return self.placed.ok and self.verified
+
+
+def run(session: Session, folder: Path, plan: Plan) -> Result:
+    """One capture with its faults, in `folder`. Raises RigError where the rig itself fails."""
+    disk = SlowDisk(folder)
+    with Engine(session, folder, variables=disk.variables) as engine, ExitStack() as stack:
+        return _Run(session, engine, disk, plan, stack).go()
+
+
+class _Run:
+    def __init__(self, session: Session, engine: Engine, disk: SlowDisk, plan: Plan, stack: ExitStack) -> None:
+        self._session = session
+        self._engine = engine
+        self._disk = disk
+        self._plan = plan
+        self._stack = stack
+        self._random = random.Random(plan.seed)
+        self._uri = f"stream://truth/{plan.seed}"
+        self._lives: list[Incarnation] = []
+        self._done: Counter[str] = Counter()
+
+    def go(self) -> Result:
+        self._session.force_quantum(self._plan.quantum)
+        self._source = self._new_source()
+        started = self._engine.call(
+            "stream_start",
+            uri=self._uri,
+            device_identity=self._source.name,
+            format={"type": "audio", "layout": "interleaved" if self._plan.interleaved else "planar"},
+            chunk_size_bytes=int(CHUNK_S * RATE) * 4 * self._plan.channels,
+            staging_seconds=STAGING_S,
+            wait=True,
+        )
+        self._begin()
+        deadline = time.monotonic() + self._plan.seconds
+        while time.monotonic() < deadline:
+            time.sleep(self._random.uniform(0.1, 2 * self._plan.pause_s))
+            self._fault()
+        self._lose_device()
+        self._engine.await_state(self._uri, "waiting")
+        status = self._engine.call("stream_status", uri=self._uri)
+        recording = self._engine.call("stream_stop", uri=self._uri)["recording"] or started["recording"]
+        verified = self._engine.call("verify", uri=self._uri)["ok"]
+        self._session.force_quantum(0)
+        placed = place(load(Path(recording)), self._lives, slack=2 * MAX_QUANTUM)
+        return Result(placed, self._done, int(status.get("torn", 0)), verified)
+
+    def _new_source(self) -> CountingSource:
+        source = CountingSource(
+            self._session,
+            name="truth-microphone",
+            channels=self._plan.channels,
+            source_id=len(self._lives) + 1,
+            driver=True,
+            speed=self._plan.speed,
+            patience_ms=0,
+            hold=True,
+        )
+        self._stack.callback(source.stop)
+        return source
+
+    def _begin(self) -> None:
+        self._source.wait_for("streaming")
+        self._source.begin()
+        self._engine.await_state(self._uri, "streaming")
+
+    def _lose_device(self) -> None:
+        offered = self._source.finish()
+        self._lives.append(Incarnation(self._source.source_id, offered["frames"], offered["first"], offered["end"]))
+
+    def _fault(self) -> None:
+        kinds = list(self._plan.faults)
+        kind = self._random.choices(kinds, [self._plan.faults[one] for one in kinds])[0]
+        self._done[kind] += 1
+        seconds = self._random.choice([0.001, 0.01, 0.03, 0.1, 0.3, 2.0]) * self._random.uniform(0.5, 1.0)
+        match kind:
+            case "client_stopped":
+                with stopped(self._engine.pid):
+                    time.sleep(seconds)
+            case "daemon_stopped":
+                with stopped(self._session.pipewire_pid):
+                    time.sleep(seconds)
+            case "data_thread_held":
+                hold_thread(data_thread(self._engine.pid), seconds)
+            case "quantum_changed":
+                self._session.force_quantum(self._random.choice([64, 128, 256, 512, 1024, 2048, MAX_QUANTUM]))
+            case "device_lost":
+                self._lose_device()
+                self._engine.await_state(self._uri, "waiting")
+                time.sleep(seconds)
+                self._source = self._new_source()
+                self._begin()
+            case "disk_slow":
+                self._disk.set(self._random.uniform(0.5, 2.0) * STAGING_S)
+                time.sleep(CHUNK_S)
+                self._disk.set(0)
+
+
+def _report(total: Placed, faults: Counter[str], torn: int, seconds: float) -> str:
+    done = ", ".join(f"{kind} {n}" for kind, n in sorted(faults.items())) or "none"
+    lost = ", ".join(f"{cause} {n}" for cause, n in sorted(total.in_ledger.items()) if n) or "none"
+    lines = [
+        ("faults", done),
+        ("audio", f"{total.timeline / RATE / 3600:.3f} h in {seconds / 60:.1f} min"),
+        ("frames offered", f"{total.offered:,}"),
+        ("before the first", f"{total.before:,}"),
+        ("captured", f"{total.captured:,}"),
+        ("in the ledger", lost),
+        ("torn, so refused", f"{torn:,}"),
+        ("unaccounted", f"{total.unaccounted:,}"),
+        ("wrongly placed", f"{total.wrongly_placed:,}"),
+        ("foreign", f"{total.foreign:,}"),
+    ]
+    bad = [("first wrong", what) for what in total.first_bad[:10]]
+    return "\n".join(f"{name:>17}  {value}" for name, value in [*lines, *bad])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="tools/truth", description="Breaks things and accounts for every frame.")
+    parser.add_argument("--minutes", type=float, default=1.0, metavar="N", help="how long, in real time (1)")
+    parser.add_argument("--hours", type=float, metavar="H", help="audio to capture, faster than real time")
+    parser.add_argument("--seed", type=int, default=0, help="of the first take, then 1 more each (0: by the clock)")
+    parser.add_argument("--channels", type=int, default=2, metavar="N")
+    parser.add_argument("--speed", type=float, help="times real time (1; with --hours 100)")
+    parser.add_argument("--interleaved", action="store_true", help="through the deinterleave kernel")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args(arguments)
+    seed = asked.seed or int(time.time())
+    speed = asked.speed or (100.0 if asked.hours else 1.0)
+    wanted_frames = int(asked.hours * 3600 * RATE) if asked.hours else 0
+    began = time.monotonic()
+    total, faults, torn, verified = Placed(), Counter[str](), 0, True
+    with Session() as session:
+        while True:
+            left_s = 60 * asked.minutes - (time.monotonic() - began)
+            plan = Plan(
+                seconds=10.0 if asked.hours else min(60.0, max(1.0, left_s)),
+                seed=seed,
+                channels=asked.channels,
+                speed=speed,
+                interleaved=asked.interleaved,
+            )
+            with tempfile.TemporaryDirectory(prefix="truth-") as folder:
+                result = run(session, Path(folder), plan)
+            total += result.placed
+            faults += result.faults
+            torn += result.torn
+            verified &= result.verified
+            print(f"seed {seed}: {'kept' if result.ok else 'BROKEN'}", file=sys.stderr, flush=True)
+            seed += 1
+            left_s = 60 * asked.minutes - (time.monotonic() - began)
+            if (total.offered >= wanted_frames) if asked.hours else left_s < 1:
+                break
+    seconds = time.monotonic() - began
+    ok = total.ok and verified
+    if asked.json:
+        wire = {**vars(total), "in_ledger": dict(total.in_ledger), "unaccounted": total.unaccounted}
+        print(json.dumps({"ok": ok, "seconds": seconds, "faults": dict(faults), "torn": torn, **wire}))
+    else:
+        print(_report(total, faults, torn, seconds))
+        print("the promise is kept" if ok else "THE PROMISE IS BROKEN")
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except RigError as error:
+        sys.exit(f"truth: {error}")
