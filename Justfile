@@ -66,6 +66,21 @@ kills n="100":
 cuts n="20":
     CHAOS_CUTS={{n}} tools/test tests/faults/test_disks.py --timeout 1200
 
+# A device that is unplugged and plugged in 200 times during a capture
+[group('check')]
+plug n="200":
+    CHAOS_PLUG_CYCLES={{n}} tools/test tests/live/test_following.py -k cycles -s --timeout 1200
+
+# PipeWire killed and restarted 20 times during a capture
+[group('check')]
+restarts n="20":
+    CHAOS_RESTARTS={{n}} tools/test tests/live/test_restart.py -k go_on -s --timeout 600
+
+# The live tests on PipeWire 1.4, fetched beside the installed one
+[group('check')]
+live-1-4 *arguments:
+    tools/pipewire-1.4 tools/test -m live {{arguments}}
+
 # What CI runs
 [group('check')]
 ci:

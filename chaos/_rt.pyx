@@ -743,7 +743,6 @@ cdef class Capture:
         cdef CaptureState *s = self.state
         if self.connection.core != NULL:
             self.connection.lock()
-            self.drop_links()
             self.leave_guards()
             with nogil:
                 if s.filter != NULL:
@@ -752,6 +751,7 @@ cdef class Capture:
                 if s.stream != NULL:
                     spa_hook_remove(&s.hook)
                     pw_stream_destroy(s.stream)
+            self.drop_links()           # now: without them the callback would see cycles that bring nothing
             self.connection.unlock()
         free(self.data)
         self.data = NULL

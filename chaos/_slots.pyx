@@ -454,7 +454,7 @@ cdef class SlotWriter:
     # -- what the callback does, for tests and for the fake device
 
     def cycle(self, uint64_t position, uint64_t n_frames, object data, *, uint32_t rate=48000, uint32_t clock_id=1,
-              object monotonic_ns=None, bint interleaved=False, bint torn=False):
+              object monotonic_ns=None, bint interleaved=False, bint torn=False, bint foreign=False):
         """Runs what the callback runs for one cycle.
 
         Args:
@@ -462,6 +462,7 @@ cdef class SlotWriter:
             data: bytes-like, (channels, n_frames) planar or (n_frames, channels) interleaved; None where the device
                 delivered nothing.
             torn: pretend that the next cycle began during the copy.
+            foreign: pretend that somebody else's links bring audio, too; without `data`.
         """
         cdef Writer *w = self.ask()
         cdef uint64_t channels = w.definition.channels
@@ -477,6 +478,7 @@ cdef class SlotWriter:
         c.clock_id = clock_id
         c.monotonic_ns = position * 1000000000ULL // rate if monotonic_ns is None else <uint64_t>monotonic_ns
         c.live_position = &live
+        c.foreign = foreign
         if data is None:
             slots_cycle(w, &c)
             return

@@ -11,6 +11,7 @@ MIN_CHUNK_FRAMES = 1024
 MAX_CHUNK_BYTES = 256 << 20
 _DEFAULT_BYTES = 16 << 20
 _DEFAULT_S = 10
+_SHORT_S = 4
 
 
 def chunk_frames(
@@ -18,11 +19,14 @@ def chunk_frames(
 ) -> int:
     """Frames of a chunk: the whole ones that fit into `chunk_size_bytes`.
 
-    Left out it is about 10 s, at most 16 MiB. Raises InvalidChunkSize with the smallest that works.
+    Left out it is about 10 s, at most 16 MiB; where these hold less than 4 s, it is 1 s: such chunks need no
+    checkpoints. Raises InvalidChunkSize with the smallest that works.
     """
     frame_bytes = channels * SAMPLE_BYTES[sample_format]
     if chunk_size_bytes is None:
-        return max(MIN_CHUNK_FRAMES, min(_DEFAULT_S * sample_rate, _DEFAULT_BYTES // frame_bytes))
+        fit = _DEFAULT_BYTES // frame_bytes
+        wanted = min(_DEFAULT_S * sample_rate, fit)
+        return max(MIN_CHUNK_FRAMES, wanted if wanted >= _SHORT_S * sample_rate else min(sample_rate, fit))
     check_chunk_size(chunk_size_bytes, channels, SAMPLE_BYTES[sample_format])
     return chunk_size_bytes // frame_bytes
 

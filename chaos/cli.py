@@ -116,30 +116,48 @@ def _exit(code: int) -> NoReturn:
     help="Only what can be captured (input) or played to.",
 )
 @click.option("--type", "kind", type=click.Choice(["audio", "midi"]), help="Only these.")
+@click.option("--watch", is_flag=True, help="Go on and show what is plugged in and out, until Ctrl-C.")
 @_json_option
 @click.pass_obj
-def devices(session: _Session, direction: str | None, kind: str | None, as_json: bool) -> None:
-    """List devices; `*` marks a default one."""
-    from chaos.view import device_format, table
+def devices(session: _Session, direction: str | None, kind: str | None, watch: bool, as_json: bool) -> None:
+    """List devices; `*` marks a default one.
 
-    asked = {"direction": direction, "format": kind}
+    With --watch and --json each event is a line.
+    """
+    from chaos.view import DEVICE_HEADERS, device_rows, table
+
+    asked = {name: value for name, value in (("direction", direction), ("format", kind)) if value}
     with session.client() as chaosd:
-        found = chaosd.call("device_list", **{name: value for name, value in asked.items() if value})
+        if watch:
+            _watch_devices(chaosd, asked, as_json)
+            return
+        found = chaosd.call("device_list", **asked)
     if as_json:
         _print_json(found)
-        return
-    rows = [
-        (
-            "*" if device["is_default"] else " ",
-            device["description"],
-            "monitor" if device["is_monitor"] else device["direction"],
-            device_format(device["format"]),
-            device["name"],
-            device["identity"],
-        )
-        for device in found["devices"]
-    ]
-    table((" ", "DESCRIPTION", "KIND", "FORMAT", "NAME", "IDENTITY"), rows)
+    else:
+        table(DEVICE_HEADERS, device_rows(found["devices"]))
+
+
+def _watch_devices(chaosd: Client, asked: dict[str, str], as_json: bool) -> None:
+    from chaos.view import DEVICE_HEADERS, device_rows, event_line, table, watching
+
+    def rows() -> list[tuple[str, ...]]:
+        return device_rows(chaosd.call("device_list", **asked)["devices"])
+
+    live = sys.stdout.isatty() and not as_json
+    with chaosd.events("device_") as followed, watching(DEVICE_HEADERS) if live else nullcontext() as show:
+        try:
+            if show is not None:
+                show(rows())
+            elif not as_json:
+                table(DEVICE_HEADERS, rows())
+            for event in followed:
+                if show is not None:
+                    show(rows())
+                else:
+                    click.echo(json.dumps(event, ensure_ascii=False) if as_json else event_line(event))
+        except KeyboardInterrupt:
+            return
 
 
 @main.command()
@@ -162,6 +180,7 @@ def devices(session: _Session, direction: str | None, kind: str | None, as_json:
     "--chunk-path", metavar="FILE", help="Write the first chunk here; rotate with stream_switch_chunk."
 )
 @click.option("--keep", metavar="TIME|BYTES", help="Let the oldest of it go beyond 7d or 200GB.")
+@click.option("--roll", metavar="TIME", help="Begin a new take every 1h, at an exact frame.")
 @click.option("--wait", is_flag=True, help="Start even when the device is not there yet.")
 @_json_option
 @click.pass_obj
@@ -178,6 +197,7 @@ def start(
     staging_seconds: float | None,
     chunk_path: str | None,
     keep: str | None,
+    roll: str | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -203,6 +223,7 @@ def start(
         "staging_seconds": staging_seconds,
         "chunk_path": None if chunk_path is None else str(Path(chunk_path).absolute()),
         "keep": keep,
+        "roll": roll,
         "wait": wait or None,
     }
     with session.client() as chaosd:

@@ -51,7 +51,8 @@ class Definition(msgspec.Struct, frozen=True):
 
     `staging` is the path of the live staging file, for readers that follow the head; `external` recordings
     have their chunks in files of a controller's and hold no audio themselves. `boot_id` says which run of the
-    kernel `monotonic_ns` count from; `keep` what retention leaves of it ("7d", "200GB").
+    kernel `monotonic_ns` count from; `keep` what retention leaves of it ("7d", "200GB");
+    `continues` the URI of the take whose last frame came right before this one's first.
     """
 
     uri: str
@@ -69,6 +70,7 @@ class Definition(msgspec.Struct, frozen=True):
     external: bool = False
     boot_id: str = ""
     keep: str | None = None
+    continues: str | None = None
 
     @property
     def item_size(self) -> int:

@@ -55,8 +55,8 @@ class LiveEnd:
         self.open_gap = None
         if gap is not None and gap[0] < head:
             cause = Cause(gap[1])
-            away = cause in (Cause.DEVICE_AWAY, Cause.DRIVER_SWITCH)
-            confidence = Confidence.CLOCK if away else Confidence.EXACT
+            by_clock = cause in (Cause.DEVICE_AWAY, Cause.DRIVER_SWITCH)
+            confidence = Confidence.CLOCK if by_clock else Confidence.EXACT
             self.open_gap = Gap(gap[0], head - gap[0], cause, confidence)
         return head
 

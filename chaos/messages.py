@@ -25,7 +25,7 @@ from chaos.errors import (
     PathNotAllowed,
     UnknownOp,
 )
-from chaos.units import parse_keep
+from chaos.units import parse_duration_s, parse_keep
 from chaos.uri import check_uri
 
 __all__ = [
@@ -177,7 +177,7 @@ class StreamStart(Request, tag="stream_start"):
     """Begin a take. `chunk_size_bytes` counts all channels; `wait` begins without the device, in *waiting*.
 
     With `chunk_path` (absolute) the audio goes to the controller's files; `keep` is what retention leaves of the
-    recording ("7d", "200GB"). Raises InvalidURI, InvalidFormat,
+    recording ("7d", "200GB"), `roll` how long a take lasts before the next one goes on ("1h"). Raises InvalidURI, InvalidFormat,
     InvalidChunkSize (as far as the request alone tells; `chunking` judges the rest), PathNotAllowed.
     """
 
@@ -190,9 +190,14 @@ class StreamStart(Request, tag="stream_start"):
     wait: bool = False
     chunk_path: FilePath | None = None
     keep: str | None = None
+    roll: str | None = None
 
     def __post_init__(self) -> None:
         check_uri(self.uri)
+        if self.roll is not None:
+            _check_roll(self.roll, self.uri)
+            if self.chunk_path is not None:
+                raise InvalidRequest("roll and chunk_path exclude each other", hint="leave one of them out")
         _check_path(self.chunk_path)
         if self.keep is not None:
             parse_keep(self.keep)
@@ -398,6 +403,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "stream_error": ("error", "recoverable"),
     "stream_notice": ("notes", "sample_gain", "muted"),
     "stream_stopped": RESULTS["stream_stop"][1:],
+    "stream_rolled": ("take", "continues"),
     "recovery": ("outcome", "text"),
     "storage_low": ("path", "free_bytes", "margin_bytes"),
     "storage_full": ("error",),
@@ -502,6 +508,12 @@ def make_event(
         event["stream_uri"] = stream_uri
         topic = f"{type} {stream_uri}"
     return topic.encode(), _encoder.encode(event | fields)
+
+
+def _check_roll(roll: str, uri: str) -> None:
+    if parse_duration_s(roll) < 1:
+        raise InvalidRequest(f"a new take every {_shown(roll)}", hint="roll takes at least a second: 30m, 1h")
+    check_uri(f"{uri}.0002")
 
 
 def _check_path(path: str | None) -> None:

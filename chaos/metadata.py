@@ -191,7 +191,7 @@ class Table:
     def __init__(self) -> None:
         self._rows: list[Row] = []
         self._first_row = 0
-        self._n_stored = -1
+        self._stored = (-1, False)
 
     @property
     def n_rows(self) -> int:
@@ -200,21 +200,24 @@ class Table:
     def append(self, row: Row) -> None:
         self._rows.append(row)
 
-    def store(self, folder: Path) -> None:
+    def store(self, folder: Path, *, durable: bool = True) -> None:
         """Brings the array in this folder up to date, if it isn't; raises OSError and may be called again.
+
+        What is not `durable` a later call that is makes so.
 
         Chunks are replaced first, then the shape, so that a reader sees only rows that are there.
         """
         n_rows = self.n_rows
-        if n_rows == self._n_stored:
+        if self._stored in ((n_rows, True), (n_rows, durable)):
             return
         make_folders(folder / "c")
         for first in range(0, len(self._rows), TABLE_ROWS):
             chunk = folder / "c" / str((self._first_row + first) // TABLE_ROWS)
             make_folders(chunk)
-            replace(chunk / "0", table_chunk(self._rows[first : first + TABLE_ROWS]))
-        replace(folder / "zarr.json", table_document(folder.name, n_rows))
-        self._n_stored = n_rows
+            rows = self._rows[first : first + TABLE_ROWS]
+            replace(chunk / "0", table_chunk(rows), durable=durable or len(rows) == TABLE_ROWS)
+        replace(folder / "zarr.json", table_document(folder.name, n_rows), durable=durable)
+        self._stored = n_rows, durable
         kept = n_rows - n_rows % TABLE_ROWS
         del self._rows[: kept - self._first_row]
         self._first_row = kept

@@ -268,7 +268,7 @@ class Recording:
             raw = self._live.read_chunk(chunk, begin, end)
             if raw is not None:
                 return np.frombuffer(raw, self.dtype).reshape(self.channels, end - begin)
-        if piece is None and not self._info.finish:
+        if piece is None and (chunk in self._chunks or not self._info.finish):
             self.refresh()
             piece = self._sealed(chunk, begin, end)
         if piece is None:

@@ -117,7 +117,7 @@ class RecordingWriter:
         self._coverage = Coverage()
         self._gaps = Table()
         self._clock = Table()
-        self._audio_frames = -1
+        self._audio = (-1, False)
         self._group: tuple[Finish | None, Lengths] | None = None
         self._parts: dict[int, Part] = {}
         self._last: SealedChunk | None = None
@@ -426,17 +426,24 @@ class RecordingWriter:
         return self._last
 
     def _store_metadata(self) -> None:
-        """Replaces what has changed: tables, then the audio's shape, then the group, which tells of all."""
+        """Replaces what has changed: tables, then the audio's shape, then the group, which tells of all.
+
+        Only the last version, and the first, is made durable: recovery makes it all again from the journal.
+        """
+        last = self._finish is not None
+        durable = last or self._group is None
         with storage_errors("write the metadata of", self.path):
-            self._gaps.store(self.path / "gaps")
-            self._clock.store(self.path / "clock")
+            self._gaps.store(self.path / "gaps", durable=durable)
+            self._clock.store(self.path / "clock", durable=durable)
             n_frames = self._finish.n_frames if self._finish else self._coverage.to
-            if n_frames != self._audio_frames and not self.definition.external:
+            if (n_frames, last) != self._audio and not self.definition.external:
                 make_folders(self._chunks)
-                replace(self.path / "audio" / "zarr.json", audio_document(self.definition, n_frames))
-                self._audio_frames = n_frames
+                document = audio_document(self.definition, n_frames)
+                replace(self.path / "audio" / "zarr.json", document, durable=durable)
+                self._audio = n_frames, last
             length = None if self.definition.external else n_frames
             lengths = Lengths(length, self._gaps.n_rows, self._clock.n_rows)
             if (self._finish, lengths) != self._group:
-                replace(self.path / "zarr.json", group_document(self.definition, self._finish, lengths))
+                document = group_document(self.definition, self._finish, lengths)
+                replace(self.path / "zarr.json", document, durable=durable)
                 self._group = self._finish, lengths

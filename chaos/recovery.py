@@ -16,7 +16,7 @@ import platform
 import shutil
 import struct
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -94,12 +94,35 @@ def recover(store: Path, staging_dir: Path) -> RecoveryReport:
     """
     store = store.absolute()
     stagings = sorted(staging_dir.glob(f"*{SUFFIX}"))
-    items = [_guarded(path, partial(_from_staging, store, path)) for path in stagings]
     recordings = sorted((store / "recordings").glob("[!.]*/[!.]*.zarr"))
-    items += [_guarded(path, partial(_from_disk, store, path, stagings)) for path in recordings]
+    left = _Left(store, frozenset(stagings), frozenset(_continued(stagings, recordings)))
+    items = [_guarded(path, partial(_from_staging, left, path)) for path in stagings]
+    items += [_guarded(path, partial(_from_disk, left, path)) for path in recordings]
     _sweep(store)
     found = [item for item in items if item is not None]
     return RecoveryReport(all(item.outcome != "failed" for item in found), found)
+
+
+class _Left(msgspec.Struct, frozen=True):
+    """What was left of a store: the staging files seen to first, and the takes that others went on from."""
+
+    store: Path
+    stagings: frozenset[Path]
+    continued: frozenset[str]
+
+
+def _continued(stagings: Iterable[Path], recordings: Iterable[Path]) -> Iterator[str]:
+    """The URIs of takes that have a neighbour: for them the engine was not down after their last frame."""
+    for path in stagings:
+        with suppress(OSError, ValueError, ChaosError), StagingReader(path) as staging:
+            definition = msgspec.json.decode(staging.about, type=About).definition
+            if definition.continues is not None and staging.head_frame:
+                yield definition.continues
+    for path in recordings:
+        with suppress(ChaosError):
+            definition = load(path).definition
+            if definition.continues is not None:
+                yield definition.continues
 
 
 def _guarded(path: Path, work: Callable[[], Recovered | None]) -> Recovered | None:
@@ -144,7 +167,7 @@ def _owned(path: Path) -> Iterator[bool]:
         os.close(fd)
 
 
-def _from_staging(store: Path, path: Path) -> Recovered | None:
+def _from_staging(left: _Left, path: Path) -> Recovered | None:
     try:
         staging = StagingReader(path)
     except FileNotFoundError:
@@ -158,13 +181,13 @@ def _from_staging(store: Path, path: Path) -> Recovered | None:
             return _left("left", staging, "it does not say what it belongs to")
         if told.machine != _machine():
             return _left("foreign", staging, "another machine made it; run chaosctl recover there")
-        if Path(told.store).resolve() != store.resolve():
+        if Path(told.store).resolve() != left.store.resolve():
             lives = Path(f"/proc/{staging.pid}").exists()
             return None if lives else _left("foreign", staging, f"it belongs to the store {told.store}")
         with _owned(path) as owned:
             if not owned:
                 return None
-            item = _bring_in(store, staging, told)
+            item = _bring_in(left, staging, told)
             if item.outcome in ("recovered", "removed"):
                 path.unlink()
             return item
@@ -201,8 +224,8 @@ def _left(outcome: Literal["left", "foreign"], staging: StagingReader, why: str)
     return Recovered(outcome, text, uri=staging.uri, staging=str(staging.path))
 
 
-def _bring_in(store: Path, staging: StagingReader, told: About) -> Recovered:
-    uri, head, path = staging.uri, staging.head_frame, str(staging.path)
+def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
+    store, uri, head, path = left.store, staging.uri, staging.head_frame, str(staging.path)
     target = recording_path(store, uri)
     if not target.exists():
         if not head:
@@ -220,7 +243,7 @@ def _bring_in(store: Path, staging: StagingReader, told: About) -> Recovered:
             return Recovered("removed", f"all of {path} is in {target}", uri, str(target), path, n_frames)
         writer = RecordingWriter.reopen(store, target)
     try:
-        return _Recovery(writer, info).from_staging(staging, told)
+        return _Recovery(writer, info, uri in left.continued).from_staging(staging, told)
     finally:
         writer.close()
 
@@ -237,7 +260,7 @@ def _definition(told: About, staging: StagingReader) -> Definition:
 
 # ---- from the disk alone
 
-def _from_disk(store: Path, path: Path, tried: Collection[Path]) -> Recovered | None:
+def _from_disk(left: _Left, path: Path) -> Recovered | None:
     info = load(path)
     if info.is_live:
         return None
@@ -246,16 +269,16 @@ def _from_disk(store: Path, path: Path, tried: Collection[Path]) -> Recovered | 
     staging = Path(info.definition.staging) if info.definition.staging else None
     if staging is not None and staging.exists():
         if not _is_damaged(staging):
-            return None if staging in tried else _from_staging(store, staging)
+            return None if staging in left.stagings else _from_staging(left, staging)
         remark = "its staging file can't be read, so what came after the last checkpoint is lost"
     else:
         remark = "its staging file is gone, so what came after the last checkpoint is lost"
     try:
-        writer = RecordingWriter.reopen(store, path)
+        writer = RecordingWriter.reopen(left.store, path)
     except InvalidRequest:  # another recovery is at it, or has just finished it
         return None
     try:
-        return _Recovery(writer, info).from_parts(remark)
+        return _Recovery(writer, info, info.definition.uri in left.continued).from_parts(remark)
     finally:
         writer.close()
 
@@ -279,8 +302,9 @@ def _sweep(store: Path) -> None:
 class _Recovery:
     """Completes one recording through its reopened (or new) writer."""
 
-    def __init__(self, writer: RecordingWriter, info: RecordingInfo) -> None:
+    def __init__(self, writer: RecordingWriter, info: RecordingInfo, is_continued: bool) -> None:
         self._writer = writer
+        self._is_continued = is_continued
         self._shape = writer.definition
         self._n_before = info.n_frames
         self._last_sealed = max((sealed.chunk for sealed in info.chunks), default=-1)
@@ -373,7 +397,7 @@ class _Recovery:
         """Accounts for every frame before the head, and for the time since then."""
         for first, end in list(_holes(self._spans, head)):
             self._gap(Gap(first, end - first, Cause.ENGINE_DOWN, Confidence.EXACT))
-        until = head + self._frames_until_now(head, ended_ns)
+        until = head if self._is_continued else head + self._frames_until_now(head, ended_ns)
         head = max(head, self._writer.n_frames)
         down = max(0, until - head)
         if down:

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from chaos.export import SaveReport
 
 __all__ = [
+    "DEVICE_HEADERS",
     "STREAM_HEADERS",
     "clock",
     "daemon_lines",
     "decibels",
     "device_format",
+    "device_rows",
     "event_line",
     "lost_frames",
     "progress",
@@ -106,6 +108,33 @@ def device_format(wire: Wire) -> str:
         return str(wire["type"])
     rate = f" {wire['sample_rate']} Hz" if wire.get("sample_rate") else ""
     return f"{wire.get('channels') or '?'} ch{rate}"
+
+
+DEVICE_HEADERS = (" ", "DESCRIPTION", "KIND", "FORMAT", "NAME", "IDENTITY")
+
+
+def device_rows(devices: Sequence[Wire]) -> list[tuple[str, ...]]:
+    """Device objects as rows under `DEVICE_HEADERS`."""
+    return [
+        (
+            "*" if device["is_default"] else " ",
+            device["description"],
+            "monitor" if device["is_monitor"] else device["direction"],
+            f"{device_format(device['format'])}{_offered_rates(device)}",
+            device["name"],
+            device["identity"],
+        )
+        for device in devices
+    ]
+
+
+def _offered_rates(device: Wire) -> str:
+    """What a device can be run at, where that is not settled yet."""
+    if device["format"].get("sample_rate") or device["format"]["type"] != "audio":
+        return ""
+    rates = "/".join(map(str, device.get("rates") or ()))
+    low, high = device.get("rate_range") or (0, 0)
+    return f" {rates or f'{low}-{high}'} Hz" if rates or high else ""
 
 
 def stream_format(wire: Wire) -> str:

@@ -68,6 +68,7 @@ class CrashingStream:
         sample_format: Any = "f32",
         external: bool = False,
         margin_bytes: int = 0,
+        continues: str | None = None,
         seed: int = 0,
     ) -> None:
         self.uri = uri
@@ -78,7 +79,7 @@ class CrashingStream:
         path = staging_dir / f"{secrets.token_hex(4)}{SUFFIX}"
         run_id = secrets.token_hex(16)
         plan = definition(uri, channels, chunk_frames, sample_format, staging=str(path), external=external)
-        plan = msgspec.structs.replace(plan, run_id=run_id, boot_id=boot_id())
+        plan = msgspec.structs.replace(plan, run_id=run_id, boot_id=boot_id(), continues=continues)
         self.about = about(plan, store)
         self.staging = Staging(
             path,

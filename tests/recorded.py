@@ -26,6 +26,7 @@ def definition(
     channels: int = 2,
     chunk_frames: int = 16,
     sample_format: SampleFormat = "f32",
+    started_wall_ns: int = START_NS,
     **more: Any,
 ) -> Definition:
     return Definition(
@@ -36,7 +37,7 @@ def definition(
         chunk_frames=chunk_frames,
         device={"identity": "serial:1", "description": "A microphone"},
         positions=[f"AUX{channel}" for channel in range(channels)],
-        started_wall_ns=START_NS,
+        started_wall_ns=started_wall_ns,
         started_monotonic_ns=1_000,
         software="chaosd test",
         run_id="run",

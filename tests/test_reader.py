@@ -4,17 +4,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from engine import Engine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recorded import START_NS, Rotator, definition
+from recorded import START_NS, Rotator, checked, definition
 
 from chaos import reader
 from chaos.errors import InvalidRange, InvalidRequest, InvalidURI, RecordingNotFound, StorageFailed
+from chaos.journal import GapLine
 from chaos.ledger import Cause, ClockAnchor
 from chaos.recording import RecordingWriter
+from chaos.slices import chunk_spans
 
 
 @pytest.fixture
@@ -207,3 +210,18 @@ def test_a_cut_chunk_is_never_read(recording: reader.Recording) -> None:
     chunk.write_bytes(content[:100])
     with pytest.raises(StorageFailed, match="4"):
         recording[64:65]
+
+
+def test_what_is_retired_meanwhile_is_a_gap(rotator: Rotator, recording: reader.Recording) -> None:
+    """A reader that was opened before, and so knows the chunk."""
+    path = recording.path
+    line = msgspec.json.encode(GapLine(64, 16, "retired", "exact"))
+    with (path / "journal.jsonl").open("ab") as journal:
+        journal.write(checked(line))
+    (path / "audio/c/0/4").unlink()
+    expected = rotator.model[:, 60:85].copy()
+    expected[:, 4:20] = 0
+    np.testing.assert_array_equal(recording[60:85], expected)
+    assert recording.gaps_between(64, 80)[0].cause is Cause.RETIRED
+    assert np.isnan(recording.read(64, 80, "nan")).all()
+    assert [span.chunk for span in chunk_spans(recording.info, 0, 85)] == [0, 1, 5]

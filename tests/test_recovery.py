@@ -317,6 +317,23 @@ def test_a_file_that_was_being_made_goes_once_it_is_old(store: Path, slots: Path
     assert not path.exists()
 
 
+@pytest.mark.parametrize("has_frames", [True, False])
+def test_a_take_that_another_went_on_from_ends_with_its_last_frame(
+    store: Path, slots: Path, has_frames: bool
+) -> None:
+    one = CrashingStream(store, slots, "stream://mic/1")
+    other = CrashingStream(store, slots, "stream://mic/2", continues="stream://mic/1")
+    one.write(40)
+    if has_frames:
+        other.write(10)
+    one.crash()
+    other.crash()
+    recover(store, slots)
+    assert (load(one.recording).n_frames == 40) is has_frames
+    assert other.recording.exists() is has_frames
+    check_recording(one)
+
+
 def test_a_controllers_last_chunks_go_into_the_recording(store: Path, slots: Path) -> None:
     stream = CrashingStream(store, slots, external=True)
     stream.write(40)

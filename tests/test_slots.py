@@ -221,6 +221,34 @@ def test_a_device_that_comes_back_closes_its_gap_by_the_clock() -> None:
         assert r.writer.stats()["switches"] == 1
 
 
+def test_a_foreign_link_is_a_gap_of_its_own_also_while_the_device_is_away() -> None:
+    with rig(1, "f32", 1000, 8) as r:
+        r.cycle(noise(1, 100))
+        r.writer.set_hint(Cause.DEVICE_AWAY)
+        for jump in (400, 0):
+            r.position, r.ns = r.position + jump, r.ns + jump * 10**9 // 48000
+            r.writer.cycle(r.position, 100, None, monotonic_ns=r.ns, foreign=True)
+            r.position, r.ns = r.position + 100, r.ns + 100 * 10**9 // 48000
+        r.cycle(noise(1, 100), jump=300)
+        r.cycle(noise(1, 100), jump=50)
+        r.finish()
+        assert r.gaps == [
+            (100, 400, Cause.DEVICE_AWAY, Confidence.EXACT),
+            (500, 200, Cause.FOREIGN, Confidence.EXACT),
+            (700, 300, Cause.DEVICE_AWAY, Confidence.EXACT),
+            (1100, 50, Cause.MISSED, Confidence.EXACT),
+        ]
+
+
+def test_the_first_frame_settles_the_rate() -> None:
+    with rig() as r:
+        r.writer.set_rate(0)
+        r.cycle(noise(2, 64))
+        r.writer.cycle(r.position, 64, noise(2, 64).tobytes(), rate=44100)
+        stats = r.writer.stats()
+        assert (stats["head_frame"], stats["sample_rate"], stats["seen_rate"]) == (64, 48000, 44100)
+
+
 def test_a_gap_that_is_open_at_the_end_is_closed_at_the_end() -> None:
     with rig(1, "f32", 1000, 4) as r:
         r.cycle(noise(1, 100))

@@ -227,6 +227,10 @@ def test_flac_says_what_it_cost_and_what_it_is(tmp_path: Path, recording: reader
     assert tags["title"] == "stream://mic/take"
     assert tags["date"] == "2026-01-31T12:00:02.500000000Z"
     assert report.root_hash in tags["comment"]
+    read = run("ffmpeg", "-v", "error", "-i", out, "-f", "s32le", "-")
+    np.testing.assert_array_equal(
+        np.frombuffer(read, "<i4").reshape(-1, 2), soundfile.read(out, dtype="int32")[0]
+    )
 
 
 def test_a_stream_gets_the_same_bytes_as_a_file(tmp_path: Path, rotator: Rotator, recording: reader.Recording) -> None:

@@ -443,7 +443,8 @@ class DaemonActor(pykka.ThreadingActor):
         path = self._recorded(request.uri)
         out = None if request.path is None else self._config.permit(request.path)
         stream = self._streams.get(request.uri)
-        head = 0 if stream is None else stream.view.head_frame
+        is_running = stream is not None and stream.view.recording == str(path)
+        head = stream.view.head_frame if stream is not None and is_running else 0
         self._work_long(future, lambda: self._slicer.slice(request, path, out, head))
 
     def _retire(self, request: Retire, future: Future[Any]) -> None:
@@ -459,10 +460,11 @@ class DaemonActor(pykka.ThreadingActor):
 
     def _retire_live(self, retired: list[Retired]) -> None:
         """What is being written only its own rotator may retire."""
+        writers = {stream.view.recording: stream.actor for stream in self._streams.values()}
         for each in retired:
-            stream = self._streams.get(each.uri)
-            if each.live and stream is not None and stream.actor is not None:
-                self._pass_on(stream.actor, RetireChunks(each.chunks))
+            actor = writers.get(each.recording)
+            if each.live and actor is not None:
+                self._pass_on(actor, RetireChunks(each.chunks))
 
     def _retire_regularly(self) -> None:
         self._pump.every(

@@ -167,6 +167,14 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class OfTake:
+    """What the rotator of a stream's `number`-th take has to tell."""
+
+    number: int
+    message: Any
+
+
+@dataclass(frozen=True, slots=True)
 class WrongRate:
     """The graph runs at another rate than the one asked for; no frame was kept."""
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pykka
 
-from chaos import __version__
 from chaos._rt import LINK_GONE, STATES, Capture, Connection
 from chaos.actors.messages import (
     Began,
@@ -26,31 +22,28 @@ from chaos.actors.messages import (
     Follow,
     Intruder,
     LinkState,
+    OfTake,
     Pairs,
     Progress,
     RetireChunks,
-    Rotate,
     Stop,
     StreamGone,
     SwitchChunk,
     Target,
-    Tick,
     Unfollow,
     WrongRate,
     refuse,
     settle,
 )
-from chaos.actors.rotator import ChunkRotatorActor, RotatorPlan
-from chaos.chunking import chunk_frames
+from chaos.actors.take import GRAPH_RATE, Take, make_take, next_take_uri
 from chaos.config import Config
 from chaos.devices import DeviceInfo, check_format
 from chaos.errors import ChaosError, ForeignLink, InternalError, RateMismatch
-from chaos.journal import Definition
 from chaos.ledger import Cause, Confidence, Gap
 from chaos.messages import AudioFormat, CallbackTimes, Level, Slots, StreamStart, StreamStatus
 from chaos.pump import Pump
-from chaos.recovery import about
-from chaos.staging import SUFFIX, Staging, boot_id, slots_for
+from chaos.staging import Staging
+from chaos.units import parse_duration_s
 from chaos.uri import parse_uri
 
 __all__ = ["InputStreamActor", "StreamView"]
@@ -58,10 +51,8 @@ __all__ = ["InputStreamActor", "StreamView"]
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN_S = 5.0
-TICK_S = 0.8  # with the checkpoint's own time, less than the second that a power cut may cost
 RELINK_S = 0.25
 LEVEL_WINDOW_S = 0.3
-GRAPH_RATE = 48000
 
 
 @dataclass
@@ -193,9 +184,10 @@ class InputStreamActor(pykka.ThreadingActor):
         self._connection: Connection | None = None
         self._capture: Capture | None = None
         self._links: Pairs = ()
-        self._staging: Staging | None = None
-        self._rotator: pykka.ActorRef[Any] | None = None
-        self._wake = -1
+        self._take: Take | None = None
+        self._next: Take | None = None
+        self._past: dict[int, Take] = {}
+        self._last: Finished | None = None
         self._ending = False
         self._error: ChaosError | None = None
 
@@ -217,6 +209,10 @@ class InputStreamActor(pykka.ThreadingActor):
                 self._on_link_state(state, error)
             case Intruder(source):
                 self._tell_of_intruder(source)
+            case OfTake(number, said):
+                self._on_take(number, said)
+            case _Roll():
+                self._roll()
             case Progress(n_chunks, gaps, drift_ppm):
                 self._view.n_chunks_sealed = n_chunks
                 self._view.n_gaps += len(gaps)
@@ -229,13 +225,13 @@ class InputStreamActor(pykka.ThreadingActor):
             case WrongRate(found):
                 self._on_wrong_rate(found)
             case SwitchChunk(_, future):
-                if self._rotator is None:
+                if self._take is None:
                     refuse(future, InternalError("the stream has no rotator yet", hint="try again"))
                 else:
-                    self._rotator.tell(message)
+                    self._take.rotator.tell(message)
             case RetireChunks():
-                if self._rotator is not None and not self._ending:
-                    self._rotator.tell(message)
+                if self._take is not None:
+                    self._take.retire(message)
             case Stop(future):
                 self._stop_futures.append(future)
                 self._end()
@@ -245,7 +241,9 @@ class InputStreamActor(pykka.ThreadingActor):
                 if self._capture is not None and not self._links:
                     self._follow()
             case Finished(n_frames, error):
-                self._on_finished(n_frames, error)
+                self._last = message
+                if not self._past:
+                    self._on_finished(n_frames, error)
             case Broken(error):
                 self._fail(error)
                 self.stop()
@@ -273,8 +271,12 @@ class InputStreamActor(pykka.ThreadingActor):
 
     def _attach(self, connection: Connection, device: DeviceInfo, pairs: Pairs) -> None:
         self._take_note(device, check_format(device, self._view.format()))
-        if self._staging is None:
-            self._make_staging(device)
+        if self._take is None:
+            self._take = self._make_take(device, 1)
+            self._view.staging = self._take.staging
+            if self._request.roll is not None:
+                period_s = parse_duration_s(self._request.roll)
+                self._pump.every((self._view.uri, "roll"), period_s, lambda: self.actor_ref.tell(_Roll()))
         if self._capture is None:
             self._make_capture(connection, device)
         assert self._capture is not None
@@ -294,71 +296,34 @@ class InputStreamActor(pykka.ThreadingActor):
         if self._capture is not None and self._links:
             self._capture.unlink()
         self._links = ()
-        if self._staging is not None and self._view.recording and self._view.state != "waiting":
-            self._staging.writer.set_hint(Cause.DEVICE_AWAY)
+        if self._take is not None and self._view.recording and self._view.state != "waiting":
+            self._take.staging.writer.set_hint(Cause.DEVICE_AWAY)
             gap = Gap(self._view.head_frame, 0, Cause.DEVICE_AWAY, Confidence.CLOCK)
             self._emit("stream_gap", {**gap.to_wire(), "n_frames": None})
         self._say("waiting", reason)
 
-    def _make_staging(self, device: DeviceInfo) -> None:
-        asked = self._view.asked
-        rate = asked.sample_rate or device.sample_rate or 0
-        channels = device.channels
-        per_chunk = chunk_frames(
-            self._request.chunk_size_bytes,
-            channels=channels,
-            sample_rate=rate or GRAPH_RATE,
-            sample_format=asked.sample_format,
-        )
-        name, take = parse_uri(self._view.uri)
-        seconds = self._request.staging_seconds or self._config.staging_seconds
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        path = self._config.staging_dir / f"{name}~{take}.{secrets.token_hex(4)}{SUFFIX}"
-        definition = Definition(
-            uri=self._view.uri,
-            channels=channels,
-            sample_rate=rate or GRAPH_RATE,
-            sample_format=asked.sample_format,  # type: ignore[arg-type]
-            chunk_frames=per_chunk,
-            device=device.to_wire(),
-            positions=list(device.positions),
-            started_wall_ns=0,
-            started_monotonic_ns=0,
-            software=f"chaosd {__version__}",
+    def _make_take(self, device: DeviceInfo, number: int, continues: str | None = None) -> Take:
+        return make_take(
+            self.actor_ref,
+            number,
+            next_take_uri(self._config.store, self._view.uri, number),
+            config=self._config,
+            request=self._request,
+            asked=self._view.asked,
+            device=device,
             run_id=self._run_id,
-            staging=str(path),
-            external=self._request.chunk_path is not None,
-            boot_id=boot_id(),
-            keep=self._request.keep,
+            pump=self._pump,
+            emit=self._emit,
+            continues=continues,
         )
-        self._staging = Staging(
-            path,
-            uri=self._view.uri,
-            recording="",
-            run_id=self._run_id,
-            channels=channels,
-            sample_format=asked.sample_format,
-            chunk_frames=per_chunk,
-            n_slots=slots_for(seconds, per_chunk, rate or GRAPH_RATE),
-            sample_rate=rate,
-            wake_fd=self._wake,
-            about=about(definition, self._config.store),
-        )
-        self._view.staging = self._staging
-        chunk_path = Path(self._request.chunk_path) if self._request.chunk_path else None
-        margin = self._config.free_margin_bytes
-        plan = RotatorPlan(self._config.store, definition, self._emit, chunk_path, margin)
-        self._rotator = rotator = ChunkRotatorActor.start(self.actor_ref, self._staging, plan)
-        self._pump.watch(self._wake, lambda: rotator.tell(Rotate()), is_eventfd=True)
-        self._pump.every((self._view.uri, "tick"), TICK_S, lambda: rotator.tell(Tick()))
 
     def _make_capture(self, connection: Connection, device: DeviceInfo) -> None:
-        assert self._staging is not None
+        assert self._take is not None
         asked = self._view.asked
         name, take = parse_uri(self._view.uri)
         self._capture = Capture(
             connection,
-            self._staging.writer,
+            self._take.staging.writer,
             name=f"chaosd.{name}.{take}",
             description=f"chaosd {name}/{take}",
             positions=list(device.positions),
@@ -388,8 +353,8 @@ class InputStreamActor(pykka.ThreadingActor):
         if state >= 0 or self._ending or not self._links:
             return
         self._links = ()
-        if self._staging is not None:
-            self._staging.writer.set_hint(Cause.DEVICE_AWAY)
+        if self._take is not None:
+            self._take.staging.writer.set_hint(Cause.DEVICE_AWAY)
         if state == LINK_GONE:
             self._follow()
             return
@@ -409,6 +374,46 @@ class InputStreamActor(pykka.ThreadingActor):
             self._view.state, self._view.reason = state, reason
             self._emit("stream_state", {"state": state, "reason": reason})
 
+    # -- takes
+
+    def _on_take(self, number: int, said: Any) -> None:
+        """What a rotator tells. The next take's has something to tell as soon as the callback has come to it."""
+        if self._next is not None and number == self._next.number:
+            self._settle_roll()
+        if self._take is not None and number == self._take.number:
+            self.on_receive(said)
+        elif isinstance(said, Finished | Broken) and number in self._past:
+            self._past.pop(number).close(keep_staging=said.error is not None)
+            if self._last is not None and not self._past:
+                self._on_finished(self._last.n_frames, self._last.error)
+
+    def _roll(self) -> None:
+        """Prepares the next take; the callback goes over to it where the device's frames have no seam."""
+        device = self._view.device
+        if self._ending or self._next is not None or self._capture is None or device is None:
+            return
+        if self._take is None or not self._take.has_begun:
+            return
+        try:
+            self._next = self._make_take(device, self._take.number + 1, self._take.uri)
+        except ChaosError as error:
+            self._emit("stream_error", {"error": error.to_wire(), "recoverable": True})
+            return
+        self._capture.go_on_with(self._next.staging.writer)
+
+    def _settle_roll(self) -> None:
+        """Goes over to the next take, or drops it where the callback will never come to it."""
+        if self._next is None or self._take is None:
+            return
+        old, self._next = self._next, None
+        if old.has_begun:
+            old, self._take = self._take, old
+            self._view.staging = self._take.staging
+            self._emit("stream_rolled", {"take": self._take.uri, "continues": old.uri})
+        self._past[old.number] = old
+        old.hush()
+        old.rotator.tell(Finish(None))
+
     # -- begin and end
 
     def _answer_start(self) -> None:
@@ -421,7 +426,7 @@ class InputStreamActor(pykka.ThreadingActor):
                 "recording": view.recording,
                 "device": view.device.to_wire() if view.device is not None else None,
                 "format": view.format(),
-                "chunk_frames": self._staging.chunk_frames if self._staging is not None else 0,
+                "chunk_frames": self._take.staging.chunk_frames if self._take is not None else 0,
                 "state": view.state,
             },
         )
@@ -448,6 +453,7 @@ class InputStreamActor(pykka.ThreadingActor):
         if self._capture is not None:
             self._capture.close()
             self._capture = None
+            self._settle_roll()
         self._links = ()
 
     def _end(self) -> None:
@@ -458,12 +464,12 @@ class InputStreamActor(pykka.ThreadingActor):
         self._pump.cancel((self._view.uri, "answer"))
         self._drop_capture()
         end_ns = time.monotonic_ns() if self._view.state == "waiting" else None
-        if self._rotator is None:
+        self._pump.cancel((self._view.uri, "roll"))
+        if self._take is None:
             self._on_finished(0, None)
             return
-        self._pump.unwatch(self._wake)
-        self._pump.cancel((self._view.uri, "tick"))
-        self._rotator.tell(Finish(end_ns))
+        self._take.hush()
+        self._take.rotator.tell(Finish(end_ns))
 
     def _on_finished(self, n_frames: int, error: BaseException | None) -> None:
         stats = self._view.stats()
@@ -492,11 +498,8 @@ class InputStreamActor(pykka.ThreadingActor):
     def _close(self, *, keep_staging: bool) -> None:
         self._registry.tell(Unfollow(self.actor_ref))
         self._view.staging = None
-        if self._staging is not None:
-            self._staging.close(remove=not keep_staging)
-        if self._wake >= 0:
-            os.close(self._wake)
-            self._wake = -1
+        if self._take is not None:
+            self._take.close(keep_staging=keep_staging)
         self._daemon.tell(StreamGone(self._view.uri))
 
     def _fail(self, error: BaseException) -> None:
@@ -505,12 +508,13 @@ class InputStreamActor(pykka.ThreadingActor):
         wire = InternalError(f"the stream failed: {error}", hint="what was captured is in the recording or in staging")
         self._emit("stream_error", {"error": wire.to_wire(), "recoverable": False})
         self._pump.cancel((self._view.uri, "answer"))
-        self._pump.cancel((self._view.uri, "tick"))
-        if self._wake >= 0:
-            self._pump.unwatch(self._wake)
+        self._pump.cancel((self._view.uri, "roll"))
         self._drop_capture()
-        if self._rotator is not None and self._rotator.is_alive():
-            self._rotator.stop()
+        for take in (*self._past.values(), *([self._take] if self._take else [])):
+            take.hush()
+            take.rotator.stop()
+        for take in self._past.values():
+            take.close(keep_staging=True)
         self._ending = True
         for future in (self._start_future, *self._stop_futures):
             refuse(future, wire)
@@ -521,6 +525,11 @@ class InputStreamActor(pykka.ThreadingActor):
 @dataclass(frozen=True, slots=True)
 class _Relink:
     """A link has failed a while ago: try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Roll:
+    """It is time for the next take."""
 
 
 @dataclass(frozen=True, slots=True)

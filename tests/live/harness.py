@@ -161,14 +161,14 @@ class Daemon:
                     pytest.fail(f"chaosd {'ended at once' if died else 'does not answer'}:\n{self.log}")
 
     def held(self) -> tuple[int, int, int]:
-        """File descriptors but for those of recordings, threads, and resident KiB."""
+        """File descriptors but for those of recordings, threads, and KiB of memory of its own (no slots)."""
         process = Path(f"/proc/{self.pid}")
         status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
         open_files = 0
         for link in (process / "fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 open_files += not str(link.readlink()).startswith(str(self.store))
-        return open_files, int(status["Threads"]), int(status["VmRSS"].split()[0])
+        return open_files, int(status["Threads"]), int(status["RssAnon"].split()[0])
 
     def stop(self) -> int:
         """Ends it with SIGTERM and returns its exit code; for a stopped one 0."""

@@ -29,9 +29,8 @@ def stop(client: RawClient, uri: str) -> tuple[Samples, list[list[int]]]:
 
 
 def recorded(stopped: dict[str, Any]) -> tuple[Samples, list[list[int]]]:
-    samples = zarr.open_array(f"{stopped['recording']}/audio", mode="r")[:]
+    samples = np.asarray(zarr.open_array(f"{stopped['recording']}/audio", mode="r")[:])
     gaps = np.asarray(zarr.open_array(f"{stopped['recording']}/gaps", mode="r")[:]).tolist()
-    assert isinstance(samples, np.ndarray)
     return samples, gaps
 
 

@@ -53,7 +53,8 @@ def assert_in_pieces(stopped: dict[str, Any], source_id: int, n_restarts: int) -
 
 def times_to_come_back(client: RawClient) -> list[float]:
     """Of each device: ms from its being there to its stream's streaming."""
-    added, streaming = {}, {}
+    added: dict[str, int] = {}
+    streaming: dict[str, int] = {}
     while len(streaming) < len(DEVICES):
         event = client.next_event()
         if event["type"] == "device_added":
@@ -103,8 +104,8 @@ def test_streams_go_on_when_pipewire_is_back(own_session: Session, daemon: Daemo
         f"{RESTARTS} restarts: streaming {statistics.median(back_ms):.1f} ms (median), {max(back_ms):.1f} ms (worst) "
         f"after the device is there; (fds, threads, KiB): {settled}, {last}"
     )
-    assert last[:2] == settled[:2]
-    assert last[2] <= settled[2] + 4096
+    assert (last[0] <= settled[0], last[1] <= settled[1]) == (True, True)
+    assert last[2] <= settled[2] + 1024 + 64 * RESTARTS  # the history keeps each restart's events
 
 
 def test_chaosd_may_be_there_first(own_session: Session, daemon: Daemon, tmp_path: Path) -> None:

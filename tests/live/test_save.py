@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ import zarr
 from blake3 import blake3
 from harness import Daemon, RawClient, RefusedError, SourceFactory
 from rig.counting import decode
+
+import chaos
 
 RATE = 48_000
 DRIVE: dict[str, Any] = {"driver": True, "speed": 4}
@@ -140,3 +145,35 @@ def test_other_tools_open_it_while_it_grows(counting_source: SourceFactory, clie
         seen = dataset.sizes["frame"]
     client.call("stream_stop", uri=uri)
     assert xarray.open_zarr(path).attrs["state"] == "finished"
+
+
+def test_a_gap_is_known_at_once_and_marked_in_the_file(
+    counting_source: SourceFactory, daemon: Daemon, client: RawClient, ctl: Callable[..., bytes], tmp_path: Path
+) -> None:
+    """The engine is stopped while the device, which waits 20 ms for it, goes on: cycles are missed."""
+    uri = "stream://gap/1"
+    source = counting_source("gap", driver=True, patience_ms=20)
+    path = start(client, source.name, uri)
+    await_frames(client, uri, RATE // 2)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    time.sleep(0.3)  # the fault itself: it must last
+    os.kill(daemon.pid, signal.SIGCONT)
+    gap = client.event("stream_gap", stream_uri=uri)
+    await_frames(client, uri, gap["first_frame"] + RATE)
+    with chaos.open(path) as recording:
+        gaps = recording.gaps
+        known = [(each.first_frame, each.n_frames) for each in gaps]
+        assert (gap["first_frame"], gap["n_frames"]) in known
+        assert sum(n_frames for _, n_frames in known) > 0.2 * RATE
+        found = source.check(recording[:], gaps=known)
+        assert found.ok, (found, gaps)
+    report = json.loads(ctl("save", uri, tmp_path / "out.wav", "--json"))
+    told = subprocess.run(
+        ["ffprobe", "-v", "error", "-of", "json", "-show_chapters", report["path"]], check=True, capture_output=True
+    )
+    chapters = [round(float(each["start_time"]) * RATE) for each in json.loads(told.stdout)["chapters"]]
+    assert chapters[: len(known)] == [first for first, _ in known]
+    samples = soundfile.read(report["path"], dtype="float32")[0].T
+    found = source.check(samples, gaps=[(each["first_frame"], each["n_frames"]) for each in report["gaps"]])
+    assert found.ok, found
+    client.call("stream_stop", uri=uri)
