@@ -23,6 +23,7 @@ __all__ = ["main", "measure"]
 DOCS = Path(__file__).parents[2] / "docs"
 QUICK_SHAPES = ((2, 256), (2, 1024), (64, 1024))
 ALL_SHAPES = tuple((channels, quantum) for channels in (2, 8, 32, 64) for quantum in (64, 256, 1024))
+OTHERS = ("jack_capture", "arecord", "ffmpeg", "sounddevice")
 CALLBACKS = ((2, 1024, False), (64, 1024, False), (64, 1024, True))
 
 
@@ -34,7 +35,10 @@ def measure(session: Session, *, quick: bool) -> Findings:
         print(f"bench: {time.monotonic() - began:4.0f} s: {what}", file=sys.stderr, flush=True)
 
     say("CPU beside the peers")
-    costs = measure_costs(session, QUICK_SHAPES if quick else ALL_SHAPES, windows=2 if quick else 5, window_s=10)
+    if quick:
+        costs = measure_costs(session, QUICK_SHAPES, rounds=2, window_s=3, once=OTHERS)
+    else:
+        costs = measure_costs(session, ALL_SHAPES, rounds=5, window_s=10)
     say("kernels")
     kernels = measure_kernels(3 if quick else 15)
     say("callback")
@@ -43,15 +47,15 @@ def measure(session: Session, *, quick: bool) -> Findings:
         for channels, quantum, interleaved in CALLBACKS
     ]
     say("faster than real time")
-    rounds, window_s = (2, 2.0) if quick else (5, 8.0)
+    rounds, window_s = (2, 1.5) if quick else (5, 8.0)
     throughput = [measure_throughput(session, n, rounds=rounds, window_s=window_s) for n in (2, 64)]
     say("many streams")
     counts, beside = ((1, 4, 16), (16,)) if quick else ((1, 4, 16, 64), (1, 4, 16, 64))
-    streams = measure_streams(session, counts, window_s=5 if quick else 20, beside=beside)
+    streams = measure_streams(session, counts, window_s=4 if quick else 20, beside=beside)
     say("idle")
     idle = measure_idle(session, 3 if quick else 30)
     say("latencies")
-    latencies = measure_latencies(session, 2 if quick else 7)
+    latencies = measure_latencies(session, 1 if quick else 7)
     pipewire = session.run("pipewire", "--version").splitlines()[-1].removeprefix("Linked with libpipewire ")
     return Findings(
         time.monotonic() - began, pipewire, quick, costs, kernels, callbacks, throughput, streams, idle, latencies

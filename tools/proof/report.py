@@ -129,8 +129,8 @@ def _cost_parts(found: Findings) -> list[str]:
     reasons = sorted({f"{name}: {why.splitlines()[0]}" for cost in found.costs for name, why in cost.failed.items()})
     return [
         "## CPU per minute of capture",
-        "CPU seconds per minute of audio, whole process, all recording the same device at the same time: median"
-        " (range) over windows. chaosd's holds everything: hashing, writing, fsync, checkpoints, events. Its data"
+        "CPU seconds per minute of audio, whole process, each alone with the same device, in turns: median"
+        " (range) over rounds. chaosd's holds everything: hashing, writing, fsync, checkpoints, events. Its data"
         " thread runs with real-time priority where that is permitted; so does that of “pw-record, RT”. What PipeWire"
         " itself takes per wake-up of a data thread, in the last column but one, is what no client can go below.",
         _table(("", *names, "chaosd's data thread", "chaosd lost"), rows),

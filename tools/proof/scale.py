@@ -75,7 +75,7 @@ def measure_streams(
 ) -> list[Streams]:
     """One device, captured by so many streams; for counts in `beside` also by as many pw-records."""
     session.force_quantum(QUANTUM)
-    with CountingSource(session, name="shared", driver=True) as source:
+    with CountingSource(session, name="shared", driver=True, patience_ms=0) as source:
         found = [_streams(session, source, n, window_s, n in beside) for n in counts]
     session.force_quantum(0)
     return found

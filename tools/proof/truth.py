@@ -32,7 +32,8 @@ __all__ = ["Plan", "Result", "main", "run"]
 RATE = 48000
 CHUNK_S = 0.5
 STAGING_S = 2.5
-MAX_QUANTUM = 8192
+QUANTA = (64, 128, 256, 512, 1024, 2048, 8192)
+LONG_QUANTA = (512, 1024, 2048, 8192)
 FAULTS = {
     "client_stopped": 5,
     "daemon_stopped": 3,
@@ -55,7 +56,18 @@ class Plan:
     speed: float = 1.0
     interleaved: bool = False
     pause_s: float = 0.7
+    quanta: tuple[int, ...] = QUANTA
     faults: dict[str, int] = field(default_factory=lambda: dict(FAULTS))
+
+    @property
+    def chunk_s(self) -> float:
+        """Audio of a chunk; at high speed long ones, for each costs some fsyncs."""
+        return CHUNK_S * max(1.0, self.speed / 5)
+
+    @property
+    def staging_s(self) -> float:
+        """Audio that the slots hold: STAGING_S of real time."""
+        return STAGING_S * self.speed
 
 
 @dataclass
@@ -99,8 +111,8 @@ class _Run:
             uri=self._uri,
             device_identity=self._source.name,
             format={"type": "audio", "layout": "interleaved" if self._plan.interleaved else "planar"},
-            chunk_size_bytes=int(CHUNK_S * RATE) * 4 * self._plan.channels,
-            staging_seconds=STAGING_S,
+            chunk_size_bytes=int(self._plan.chunk_s * RATE) * 4 * self._plan.channels,
+            staging_seconds=self._plan.staging_s,
             wait=True,
         )
         self._begin()
@@ -114,7 +126,7 @@ class _Run:
         recording = self._engine.call("stream_stop", uri=self._uri)["recording"] or started["recording"]
         verified = self._engine.call("verify", uri=self._uri)["ok"]
         self._session.force_quantum(0)
-        placed = place(load(Path(recording)), self._lives, slack=2 * MAX_QUANTUM)
+        placed = place(load(Path(recording)), self._lives, slack=2 * max(QUANTA))
         return Result(placed, self._done, int(status.get("torn", 0)), verified)
 
     def _new_source(self) -> CountingSource:
@@ -155,7 +167,7 @@ class _Run:
             case "data_thread_held":
                 hold_thread(data_thread(self._engine.pid), seconds)
             case "quantum_changed":
-                self._session.force_quantum(self._random.choice([64, 128, 256, 512, 1024, 2048, MAX_QUANTUM]))
+                self._session.force_quantum(self._random.choice(self._plan.quanta))
             case "device_lost":
                 self._lose_device()
                 self._engine.await_state(self._uri, "waiting")
@@ -206,7 +218,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         while True:
             left_s = 60 * asked.minutes - (time.monotonic() - began)
             plan = Plan(
-                seconds=10.0 if asked.hours else min(60.0, max(1.0, left_s)),
+                seconds=30.0 if asked.hours else min(60.0, max(1.0, left_s)),
+                pause_s=1.5 if asked.hours else 0.7,
+                quanta=LONG_QUANTA if asked.hours else QUANTA,
                 seed=seed,
                 channels=asked.channels,
                 speed=speed,
