@@ -716,16 +716,16 @@ cdef class Capture:
                 return
             place = &place[0].next
 
-    def go_on_with(self, SlotWriter next):
-        """Has `next` take over from the writer at the next cycle that follows the last one without a seam.
+    def go_on_with(self, SlotWriter following):
+        """Has `following` take over from the writer at the next cycle that follows the last one without a seam.
 
         It has done so when its first frame is there; by then the callback has left the former one for good.
         """
         self.ask()
         if self.next is not None:
             self.writer = self.next
-        self.next = next
-        chaos_store(&self.state.next, <uint64_t><uintptr_t>next.ask())
+        self.next = following
+        chaos_store(&self.state.next, <uint64_t><uintptr_t>following.ask())
 
     def unlink(self):
         """Drops the links, if any."""

@@ -511,9 +511,9 @@ cdef class SlotWriter:
         c.clock_id = clock_id
         return bool(slots_trusts(self.ask(), &c))
 
-    def hands_over(self, SlotWriter next, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000,
+    def hands_over(self, SlotWriter following, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000,
                    uint32_t clock_id=1):
-        """Whether `next` may go on with this cycle in place of this writer (see `slots_hand_over`)."""
+        """Whether `following` may go on with this cycle in place of this writer (see `slots_hand_over`)."""
         cdef Cycle c
         memset(&c, 0, sizeof(c))
         c.position = position
@@ -521,7 +521,7 @@ cdef class SlotWriter:
         c.rate = rate
         c.clock_id = clock_id
         c.complete = True
-        return bool(slots_hand_over(self.ask(), next.ask(), &c))
+        return bool(slots_hand_over(self.ask(), following.ask(), &c))
 
     # -- the rotator's side
 

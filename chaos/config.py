@@ -38,8 +38,9 @@ class Config:
 
     `remote` is the name of PipeWire's socket (None: PipeWire's own choice). `staging_seconds` is how much
     audio the slots of a stream hold; `head_position_hz` how often its head is told while somebody listens;
-    `event_history` how many events `events_since` can go back. Where less than `free_margin_bytes` is left in
-    the store, a stream that runs warns. `keep` ("7d", "200GB") is what retention leaves of the store, None all.
+    `event_history` how many events `events_since` can go back, as far as `event_history_bytes` holds them.
+    Where less than `free_margin_bytes` is left in the store, a stream that runs warns. `keep` ("7d",
+    "200GB") is what retention leaves of the store, None all.
     """
 
     endpoint: str = field(default_factory=lambda: f"{_IPC}{_runtime()}/command")
@@ -51,6 +52,7 @@ class Config:
     staging_seconds: float = 30.0
     head_position_hz: float = 10.0
     event_history: int = 10_000
+    event_history_bytes: int = 4 << 20
     free_margin_bytes: int = 1 << 30
     keep: str | None = None
 
@@ -67,6 +69,7 @@ class Config:
         _check("staging_seconds", self.staging_seconds, 0.1, 3600)
         _check("head_position_hz", self.head_position_hz, 0.1, 1000)
         _check("event_history", self.event_history, 1, 1_000_000)
+        _check("event_history_bytes", self.event_history_bytes, 1 << 16, 1 << 40)
         _check("free_margin_bytes", self.free_margin_bytes, 0, 1 << 60)
 
     def prepare(self) -> None:

@@ -7,6 +7,7 @@ import faulthandler
 import logging
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -94,14 +95,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _stop_on_signals(stop: threading.Event) -> None:
+    """Has SIGTERM and SIGINT set `stop`, whichever thread they come to: a main thread that waits for a lock is not
+    woken by a signal that another one was given."""
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
+    signal.set_wakeup_fd(tell.detach(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+    def wait() -> None:
+        told.recv(1)
+        stop.set()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit codes as PROTOCOL.md has them."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=options.log_level.upper(), format="chaosd: %(levelname)s: %(name)s: %(message)s")
     faulthandler.register(signal.SIGUSR1)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    _stop_on_signals(stop)
     chosen = {
         "endpoint": options.endpoint,
         "events_endpoint": options.events,

@@ -177,8 +177,10 @@ class StreamStart(Request, tag="stream_start"):
     """Begin a take. `chunk_size_bytes` counts all channels; `wait` begins without the device, in *waiting*.
 
     With `chunk_path` (absolute) the audio goes to the controller's files; `keep` is what retention leaves of the
-    recording ("7d", "200GB"), `roll` how long a take lasts before the next one goes on ("1h"). Raises InvalidURI, InvalidFormat,
-    InvalidChunkSize (as far as the request alone tells; `chunking` judges the rest), PathNotAllowed.
+    recording ("7d", "200GB"), `roll` how long a take lasts before the next one goes on ("1h").
+
+    Raises InvalidURI, InvalidFormat, InvalidChunkSize (as far as the request alone tells; `chunking` judges the
+    rest), PathNotAllowed, InvalidRequest.
     """
 
     uri: str

@@ -81,16 +81,18 @@ def rebuild_metadata(path: Path) -> None:
         replace(path / "zarr.json", group_document(info.definition, info.finish, lengths))
 
 
-def retired_gaps(chunks: Iterable[SealedChunk]) -> list[Gap]:
-    """The ledger entries for chunks (in order) that are retired: one for each run without a hole."""
-    gaps: list[Gap] = []
+def retired_gaps(chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> list[Gap]:
+    """The ledger entries for chunks (in order) that are retired: their frames which are in no gap so far."""
+    known = sorted((gap.first_frame, gap.end_frame) for gap in gaps if gap.n_frames)
+    spans: list[tuple[int, int]] = []
     for sealed in chunks:
-        first = sealed.first_frame
-        if gaps and gaps[-1].end_frame == first:
-            first = gaps.pop().first_frame
-        n_frames = sealed.first_frame + sealed.n_frames - first
-        gaps.append(Gap(first, n_frames, Cause.RETIRED, Confidence.EXACT))
-    return gaps
+        reached, end = sealed.first_frame, sealed.first_frame + sealed.n_frames
+        for first, last in [*(span for span in known if span[0] < end and reached < span[1]), (end, end)]:
+            if first > reached:
+                begin = spans.pop()[0] if spans and spans[-1][1] == reached else reached
+                spans.append((begin, first))
+            reached = max(reached, last)
+    return [Gap(first, end - first, Cause.RETIRED, Confidence.EXACT) for first, end in spans]
 
 
 def remove_chunks(objects: ObjectStore, chunks: Iterable[SealedChunk]) -> None:
@@ -303,15 +305,12 @@ class RecordingWriter:
         self._journal.flush()
         self._store_metadata()
 
-    def retire(self, chunks: Iterable[SealedChunk]) -> list[Gap]:
-        """Removes sealed chunks (in order), once the ledger durably says so; the gaps that they became."""
-        known = [sealed for sealed in chunks if self._is_sealed(sealed.chunk)]
-        gaps = retired_gaps(known)
+    def retire(self, chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> None:
+        """Removes sealed chunks, once the ledger durably says that these gaps have come of them."""
         for gap in gaps:
             self.gap(gap)
         self.flush()
-        remove_chunks(self._objects, known)
-        return gaps
+        remove_chunks(self._objects, chunks)
 
     def finish(self, n_frames: int, clean: bool) -> None:
         """Ends the recording, with a timeline of `n_frames`; harmless if it has come through already."""

@@ -39,28 +39,31 @@ class Pin(msgspec.Struct, frozen=True):
 
 
 class Retired(msgspec.Struct, frozen=True):
-    """What was retired, or is to be, of one recording. `live`: its writer has to do it."""
+    """What was retired, or is to be, of one recording, and the gaps that come of it. `live`: its writer has to
+    do it."""
 
     uri: str
     recording: str
     live: bool
     chunks: list[SealedChunk]
+    gaps: list[Gap]
     n_frames: int
     n_bytes: int
 
     def to_wire(self) -> dict[str, Any]:
         """As the answer to `retire` has it: the number of the chunks instead of each."""
-        return {**msgspec.to_builtins(self), "chunks": len(self.chunks)}
+        return {**msgspec.to_builtins(self), "chunks": len(self.chunks), "gaps": [gap.to_wire() for gap in self.gaps]}
 
 
 # ---- what is to go
 
 class _Stored(msgspec.Struct, frozen=True):
-    """A chunk that is there, and when its last frame was captured."""
+    """A chunk that is there, when its last frame was captured, and whether it has to stay."""
 
     info: RecordingInfo
     sealed: SealedChunk
     end_ns: int
+    stays: bool
 
     @property
     def n_bytes(self) -> int:
@@ -79,13 +82,15 @@ def plan(store: Path, keep: Keep | None, now_ns: int | None = None) -> list[Reti
     doomed: list[_Stored] = []
     for info in _recordings(store):
         own = parse_keep(info.definition.keep) if info.definition.keep else None
-        stored = list(_stored(info))
-        gone = _beyond(stored, own, pinned, now_ns)
+        stored = list(_stored(info, pinned))
+        gone = _beyond(stored, own, now_ns)
         doomed += gone
-        there += [each for each in stored if each not in gone]
+        goes = {each.sealed.chunk for each in gone}
+        there += [each for each in stored if each.sealed.chunk not in goes]
     there.sort(key=lambda each: each.end_ns)
-    doomed += _beyond(there, keep, pinned, now_ns)
-    return [_retired(infos[0].info, [each.sealed for each in infos]) for infos in _by_recording(doomed)]
+    doomed += _beyond(there, keep, now_ns)
+    planned = [_retired(infos[0].info, [each.sealed for each in infos]) for infos in _by_recording(doomed)]
+    return [each for each in planned if each.chunks]
 
 
 def _recordings(store: Path) -> Iterator[RecordingInfo]:
@@ -96,28 +101,30 @@ def _recordings(store: Path) -> Iterator[RecordingInfo]:
                 yield info
 
 
-def _stored(info: RecordingInfo) -> Iterator[_Stored]:
+def _stored(info: RecordingInfo, pinned: set[str]) -> Iterator[_Stored]:
     shape = info.definition
-    retired = [gap for gap in info.gaps if gap.cause is Cause.RETIRED]
+    gone = {sealed.chunk for sealed in _gone(info)}
     for sealed in info.chunks:
         end = sealed.first_frame + sealed.n_frames
-        if not any(gap.first_frame < end and sealed.first_frame < gap.end_frame for gap in retired):
-            yield _Stored(info, sealed, shape.started_wall_ns + end * 1_000_000_000 // shape.sample_rate)
+        if sealed.chunk not in gone:
+            end_ns = shape.started_wall_ns + end * 1_000_000_000 // shape.sample_rate
+            # A gap that has not ended may have begun in the newest chunk of a live one.
+            yield _Stored(info, sealed, end_ns, sealed.hash in pinned or (info.is_live and sealed is info.chunks[-1]))
 
 
-def _beyond(stored: list[_Stored], keep: Keep | None, pinned: set[str], now_ns: int) -> list[_Stored]:
-    """Those of `stored` (oldest first) that `keep` has no room for; what is pinned counts, and stays."""
+def _beyond(stored: list[_Stored], keep: Keep | None, now_ns: int) -> list[_Stored]:
+    """Those of `stored` (oldest first) that `keep` has no room for; what has to stay counts."""
     if keep is None:
         return []
     if keep.seconds is not None:
         oldest_ns = now_ns - int(keep.seconds * 1_000_000_000)
-        return [each for each in stored if each.end_ns < oldest_ns and each.sealed.hash not in pinned]
+        return [each for each in stored if each.end_ns < oldest_ns and not each.stays]
     excess = sum(each.n_bytes for each in stored) - (keep.n_bytes or 0)
     gone = []
     for each in stored:
         if excess <= 0:
             break
-        if each.sealed.hash not in pinned:
+        if not each.stays:
             gone.append(each)
             excess -= each.n_bytes
     return gone
@@ -131,10 +138,12 @@ def _by_recording(doomed: Iterable[_Stored]) -> list[list[_Stored]]:
 
 
 def _retired(info: RecordingInfo, chunks: list[SealedChunk]) -> Retired:
-    chunks.sort(key=lambda sealed: sealed.chunk)
+    """A chunk that lies wholly in gaps stays: it holds nothing, and no entry could tell of it."""
+    chunks = sorted((each for each in chunks if retired_gaps([each], info.gaps)), key=lambda each: each.chunk)
+    gaps = retired_gaps(chunks, info.gaps)
     n_frames = sum(sealed.n_frames for sealed in chunks)
     n_bytes = len(chunks) * info.definition.chunk_bytes
-    return Retired(info.definition.uri, str(info.path), info.is_live, chunks, n_frames, n_bytes)
+    return Retired(info.definition.uri, str(info.path), info.is_live, chunks, gaps, n_frames, n_bytes)
 
 
 # ---- making it so
@@ -148,18 +157,19 @@ def retire(store: Path, keep: Keep | None, now_ns: int | None = None) -> list[Re
     planned = plan(store, keep, now_ns)
     for each in planned:
         if not each.live:
-            _retire_finished(store, Path(each.recording), each.chunks)
+            _retire_finished(store, each)
     collect(store)
     return planned
 
 
-def _retire_finished(store: Path, path: Path, chunks: list[SealedChunk]) -> None:
+def _retire_finished(store: Path, retired: Retired) -> None:
+    path = Path(retired.recording)
     journal = Journal.reopen(path / "journal.jsonl")
     try:
-        for gap in retired_gaps(chunks):
+        for gap in retired.gaps:
             journal.append(GapLine.of(gap))
         journal.flush()
-        remove_chunks(ObjectStore(store / "objects"), chunks)
+        remove_chunks(ObjectStore(store / "objects"), retired.chunks)
     finally:
         journal.close()
     rebuild_metadata(path)
@@ -179,11 +189,12 @@ def collect(store: Path) -> int:
 
 def _gone(info: RecordingInfo) -> list[SealedChunk]:
     retired: list[Gap] = [gap for gap in info.gaps if gap.cause is Cause.RETIRED]
-    return [
-        sealed
-        for sealed in info.chunks
-        if any(gap.first_frame <= sealed.first_frame < gap.end_frame for gap in retired)
-    ]
+    gone = []
+    for sealed in info.chunks:
+        end = sealed.first_frame + sealed.n_frames
+        if any(gap.first_frame < end and sealed.first_frame < gap.end_frame for gap in retired):
+            gone.append(sealed)
+    return gone
 
 
 # ---- pins

@@ -174,9 +174,7 @@ def _journal_defects(info: RecordingInfo) -> Iterator[Defect]:
 def _timeline_defects(info: RecordingInfo) -> Iterator[Defect]:
     """Chunks may hold gaps, since these read as zeros; but none may be twice, and nothing in neither."""
     chunks = sorted((sealed.first_frame, sealed.first_frame + sealed.n_frames) for sealed in info.chunks)
-    gaps = sorted(
-        (gap.first_frame, gap.end_frame) for gap in info.gaps if gap.n_frames and gap.cause is not Cause.RETIRED
-    )
+    gaps = sorted((gap.first_frame, gap.end_frame) for gap in info.gaps if gap.n_frames)
     for spans in (chunks, gaps):
         reached = 0
         for first, end in spans:

@@ -134,7 +134,7 @@ def test_gaps_inside_of_what_goes_stay_in_the_ledger(store: Path) -> None:
     stream.stop()
     path = stream.writer.path
     retire(store, Keep(None, 2 * CHUNK_BYTES))
-    assert retired(path) == [(0, 16), (32, 48)]
+    assert retired(path) == [(0, 10), (40, 40)]
     assert lost_frames(load(path).gaps) == 30
     assert verify(path).ok
 
@@ -206,7 +206,7 @@ def test_a_running_recording_is_left_to_its_rotator(store: Path) -> None:
     stream.rotate()
     (planned,) = retire(store, Keep(None, 2 * CHUNK_BYTES))
     assert (planned.live, retired(stream.recording)) == (True, [])
-    stream.rotator.on_receive(RetireChunks(planned.chunks))
+    stream.rotator.on_receive(RetireChunks(planned.chunks, planned.gaps))
     assert stream.told("stream_gap") == ["stream_gap"]
     assert retired(stream.recording) == [(0, 64)]
     assert plan(store, Keep(None, 2 * CHUNK_BYTES)) == []

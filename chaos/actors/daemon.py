@@ -120,7 +120,8 @@ class DaemonActor(pykka.ThreadingActor):
         self._on_shutdown = on_shutdown
         self._began = time.monotonic()
         self._seq = 0
-        self._events: deque[tuple[int, bytes]] = deque(maxlen=config.event_history)
+        self._events: deque[tuple[int, bytes]] = deque()
+        self._events_bytes = 0
         self._streams: dict[str, _Stream] = {}
         self._registry: pykka.ActorRef[Any] | None = None
         self._long = ThreadPoolExecutor(LONG_WORKERS, thread_name_prefix="long")
@@ -197,8 +198,16 @@ class DaemonActor(pykka.ThreadingActor):
     def _emit(self, kind: str, uri: str | None, fields: dict[str, Any]) -> None:
         self._seq += 1
         topic, payload = make_event(kind, seq=self._seq, run_id=self._run_id, stream_uri=uri, **fields)
-        self._events.append((self._seq, payload))
+        self._keep(payload)
         self._publish(topic, payload)
+
+    def _keep(self, payload: bytes) -> None:
+        if len(self._events) == self._config.event_history:
+            self._events_bytes -= len(self._events.popleft()[1])
+        self._events.append((self._seq, payload))
+        self._events_bytes += len(payload)
+        while self._events_bytes > self._config.event_history_bytes:
+            self._events_bytes -= len(self._events.popleft()[1])
 
     def _on_subscriptions(self, prefixes: frozenset[bytes]) -> None:
         """Heads are told only while somebody listens for them."""
@@ -464,7 +473,7 @@ class DaemonActor(pykka.ThreadingActor):
         for each in retired:
             actor = writers.get(each.recording)
             if each.live and actor is not None:
-                self._pass_on(actor, RetireChunks(each.chunks))
+                self._pass_on(actor, RetireChunks(each.chunks, each.gaps))
 
     def _retire_regularly(self) -> None:
         self._pump.every(

@@ -225,9 +225,10 @@ class SwitchChunk:
 
 @dataclass(frozen=True, slots=True)
 class RetireChunks:
-    """Remove these sealed chunks; the ledger says so."""
+    """Remove these sealed chunks, of which these gaps come."""
 
     chunks: list[SealedChunk]
+    gaps: list[Gap]
 
 
 @dataclass(frozen=True, slots=True)

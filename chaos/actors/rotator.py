@@ -97,8 +97,8 @@ class ChunkRotatorActor(pykka.ThreadingActor):
                 self._look_for_space()
             case SwitchChunk(path, future):
                 self._switch(path, future)
-            case RetireChunks(chunks):
-                self._retire(chunks)
+            case RetireChunks(chunks, gaps):
+                self._retire(chunks, gaps)
             case Finish(end_ns):
                 self._finish(end_ns)
 
@@ -291,11 +291,12 @@ class ChunkRotatorActor(pykka.ThreadingActor):
             self._plan.emit("storage_low", {"path": str(store), "free_bytes": free, "margin_bytes": margin})
         self._is_low = free < margin
 
-    def _retire(self, chunks: list[SealedChunk]) -> None:
+    def _retire(self, chunks: list[SealedChunk], gaps: list[Gap]) -> None:
         if self._recording is None:
             return
         try:
-            for gap in self._recording.retire(chunks):
+            self._recording.retire(chunks, gaps)
+            for gap in gaps:
                 self._plan.emit("stream_gap", gap.to_wire())
         except (StorageFull, StorageFailed) as error:
             self._tell_refusal(error)

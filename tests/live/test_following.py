@@ -32,6 +32,7 @@ from chaos.ledger import Confidence
 CYCLES = int(os.environ.get("CHAOS_PLUG_CYCLES", "10"))
 AUDIO = {"type": "audio"}
 PLUG_ID = 7
+QUANTUM = 256
 
 
 def samples_of(recording: str) -> npt.NDArray[Any]:
@@ -47,8 +48,9 @@ def gaps_of(recording: str) -> list[list[int]]:
 def assert_all_in_place(recording: str, source_id: int) -> None:
     """Every frame that is in no gap is the source's and next to its neighbours, and gaps are silent.
 
-    A gap of exact length is as long as the numbers say. One from clocks may be longer: then the graph stood still for
-    a moment, as it does when a device dies in the middle of a cycle.
+    A gap of exact length is as long as the numbers say, to one quantum: the device may begin with what it made for the
+    cycle before. One from clocks may be longer: then the graph stood still for a moment, as it does when a device dies
+    in the middle of a cycle.
     """
     samples, gaps = samples_of(recording), gaps_of(recording)
     at, due, slack = 0, None, 0
@@ -57,8 +59,8 @@ def assert_all_in_place(recording: str, source_id: int) -> None:
         if first > at:
             found = check(samples[:, at:first], source_id)
             assert found.ok, (at, found, gaps)
-            early = 0 if due is None else (due - found.first) % modulus(samples.shape[0])
-            assert early <= slack, (at, gaps)
+            early = QUANTUM if due is None else (due - found.first + QUANTUM) % modulus(samples.shape[0])
+            assert early <= slack + 2 * QUANTUM, (at, early - QUANTUM, gaps)
             due, slack = found.first + first - at, 0
         at = first + n_frames
         due = None if due is None else due + n_frames
@@ -97,7 +99,7 @@ def plug(session: Session, name: str, **options: Any) -> Iterator[Plug]:
 def loud(session: Session, counting_source: SourceFactory, client: RawClient) -> CountingSource:
     """The source that drives the graph, with a stream on it so that it does."""
     source = counting_source("loud", source_id=1, driver=True, patience_ms=400)
-    session.force_quantum(256)
+    session.force_quantum(QUANTUM)
     client.call("device_wait", name="loud", timeout_s=10)
     client.call("stream_start", uri="stream://loud/1", device_identity="loud", format=AUDIO)
     return source
@@ -142,7 +144,8 @@ def test_a_device_is_followed_over_many_plug_cycles(
     assert_all_in_place(control["recording"], loud.source_id)
     assert stopped["n_gaps"] >= CYCLES
     assert (last[0] <= settled[0], last[1] <= settled[1]) == (True, True)
-    assert last[2] <= settled[2] + 1024 + 16 * CYCLES  # the history keeps each cycle's events
+    # KiB: the history keeps each cycle's events, but no more than 4 MiB of them.
+    assert last[2] <= settled[2] + 1024 + min(24 * CYCLES, 6144)
     assert max(relinked_ms) < 1000
     assert statistics.median(relinked_ms) < 100
     record_testsuite_property("relinked_ms_median", statistics.median(relinked_ms))

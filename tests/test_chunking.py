@@ -1,0 +1,23 @@
+"""How large chunks are when nobody says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaos.chunking import MIN_CHUNK_FRAMES, chunk_frames
+
+
+@pytest.mark.parametrize(
+    ("channels", "seconds"), [(1, 10), (2, 10), (8, 10), (16, 5.461), (21, 4.161), (22, 1), (32, 1), (64, 1)]
+)
+def test_the_default_is_ten_seconds_or_16_mib_or_one_second(channels: int, seconds: float) -> None:
+    assert chunk_frames(None, channels=channels, sample_rate=48000) / 48000 == pytest.approx(seconds, abs=0.001)
+
+
+@given(st.integers(1, 64), st.integers(8000, 384000), st.sampled_from(["f32", "s16", "s32"]))
+def test_the_default_fits(channels: int, sample_rate: int, sample_format: str) -> None:
+    n_frames = chunk_frames(None, channels=channels, sample_rate=sample_rate, sample_format=sample_format)
+    assert MIN_CHUNK_FRAMES <= n_frames <= 10 * sample_rate
+    assert n_frames * channels * (2 if sample_format == "s16" else 4) <= 16 << 20
