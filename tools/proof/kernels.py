@@ -10,6 +10,7 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
+from chaos.chunking import chunk_frames
 from proof.native import library
 
 __all__ = ["Bandwidth", "load_kernels", "measure_kernels"]
@@ -17,7 +18,7 @@ __all__ = ["Bandwidth", "load_kernels", "measure_kernels"]
 CHANNELS = (1, 2, 4, 6, 8, 16, 32, 64)
 FORMATS: dict[str, np.dtype[np.generic]] = {"f32": np.dtype("<f4"), "s32": np.dtype("<i4"), "s16": np.dtype("<i2")}
 QUANTUM = 1024
-SLOT_BYTES = 48 << 20
+MEMORY_BYTES = 48 << 20
 KINDS = {"kernel": 0, "memcpy": 1, "loop": 2}
 
 
@@ -54,24 +55,31 @@ def measure_kernels(rounds: int = 15) -> list[Bandwidth]:
 
 
 def _measure(kernels: ctypes.CDLL, name: str, dtype: np.dtype[np.generic], channels: int, rounds: int) -> Bandwidth:
-    stride = SLOT_BYTES // (channels * dtype.itemsize) // QUANTUM * QUANTUM
-    slot: npt.NDArray[np.generic] = np.zeros((channels, stride), dtype)
+    stride = chunk_frames(None, channels=channels, sample_rate=48000, sample_format=name)
+    n_slots = -(-MEMORY_BYTES // (channels * stride * dtype.itemsize))
+    slots: npt.NDArray[np.generic] = np.zeros((n_slots, channels, stride), dtype)
     source = np.arange(QUANTUM * channels, dtype=dtype).reshape(QUANTUM, channels)
     seconds: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "numpy")}
     for number in range(rounds):
         kinds = list(seconds)
         for kind in kinds[number % len(kinds) :] + kinds[: number % len(kinds)]:
-            if kind == "numpy":
-                began = time.perf_counter()
-                for at in range(0, stride, QUANTUM):
-                    slot[:, at : at + QUANTUM] = source.T
-                seconds[kind].append(time.perf_counter() - began)
-                continue
-            ns = kernels.fill_slot(
-                KINDS[kind], dtype.itemsize, slot.ctypes.data, source.ctypes.data, channels, stride, QUANTUM
-            )
-            seconds[kind].append(ns / 1e9)
-    n_bytes = slot.nbytes
+            seconds[kind].append(sum(_fill(kernels, kind, slot, source) for slot in slots))
+    n_bytes = n_slots * (stride // QUANTUM * QUANTUM) * channels * dtype.itemsize
     speed = {kind: n_bytes / median(times) / 1e9 for kind, times in seconds.items()}
     ratio = median(m / k for m, k in zip(seconds["memcpy"], seconds["kernel"], strict=True))
     return Bandwidth(name, channels, ratio=ratio, **speed)
+
+
+def _fill(
+    kernels: ctypes.CDLL, kind: str, slot: npt.NDArray[np.generic], source: npt.NDArray[np.generic]
+) -> float:
+    """Seconds that it takes to fill one slot."""
+    channels, stride = slot.shape
+    if kind != "numpy":
+        at, width = slot.ctypes.data, slot.itemsize
+        ns = kernels.fill_slot(KINDS[kind], width, at, source.ctypes.data, channels, stride, QUANTUM)
+        return float(ns) / 1e9
+    began = time.perf_counter()
+    for at in range(0, stride - QUANTUM + 1, QUANTUM):
+        slot[:, at : at + QUANTUM] = source.T
+    return time.perf_counter() - began

@@ -82,10 +82,11 @@ class _Life:
         return self.offsets.most_common(1)[0][0]
 
 
-def place(info: RecordingInfo, lives: list[Incarnation], slack: int) -> Placed:
+def place(info: RecordingInfo, lives: list[Incarnation], slack: int, speed: float = 1) -> Placed:
     """Reads the whole recording back.
 
     `lives` are in the order in which they came; `slack` is how many frames a gap told from clocks may be wrong by.
+    Clocks tell real time, in which a device at `speed` offers so many times more frames.
     """
     found = Placed(timeline=info.n_frames, offered=sum(life.frames for life in lives))
     for gap in info.gaps:
@@ -98,7 +99,7 @@ def place(info: RecordingInfo, lives: list[Incarnation], slack: int) -> Placed:
         now = _look(info, found, seen, lives, now, at, samples)
         at += samples.shape[1]
     _weigh(info, found, seen)
-    _cover(info, found, seen, lives, slack)
+    _cover(info, found, seen, lives, slack, speed)
     return found
 
 
@@ -178,7 +179,9 @@ def _weigh(info: RecordingInfo, found: Placed, seen: list[_Life]) -> None:
             found.first_bad.append(f"anchor {anchor} where the offset is {of.offset}")
 
 
-def _cover(info: RecordingInfo, found: Placed, seen: list[_Life], lives: list[Incarnation], slack: int) -> None:
+def _cover(
+    info: RecordingInfo, found: Placed, seen: list[_Life], lives: list[Incarnation], slack: int, speed: float
+) -> None:
     """What was offered before a life's first captured frame and behind its last must fit into the gaps there."""
     wrap = modulus(info.definition.channels)
 
@@ -194,9 +197,9 @@ def _cover(info: RecordingInfo, found: Placed, seen: list[_Life], lives: list[In
         if number == 0:
             found.before = head
         else:
-            found.uncovered += max(0, behind + head - (life.lowest - end) - slack)
+            found.uncovered += max(0, behind + head - int((life.lowest - end) * speed) - int(slack * speed))
         behind = between(life.highest + 1 + life.offset, offered.end)
         end = life.highest + 1
-    found.uncovered += max(0, behind - (info.n_frames - end) - slack)
+    found.uncovered += max(0, behind - int((info.n_frames - end) * speed) - int(slack * speed))
 
 

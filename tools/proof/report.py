@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-from proof.costs import OURS, Cost
+from proof.costs import OURS, RATE, Cost
 from proof.kernels import Bandwidth
 from proof.scale import Idle, Latencies, Streams
 from proof.speed import Callback, Throughput
@@ -135,7 +135,19 @@ def _cost_parts(found: Findings) -> list[str]:
         " itself takes per wake-up of a data thread, in the last column but one, is what no client can go below.",
         _table(("", *names, "chaosd's data thread", "chaosd lost"), rows),
         *(["Missing: " + "; ".join(reasons)] if reasons else []),
+        "\n".join(_limit(cost) for cost in found.costs if "pw-record" in cost.cpu),
     ]
+
+
+def _limit(cost: Cost) -> str:
+    """What the ratio to pw-record would be if chaosd did nothing at all outside PipeWire's own data thread."""
+    thread, whole, theirs = median(cost.of_data_thread), median(cost.cpu[OURS]), median(cost.cpu["pw-record"])
+    per_cycle_us = thread / 60 / (RATE / cost.quantum) * 1e6
+    return (
+        f"- {cost.channels} ch, q{cost.quantum}: one wake-up of the data thread per cycle takes {per_cycle_us:.0f} µs,"
+        f" {100 * thread / whole:.0f} % of chaosd's whole. With nothing else the ratio to pw-record would be"
+        f" {thread / theirs:.2f}; it is {whole / theirs:.2f}."
+    )
 
 
 def _speed_parts(found: Findings) -> list[str]:

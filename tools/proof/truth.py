@@ -126,7 +126,7 @@ class _Run:
         recording = self._engine.call("stream_stop", uri=self._uri)["recording"] or started["recording"]
         verified = self._engine.call("verify", uri=self._uri)["ok"]
         self._session.force_quantum(0)
-        placed = place(load(Path(recording)), self._lives, slack=2 * max(QUANTA))
+        placed = place(load(Path(recording)), self._lives, 2 * max(QUANTA), max(1.0, self._plan.speed))
         return Result(placed, self._done, int(status.get("torn", 0)), verified)
 
     def _new_source(self) -> CountingSource:
