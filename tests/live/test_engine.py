@@ -93,7 +93,7 @@ def test_twenty_streams_at_once_from_several_devices(counting_source: SourceFact
     sources = [counting_source(f"clock-{n}", channels=1 << n, **DRIVE) for n in range(4)]
     streams = {f"stream://many/{n}": sources[n % 4] for n in range(20)}
     for uri, source in streams.items():
-        start(client, source.name, uri, chunk_size_bytes=65536)
+        start(client, source.name, uri, chunk_size_bytes=1 << 19)
     heads = dict.fromkeys(streams, 0)
     while min(heads.values()) < 96_000:
         event = client.event("stream_head_position")
