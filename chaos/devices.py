@@ -132,8 +132,13 @@ class DeviceMap:
         return _number(rate) if allowed <= {rate} else None
 
     def _nodes_of(self, event: RegistryEvent) -> set[int]:
-        """The nodes of which this event may tell something."""
-        kind = event.kind if isinstance(event, ObjectAdded) else self._graph.kind(event.id)
+        """The nodes of which this event may tell something, also by taking the id of another object."""
+        nodes = self._nodes_behind(self._graph.kind(event.id), event)
+        if isinstance(event, ObjectAdded):
+            nodes |= self._nodes_behind(event.kind, event)
+        return nodes
+
+    def _nodes_behind(self, kind: Kind | None, event: RegistryEvent) -> set[int]:
         if kind == Kind.NODE:
             return {event.id}
         if kind == Kind.PORT:
