@@ -226,6 +226,10 @@ def _left(outcome: Literal["left", "foreign"], staging: StagingReader, why: str)
 
 def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
     store, uri, head, path = left.store, staging.uri, staging.head_frame, str(staging.path)
+    stands = (staging.channels, staging.chunk_frames, staging.sample_format)
+    meant = (told.definition.channels, told.definition.chunk_frames, told.definition.sample_format)
+    if stands != meant:
+        return _left("left", staging, f"its control block is damaged: it says {stands} where {meant} was made")
     target = recording_path(store, uri)
     if not target.exists():
         if not head:
