@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 HALF_MADE_AFTER_S = 60.0
 _GAP = _slots.NOTE_KINDS["gap"]
+_ANCHOR = _slots.NOTE_KINDS["anchor"]
+_ABSURD = 1 << 62  # no frame, position or time of a real stream comes near
 _EXACT = frozenset({Cause.MISSED, Cause.OVERRUN, Cause.NO_DATA, Cause.FOREIGN})
 _Data = tuple[int, bytes]
 
@@ -228,6 +230,8 @@ def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
     store, uri, head, path = left.store, staging.uri, staging.head_frame, str(staging.path)
     stands = (staging.channels, staging.chunk_frames, staging.sample_format)
     meant = (told.definition.channels, told.definition.chunk_frames, told.definition.sample_format)
+    if head >= _ABSURD:
+        return _left("left", staging, f"its control block is damaged: it says that {head} frames were captured")
     if stands != meant:
         return _left("left", staging, f"its control block is damaged: it says {stands} where {meant} was made")
     target = recording_path(store, uri)
@@ -326,12 +330,15 @@ class _Recovery:
         n_odd = 0
         for note in staging.notes_left():
             kind, cause, confidence, _, first, n_frames, position, monotonic_ns, clock_id = note
+            is_sound = max(first, position, monotonic_ns) < _ABSURD
             try:
                 if kind == _GAP and first + n_frames <= head:
                     self._gap(Gap(first, n_frames, Cause(cause), Confidence(confidence)))
-                elif kind != _GAP:
+                elif kind == _ANCHOR and is_sound:
                     wall_ns = monotonic_ns + offset_ns
                     self._anchor(ClockAnchor(first, position, monotonic_ns, wall_ns, clock_id))
+                elif kind != _GAP:
+                    n_odd += 1
             except ValueError:
                 n_odd += 1
         if n_odd:
