@@ -138,6 +138,15 @@ class CrashingStream:
             self._cycle(n_frames, None)
             self._expect_gap(n_frames, Cause.NO_DATA)
 
+    def hand_over(self, following: CrashingStream, n_frames: int) -> bool:
+        """Whether `following` goes on with the next cycle, of `n_frames`, in this stream's place."""
+        if not self.staging.writer.hands_over(following.staging.writer, self._position, n_frames, rate=RATE):
+            return False
+        following._position = following._booked = self._position
+        following._began_ns = self._began_ns
+        following.write(n_frames)
+        return True
+
     def rotate(self) -> None:
         self.rotator.on_receive(Rotate())
 

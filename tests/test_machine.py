@@ -36,6 +36,8 @@ class StoreMachine(RuleBasedStateMachine):
         self._store = self._folder / "store"
         self._slots = self._folder / "slots"
         self._takes: list[CrashingStream] = []
+        self._seams: list[tuple[CrashingStream, CrashingStream]] = []
+        self._n_started = 0
         self._running: CrashingStream | None = None
         self._is_dead = False
 
@@ -47,11 +49,37 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._running is None and not self._is_dead and len(self._takes) < 5)
     @rule(n_slots=st.integers(3, 6))
     def start(self, n_slots: int) -> None:
-        number = len(self._takes)
-        uri = f"stream://mic/{number}"
-        self._running = CrashingStream(
-            self._store, self._slots, uri, chunk_frames=CHUNK_FRAMES, n_slots=n_slots, seed=number
+        self._running = self._fresh(n_slots, None)
+
+    def _fresh(self, n_slots: int, continues: str | None) -> CrashingStream:
+        number = self._n_started
+        self._n_started += 1
+        return CrashingStream(
+            self._store,
+            self._slots,
+            f"stream://mic/{number}",
+            chunk_frames=CHUNK_FRAMES,
+            n_slots=n_slots,
+            continues=continues,
+            seed=number,
         )
+
+    @precondition(lambda self: self._running is not None and not self._is_dead and len(self._takes) < 5)
+    @rule(n_frames=st.integers(1, 60))
+    def roll(self, n_frames: int) -> None:
+        """The next take begins at the frame behind the last one's, or not at all."""
+        former = self._running
+        assert former is not None
+        former.rotate()
+        former.write(4)  # what closes an open gap, if there is a slot again
+        fresh = self._fresh(4, former.uri)
+        if not former.hand_over(fresh, n_frames):
+            fresh.stop()
+            return
+        former.stop()
+        self._end(former)
+        self._running = fresh
+        self._seams.append((former, fresh))
 
     @precondition(lambda self: self._running is not None)
     @rule(what=st.sampled_from(["write", "write", "write", "miss", "no_data"]), n_frames=st.integers(1, 60))
@@ -155,6 +183,16 @@ class StoreMachine(RuleBasedStateMachine):
             expected = np.where(is_retired, np.float32(0), stream.model)
             with reader.open(info.path) as recording:
                 np.testing.assert_array_equal(recording[: stream.n_frames], expected)
+
+
+    @invariant()
+    def rolled_takes_are_neighbours(self) -> None:
+        """By the graph's clock the one ends where the other begins: no frame is lost or doubled between them."""
+        for former, following in self._seams:
+            ended, begun = load_if_there(former), load_if_there(following)
+            if ended is not None and begun is not None and begun.anchors:
+                origin, first = ended.anchors[0], begun.anchors[0]
+                assert origin.position - origin.frame + ended.n_frames == first.position - first.frame
 
 
 def load_if_there(stream: CrashingStream) -> RecordingInfo | None:

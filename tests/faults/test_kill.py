@@ -32,6 +32,7 @@ def capture_and_kill(daemon: Daemon, devices: list[str], take: int, chance: rand
     """Starts a stream of each device and kills the daemon at some moment; the frames committed, by URI."""
     for number, device in enumerate(devices):
         size = chance.choice([8192, 65536, 1 << 20])
+        daemon.client.call("device_wait", name=device, timeout_s=10)
         daemon.client.call(
             "stream_start",
             uri=f"stream://device-{number}/{take}",

@@ -24,6 +24,7 @@ def test_takes_join_without_a_seam(
 ) -> None:
     session.force_quantum(256)
     source = counting_source("tape", driver=True)
+    client.call("device_wait", name=source.name, timeout_s=10)
     client.call(
         "stream_start",
         uri=URI,
@@ -59,6 +60,7 @@ def test_a_running_recording_lets_its_oldest_go(
 ) -> None:
     session.force_quantum(256)
     source = counting_source("loop", driver=True)
+    client.call("device_wait", name=source.name, timeout_s=10)
     form = {"type": "audio"}
     client.call(
         "stream_start",

@@ -124,6 +124,7 @@ def check(session: Session, folder: Path, channels: int, interleaved: bool) -> C
             engine.await_status(uri, lambda status: status["head_frame"] >= frames)
 
         source = device()
+        engine.call("device_wait", name=source.name, timeout_s=10)
         engine.call(
             "stream_start",
             uri=uri,

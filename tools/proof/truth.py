@@ -232,7 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             faults += result.faults
             torn += result.torn
             verified &= result.verified
-            print(f"seed {seed}: {'kept' if result.ok else 'BROKEN'}", file=sys.stderr, flush=True)
+            verdict = "kept" if result.ok else f"BROKEN: {result.placed}, verified: {result.verified}"
+            print(f"seed {seed}: {verdict}", file=sys.stderr, flush=True)
             seed += 1
             left_s = 60 * asked.minutes - (time.monotonic() - began)
             if (total.offered >= wanted_frames) if asked.hours else left_s < 1:
