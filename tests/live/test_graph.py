@@ -125,6 +125,14 @@ def test_a_volume_is_in_the_status_the_events_and_the_recording(
     session: Session, counting_source: SourceFactory, client: RawClient
 ) -> None:
     source = counting_source("turned", driver=True)
+    try:
+        turn_down_and_up(session, source, client)
+    finally:
+        # The session manager remembers volumes; the next device must not begin with this one's.
+        session.run("wpctl", "set-volume", str(source.node_id), "1.0")
+
+
+def turn_down_and_up(session: Session, source: CountingSource, client: RawClient) -> None:
     start(client, "turned", "stream://turned/1")
     await_frames(client, "stream://turned/1", 4800)
     assert client.call("stream_status", uri="stream://turned/1")["notes"] == []

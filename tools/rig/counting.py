@@ -37,6 +37,8 @@ _LOW = (1 << _PAIR_BITS) - 1
 _MAX_PAIRS = 32
 _NO_NUMBER = -1
 
+PATIENCE_MS = 1000
+
 
 def modulus(channels: int) -> int:
     """Where the numbers of a source with so many channels wrap."""
@@ -152,8 +154,9 @@ class CountingSource:
     """A counting source that runs in a session; ready to be linked once made.
 
     With `driver` it drives the graph itself, as a sound card does, and no cycle begins before all that
-    capture it have finished the last: nothing is missed, however busy the machine. `patience_ms` limits that
-    wait, and then a slow follower misses cycles. `speed` is how many times faster than real time it runs, 0
+    capture it have finished the last: nothing is missed on a busy machine. `patience_ms` limits that wait, and
+    then a slow follower misses cycles; left out, it is a second, so that a cycle which some follower was never
+    run in does not hold up everybody for ever. `speed` is how many times faster than real time it runs, 0
     for as fast as the followers finish. `hold` waits with the first cycle for `begin()`. Without `driver` it
     follows the session's clock; where the machine is too busy to run it in time, PipeWire itself misplaces
     its frames by a cycle.
@@ -186,7 +189,7 @@ class CountingSource:
         command += ["--channels", str(channels), "--rate", str(rate), "--id", str(source_id)]
         if driver:
             command += ["--driver", "--speed", str(speed)]
-            command += [] if patience_ms is None else ["--patience-ms", str(patience_ms)]
+            command += ["--patience-ms", str(PATIENCE_MS if patience_ms is None else patience_ms)]
             command += ["--hold"] if hold else []
         for key, value in (properties or {}).items():
             command += ["--property", f"{key}={value}"]
