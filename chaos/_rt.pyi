@@ -8,7 +8,6 @@ CORE_ERROR: Final[int]
 CAPTURE_STATE: Final[int]
 LINK_STATE: Final[int]
 LINK_GONE: Final[int]
-LINK_ACTIVE: Final[int]
 STATES: Final[dict[int, str]]
 
 class _Closeable(Protocol):

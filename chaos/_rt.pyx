@@ -47,7 +47,6 @@ LINK_STATE = KIND_LINK
 
 STATES = {-1: "error", 0: "unconnected", 1: "connecting", 2: "paused", 3: "streaming"}
 LINK_GONE = -3
-LINK_ACTIVE = PW_LINK_STATE_ACTIVE
 
 cdef uint32_t INVALID_ID = 0xFFFFFFFF
 

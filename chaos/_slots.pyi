@@ -11,7 +11,6 @@ NOTE_BYTES: Final[int]
 RT_BYTES: Final[int]
 LAYOUT: Final[int]
 CONTROL: Final[int]
-BUCKETS: Final[int]
 
 def acquire_fence() -> None: ...
 

@@ -389,7 +389,6 @@ NOTE_BYTES = sizeof(Note)
 RT_BYTES = sizeof(RtState)
 LAYOUT = LAYOUT_VERSION
 CONTROL = CONTROL_BYTES
-BUCKETS = HISTOGRAM_BUCKETS
 
 
 def acquire_fence():

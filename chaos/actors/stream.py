@@ -62,7 +62,6 @@ class StreamView:
     uri: str
     asked: AudioFormat
     device: DeviceInfo | None = None
-    identity: str = ""
     state: str = "connecting"
     reason: str = ""
     staging: Staging | None = None
@@ -192,7 +191,6 @@ class InputStreamActor(pykka.ThreadingActor):
         self._error: ChaosError | None = None
 
     def on_start(self) -> None:
-        self._view.identity = self._identity
         self._registry.tell(Follow(self.actor_ref, self._identity))
         if not self._request.wait:
             self._pump.after((self._view.uri, "answer"), ANSWER_WITHIN_S, lambda: self.actor_ref.tell(_AnswerStart()))
