@@ -80,11 +80,12 @@ class Recording:
     def _index(self) -> None:
         for sealed in self._info.chunks[len(self._chunks) :]:
             self._chunks[sealed.chunk] = sealed
-        known = {(gap.first_frame, gap.n_frames, gap.cause): gap for gap in self._info.gaps}
+        known = list(self._info.gaps)
         if self._live and not self._info.finish:
-            known = {**self._live.closed_gaps, **known}
+            stored = {(gap.first_frame, gap.n_frames, gap.cause) for gap in known}
+            known += [gap for key, gap in self._live.closed_gaps.items() if key not in stored]
             self._live_version = self._live.version
-        self._gaps = sorted(known.values(), key=lambda gap: gap.first_frame)
+        self._gaps = sorted(known, key=lambda gap: gap.first_frame)
 
     def _ledger(self) -> list[Gap]:
         """The gaps by first frame; of a live recording also those that the journal has not yet."""
