@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from chaos.errors import InvalidChunkSize
 
-__all__ = ["MAX_CHUNK_BYTES", "MIN_CHUNK_FRAMES", "SAMPLE_BYTES", "check_chunk_size", "chunk_frames"]
+__all__ = ["MAX_CHUNK_BYTES", "MIN_CHUNK_FRAMES", "SAMPLE_BYTES", "check_chunk_size", "chunk_frames", "is_short"]
 
 SAMPLE_BYTES = {"f32": 4, "s16": 2, "s32": 4}
 MIN_CHUNK_FRAMES = 1024
 MAX_CHUNK_BYTES = 256 << 20
 _DEFAULT_BYTES = 16 << 20
 _DEFAULT_S = 10
-_SHORT_S = 4
+_MEDIUM_S = 4
+_SHORT_S = 0.9
 
 
 def chunk_frames(
@@ -19,16 +20,23 @@ def chunk_frames(
 ) -> int:
     """Frames of a chunk: the whole ones that fit into `chunk_size_bytes`.
 
-    Left out it is about 10 s, at most 16 MiB; where these hold less than 4 s, it is 1 s: such chunks need no
+    Left out it is about 10 s, at most 16 MiB; where these hold less than 4 s, it is 0.9 s: such chunks need no
     checkpoints. Raises InvalidChunkSize with the smallest that works.
     """
     frame_bytes = channels * SAMPLE_BYTES[sample_format]
     if chunk_size_bytes is None:
         fit = _DEFAULT_BYTES // frame_bytes
         wanted = min(_DEFAULT_S * sample_rate, fit)
-        return max(MIN_CHUNK_FRAMES, wanted if wanted >= _SHORT_S * sample_rate else min(sample_rate, fit))
+        if wanted < _MEDIUM_S * sample_rate:
+            wanted = min(int(_SHORT_S * sample_rate), fit)
+        return max(MIN_CHUNK_FRAMES, wanted)
     check_chunk_size(chunk_size_bytes, channels, SAMPLE_BYTES[sample_format])
     return chunk_size_bytes // frame_bytes
+
+
+def is_short(n_frames: int, sample_rate: int) -> bool:
+    """Whether chunks of so many frames are full, and so stored, before a second has gone by."""
+    return n_frames <= _SHORT_S * sample_rate
 
 
 def check_chunk_size(n_bytes: int, channels: int, sample_bytes: int) -> None:

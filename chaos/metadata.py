@@ -197,6 +197,11 @@ class Table:
     def n_rows(self) -> int:
         return self._first_row + len(self._rows)
 
+    @property
+    def n_stored(self) -> int:
+        """How many of the rows `store` has brought to disk."""
+        return max(0, self._stored[0])
+
     def append(self, row: Row) -> None:
         self._rows.append(row)
 

@@ -52,6 +52,8 @@ class ObjectStore:
         can bring a good one. An object with as many links as the filesystem allows counts as none.
         """
         source = self.path(digest)
+        if not source.exists():
+            return False
         try:
             sound = hash_file(source) == digest
         except OSError:

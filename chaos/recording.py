@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
@@ -57,6 +58,7 @@ __all__ = [
     "retired_gaps",
 ]
 
+_CLOCK_S = 5.0
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 
@@ -120,6 +122,7 @@ class RecordingWriter:
         self._gaps = Table()
         self._clock = Table()
         self._audio = (-1, False)
+        self._clock_shown = -_CLOCK_S
         self._group: tuple[Finish | None, Lengths] | None = None
         self._parts: dict[int, Part] = {}
         self._last: SealedChunk | None = None
@@ -296,7 +299,10 @@ class RecordingWriter:
         self._coverage.add(gap.first_frame, gap.n_frames)
 
     def anchor(self, anchor: ClockAnchor) -> None:
-        """Enters a clock anchor; it is durable with the next checkpoint, seal or flush."""
+        """Enters a clock anchor; it is durable with the next checkpoint, seal or flush.
+
+        While the recording goes on, the Zarr table may lag some seconds behind the journal, which has all.
+        """
         self._journal.append(AnchorLine.of(anchor))
         self._clock.append(anchor_row(anchor))
 
@@ -433,7 +439,9 @@ class RecordingWriter:
         durable = last or self._group is None
         with storage_errors("write the metadata of", self.path):
             self._gaps.store(self.path / "gaps", durable=durable)
-            self._clock.store(self.path / "clock", durable=durable)
+            if durable or time.monotonic() - self._clock_shown >= _CLOCK_S:
+                self._clock.store(self.path / "clock", durable=durable)
+                self._clock_shown = time.monotonic()
             n_frames = self._finish.n_frames if self._finish else self._coverage.to
             if (n_frames, last) != self._audio and not self.definition.external:
                 make_folders(self._chunks)
@@ -441,7 +449,7 @@ class RecordingWriter:
                 replace(self.path / "audio" / "zarr.json", document, durable=durable)
                 self._audio = n_frames, last
             length = None if self.definition.external else n_frames
-            lengths = Lengths(length, self._gaps.n_rows, self._clock.n_rows)
+            lengths = Lengths(length, self._gaps.n_stored, self._clock.n_stored)
             if (self._finish, lengths) != self._group:
                 document = group_document(self.definition, self._finish, lengths)
                 replace(self.path / "zarr.json", document, durable=durable)

@@ -6,14 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.chunking import MIN_CHUNK_FRAMES, chunk_frames
+from chaos.chunking import MIN_CHUNK_FRAMES, chunk_frames, is_short
 
 
 @pytest.mark.parametrize(
-    ("channels", "seconds"), [(1, 10), (2, 10), (8, 10), (16, 5.461), (21, 4.161), (22, 1), (32, 1), (64, 1)]
+    ("channels", "seconds"), [(1, 10), (2, 10), (8, 10), (16, 5.461), (21, 4.161), (22, 0.9), (32, 0.9), (64, 0.9)]
 )
-def test_the_default_is_ten_seconds_or_16_mib_or_one_second(channels: int, seconds: float) -> None:
+def test_the_default_is_ten_seconds_or_16_mib_or_less_than_a_second(channels: int, seconds: float) -> None:
     assert chunk_frames(None, channels=channels, sample_rate=48000) / 48000 == pytest.approx(seconds, abs=0.001)
+
+
+@pytest.mark.parametrize(("channels", "short"), [(2, False), (21, False), (22, True), (64, True)])
+def test_the_default_of_many_channels_is_stored_within_the_second(channels: int, short: bool) -> None:
+    assert is_short(chunk_frames(None, channels=channels, sample_rate=48000), 48000) == short
 
 
 @given(st.integers(1, 64), st.integers(8000, 384000), st.sampled_from(["f32", "s16", "s32"]))

@@ -193,6 +193,21 @@ def test_long_tables_span_chunks(tmp_path: Path) -> None:
     assert files(rotator.writer.path) == before
 
 
+def test_the_clock_table_may_lag_and_is_whole_at_the_end(tmp_path: Path) -> None:
+    rotator = Rotator(RecordingWriter.create(tmp_path, definition()))
+    for _ in range(3):
+        rotator.anchor()
+        rotator.write(16)
+    path = rotator.writer.path
+    assert verify(path).ok
+    group: Any = zarr.open_group(path, mode="r")
+    assert group["audio"].shape[1] == 48
+    assert group["clock"].shape[0] <= len(load(path).anchors) == 3
+    rotator.stop()
+    assert zarr.open_group(path, mode="r")["clock"].shape == (3, 4)
+    check(tmp_path, rotator)
+
+
 def test_all_but_the_journal_can_be_rebuilt(tmp_path: Path) -> None:
     rotator = Rotator(RecordingWriter.create(tmp_path, definition()))
     rotator.anchor()

@@ -29,6 +29,7 @@ from chaos.actors.messages import (
     refuse,
     settle,
 )
+from chaos.chunking import is_short
 from chaos.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
 from chaos.info import SealedChunk
 from chaos.journal import Definition
@@ -40,7 +41,6 @@ __all__ = ["ChunkRotatorActor", "RotatorPlan"]
 
 log = logging.getLogger(__name__)
 
-LARGE_BYTES = 1 << 20
 _GAP = _slots.NOTE_KINDS["gap"]
 
 
@@ -82,7 +82,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         self._first: tuple[int, int, int] | None = None
         self._drift_ppm: float | None = None
         self._n_sealed = 0
-        self._ticked = -1
+        self._ticked = (-1, 0)
         self._refused = ""
         self._is_low = False
         self._told_overrun = False
@@ -250,20 +250,15 @@ class ChunkRotatorActor(pykka.ThreadingActor):
             self._recording.flush()
         else:
             slot, chunk, n_frames = filling
-            if chunk != self._ticked and self._is_soon_full():
-                n_frames = 0
-            self._ticked = chunk
+            moved = (chunk, n_frames) != self._ticked
+            self._ticked = chunk, n_frames
+            if moved and is_short(self._staging.chunk_frames, self._recording.definition.sample_rate):
+                n_frames = 0  # full, and sealed, within the second: written now it would be written twice
             with self._staging.slot(slot) as data:
                 self._recording.checkpoint(chunk, data, n_frames)
         if self._refused and not self._full:
             self._refused = ""
             self._plan.emit("storage_restored", {"path": str(self._recording.path)})
-
-    def _is_soon_full(self) -> bool:
-        """Whether chunks are sealed before they are a second old: to write large ones twice would only cost."""
-        assert self._recording is not None
-        short = self._staging.chunk_frames <= self._recording.definition.sample_rate
-        return short and self._staging.chunk_bytes >= LARGE_BYTES
 
     # -- the rest
 
