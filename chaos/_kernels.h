@@ -185,6 +185,24 @@ CHAOS_AVX2 static void chaos_tiles_16_avx2(uint16_t *dst, uint64_t stride, const
 CHAOS_DEINTERLEAVE(chaos_deinterleave_32, uint32_t, chaos_tiles_32)
 CHAOS_DEINTERLEAVE(chaos_deinterleave_16, uint16_t, chaos_tiles_16)
 
+/* Bytes `at` to `at + n` of each plane, to dst and from there on a `stride` (bytes) further for each.
+ *
+ * Between two cycles other work has taken the caches, and the processor does not look ahead from one plane, a page of
+ * its own, into the next: so the next one's first lines are asked for while this one is copied. */
+#define CHAOS_AHEAD 256     /* bytes; then the processor has seen which way it goes */
+static void chaos_copy_planes(uint8_t *dst, uint64_t stride, const void *const *planes, uint64_t channels, uint64_t at,
+                              uint64_t n)
+{
+    for (uint64_t c = 0; c < channels; c++) {
+        if (c + 1 < channels)
+            for (uint64_t ahead = 0; ahead < n && ahead < CHAOS_AHEAD; ahead += 64) {
+                __builtin_prefetch((const uint8_t *)planes[c + 1] + at + ahead, 0);
+                __builtin_prefetch(dst + (c + 1) * stride + ahead, 1);
+            }
+        memcpy(dst + c * stride, (const uint8_t *)planes[c] + at, n);
+    }
+}
+
 /* Peak and mean square of n samples, full scale being 1.0. Not for the RT callback: it reads a whole window. */
 #define CHAOS_LEVEL(NAME, T, FULL)                                                                                  \
     static void NAME(const T *src, uint64_t n, double *peak, double *mean_square) {                                 \

@@ -12,7 +12,7 @@ so a reader that copied from the slot and still finds its chunk's number there h
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 cdef extern from "unistd.h" nogil:
     ssize_t write(int fd, const void *data, size_t n)
@@ -27,6 +27,8 @@ cdef extern from "_kernels.h" nogil:
     void chaos_fence()
     void chaos_deinterleave_32(uint32_t *dst, uint64_t stride, const uint32_t *src, uint64_t channels, uint64_t n)
     void chaos_deinterleave_16(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels, uint64_t n)
+    void chaos_copy_planes(uint8_t *dst, uint64_t stride, const void *const *planes, uint64_t channels, uint64_t at,
+                           uint64_t n)
     void chaos_level_f32(const float *src, uint64_t n, double *peak, double *mean_square)
     void chaos_level_s16(const int16_t *src, uint64_t n, double *peak, double *mean_square)
     void chaos_level_s32(const int32_t *src, uint64_t n, double *peak, double *mean_square)
@@ -155,10 +157,8 @@ cdef void copy_in(Writer *w, const Cycle *c, uint64_t from_frame, uint64_t n) no
     cdef uint64_t channels = w.definition.channels
     cdef uint64_t stride = w.definition.chunk_frames
     cdef uint8_t *to = w.data + <uint64_t>w.slot * w.definition.slot_bytes + w.offset * width
-    cdef uint64_t k
     if c.planes != NULL:
-        for k in range(channels):
-            memcpy(to + k * stride * width, <const uint8_t *>c.planes[k] + from_frame * width, n * width)
+        chaos_copy_planes(to, stride * width, c.planes, channels, from_frame * width, n * width)
     elif width == 2:
         chaos_deinterleave_16(<uint16_t *>to, stride, <const uint16_t *>c.interleaved + from_frame * channels,
                               channels, n)
