@@ -17,6 +17,7 @@ from proof.kernels import measure_kernels
 from proof.report import Findings, aims, write_report
 from proof.scale import measure_idle, measure_latencies, measure_streams
 from proof.speed import measure_callback, measure_throughput
+from proof.storing import measure_storing
 
 __all__ = ["main", "measure"]
 
@@ -38,16 +39,19 @@ def measure(session: Session, *, quick: bool) -> Findings:
     if quick:
         costs = measure_costs(session, QUICK_SHAPES, rounds=2, window_s=2.5, once=OTHERS)
     else:
-        costs = measure_costs(session, ALL_SHAPES, rounds=5, window_s=10)
+        costs = measure_costs(session, ALL_SHAPES, rounds=3, window_s=6, once=OTHERS)
+    say("storing")
+    storing = [measure_storing(n, 20 if quick else 60) for n in dict.fromkeys(cost.channels for cost in costs)]
     say("kernels")
     kernels = measure_kernels(3 if quick else 15)
     say("callback")
+    rounds, window_s = (2, 2.0) if quick else (5, 4.0)
     callbacks = [
-        measure_callback(session, channels, quantum, interleaved=interleaved, window_s=2 if quick else 10)
+        measure_callback(session, channels, quantum, interleaved=interleaved, rounds=rounds, window_s=window_s)
         for channels, quantum, interleaved in CALLBACKS
     ]
     say("faster than real time")
-    rounds, window_s = (2, 1.5) if quick else (5, 8.0)
+    rounds, window_s = (2, 1.5) if quick else (5, 4.0)
     throughput = [measure_throughput(session, n, rounds=rounds, window_s=window_s) for n in (2, 64)]
     say("many streams")
     counts, beside = ((1, 16), (16,)) if quick else ((1, 4, 16, 64), (1, 4, 16, 64))
@@ -58,13 +62,23 @@ def measure(session: Session, *, quick: bool) -> Findings:
     latencies = measure_latencies(session, 1 if quick else 7)
     pipewire = session.run("pipewire", "--version").splitlines()[-1].removeprefix("Linked with libpipewire ")
     return Findings(
-        time.monotonic() - began, pipewire, quick, costs, kernels, callbacks, throughput, streams, idle, latencies
+        seconds=time.monotonic() - began,
+        pipewire=pipewire,
+        quick=quick,
+        costs=costs,
+        storing=storing,
+        kernels=kernels,
+        callbacks=callbacks,
+        throughput=throughput,
+        streams=streams,
+        idle=idle,
+        latencies=latencies,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/bench", description="Measures chaosd beside its peers.")
-    parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds: less than four minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds: four minutes, not forty")
     parser.add_argument("--json", action="store_true", help="all figures on stdout")
     parser.add_argument("--output", metavar="FOLDER", type=Path, default=DOCS, help="where the report goes (docs)")
     asked = parser.parse_args(arguments)

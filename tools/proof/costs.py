@@ -10,37 +10,51 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 from rig import CountingSource, RigError, Session
 
+from proof.bare import bare
 from proof.engine import Engine, data_thread
 from proof.recorders import PEERS, Peer, start_peer, usage
 
-__all__ = ["OURS", "Cost", "measure_costs"]
+__all__ = ["BARE", "OURS", "Cost", "DataThread", "measure_costs"]
 
 OURS = "chaosd"
+BARE = "copies only"
 RATE = 48000
 SETTLE_S = 0.7
+
+
+@dataclass(frozen=True)
+class DataThread:
+    """What PipeWire's data thread in chaosd took, our callback being a part of it: CPU seconds per minute, and per
+    cycle of the graph the callback's microseconds and the calls of read(2) and write(2)."""
+
+    cpu: float
+    callback_us: float
+    reads: float
+    writes: float
 
 
 @dataclass
 class Cost:
     """CPU seconds per minute of capture and switches per second, by recorder, a figure per round.
 
-    `of_data_thread` is that part of ours that PipeWire's data thread takes. `failed` says why a recorder is missing.
+    `BARE` is a client of the graph that only copies. `failed` says why a recorder is missing.
     """
 
     channels: int
     quantum: int
     cpu: dict[str, list[float]] = field(default_factory=dict)
     switches: dict[str, list[float]] = field(default_factory=dict)
-    of_data_thread: list[float] = field(default_factory=list)
+    data_thread: list[DataThread] = field(default_factory=list)
     lost_frames: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
-    def ratio(self, name: str) -> float:
-        """Ours to that one's, of the medians over rounds."""
-        return median(self.cpu[OURS]) / median(self.cpu[name])
+    def ratio(self, name: str, to: str) -> float:
+        """One's to the other's, of the medians over rounds."""
+        return median(self.cpu[name]) / median(self.cpu[to])
 
 
 def measure_costs(
@@ -63,13 +77,16 @@ def _measure(
     name = f"cost-{channels}-{quantum}"
     with CountingSource(session, name=name, channels=channels, driver=True, patience_ms=0) as source:
         for number in range(rounds):
-            peers: list[Peer | None] = [None, *PEERS]
-            order.shuffle(peers)
-            for peer in peers:
-                if peer is None:
+            recorders: list[Peer | str] = [OURS, BARE, *PEERS]
+            order.shuffle(recorders)
+            for recorder in recorders:
+                if recorder == OURS:
                     _ours(cost, session, source, window_s)
-                elif peer.name not in cost.failed and not (number and peer.name in once):
-                    _theirs(cost, session, source, peer, window_s)
+                elif recorder == BARE:
+                    with bare(session, source) as client:
+                        _window(cost, BARE, client.pid, window_s)
+                elif isinstance(recorder, Peer) and not (number and recorder.name in once):
+                    _theirs(cost, session, source, recorder, window_s)
     session.force_quantum(0)
     return cost
 
@@ -82,15 +99,44 @@ def _ours(cost: Cost, session: Session, source: CountingSource, window_s: float)
         engine.call("stream_start", uri=uri, device_identity=source.name, format={"type": "audio"})
         status = engine.await_status(uri, lambda status: status["head_frame"] > 0)
         seconds = max(window_s, status["chunk_frames"] / RATE)
-        schedstat = Path(f"/proc/{engine.pid}/task/{data_thread(engine.pid)}/schedstat")
-        before_ns = int(schedstat.read_text().split()[0])
+        before, began = _Counters.now(engine, uri), time.monotonic()
         _window(cost, OURS, engine.pid, seconds)
-        spent_ns = int(schedstat.read_text().split()[0]) - before_ns
-        cost.of_data_thread.append(spent_ns / 1e9 / (seconds + SETTLE_S) * 60)
+        after, passed_s = _Counters.now(engine, uri), time.monotonic() - began
+        cost.data_thread.append(after.since(before, passed_s))
         cost.lost_frames += engine.call("stream_stop", uri=uri)["lost_frames"]
 
 
+@dataclass(frozen=True)
+class _Counters:
+    """How the data thread's counters stand."""
+
+    cpu_ns: int
+    callbacks: int
+    callback_ns: int
+    reads: int
+    writes: int
+
+    @classmethod
+    def now(cls, engine: Engine, uri: str) -> Self:
+        status = engine.call("stream_status", uri=uri)
+        task = Path(f"/proc/{engine.pid}/task/{data_thread(engine.pid)}")
+        io = dict(line.split(": ") for line in (task / "io").read_text().splitlines())
+        cpu_ns = int((task / "schedstat").read_text().split()[0])
+        return cls(cpu_ns, status["callbacks"], status["callback_ns"]["total"], int(io["syscr"]), int(io["syscw"]))
+
+    def since(self, before: Self, seconds: float) -> DataThread:
+        n = self.callbacks - before.callbacks
+        return DataThread(
+            cpu=(self.cpu_ns - before.cpu_ns) / 1e9 / seconds * 60,
+            callback_us=(self.callback_ns - before.callback_ns) / n / 1000,
+            reads=(self.reads - before.reads) / n,
+            writes=(self.writes - before.writes) / n,
+        )
+
+
 def _theirs(cost: Cost, session: Session, source: CountingSource, peer: Peer, window_s: float) -> None:
+    if peer.name in cost.failed:
+        return
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         try:
             child = start_peer(session, peer, source, cost.quantum, Path(folder) / "out.wav")

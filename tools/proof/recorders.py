@@ -13,8 +13,10 @@ from pathlib import Path
 
 from rig import CountingSource, RigError, Session
 
-__all__ = ["PEERS", "Peer", "Usage", "start_peer", "usage"]
+__all__ = ["PEERS", "REAL_TIME", "Peer", "Usage", "ports_of", "start_peer", "usage"]
 
+# Before PipeWire 1.0 only this configuration gives a client a real-time data thread.
+REAL_TIME = ("env", "PIPEWIRE_CONFIG_NAME=client-rt.conf")
 _START_S = 10.0
 _SOUNDDEVICE = """
 import queue, sys
@@ -48,11 +50,11 @@ def _pw_record(source: CountingSource, quantum: int, path: Path) -> list[str]:
 
 
 def _pw_record_rt(source: CountingSource, quantum: int, path: Path) -> list[str]:
-    return ["env", "PIPEWIRE_CONFIG_NAME=client-rt.conf", *_pw_record(source, quantum, path)]
+    return [*REAL_TIME, *_pw_record(source, quantum, path)]
 
 
 def _jack_capture(source: CountingSource, quantum: int, path: Path) -> list[str]:
-    ports = [f"{source.name}:{port}" for port in _ports(source)]
+    ports = [f"{source.name}:{port}" for port in ports_of(source)]
     options = [option for port in ports for option in ("-p", port)]
     plain = ["jack_capture", "--no-stdin", "-dm", "-b", "FLOAT", "-f", "wav", "-c", str(source.channels)]
     return ["pw-jack", *plain, *options, str(path)]
@@ -83,7 +85,8 @@ PEERS = (
 )
 
 
-def _ports(source: CountingSource) -> list[str]:
+def ports_of(source: CountingSource) -> list[str]:
+    """The names of its ports, in the channels' order."""
     listed = source.session.run("pw-link", "-o").splitlines()
     return [line.split(":", 1)[1] for line in listed if line.startswith(f"{source.name}:")]
 

@@ -11,10 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-from proof.costs import OURS, RATE, Cost
+from proof.costs import BARE, OURS, Cost
 from proof.kernels import Bandwidth
 from proof.scale import Idle, Latencies, Streams
 from proof.speed import Callback, Throughput
+from proof.storing import Storing
+
+RATE = 48000
 
 __all__ = ["Aim", "Findings", "aims", "write_report"]
 
@@ -27,6 +30,7 @@ class Findings:
     pipewire: str
     quick: bool
     costs: list[Cost]
+    storing: list[Storing]
     kernels: list[Bandwidth]
     callbacks: list[Callback]
     throughput: list[Throughput]
@@ -59,13 +63,13 @@ def aims(found: Findings) -> list[Aim]:
         for peer in ("pw-record", "pw-record, RT"):
             if peer in cost.cpu and (cost.channels, cost.quantum) in ((2, 256), (2, 1024), (64, 1024)):
                 limit = 0.5 if cost.channels == 2 else 0.7
-                at_most(f"CPU to {peer}'s, {cost.channels} ch, q{cost.quantum}", limit, cost.ratio(peer))
+                at_most(f"CPU to {peer}'s, {cost.channels} ch, q{cost.quantum}", limit, cost.ratio(OURS, to=peer))
     for speed in found.throughput:
         at_least(f"engine to copy-only client, {speed.channels} ch", 0.9 if speed.channels == 2 else 0.7, speed.ratio)
     for one in found.callbacks:
         if not one.interleaved:
             shape = f"{one.channels} ch, q{one.quantum}"
-            at_most(f"callback to memcpy, planar {shape}", 1.1, one.callback_ns / one.memcpy_ns)
+            at_most(f"callback to memcpy, planar {shape}", 1.1, one.ratio)
     worst = min((one for one in found.kernels if one.channels >= 4), key=lambda one: one.ratio)
     at_least(f"slowest kernel to memcpy ({worst.sample_format}, {worst.channels} ch)", 0.8, worst.ratio)
     first, last = found.streams[0], found.streams[-1]
@@ -120,33 +124,58 @@ def _spread(values: Sequence[float], digits: int = 2) -> str:
 
 
 def _cost_parts(found: Findings) -> list[str]:
-    names = list(dict.fromkeys(name for cost in found.costs for name in (*cost.cpu, *cost.failed)))
+    told = dict.fromkeys(name for cost in found.costs for name in (*cost.cpu, *cost.failed))
+    names = [OURS, BARE, *(name for name in told if name not in (OURS, BARE))]
     rows = []
     for cost in found.costs:
         cells = [_spread(cost.cpu[name]) if name in cost.cpu else "-" for name in names]
-        data = _spread(cost.of_data_thread)
-        rows.append((f"{cost.channels} ch, q{cost.quantum}", *cells, data, str(cost.lost_frames)))
+        rows.append((f"{cost.channels} ch, q{cost.quantum}", *cells, str(cost.lost_frames)))
     reasons = sorted({f"{name}: {why.splitlines()[0]}" for cost in found.costs for name, why in cost.failed.items()})
+    storing = {one.channels: one for one in found.storing}
     return [
         "## CPU per minute of capture",
         "CPU seconds per minute of audio, whole process, each alone with the same device, in turns: median"
-        " (range) over rounds. chaosd's holds everything: hashing, writing, fsync, checkpoints, events. Its data"
-        " thread runs with real-time priority where that is permitted; so does that of “pw-record, RT”. What PipeWire"
-        " itself takes per wake-up of a data thread, in the last column but one, is what no client can go below.",
-        _table(("", *names, "chaosd's data thread", "chaosd lost"), rows),
+        " (range) over rounds. chaosd's holds everything: hashing, writing, fsync, checkpoints, events. “copies only”"
+        " is a client whose callback does one memcpy per channel, into memory, and nothing else: what none can go"
+        " below. Its data thread, chaosd's and that of “pw-record, RT” have real-time priority where it is permitted.",
+        _table(("", *names, "frames that chaosd lost"), rows),
         *(["Missing: " + "; ".join(reasons)] if reasons else []),
-        "\n".join(_limit(cost) for cost in found.costs if "pw-record" in cost.cpu),
+        "### Where chaosd's time goes",
+        "CPU seconds per minute. PipeWire's part is its data thread without our callback; “storing” is the recording's"
+        " work on the same bytes alone (checkpoints, hash, write, fsync, journal, metadata), of which BLAKE3 is a part;"
+        " the rest is slots that are cleared, actors, events and waking up.",
+        _table(
+            ("", "whole", "PipeWire's part", "callback", "storing", "of it BLAKE3", "rest", "read, write per cycle"),
+            [_where(cost, storing[cost.channels]) for cost in found.costs],
+        ),
+        "\n".join(_limit(cost, storing[cost.channels]) for cost in found.costs if "pw-record" in cost.cpu),
     ]
 
 
-def _limit(cost: Cost) -> str:
-    """What the ratio to pw-record would be if chaosd did nothing at all outside PipeWire's own data thread."""
-    thread, whole, theirs = median(cost.of_data_thread), median(cost.cpu[OURS]), median(cost.cpu["pw-record"])
-    per_cycle_us = thread / 60 / (RATE / cost.quantum) * 1e6
+def _split(cost: Cost) -> tuple[float, float]:
+    """CPU seconds per minute of PipeWire's data thread: without our callback, and the callback."""
+    callback = median(one.callback_us for one in cost.data_thread) * (RATE / cost.quantum) * 60 / 1e6
+    return median(one.cpu for one in cost.data_thread) - callback, callback
+
+
+def _where(cost: Cost, storing: Storing) -> tuple[str, ...]:
+    whole, (around, callback) = median(cost.cpu[OURS]), _split(cost)
+    parts = (whole, around, callback, storing.all, storing.hashing, whole - around - callback - storing.all)
+    calls = [median(getattr(one, name) for one in cost.data_thread) for name in ("reads", "writes")]
     return (
-        f"- {cost.channels} ch, q{cost.quantum}: one wake-up of the data thread per cycle takes {per_cycle_us:.0f} µs,"
-        f" {100 * thread / whole:.0f} % of chaosd's whole. With nothing else the ratio to pw-record would be"
-        f" {thread / theirs:.2f}; it is {whole / theirs:.2f}."
+        f"{cost.channels} ch, q{cost.quantum}",
+        *(f"{part:.3f}" for part in parts),
+        ", ".join(f"{n:.2f}" for n in calls),
+    )
+
+
+def _limit(cost: Cost, storing: Storing) -> str:
+    """How low the ratio to pw-record could be."""
+    bare, theirs = median(cost.cpu[BARE]), median(cost.cpu["pw-record"])
+    return (
+        f"- {cost.channels} ch, q{cost.quantum}: the client that only copies takes {cost.ratio(BARE, 'pw-record'):.2f}"
+        f" of pw-record's, and with BLAKE3 of its bytes {(bare + storing.hashing) / theirs:.2f}; chaosd, which also"
+        f" stores them, {cost.ratio(OURS, 'pw-record'):.2f}."
     )
 
 
@@ -162,9 +191,9 @@ def _speed_parts(found: Findings) -> list[str]:
     callbacks = [
         (
             f"{one.channels} ch, q{one.quantum}, {'interleaved' if one.interleaved else 'planar'}",
-            f"{one.callback_ns / 1000:.1f}",
-            f"{one.memcpy_ns / 1000:.1f}",
-            f"{one.callback_ns / one.memcpy_ns:.2f}",
+            _spread(one.callback_us, 1),
+            _spread(one.memcpy_us, 1),
+            f"{one.ratio:.2f}",
         )
         for one in found.callbacks
     ]
@@ -183,7 +212,9 @@ def _speed_parts(found: Findings) -> list[str]:
         " and through a client that only copies.",
         _table(("", "stored", "offered", "copied", "stored to copied"), throughput),
         "## Callback",
-        "Mean microseconds per cycle at real-time pace, beside memcpy of the same bytes at the same pace.",
+        "Mean microseconds per cycle at real-time pace: our whole callback (buffers taken and given back, the time"
+        " read twice, the cycle accounted for, its frames copied), beside the bare memcpy of the same planes in the"
+        " data thread of the client that only copies, in turns. Both begin with what the caches hold after a sleep.",
         _table(("", "callback", "memcpy", "ratio"), callbacks),
         "## Deinterleave kernels",
         "GB/s from a buffer of 1024 frames into a slot larger than the caches.",

@@ -1,23 +1,21 @@
 """Faster than real time: how much audio per second goes through the whole engine, and through a client that only
-copies; and what the process callback takes, beside memcpy of the same bytes."""
+copies; and what the process callback takes, beside memcpy of the same bytes in another client's."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 import signal
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 from rig import CountingSource, Session, program
 
+from proof.bare import bare
 from proof.engine import Engine
-from proof.kernels import load_kernels
 
 __all__ = ["Callback", "Throughput", "measure_callback", "measure_throughput"]
 
@@ -43,13 +41,18 @@ class Throughput:
 
 @dataclass
 class Callback:
-    """Mean nanoseconds of our callback at real-time pace, and of memcpy of the same bytes at the same pace."""
+    """Mean microseconds per cycle, a figure per round: of our callback, and of the memcpy of the same bytes in the
+    data thread of a client that does no more than that."""
 
     channels: int
     quantum: int
     interleaved: bool
-    callback_ns: float
-    memcpy_ns: float
+    callback_us: list[float] = field(default_factory=list)
+    memcpy_us: list[float] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        return median(self.callback_us) / median(self.memcpy_us)
 
 
 def measure_throughput(session: Session, channels: int, *, rounds: int, window_s: float) -> Throughput:
@@ -101,42 +104,29 @@ def _copy(session: Session, channels: int, window_s: float) -> float:
     return float(said[-1]["frames"]) / RATE / seconds
 
 
-def measure_callback(session: Session, channels: int, quantum: int, *, interleaved: bool, window_s: float) -> Callback:
-    """The engine counts its callbacks' time itself; memcpy's is taken at the same pace, between sleeps."""
+def measure_callback(
+    session: Session, channels: int, quantum: int, *, interleaved: bool, rounds: int, window_s: float
+) -> Callback:
+    """The two alternate at real-time pace, each alone with the same device; the engine times its callbacks itself."""
+    found = Callback(channels, quantum, interleaved)
     session.force_quantum(quantum)
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        CountingSource(session, name="timed", channels=channels, driver=True) as source,
-        Engine(session, Path(folder)) as engine,
-    ):
-        layout = "interleaved" if interleaved else "planar"
-        wanted = {"type": "audio", "layout": layout}
+    with CountingSource(session, name="timed", channels=channels, driver=True) as source:
+        for _ in range(rounds):
+            found.callback_us.append(_callback_us(session, source, interleaved, window_s))
+            with bare(session, source) as client:
+                time.sleep(window_s)
+            found.memcpy_us.append(client.copy_us)
+    session.force_quantum(0)
+    return found
+
+
+def _callback_us(session: Session, source: CountingSource, interleaved: bool, window_s: float) -> float:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Engine(session, Path(folder)) as engine:
+        wanted = {"type": "audio", "layout": "interleaved" if interleaved else "planar"}
         engine.call("stream_start", uri=URI, device_identity=source.name, format=wanted)
-        engine.await_status(URI, lambda status: status["callbacks"] > 20)
-        before = engine.call("stream_status", uri=URI)
-        copied_ns = _paced_memcpy(channels, quantum, window_s)
+        before = engine.await_status(URI, lambda status: status["callbacks"] > 20)
+        time.sleep(window_s)
         after = engine.call("stream_status", uri=URI)
         engine.call("stream_stop", uri=URI)
-    session.force_quantum(0)
-    spent = after["callback_ns"]["total"] - before["callback_ns"]["total"]
-    callbacks = after["callbacks"] - before["callbacks"]
-    return Callback(channels, quantum, interleaved, spent / callbacks, copied_ns)
-
-
-def _paced_memcpy(channels: int, quantum: int, window_s: float) -> float:
-    """Mean nanoseconds of copying one cycle's bytes, plane by plane, into ever new places of a large slot."""
-    kernels: ctypes.CDLL = load_kernels()
-    stride = (16 << 20) // (4 * channels) // quantum * quantum
-    slot = np.ones((channels, stride), np.float32)
-    source = np.ones((channels, quantum), np.float32)
-    pointer, count = ctypes.c_void_p, ctypes.c_uint64
-    kernels.copy_planes.restype = count
-    kernels.copy_planes.argtypes = [pointer, count, pointer, count, count]
-    spent, times, at = 0, 0, 0
-    deadline = time.monotonic() + window_s
-    while time.monotonic() < deadline:
-        spent += kernels.copy_planes(slot.ctypes.data + 4 * at, stride, source.ctypes.data, channels, quantum)
-        times += 1
-        at = (at + quantum) % stride
-        time.sleep(quantum / RATE)
-    return spent / times
+    spent_ns = after["callback_ns"]["total"] - before["callback_ns"]["total"]
+    return float(spent_ns / (after["callbacks"] - before["callbacks"]) / 1000)

@@ -1,0 +1,45 @@
+"""The client that only copies: what no other can go below, run beside them (see rig/bare.c)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rig import CountingSource, RigError, Session, program
+
+from proof.recorders import REAL_TIME, ports_of
+
+__all__ = ["Bare", "bare"]
+
+
+@dataclass
+class Bare:
+    """`copy_us` is the mean time of its memcpy per cycle, in its data thread; only known once it has ended."""
+
+    pid: int
+    copy_us: float = 0.0
+
+
+@contextmanager
+def bare(session: Session, source: CountingSource) -> Iterator[Bare]:
+    """Captures `source` for as long as the context lasts. Raises RigError where no cycle reaches it."""
+    command = [*REAL_TIME, str(program("bare")), str(source.channels)]
+    child = session.spawn(*command, log="bare", stdout=subprocess.PIPE)
+    found = Bare(child.pid)
+    assert child.stdout is not None
+    try:
+        if b"ready" not in child.stdout.readline():
+            raise RigError(f"bare does not start: {session.log('bare')}")
+        for number, port in enumerate(ports_of(source), 1):
+            session.run("pw-link", f"{source.name}:{port}", f"bare:in_{number}")
+        yield found
+        child.terminate()
+        said = json.loads(child.stdout.readline())
+        if not said["cycles"]:
+            raise RigError(f"no cycle reached bare: {session.log('bare')}")
+        found.copy_us = said["copy_ns"] / said["cycles"] / 1000
+    finally:
+        session.end(child)
