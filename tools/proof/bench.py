@@ -14,14 +14,15 @@ from rig import RigError, Session
 
 from proof.costs import measure_costs
 from proof.kernels import measure_kernels
-from proof.report import Findings, aims, write_report
+from proof.report import Findings, aims, write_figures, write_report
 from proof.scale import measure_idle, measure_latencies, measure_streams
 from proof.speed import measure_callback, measure_throughput
 from proof.storing import measure_storing
 
 __all__ = ["main", "measure"]
 
-DOCS = Path(__file__).parents[2] / "docs"
+README = Path(__file__).parents[2] / "README.md"
+DOCS = README.parent / "docs"
 QUICK_SHAPES = ((2, 256), (2, 1024), (64, 1024))
 ALL_SHAPES = tuple((channels, quantum) for channels in (2, 8, 32, 64) for quantum in (64, 256, 1024))
 OTHERS = ("jack_capture", "arecord", "ffmpeg", "sounddevice")
@@ -80,11 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/bench", description="Measures chaosd beside its peers.")
     parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds: four minutes, not forty")
     parser.add_argument("--json", action="store_true", help="all figures on stdout")
-    parser.add_argument("--output", metavar="FOLDER", type=Path, default=DOCS, help="where the report goes (docs)")
+    parser.add_argument(
+        "--output", metavar="FOLDER", type=Path, default=DOCS, help="for the report (docs: README.md's figures, too)"
+    )
     asked = parser.parse_args(arguments)
     with Session() as session:
         found = measure(session, quick=asked.quick)
     path = write_report(found, asked.output)
+    if asked.output == DOCS:
+        write_figures(found, README, "docs/benchmarks.md")
     if asked.json:
         told = [dataclasses.asdict(aim) for aim in aims(found)]
         print(json.dumps({"aims": told, **dataclasses.asdict(found)}))

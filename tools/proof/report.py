@@ -18,8 +18,9 @@ from proof.speed import Callback, Throughput
 from proof.storing import Storing
 
 RATE = 48000
+_FIGURES = ("<!-- figures: written by tools/bench -->", "<!-- end of figures -->")
 
-__all__ = ["Aim", "Findings", "aims", "write_report"]
+__all__ = ["Aim", "Findings", "aims", "write_figures", "write_report"]
 
 
 @dataclass
@@ -110,6 +111,36 @@ def write_report(found: Findings, folder: Path) -> Path:
     path = folder / "benchmarks.md"
     path.write_text("\n\n".join(parts) + "\n")
     return path
+
+
+def write_figures(found: Findings, page: Path, report: str) -> None:
+    """Puts the four figures that matter between the marks in `page`, with a link to `report`.
+
+    Raises ValueError where the page has no such marks.
+    """
+    stereo, many = (next(cost for cost in found.costs if (cost.channels, cost.quantum) == (n, 1024)) for n in (2, 64))
+    speed = next(one for one in found.throughput if one.channels == 2)
+    met = sum(aim.met for aim in aims(found))
+    rows = [
+        ("a minute of stereo, quantum 1024", _beside(stereo)),
+        ("a minute of 64 channels, quantum 1024", _beside(many)),
+        ("stereo through the whole engine, hashed and fsynced", f"{median(speed.stored):.0f} s of audio per second"),
+        ("memory beyond the slots", f"{found.streams[0].memory_mb:.0f} MB"),
+    ]
+    day = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d")
+    told = (
+        f"Of the [last report]({report}) ({day}, {os.cpu_count()} cores), which also tells which of our aims were met"
+        f" ({met} of {len(aims(found))}) and what stands in the way of the others:"
+    )
+    text = page.read_text()
+    begin, end = (text.index(mark) for mark in _FIGURES)
+    body = f"{_FIGURES[0]}\n{told}\n\n{_table(('', ''), rows)}\n"
+    page.write_text(text[:begin] + body + text[end:])
+
+
+def _beside(cost: Cost) -> str:
+    ours, theirs, floor = (median(cost.cpu[name]) for name in (OURS, "pw-record", BARE))
+    return f"{ours:.2f} s of CPU (pw-record {theirs:.2f} s, a client that only copies {floor:.2f} s)"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
