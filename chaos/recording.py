@@ -439,7 +439,7 @@ class RecordingWriter:
         durable = last or self._group is None
         with storage_errors("write the metadata of", self.path):
             self._gaps.store(self.path / "gaps", durable=durable)
-            if durable or time.monotonic() - self._clock_shown >= _CLOCK_S:
+            if durable or not self._clock.n_stored or time.monotonic() - self._clock_shown >= _CLOCK_S:
                 self._clock.store(self.path / "clock", durable=durable)
                 self._clock_shown = time.monotonic()
             n_frames = self._finish.n_frames if self._finish else self._coverage.to
