@@ -41,6 +41,7 @@ __all__ = ["ChunkRotatorActor", "RotatorPlan"]
 
 log = logging.getLogger(__name__)
 
+LARGE_BYTES = 1 << 20
 _GAP = _slots.NOTE_KINDS["gap"]
 
 
@@ -252,13 +253,19 @@ class ChunkRotatorActor(pykka.ThreadingActor):
             slot, chunk, n_frames = filling
             moved = (chunk, n_frames) != self._ticked
             self._ticked = chunk, n_frames
-            if moved and is_short(self._staging.chunk_frames, self._recording.definition.sample_rate):
-                n_frames = 0  # full, and sealed, within the second: written now it would be written twice
+            if moved and self._is_soon_full():
+                n_frames = 0
             with self._staging.slot(slot) as data:
                 self._recording.checkpoint(chunk, data, n_frames)
         if self._refused and not self._full:
             self._refused = ""
             self._plan.emit("storage_restored", {"path": str(self._recording.path)})
+
+    def _is_soon_full(self) -> bool:
+        """Whether chunks are sealed before they are a second old: to write large ones twice would only cost."""
+        assert self._recording is not None
+        is_large = self._staging.chunk_bytes >= LARGE_BYTES
+        return is_large and is_short(self._staging.chunk_frames, self._recording.definition.sample_rate)
 
     # -- the rest
 
