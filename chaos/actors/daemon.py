@@ -34,7 +34,8 @@ from chaos.actors.messages import (
     settle,
 )
 from chaos.actors.registry import DeviceRegistryActor
-from chaos.actors.stream import InputStreamActor, StreamView
+from chaos.actors.stream import InputStreamActor
+from chaos.actors.streamview import StreamView
 from chaos.config import Config
 from chaos.devices import DeviceInfo, DeviceMap, check_format
 from chaos.errors import (
