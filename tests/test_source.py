@@ -45,8 +45,10 @@ def test_the_daemon_imports_nothing_heavy() -> None:
 LAYERS = (
     ("daemon", "cli"),
     ("actors.daemon",),
-    ("actors.registry", "actors.stream", "actors.rotator", "actors.messages"),
-    ("bus", "client", "view", "pump", "config", "messages", "reader", "export", "verify", "recording"),
+    ("actors.registry", "actors.stream", "actors.streamview", "actors.rotator", "actors.messages"),
+    ("bus", "client", "view", "pump", "config", "wire", "reader", "export", "verify", "recording"),
+    ("answers",),
+    ("requests",),
     ("staging", "journal", "devices"),
     ("errors",),
 )

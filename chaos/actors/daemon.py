@@ -50,8 +50,10 @@ from chaos.errors import (
     UnknownOp,
 )
 from chaos.materialize import Slicer
-from chaos.messages import (
-    PROTOCOL_VERSION,
+from chaos.pump import Pump
+from chaos.recording import list_recordings, recording_path
+from chaos.recovery import RecoveryReport, recover
+from chaos.requests import (
     AudioFormat,
     DeviceFind,
     DeviceList,
@@ -70,15 +72,12 @@ from chaos.messages import (
     StreamStop,
     StreamSwitchChunk,
     Verify,
-    make_event,
 )
-from chaos.pump import Pump
-from chaos.recording import list_recordings, recording_path
-from chaos.recovery import RecoveryReport, recover
 from chaos.retention import Retired, retire
 from chaos.threads import data_thread
 from chaos.units import parse_keep
 from chaos.verify import verify
+from chaos.wire import PROTOCOL_VERSION, make_event
 
 __all__ = ["DaemonActor"]
 

@@ -13,7 +13,7 @@ from pykka import ActorRef
 from chaos.info import SealedChunk
 from chaos.journal import Definition
 from chaos.ledger import Gap
-from chaos.messages import Request
+from chaos.requests import Request
 
 if TYPE_CHECKING:
     from chaos._rt import Connection

@@ -40,8 +40,8 @@ from chaos.config import Config
 from chaos.devices import DeviceInfo, check_format
 from chaos.errors import ChaosError, ForeignLink, InternalError, RateMismatch
 from chaos.ledger import Cause, Confidence, Gap
-from chaos.messages import StreamStart
 from chaos.pump import Pump
+from chaos.requests import StreamStart
 from chaos.units import parse_duration_s
 from chaos.uri import parse_uri
 

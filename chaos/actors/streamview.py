@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, field
 
 from chaos.actors.take import GRAPH_RATE
+from chaos.answers import CallbackTimes, Level, Slots, StreamStatus
 from chaos.devices import DeviceInfo
-from chaos.messages import AudioFormat, CallbackTimes, Level, Slots, StreamStatus
+from chaos.requests import AudioFormat
 from chaos.staging import Staging
 
 __all__ = ["StreamView"]
