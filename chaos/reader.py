@@ -208,8 +208,6 @@ class Recording:
 
     def frame_of(self, moment: float | datetime) -> int:
         """The frame at a moment (see `between`); it may lie outside of the recording."""
-        if not isinstance(moment, datetime):
-            return round(moment * self.sample_rate)
         return frame_of_moment(self._info, moment)
 
     def gaps_between(self, first: int, last: int) -> list[Gap]:
