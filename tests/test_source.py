@@ -15,7 +15,7 @@ import pytest
 import chaos
 
 PACKAGE = Path(chaos.__file__).parent
-EXTENSIONS = ("_slots", "_rt", "_registry")
+EXTENSIONS = ("_slots", "_connection", "_link", "_rt", "_registry")
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)

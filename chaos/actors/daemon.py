@@ -17,7 +17,7 @@ import msgspec
 import pykka
 
 from chaos import __version__
-from chaos._rt import library_version
+from chaos._connection import library_version
 from chaos.actors.messages import (
     Ask,
     Call,

@@ -16,7 +16,7 @@ from chaos.ledger import Gap
 from chaos.requests import Request
 
 if TYPE_CHECKING:
-    from chaos._rt import Connection
+    from chaos._connection import Connection
     from chaos.devices import DeviceInfo
 
 T = TypeVar("T")

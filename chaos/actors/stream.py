@@ -11,7 +11,9 @@ from typing import Any
 
 import pykka
 
-from chaos._rt import LINK_GONE, STATES, Capture, Connection
+from chaos._connection import Connection
+from chaos._link import LINK_GONE
+from chaos._rt import STATES, Capture
 from chaos.actors.messages import (
     Began,
     Broken,
