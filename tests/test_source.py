@@ -46,7 +46,7 @@ def test_the_daemon_imports_nothing_heavy() -> None:
 LAYERS = (
     ("daemon", "cli"),
     ("actors.daemon",),
-    ("actors.registry", "actors.stream", "actors.streamview", "actors.rotator", "actors.messages"),
+    ("actors.registry", "actors.stream", "actors.streamview", "actors.rotator", "actors.recordings", "actors.messages"),
     ("bus", "client", "view", "pump", "config", "wire", "reader", "export", "verify", "recording"),
     ("answers",),
     ("requests",),
