@@ -44,7 +44,7 @@ def with_pipewire(name: str) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [plain("_slots"), with_pipewire("_rt"), with_pipewire("_registry")],
+        [plain("_slots"), *map(with_pipewire, ("_connection", "_link", "_registry", "_rt"))],
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

@@ -1,6 +1,6 @@
 from typing import Final
 
-from chaos._rt import Connection
+from chaos._connection import Connection
 
 NOTE_KINDS: Final[dict[str, int]]
 KINDS: Final[dict[str, int]]

@@ -14,17 +14,8 @@ from libc.string cimport memcpy, memset, strcmp, strlen, strncmp
 
 cimport cython
 
-from chaos._rt cimport Connection, Guard, Notes, notes_push
-from chaos.pipewire cimport (
-    pw_proxy,
-    pw_proxy_destroy,
-    pw_thread_loop_lock,
-    pw_thread_loop_unlock,
-    spa_dict,
-    spa_hook,
-    spa_hook_remove,
-    spa_pod,
-)
+from chaos._connection cimport Connection, Guard, Notes, notes_push
+from chaos.pipewire cimport *
 from chaos.spa cimport *
 
 from chaos.errors import PipeWireUnavailable
@@ -227,26 +218,22 @@ cdef int on_metadata(void *data, uint32_t subject, const char *key, const char *
     return 0
 
 
-cdef proxy_events on_proxy
-memset(&on_proxy, 0, sizeof(on_proxy))
+cdef pw_proxy_events on_proxy
 on_proxy.version = PW_VERSION_PROXY_EVENTS
 on_proxy.destroy = on_proxy_destroy
 on_proxy.removed = on_proxy_removed
 on_proxy.done = on_proxy_done
 
 cdef pw_node_events on_node
-memset(&on_node, 0, sizeof(on_node))
 on_node.version = PW_VERSION_NODE_EVENTS
 on_node.info = on_node_info
 on_node.param = on_node_param
 
 cdef pw_device_events on_device
-memset(&on_device, 0, sizeof(on_device))
 on_device.version = PW_VERSION_DEVICE_EVENTS
 on_device.info = on_device_info
 
 cdef pw_metadata_events on_metadata_object
-memset(&on_metadata_object, 0, sizeof(on_metadata_object))
 on_metadata_object.version = PW_VERSION_METADATA_EVENTS
 on_metadata_object.property = on_metadata
 
@@ -400,7 +387,6 @@ cdef void on_global_remove(void *data, uint32_t id) noexcept nogil:
 
 
 cdef pw_registry_events on_registry
-memset(&on_registry, 0, sizeof(on_registry))
 on_registry.version = PW_VERSION_REGISTRY_EVENTS
 on_registry.global_ = on_global
 on_registry.global_remove = on_global_remove
@@ -421,11 +407,8 @@ cdef class Registry:
     cdef Watch *watch
     cdef object __weakref__
 
-    def __init__(self, Connection connection not None):
-        if connection.core == NULL:
-            raise PipeWireUnavailable("the connection to PipeWire is closed", hint="make a new one")
-        if self.watch != NULL:
-            raise PipeWireUnavailable("this registry listener is already at work", hint="make another one")
+    def __cinit__(self, Connection connection not None):
+        connection.ask()
         cdef Watch *w = <Watch *>calloc(1, sizeof(Watch))
         if w == NULL:
             raise MemoryError
@@ -449,6 +432,12 @@ cdef class Registry:
         self.watch = w
         connection.adopt(self)
 
+    cdef int ask(self) except -1:
+        """Raises unless the listener is alive."""
+        if self.watch == NULL:
+            raise PipeWireUnavailable("this registry listener is closed", hint="make another one")
+        return 0
+
     @property
     def closed(self):
         return self.watch == NULL
@@ -459,8 +448,7 @@ cdef class Registry:
         Raises:
             PipeWireUnavailable: closed, or PipeWire does not answer.
         """
-        if self.watch == NULL:
-            raise PipeWireUnavailable("this registry listener is closed", hint="make another one")
+        self.ask()
         for _ in range(3):
             self.connection.sync()
 
@@ -471,8 +459,7 @@ cdef class Registry:
         Raises:
             PipeWireUnavailable: closed.
         """
-        if self.watch == NULL:
-            raise PipeWireUnavailable("this registry listener is closed", hint="make another one")
+        self.ask()
         cdef const spa_pod *param = <const spa_pod *><const char *>pod
         cdef pw_proxy *node
         if len(pod) < <Py_ssize_t>sizeof(spa_pod) or len(pod) < <Py_ssize_t>(sizeof(spa_pod) + param.size):

@@ -1,31 +1,11 @@
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
+from chaos._connection import Connection
 from chaos._slots import SlotWriter
 
-CORE_INFO: Final[int]
-CORE_ERROR: Final[int]
 CAPTURE_STATE: Final[int]
-LINK_STATE: Final[int]
-LINK_GONE: Final[int]
 STATES: Final[dict[int, str]]
-
-class _Closeable(Protocol):
-    def close(self) -> None: ...
-
-def library_version() -> str: ...
-
-class Connection:
-    remote: Final[str]
-    def __init__(self, remote: str | None = None) -> None: ...
-    @property
-    def wake_fd(self) -> int: ...
-    def sync(self, timeout_s: int = 5) -> None: ...
-    def drain(self) -> list[tuple[int, int, int, int, bytes]]: ...
-    def lock(self) -> None: ...
-    def unlock(self) -> None: ...
-    def adopt(self, child: _Closeable) -> None: ...
-    def close(self) -> None: ...
 
 class Capture:
     def __init__(

@@ -1,26 +1,19 @@
-"""Everything that touches a PipeWire stream: connection, loop, filters, streams, links and the process callback.
+"""Everything that touches a PipeWire stream: filters, streams and the process callback.
 
-One connection and one loop serve the whole daemon. PipeWire's own threads never run Python: the process callback hands
-frames to `chaos._slots`, all other callbacks put a record in a queue that `Connection.drain` empties. Nothing in here
-takes the GIL from a thread of PipeWire's.
+PipeWire's own threads never run Python: the process callback hands frames to `chaos._slots`, all other callbacks put a
+record in a queue that `Connection.drain` empties. Nothing in here takes the GIL from a thread of PipeWire's.
 """
 
-from libc.errno cimport EPIPE, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
-from libc.stdio cimport snprintf
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset, strerror, strlen
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from chaos._slots cimport Cycle, SlotWriter, Writer, slots_cycle, slots_hand_over, slots_timed, slots_trusts
 from chaos.pipewire cimport *
+from chaos._connection cimport Connection, Guard, Notes, check, check_pointer, push_text
+from chaos._link cimport Link, link_drop, link_make
 
-import os
-from weakref import WeakSet
-
-from chaos.errors import FormatUnsupported, InternalError, PipeWireUnavailable
-
-cdef extern from "unistd.h" nogil:
-    ssize_t write(int fd, const void *data, size_t n)
+from chaos.errors import FormatUnsupported, InternalError
 
 cdef extern from "_kernels.h" nogil:
     uint64_t chaos_load(const uint64_t *p)
@@ -35,267 +28,16 @@ cdef extern from "time.h" nogil:
 
 cdef enum:
     MAX_CHANNELS = 64
-    KIND_CORE_INFO = 1
-    KIND_CORE_ERROR = 2
     KIND_STATE = 10
-    KIND_LINK = 11
 
-CORE_INFO = KIND_CORE_INFO
-CORE_ERROR = KIND_CORE_ERROR
 CAPTURE_STATE = KIND_STATE
-LINK_STATE = KIND_LINK
 
 STATES = {-1: "error", 0: "unconnected", 1: "connecting", 2: "paused", 3: "streaming"}
-LINK_GONE = -3
 
 cdef uint32_t INVALID_ID = 0xFFFFFFFF
 
 
-# ---- one door for C's errors ---------------------------------------------------------------------------------------
-
-cdef int check(int res, str doing) except -1:
-    """Turns PipeWire's negative errno into an exception; gives anything else back."""
-    if res >= 0:
-        return res
-    raise PipeWireUnavailable(
-        f"PipeWire refused: {doing}: {strerror(-res).decode()}",
-        hint="is PipeWire running, and may this user reach it?", details={"errno": -res},
-    )
-
-
-cdef int check_pointer(const void *p, str doing) except -1:
-    return check(-(errno or 12) if p == NULL else 0, doing)
-
-
-# ---- records from callbacks to Python ------------------------------------------------------------------------------
-
-cdef void notes_push(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text,
-                     size_t n) noexcept nogil:
-    """Appends a record. For callbacks of the loop's own thread, or with the loop locked; never for the RT thread."""
-    cdef uint64_t one = 1
-    cdef Record *r = <Record *>malloc(sizeof(Record) + n)
-    if r == NULL:
-        return
-    r.next = NULL
-    r.kind = kind
-    r.id = id
-    r.a = a
-    r.b = b
-    r.size = n
-    r.payload = <char *>r + sizeof(Record)
-    if n:
-        memcpy(r.payload, text, n)
-    if q.last == NULL:
-        q.first = r
-        write(q.wake_fd, &one, sizeof(one))
-    else:
-        q.last.next = r
-    q.last = r
-
-
-cdef inline void push_text(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text) noexcept nogil:
-    notes_push(q, kind, id, a, b, text, strlen(text) if text != NULL else 0)
-
-
-cdef void on_core_info(void *data, const pw_core_info *info) noexcept nogil:
-    push_text(<Notes *>data, KIND_CORE_INFO, info.id, info.cookie, 0, info.version)
-
-
-cdef void on_core_done(void *data, uint32_t id, int seq) noexcept nogil:
-    cdef Notes *q = <Notes *>data
-    if id == PW_ID_CORE:
-        q.done_seq = seq
-        pw_thread_loop_signal(q.loop, False)
-
-
-cdef void on_core_error(void *data, uint32_t id, int seq, int res, const char *message) noexcept nogil:
-    cdef Notes *q = <Notes *>data
-    if id == PW_ID_CORE and res == -EPIPE:
-        q.broken = True
-    push_text(q, KIND_CORE_ERROR, id, res, seq, message)
-    pw_thread_loop_signal(q.loop, False)
-
-
-cdef pw_core_events core_events
-memset(&core_events, 0, sizeof(core_events))
-core_events.version = PW_VERSION_CORE_EVENTS
-core_events.info = on_core_info
-core_events.done = on_core_done
-core_events.error = on_core_error
-
-
-def library_version():
-    """Version of the libpipewire that this process runs with, as text."""
-    return pw_get_library_version().decode()
-
-
-cdef class Connection:
-    """A connection to PipeWire with its loop: alive from construction to `close`, which may be called twice.
-
-    Args:
-        remote: name of the PipeWire to reach; None for the session's own.
-
-    Attributes:
-        wake_fd: readable when `drain` has something to give.
-
-    Raises:
-        PipeWireUnavailable: nobody answers there.
-    """
-
-    def __cinit__(self, remote=None):
-        self.remote = remote or ""
-        self.children = WeakSet()
-        pw_init(NULL, NULL)
-        self.notes = <Notes *>calloc(1, sizeof(Notes))
-        self.hook = <spa_hook *>calloc(1, sizeof(spa_hook))
-        if self.notes == NULL or self.hook == NULL:
-            raise MemoryError
-        self.notes.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        try:
-            self.open()
-        except BaseException:
-            self.close()
-            raise
-
-    cdef int open(self) except -1:
-        cdef bytes name = self.remote.encode()
-        cdef pw_properties *props
-        self.loop = pw_thread_loop_new(b"chaosd-pw", NULL)
-        check_pointer(self.loop, "making a loop")
-        self.notes.loop = self.loop
-        # Before 1.0 only client-rt.conf asks for a real-time data thread; from then on client.conf does.
-        props = NULL
-        if library_version().startswith("0."):
-            props = pw_properties_new(b"config.name", <const char *>b"client-rt.conf", NULL)
-        self.context = pw_context_new(pw_thread_loop_get_loop(self.loop), props, 0)
-        check_pointer(self.context, "making a context")
-        check(pw_thread_loop_start(self.loop), "starting the loop")
-        pw_thread_loop_lock(self.loop)
-        try:
-            props = pw_properties_new(b"application.name", <const char *>b"chaosd", NULL)
-            if name:
-                pw_properties_set(props, b"remote.name", name)
-            self.core = pw_context_connect(self.context, props, 0)
-            check_pointer(self.core, "connecting")
-            pw_core_add_listener(self.core, self.hook, &core_events, self.notes)
-        finally:
-            pw_thread_loop_unlock(self.loop)
-        self.sync()
-
-    cdef int ask(self) except -1:
-        """Raises unless the connection is alive."""
-        if self.core == NULL:
-            raise PipeWireUnavailable("the connection to PipeWire is closed", hint="make a new one")
-        return 0
-
-    @property
-    def wake_fd(self):
-        return self.notes.wake_fd
-
-    def sync(self, int timeout_s=5):
-        """Waits until PipeWire has carried out all that was asked of it so far.
-
-        Raises:
-            PipeWireUnavailable: it has gone, or did not answer within `timeout_s`.
-        """
-        self.ask()
-        cdef int seq, waited = 0
-        with nogil:
-            pw_thread_loop_lock(self.loop)
-            seq = pw_core_sync(self.core, PW_ID_CORE, 0)
-            while self.notes.done_seq != seq and waited == 0 and not self.notes.broken:
-                waited = pw_thread_loop_timed_wait(self.loop, timeout_s)
-            pw_thread_loop_unlock(self.loop)
-        if waited != 0:
-            raise PipeWireUnavailable("PipeWire does not answer", hint="is its process stopped?")
-        if self.notes.broken:
-            raise PipeWireUnavailable("PipeWire has gone", hint="start it again")
-
-    def drain(self):
-        """All records since the last call, in order: (kind, id, a, b, payload)."""
-        cdef Record *r
-        cdef Record *gone
-        cdef list found = []
-        if self.loop == NULL:
-            return found
-        # First the signal, then the queue: what comes between both is found now, and signals once more for nothing.
-        try:
-            os.eventfd_read(self.notes.wake_fd)
-        except BlockingIOError:
-            pass
-        with nogil:
-            pw_thread_loop_lock(self.loop)
-            r = self.notes.first
-            self.notes.first = NULL
-            self.notes.last = NULL
-            pw_thread_loop_unlock(self.loop)
-        while r != NULL:
-            found.append((r.kind, r.id, r.a, r.b, r.payload[:r.size]))
-            gone = r
-            r = r.next
-            free(gone)
-        return found
-
-    def lock(self):
-        """Keeps the loop's thread out until `unlock`; the same thread may lock again."""
-        self.ask()
-        with nogil:
-            pw_thread_loop_lock(self.loop)
-
-    def unlock(self):
-        with nogil:
-            pw_thread_loop_unlock(self.loop)
-
-    def adopt(self, child):
-        """Closes `child` before the connection closes."""
-        self.children.add(child)
-
-    def close(self):
-        """Closes all that lives on the connection, then itself. Twice is harmless."""
-        cdef Record *r
-        for child in list(self.children):
-            child.close()
-        if self.loop != NULL:
-            with nogil:
-                pw_thread_loop_lock(self.loop)
-                if self.core != NULL:
-                    spa_hook_remove(self.hook)
-                    pw_core_disconnect(self.core)
-                    self.core = NULL
-                pw_thread_loop_unlock(self.loop)
-                pw_thread_loop_stop(self.loop)
-                if self.context != NULL:
-                    pw_context_destroy(self.context)
-                    self.context = NULL
-                pw_thread_loop_destroy(self.loop)
-                self.loop = NULL
-        if self.notes != NULL:
-            while self.notes.first != NULL:
-                r = self.notes.first
-                self.notes.first = r.next
-                free(r)
-            os.close(self.notes.wake_fd)
-            free(self.notes)
-            free(self.hook)
-            self.notes = NULL
-            self.hook = NULL
-
-    def __dealloc__(self):
-        if self.notes != NULL:
-            self.close()
-
-
 # ---- the process callback ------------------------------------------------------------------------------------------
-
-cdef struct Link:
-    pw_proxy *proxy
-    spa_hook proxy_hook
-    spa_hook link_hook
-    Notes *notes
-    uint32_t handle
-    int64_t index
-    int state
-    uint64_t *n_active
 
 cdef struct CaptureState:
     Guard guard
@@ -463,54 +205,16 @@ cdef void on_io_changed(void *data, uint32_t id, void *area, uint32_t size) noex
         pw_loop_invoke(s.data_loop, take_position, 1, &area, sizeof(area), True, &s.state)
 
 
-cdef inline void set_link_state(Link *link, int state) noexcept nogil:
-    cdef int64_t change = (state == PW_LINK_STATE_ACTIVE) - (link.state == PW_LINK_STATE_ACTIVE)
-    chaos_store(link.n_active, link.n_active[0] + change)
-    link.state = state
-
-
-cdef void on_link_info(void *data, const pw_link_info *info) noexcept nogil:
-    cdef Link *link = <Link *>data
-    if info.change_mask & PW_LINK_CHANGE_MASK_STATE and link.state != info.state:
-        set_link_state(link, info.state)
-        push_text(link.notes, KIND_LINK, link.handle, link.index, info.state, info.error)
-
-
-cdef void on_link_removed(void *data) noexcept nogil:
-    cdef Link *link = <Link *>data
-    set_link_state(link, -3)
-    notes_push(link.notes, KIND_LINK, link.handle, link.index, -3, NULL, 0)
-
-
-cdef void on_link_error(void *data, int seq, int res, const char *message) noexcept nogil:
-    cdef Link *link = <Link *>data
-    set_link_state(link, -2)
-    push_text(link.notes, KIND_LINK, link.handle, link.index, -2, message)
-
-
 cdef pw_filter_events filter_events
-memset(&filter_events, 0, sizeof(filter_events))
 filter_events.version = PW_VERSION_FILTER_EVENTS
 filter_events.state_changed = on_state_changed
 filter_events.process = on_filter_process
 
 cdef pw_stream_events stream_events
-memset(&stream_events, 0, sizeof(stream_events))
 stream_events.version = PW_VERSION_STREAM_EVENTS
 stream_events.state_changed = on_state_changed
 stream_events.io_changed = on_io_changed
 stream_events.process = on_stream_process
-
-cdef pw_link_events link_events
-memset(&link_events, 0, sizeof(link_events))
-link_events.version = PW_VERSION_LINK_EVENTS
-link_events.info = on_link_info
-
-cdef pw_proxy_events link_proxy_events
-memset(&link_proxy_events, 0, sizeof(link_proxy_events))
-link_proxy_events.version = PW_VERSION_PROXY_EVENTS
-link_proxy_events.removed = on_link_removed
-link_proxy_events.error = on_link_error
 
 cdef uint32_t next_handle = 1
 cdef dict SPA_FORMATS = {"f32": SPA_AUDIO_FORMAT_F32, "s16": SPA_AUDIO_FORMAT_S16, "s32": SPA_AUDIO_FORMAT_S32}
@@ -659,11 +363,6 @@ cdef class Capture:
         """
         self.ask()
         cdef CaptureState *s = self.state
-        cdef Link *link
-        cdef pw_properties *props
-        cdef char text[4][16]
-        cdef const char **keys = [b"link.output.node", b"link.output.port", b"link.input.node", b"link.input.port"]
-        cdef int k
         if len(pairs) > MAX_CHANNELS:
             raise FormatUnsupported(f"{len(pairs)} links", hint=f"at most {MAX_CHANNELS}")
         self.connection.lock()
@@ -675,23 +374,13 @@ cdef class Capture:
                 s.guard.serials[index] = ids[4]
             s.guard.n_wanted = len(pairs)
             for index, ids in enumerate(pairs):
-                link = &s.links[index]
-                memset(link, 0, sizeof(Link))
-                link.notes = s.notes
-                link.handle = s.handle
-                link.n_active = &s.n_active
-                link.index = index
-                props = pw_properties_new(b"object.linger", <const char *>b"false", NULL)
-                for k in range(4):
-                    snprintf(text[k], 16, b"%u", <unsigned int>ids[k])
-                    pw_properties_set(props, keys[k], text[k])
-                link.proxy = <pw_proxy *>pw_core_create_object(
-                    self.connection.core, b"link-factory", b"PipeWire:Interface:Link", PW_VERSION_LINK, &props.dict, 0)
-                pw_properties_free(props)
-                check_pointer(link.proxy, "making a link")
+                memset(&s.links[index], 0, sizeof(Link))
+                s.links[index].notes = s.notes
+                s.links[index].handle = s.handle
+                s.links[index].index = index
+                s.links[index].n_active = &s.n_active
+                link_make(&s.links[index], self.connection.core, ids)
                 s.n_links = index + 1
-                pw_proxy_add_listener(link.proxy, &link.proxy_hook, &link_proxy_events, link)
-                pw_link_add_listener(<pw_link *>link.proxy, &link.link_hook, &link_events, link)
         finally:
             self.connection.unlock()
 
@@ -699,9 +388,7 @@ cdef class Capture:
         """With the loop locked."""
         cdef uint32_t k
         for k in range(self.state.n_links):
-            spa_hook_remove(&self.state.links[k].link_hook)
-            spa_hook_remove(&self.state.links[k].proxy_hook)
-            pw_proxy_destroy(self.state.links[k].proxy)
+            link_drop(&self.state.links[k])
         self.state.n_links = 0
         chaos_store(&self.state.n_active, 0)
         self.state.guard.n_wanted = 0
@@ -759,18 +446,6 @@ cdef class Capture:
 
     def __dealloc__(self):
         self.close()
-
-
-cdef extern from "<pipewire/pipewire.h>" nogil:
-    void pw_properties_free(pw_properties *properties)
-
-cdef extern from "<spa/param/audio/type-info.h>" nogil:
-    cdef struct spa_type_info:
-        uint32_t type
-        uint32_t parent
-        const char *name
-        const spa_type_info *values
-    const spa_type_info *spa_type_audio_channel
 
 
 cdef uint32_t channel_code(str position, int index):

@@ -21,14 +21,8 @@ import zmq
 
 from chaos.config import Config, ipc_path
 from chaos.errors import ChaosError, InternalError, InvalidRequest, StorageFailed, TimedOut
-from chaos.messages import (
-    MAX_MESSAGE_BYTES,
-    Request,
-    decode_request,
-    encode_error,
-    encode_ok,
-    request_id,
-)
+from chaos.requests import Request
+from chaos.wire import MAX_MESSAGE_BYTES, decode_request, encode_error, encode_ok, request_id
 
 __all__ = ["Bus"]
 

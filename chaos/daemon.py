@@ -23,8 +23,8 @@ from chaos.actors.messages import Command, End, Subscriptions
 from chaos.bus import Bus
 from chaos.config import Config
 from chaos.errors import ChaosError
-from chaos.messages import Request
 from chaos.pump import Pump
+from chaos.requests import Request
 from chaos.units import parse_size
 
 __all__ = ["main", "serve"]

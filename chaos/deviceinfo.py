@@ -104,7 +104,7 @@ class DeviceInfo(msgspec.Struct, frozen=True):
 
 
 class RequestedFormat(Protocol):
-    """What `check_format` reads of a `messages.AudioFormat`."""
+    """What `check_format` reads of a `requests.AudioFormat`."""
 
     @property
     def sample_rate(self) -> int | None: ...

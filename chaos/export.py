@@ -21,7 +21,8 @@ import numpy as np
 from chaos.errors import FormatUnsupported, InvalidRange, InvalidRequest, StorageFailed, StorageFull
 from chaos.files import storage_errors, sync_folder
 from chaos.ledger import Gap, lost_frames
-from chaos.reader import Recording, Samples
+from chaos.reader import Recording
+from chaos.samples import Samples
 from chaos.slices import chunk_spans, gaps_in, root_hash
 from chaos.timeline import align, wall_ns_at
 from chaos.wav import Broadcast, Cue, WavFormat, header, needs_rf64

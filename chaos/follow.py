@@ -11,12 +11,10 @@ hold notices nothing. One that the slots went round without is *lapped*, and is 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Protocol, Self
 
 from chaos.errors import InvalidRange, InvalidRequest, TimedOut
-
-if TYPE_CHECKING:
-    from chaos.reader import Missing, Recording, Samples
+from chaos.samples import Missing, Samples
 
 __all__ = ["Follower", "Lapped", "WhenLapped"]
 
@@ -29,6 +27,23 @@ _REFRESH_S = 0.25
 
 class Lapped(InvalidRange):
     """The slots went round without the follower. `details`: its `frame`, their `oldest_frame`, the `head`."""
+
+
+class Followed(Protocol):
+    """What a follower asks of a recording; the contracts are those of `chaos.reader.Recording`."""
+
+    @property
+    def uri(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def n_frames(self) -> int: ...
+    @property
+    def oldest_staged_frame(self) -> int: ...
+    def refresh(self) -> None: ...
+    def read(self, first: int, last: int, missing: Missing) -> Samples: ...
 
 
 class Follower:
@@ -46,7 +61,7 @@ class Follower:
 
     def __init__(
         self,
-        recording: Recording,
+        recording: Followed,
         n_frames: int,
         first_frame: int,
         missing: Missing = "zeros",

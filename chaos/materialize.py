@@ -20,7 +20,7 @@ import msgspec
 from chaos.errors import ChaosError, InternalError, InvalidRequest, PathNotAllowed, error_from_code
 from chaos.files import make_folders, storage_errors
 from chaos.info import load
-from chaos.messages import Slice
+from chaos.requests import Slice
 from chaos.slices import chunk_spans, gaps_in, resolve
 
 __all__ = ["Job", "Slicer"]

@@ -1,4 +1,7 @@
-"""The symbols of libpipewire-0.3 and SPA that chaosd uses, and no others. Contracts: their own headers."""
+"""The symbols of libpipewire-0.3 and SPA that chaosd uses, and no others. Contracts: their own headers.
+
+Event tables are declared at the top of a module, static in C: what is not set in them is NULL.
+"""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
@@ -54,6 +57,14 @@ cdef extern from "<spa/param/audio/raw.h>" nogil:
         uint32_t channels
         uint32_t *position
 
+cdef extern from "<spa/param/audio/type-info.h>" nogil:
+    cdef struct spa_type_info:
+        uint32_t type
+        uint32_t parent
+        const char *name
+        const spa_type_info *values
+    const spa_type_info *spa_type_audio_channel
+
 cdef extern from "<spa/param/audio/format-utils.h>" nogil:
     const spa_pod *spa_format_audio_raw_build(spa_pod_builder *builder, uint32_t id, const spa_audio_info_raw *info)
 
@@ -101,6 +112,7 @@ cdef extern from "<pipewire/pipewire.h>" nogil:
     cdef struct pw_properties:
         spa_dict dict
     pw_properties *pw_properties_new(const char *key, ...)
+    void pw_properties_free(pw_properties *properties)
     int pw_properties_set(pw_properties *properties, const char *key, const char *value)
 
     cdef struct pw_loop:
@@ -136,6 +148,7 @@ cdef extern from "<pipewire/pipewire.h>" nogil:
         void (*destroy)(void *data) noexcept nogil
         void (*bound)(void *data, uint32_t global_id) noexcept nogil
         void (*removed)(void *data) noexcept nogil
+        void (*done)(void *data, int seq) noexcept nogil
         void (*error)(void *data, int seq, int res, const char *message) noexcept nogil
     enum:
         PW_VERSION_PROXY_EVENTS
@@ -191,6 +204,7 @@ cdef extern from "<pipewire/link.h>" nogil:
     enum:
         PW_VERSION_LINK_EVENTS
         PW_LINK_CHANGE_MASK_STATE
+        PW_LINK_STATE_ERROR
         PW_LINK_STATE_ACTIVE
     int pw_link_add_listener(pw_link *link, spa_hook *listener, const pw_link_events *events, void *data)
 

@@ -12,27 +12,22 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from chaos.errors import ChaosError, InvalidRange, InvalidRequest, StorageFailed
+from chaos.follow import Follower, WhenLapped
 from chaos.info import RecordingInfo, SealedChunk, load, recording_path
 from chaos.journal import Definition
 from chaos.ledger import ClockAnchor, Gap
+from chaos.samples import DTYPES, Missing, Samples
 from chaos.timeline import frame_of_moment
 
 if TYPE_CHECKING:
-    from chaos.follow import Follower, WhenLapped
     from chaos.live import LiveEnd
 
-__all__ = ["Missing", "Recording", "Samples", "open"]
-
-Missing = Literal["zeros", "nan", "error"]
-Samples = npt.NDArray[Any]
-
-_DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype("<f4"), "s16": np.dtype("<i2"), "s32": np.dtype("<i4")}
+__all__ = ["Recording", "open"]
 
 
 def open(what: str | Path, store: Path | None = None) -> Recording:  # noqa: A001
@@ -130,7 +125,7 @@ class Recording:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the samples: float32, int16 or int32, little-endian."""
-        return _DTYPES[self.definition.sample_format]
+        return DTYPES[self.definition.sample_format]
 
     @property
     def state(self) -> str:
@@ -209,8 +204,6 @@ class Recording:
 
     def frame_of(self, moment: float | datetime) -> int:
         """The frame at a moment (see `between`); it may lie outside of the recording."""
-        if not isinstance(moment, datetime):
-            return round(moment * self.sample_rate)
         return frame_of_moment(self._info, moment)
 
     def gaps_between(self, first: int, last: int) -> list[Gap]:
@@ -234,8 +227,6 @@ class Recording:
         timeout_s: float | None = None,
     ) -> Follower:
         """Blocks of `n_frames` from `first_frame` (None: the head) on, as they come; see `chaos.follow`."""
-        from chaos.follow import Follower
-
         first = self.n_frames if first_frame is None else first_frame
         return Follower(self, n_frames, first, missing, lapped, timeout_s)
 

@@ -10,7 +10,7 @@ from blake3 import blake3
 from chaos.errors import InvalidRange
 from chaos.info import RecordingInfo, SealedChunk
 from chaos.ledger import Cause, Gap
-from chaos.messages import Moment, Time
+from chaos.requests import Moment, Time
 from chaos.timeline import frame_of_moment
 
 __all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "resolve", "root_hash"]

@@ -9,8 +9,6 @@ cdef extern from "<spa/utils/dict.h>" nogil:
 
 cdef extern from "<spa/param/param.h>" nogil:
     enum:
-        SPA_PARAM_EnumFormat
-        SPA_PARAM_Format
         SPA_PARAM_Props
         SPA_PARAM_PortConfig
         SPA_PARAM_INFO_READ
@@ -35,14 +33,7 @@ cdef extern from "<pipewire/pipewire.h>" nogil:
         PW_VERSION_DEVICE
         PW_VERSION_DEVICE_EVENTS
         PW_DEVICE_CHANGE_MASK_PROPS
-        PW_VERSION_PROXY_EVENTS
 
-    cdef struct proxy_events "pw_proxy_events":
-        uint32_t version
-        void (*destroy)(void *data) noexcept nogil
-        void (*removed)(void *data) noexcept nogil
-        void (*done)(void *data, int seq) noexcept nogil
-    void pw_proxy_add_listener(pw_proxy *proxy, spa_hook *listener, const proxy_events *events, void *data)
     int pw_proxy_sync(pw_proxy *proxy, int seq)
 
     cdef struct pw_registry:

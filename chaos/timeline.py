@@ -36,8 +36,13 @@ def anchors_of(info: RecordingInfo) -> list[ClockAnchor]:
     return sorted(info.anchors, key=lambda anchor: anchor.frame) or [start]
 
 
-def frame_of_moment(info: RecordingInfo, moment: datetime) -> int:
-    """The frame at a moment; it may lie outside of the recording. InvalidRequest for one without a time zone."""
+def frame_of_moment(info: RecordingInfo, moment: float | datetime) -> int:
+    """The frame at a moment, seconds since the first frame or a datetime; it may lie outside of the recording.
+
+    Raises InvalidRequest for a datetime without a time zone.
+    """
+    if not isinstance(moment, datetime):
+        return round(moment * info.definition.sample_rate)
     if moment.tzinfo is None:
         raise InvalidRequest(f"{moment} has no time zone", hint="use datetime.now(UTC) and the like")
     whole_s = moment.replace(microsecond=0).timestamp()

@@ -12,7 +12,8 @@ import msgspec
 
 from chaos.bus import Bus
 from chaos.config import Config
-from chaos.messages import Request, make_event
+from chaos.requests import Request
+from chaos.wire import make_event
 
 Script = dict[str, Any]
 """Per op: a result, an exception, a Future, or a function of the request that gives or raises one of them."""

@@ -1,4 +1,4 @@
-"""How large chunks are when nobody says."""
+"""How large chunks are, as asked and when nobody says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.chunking import MIN_CHUNK_FRAMES, chunk_frames, is_short
+from chaos.chunking import MAX_CHUNK_BYTES, MIN_CHUNK_FRAMES, SAMPLE_BYTES, chunk_frames, is_short
+from chaos.errors import InvalidChunkSize
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,28 @@ def test_the_default_fits(channels: int, sample_rate: int, sample_format: str) -
     n_frames = chunk_frames(None, channels=channels, sample_rate=sample_rate, sample_format=sample_format)
     assert MIN_CHUNK_FRAMES <= n_frames <= 10 * sample_rate
     assert n_frames * channels * (2 if sample_format == "s16" else 4) <= 16 << 20
+
+
+@given(
+    st.none() | st.integers(-1, 2 * MAX_CHUNK_BYTES),
+    st.integers(1, 64),
+    st.integers(1000, 1_536_000),
+    st.sampled_from(list(SAMPLE_BYTES)),
+)
+def test_chunks_hold_whole_frames(size: int | None, channels: int, rate: int, sample_format: str) -> None:
+    frame_bytes = channels * SAMPLE_BYTES[sample_format]
+    refused: dict[str, int] = {}
+    try:
+        n_frames = chunk_frames(size, channels=channels, sample_rate=rate, sample_format=sample_format)
+    except InvalidChunkSize as error:
+        refused = error.details
+    if refused:
+        assert size is not None
+        assert not refused["smallest"] <= size <= refused["largest"]
+        return
+    assert n_frames >= 1024
+    if size is None:
+        assert n_frames <= max(1024, 10 * rate)
+        assert n_frames == 1024 or n_frames * frame_bytes <= 16 << 20
+    else:
+        assert size - frame_bytes < n_frames * frame_bytes <= size

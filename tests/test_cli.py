@@ -29,8 +29,8 @@ from chaos.errors import (
     UnknownOp,
 )
 from chaos.ledger import Cause, Confidence, Gap
-from chaos.messages import StreamStart
 from chaos.recording import Definition, RecordingWriter
+from chaos.requests import StreamStart
 
 URI = "stream://desk/take"
 RATE = 48000

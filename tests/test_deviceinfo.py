@@ -11,7 +11,7 @@ from world import World, map_of
 from chaos.deviceinfo import check_format
 from chaos.devices import DeviceMap
 from chaos.errors import ChannelsMismatch, DeviceAmbiguous, DeviceNotFound, FormatUnsupported, RateMismatch
-from chaos.messages import AudioFormat
+from chaos.requests import AudioFormat
 
 # -- finding
 

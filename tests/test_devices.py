@@ -21,11 +21,11 @@ from world import (
     volumes,
 )
 
+from chaos.answers import Device
 from chaos.deviceinfo import DeviceInfo
 from chaos.devices import Change, DeviceMap
 from chaos.errors import DeviceAmbiguous
 from chaos.graph import Kind, RegistryEvent
-from chaos.messages import Device
 from chaos.pod import Choice, Object
 
 SCARLETT = {

@@ -22,8 +22,8 @@ from chaos.export import save_aligned
 from chaos.info import RecordingInfo, load
 from chaos.ledger import Cause, ClockAnchor, Confidence, Gap
 from chaos.materialize import Slicer
-from chaos.messages import Moment, Slice
 from chaos.recording import RecordingWriter
+from chaos.requests import Moment, Slice
 from chaos.slices import chunk_spans, resolve, root_hash
 from chaos.timeline import align
 from chaos.verify import verify

@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 import chaos
 
 PACKAGE = Path(chaos.__file__).parent
-EXTENSIONS = ("_slots", "_rt", "_registry")
+EXTENSIONS = ("_slots", "_connection", "_link", "_rt", "_registry")
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)
@@ -45,8 +46,10 @@ def test_the_daemon_imports_nothing_heavy() -> None:
 LAYERS = (
     ("daemon", "cli"),
     ("actors.daemon",),
-    ("actors.registry", "actors.stream", "actors.rotator", "actors.messages"),
-    ("bus", "client", "view", "pump", "config", "messages", "reader", "export", "verify", "recording"),
+    ("actors.registry", "actors.stream", "actors.streamview", "actors.rotator", "actors.recordings", "actors.messages"),
+    ("bus", "client", "view", "pump", "config", "wire", "reader", "export", "verify", "recording"),
+    ("answers",),
+    ("requests",),
     ("staging", "journal", "devices"),
     ("errors",),
 )
@@ -66,6 +69,27 @@ def test_imports_run_one_way() -> None:
     for module, row in rank.items():
         upward = {name for name in _imports(module) if rank.get(name, row) < row}
         assert not upward, f"{module} imports {upward} from above it"
+
+
+def _module(name: str) -> Path | None:
+    """The file of a module of ours, its stub where it is an extension."""
+    path = PACKAGE.parent / name.replace(".", "/")
+    return next((found for end in (".py", ".pyi") if (found := path.with_suffix(end)).exists()), None)
+
+
+def _imported(path: Path) -> set[str]:
+    """The modules of ours that a file imports anywhere, in functions and for type checkers too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in found if name.startswith("chaos.") and _module(name)}
+
+
+def test_no_imports_go_in_circles() -> None:
+    files = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]
+    names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in files}
+    TopologicalSorter({name: _imported(path) for name, path in names.items()}).prepare()
 
 
 def test_only_the_daemon_knows_actors() -> None:

@@ -6,18 +6,16 @@ import logging
 import os
 import shutil
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pykka
 
 from chaos import __version__
-from chaos._rt import library_version
+from chaos._connection import library_version
 from chaos.actors.messages import (
     Ask,
     Call,
@@ -33,8 +31,10 @@ from chaos.actors.messages import (
     refuse,
     settle,
 )
+from chaos.actors.recordings import Recordings
 from chaos.actors.registry import DeviceRegistryActor
-from chaos.actors.stream import InputStreamActor, StreamView
+from chaos.actors.stream import InputStreamActor
+from chaos.actors.streamview import StreamView
 from chaos.config import Config
 from chaos.devices import DeviceInfo, DeviceMap, check_format
 from chaos.errors import (
@@ -43,14 +43,15 @@ from chaos.errors import (
     InternalError,
     InvalidRequest,
     PathNotAllowed,
-    RecordingNotFound,
     StreamExists,
     StreamNotFound,
     UnknownOp,
 )
-from chaos.materialize import Slicer
-from chaos.messages import (
-    PROTOCOL_VERSION,
+from chaos.history import EventHistory
+from chaos.pump import Pump
+from chaos.recording import recording_path
+from chaos.recovery import RecoveryReport, recover
+from chaos.requests import (
     AudioFormat,
     DeviceFind,
     DeviceList,
@@ -69,21 +70,15 @@ from chaos.messages import (
     StreamStop,
     StreamSwitchChunk,
     Verify,
-    make_event,
 )
-from chaos.pump import Pump
-from chaos.recording import list_recordings, recording_path
-from chaos.recovery import RecoveryReport, recover
-from chaos.retention import Retired, retire
+from chaos.retention import Retired
 from chaos.threads import data_thread
-from chaos.units import parse_keep
-from chaos.verify import verify
+from chaos.wire import PROTOCOL_VERSION
 
 __all__ = ["DaemonActor"]
 
 log = logging.getLogger(__name__)
 
-LONG_WORKERS = 4
 RETIRE_EVERY_S = 60.0
 
 
@@ -116,16 +111,12 @@ class DaemonActor(pykka.ThreadingActor):
         self._config = config
         self._run_id = run_id
         self._pump = pump
-        self._publish = publish
         self._on_shutdown = on_shutdown
         self._began = time.monotonic()
-        self._seq = 0
-        self._events: deque[tuple[int, bytes]] = deque()
-        self._events_bytes = 0
+        self._history = EventHistory(run_id, config.event_history, config.event_history_bytes, publish)
         self._streams: dict[str, _Stream] = {}
         self._registry: pykka.ActorRef[Any] | None = None
-        self._long = ThreadPoolExecutor(LONG_WORKERS, thread_name_prefix="long")
-        self._slicer = Slicer(config.store / "slices")
+        self._recordings = Recordings(config, self._view, self._on_retired)
         self._ending: Future[None] | None = None
         self._recovery: Future[RecoveryReport] = Future()
         self._ops: dict[type[Request], Callable[[Any, Future[Any]], object]] = {
@@ -139,10 +130,10 @@ class DaemonActor(pykka.ThreadingActor):
             StreamStop: self._stream_stop,
             StreamList: self._stream_list,
             StreamStatusOf: self._stream_status,
-            RecordingList: self._recording_list,
-            Slice: self._slice,
-            Verify: self._verify,
-            Retire: self._retire,
+            RecordingList: self._recordings.list_all,
+            Slice: self._recordings.slice,
+            Verify: self._recordings.verify,
+            Retire: self._recordings.retire,
             EventsSince: self._events_since,
             Shutdown: self._shutdown,
         }
@@ -155,13 +146,12 @@ class DaemonActor(pykka.ThreadingActor):
         )
         if self._config.keep is not None:
             self._retire_regularly()
-        self._work_long(self._recovery, lambda: recover(self._config.store, self._config.staging_dir))
+        self._recordings.work(self._recovery, lambda: recover(self._config.store, self._config.staging_dir))
 
     def on_stop(self) -> None:
         if self._registry is not None:
             self._registry.stop()
-        self._slicer.close()
-        self._long.shutdown(wait=False, cancel_futures=True)
+        self._recordings.close()
 
     def on_receive(self, message: Any) -> None:
         match message:
@@ -196,18 +186,7 @@ class DaemonActor(pykka.ThreadingActor):
     # -- events
 
     def _emit(self, kind: str, uri: str | None, fields: dict[str, Any]) -> None:
-        self._seq += 1
-        topic, payload = make_event(kind, seq=self._seq, run_id=self._run_id, stream_uri=uri, **fields)
-        self._keep(payload)
-        self._publish(topic, payload)
-
-    def _keep(self, payload: bytes) -> None:
-        if len(self._events) == self._config.event_history:
-            self._events_bytes -= len(self._events.popleft()[1])
-        self._events.append((self._seq, payload))
-        self._events_bytes += len(payload)
-        while self._events_bytes > self._config.event_history_bytes:
-            self._events_bytes -= len(self._events.popleft()[1])
+        self._history.add(kind, uri, fields)
 
     def _on_subscriptions(self, prefixes: frozenset[bytes]) -> None:
         """Heads are told only while somebody listens for them."""
@@ -228,9 +207,7 @@ class DaemonActor(pykka.ThreadingActor):
             self._emit("stream_head_position", uri, {"frame": head, "byte_position": head * frame_bytes})
 
     def _events_since(self, request: EventsSince, future: Future[Any]) -> None:
-        found = [msgspec.Raw(payload) for seq, payload in self._events if seq > request.seq][: request.limit]
-        oldest = self._events[0][0] if self._events else self._seq
-        settle(future, {"events": found, "oldest_seq": oldest})
+        settle(future, self._history.since(request.seq, request.limit))
 
     def _tell_recovery(self, done: Future[RecoveryReport]) -> None:
         """Tells what dead daemons had left here; another store's concerns nobody who listens to us."""
@@ -286,7 +263,7 @@ class DaemonActor(pykka.ThreadingActor):
                     "path": str(self._config.store),
                     "free_bytes": shutil.disk_usage(self._config.store).free,
                 },
-                "event_seq": self._seq,
+                "event_seq": self._history.seq,
             },
         )
 
@@ -435,37 +412,12 @@ class DaemonActor(pykka.ThreadingActor):
 
     # -- recordings
 
-    def _recording_list(self, request: RecordingList, future: Future[Any]) -> None:
-        self._work_long(future, lambda: {"recordings": list_recordings(self._config.store)})
+    def _view(self, uri: str) -> StreamView | None:
+        stream = self._streams.get(uri)
+        return None if stream is None else stream.view
 
-    def _recorded(self, uri: str) -> Path:
-        path = recording_path(self._config.store, uri)
-        if not path.exists():
-            raise RecordingNotFound(f"there is no recording of {uri}", hint="recording_list names all")
-        return path
-
-    def _verify(self, request: Verify, future: Future[Any]) -> None:
-        path = self._recorded(request.uri)
-        self._work_long(future, lambda: verify(path))
-
-    def _slice(self, request: Slice, future: Future[Any]) -> None:
-        path = self._recorded(request.uri)
-        out = None if request.path is None else self._config.permit(request.path)
-        stream = self._streams.get(request.uri)
-        is_running = stream is not None and stream.view.recording == str(path)
-        head = stream.view.head_frame if stream is not None and is_running else 0
-        self._work_long(future, lambda: self._slicer.slice(request, path, out, head))
-
-    def _retire(self, request: Retire, future: Future[Any]) -> None:
-        chosen = request.keep or self._config.keep
-        keep = None if chosen is None else parse_keep(chosen)
-
-        def work() -> dict[str, Any]:
-            retired = retire(self._config.store, keep)
-            self._pass_on(self.actor_ref, Call(lambda: self._retire_live(retired)))
-            return {"retired": [each.to_wire() for each in retired]}
-
-        self._work_long(future, work)
+    def _on_retired(self, retired: list[Retired]) -> None:
+        self._pass_on(self.actor_ref, Call(lambda: self._retire_live(retired)))
 
     def _retire_live(self, retired: list[Retired]) -> None:
         """What is being written only its own rotator may retire."""
@@ -479,17 +431,6 @@ class DaemonActor(pykka.ThreadingActor):
         self._pump.every(
             "retention", RETIRE_EVERY_S, lambda: self.actor_ref.tell(Command(Retire(), _told_in_the_log()))
         )
-
-    def _work_long(self, future: Future[Any], work: Callable[[], Any]) -> None:
-        """Runs what takes long beside the actor."""
-
-        def settled() -> None:
-            try:
-                settle(future, work())
-            except Exception as error:
-                refuse(future, error)
-
-        self._long.submit(settled)
 
 
 def _told_in_the_log() -> Future[Any]:

@@ -13,10 +13,10 @@ from pykka import ActorRef
 from chaos.info import SealedChunk
 from chaos.journal import Definition
 from chaos.ledger import Gap
-from chaos.messages import Request
+from chaos.requests import Request
 
 if TYPE_CHECKING:
-    from chaos._rt import Connection
+    from chaos._connection import Connection
     from chaos.devices import DeviceInfo
 
 T = TypeVar("T")

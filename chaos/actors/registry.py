@@ -10,8 +10,10 @@ from typing import Any
 
 import pykka
 
+from chaos._connection import CORE_ERROR, Connection
+from chaos._link import LINK_STATE
 from chaos._registry import Registry
-from chaos._rt import CAPTURE_STATE, CORE_ERROR, LINK_STATE, Connection
+from chaos._rt import CAPTURE_STATE
 from chaos.actors.messages import (
     Ask,
     CaptureState,

@@ -20,9 +20,9 @@ from chaos.config import Config
 from chaos.devices import DeviceInfo
 from chaos.info import recording_path
 from chaos.journal import Definition
-from chaos.messages import AudioFormat, StreamStart
 from chaos.pump import Pump
 from chaos.recovery import about
+from chaos.requests import AudioFormat, StreamStart
 from chaos.staging import SUFFIX, Staging, boot_id, slots_for
 from chaos.uri import parse_uri
 

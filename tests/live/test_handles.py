@@ -10,7 +10,8 @@ from rig import Session
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
-from chaos._rt import Capture, Connection
+from chaos._connection import Connection
+from chaos._rt import Capture
 from chaos.errors import ChaosError
 from chaos.staging import Staging
 
@@ -66,7 +67,7 @@ def test_a_hundred_handles_leave_nothing_behind(own_session: Session) -> None:
 def test_without_pipewire_the_error_says_so(own_session: Session) -> None:
     own_session.kill_pipewire()
     script = (
-        "from chaos._rt import Connection\n"
+        "from chaos._connection import Connection\n"
         "from chaos.errors import PipeWireUnavailable\n"
         "try:\n    Connection()\nexcept PipeWireUnavailable as e:\n    print(e.code, bool(e.hint))\n"
     )

@@ -15,8 +15,8 @@ from rig.counting import CountingSource
 from rig.session import Session
 
 from chaos import _registry
+from chaos._connection import Connection
 from chaos._registry import Registry
-from chaos._rt import Connection
 from chaos.devices import Change, Decoder, DeviceInfo, DeviceMap
 from chaos.errors import DeviceAmbiguous, DeviceNotFound, PipeWireUnavailable
 from chaos.graph import Kind, NoteKind

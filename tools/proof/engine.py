@@ -48,7 +48,7 @@ class Engine:
                 if self.process.poll() is not None or time.monotonic() - started > _PATIENCE_S:
                     self.close()
                     raise RigError(f"chaosd does not answer: {session.log(self.log_name)}") from error
-                time.sleep(0.005)
+                time.sleep(0.005)  # its socket is not there yet; short, as `started_s` is a figure
         self.started_s = time.monotonic() - started
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class Engine:
                 return status
             if time.monotonic() > deadline:
                 raise RigError(f"{uri} stays as it is: {status}; {self.session.log(self.log_name)}")
-            time.sleep(0.01)
+            time.sleep(0.01)  # no event tells of every field
 
     def close(self) -> None:
         """Ends it cleanly; twice is harmless."""

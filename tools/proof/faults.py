@@ -37,7 +37,7 @@ def hold_thread(tid: int, seconds: float) -> None:
     try:
         _ptrace(_PTRACE_INTERRUPT, tid)
         os.waitpid(tid, _WALL)
-        time.sleep(seconds)
+        time.sleep(seconds)  # the fault lasts
     finally:
         _ptrace(_PTRACE_DETACH, tid)
 

@@ -103,7 +103,7 @@ def start_peer(
         if child.poll() is not None or time.monotonic() > deadline:
             session.end(child)
             raise RigError(f"{peer.name} records nothing: {session.log(log)[-300:]}")
-        time.sleep(0.02)
+        time.sleep(0.02)  # all that these programs tell is how large their file is
     return child
 
 

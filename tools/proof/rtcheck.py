@@ -136,7 +136,7 @@ def check(session: Session, folder: Path, channels: int, interleaved: bool) -> C
         )
         begin(source, 24000)
         with stopped(engine.pid):
-            time.sleep(0.1)
+            time.sleep(0.1)  # the fault lasts: some cycles are missed
         disk.set(0.6)
         status = engine.await_status(uri, lambda status: status["overruns"] > 0)
         disk.set(0)

@@ -118,7 +118,7 @@ class _Run:
         self._begin()
         deadline = time.monotonic() + self._plan.seconds
         while time.monotonic() < deadline:
-            time.sleep(self._random.uniform(0.1, 2 * self._plan.pause_s))
+            time.sleep(self._random.uniform(0.1, 2 * self._plan.pause_s))  # capture runs well between faults
             self._fault()
         self._lose_device()
         self._engine.await_state(self._uri, "waiting")
@@ -160,10 +160,10 @@ class _Run:
         match kind:
             case "client_stopped":
                 with stopped(self._engine.pid):
-                    time.sleep(seconds)
+                    time.sleep(seconds)  # the fault lasts
             case "daemon_stopped":
                 with stopped(self._session.pipewire_pid):
-                    time.sleep(seconds)
+                    time.sleep(seconds)  # the fault lasts
             case "data_thread_held":
                 hold_thread(data_thread(self._engine.pid), seconds)
             case "quantum_changed":
@@ -171,12 +171,12 @@ class _Run:
             case "device_lost":
                 self._lose_device()
                 self._engine.await_state(self._uri, "waiting")
-                time.sleep(seconds)
+                time.sleep(seconds)  # it is away so long
                 self._source = self._new_source()
                 self._begin()
             case "disk_slow":
                 self._disk.set(self._random.uniform(0.5, 2.0) * STAGING_S)
-                time.sleep(CHUNK_S)
+                time.sleep(CHUNK_S)  # at least one chunk meets it
                 self._disk.set(0)
 
 

@@ -24,7 +24,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +33,8 @@
 #include <pipewire/pipewire.h>
 #include <spa/param/audio/format-utils.h>
 #include <spa/param/buffers.h>
+
+#include "client.h"
 
 #define MAX_CHANNELS 64
 #define MAX_FRAMES 8192
@@ -46,10 +47,7 @@ struct source {
 	double speed;
 	int64_t patience_ns, settle_ns;
 
-	struct pw_main_loop *main_loop;
-	struct pw_loop *loop;
-	struct pw_data_loop *data_loop;
-	struct pw_core *core;
+	struct client client;
 	struct pw_stream *stream;
 	struct pw_registry *registry;
 	struct spa_hook core_hook, stream_hook, registry_hook;
@@ -62,7 +60,6 @@ struct source {
 	int exit_code;
 
 	/* the data thread's own; others reach it only through pw_data_loop_invoke */
-	struct spa_io_position *position;
 	uint32_t masks[MAX_CHANNELS / 2];
 	uint64_t cycle, next, first;
 	_Atomic uint64_t n_cycles;
@@ -109,7 +106,7 @@ static void fill(const struct source *s, struct spa_buffer *buffer, uint64_t fir
 /* As driver the clock is ours: it moves on by one cycle each time. */
 static void advance_clock(struct source *s)
 {
-	struct spa_io_clock *clock = &s->position->clock;
+	struct spa_io_clock *clock = &s->client.position->clock;
 	clock->position += clock->duration;
 	clock->rate_diff = 1.0;
 	clock->delay = 0;
@@ -120,7 +117,7 @@ static void advance_clock(struct source *s)
 static void on_process(void *data)
 {
 	struct source *s = data;
-	struct spa_io_position *position = s->position;
+	struct spa_io_position *position = s->client.position;
 	if (position == NULL)
 		return;
 	if (s->driver && pw_stream_is_driving(s->stream))
@@ -151,30 +148,23 @@ static void on_process(void *data)
 	pw_stream_queue_buffer(s->stream, b);
 }
 
-static int take_position(struct spa_loop *loop, bool async, uint32_t seq, const void *data, size_t size, void *user)
-{
-	((struct source *)user)->position = *(struct spa_io_position *const *)data;
-	return 0;
-}
-
 static void on_io_changed(void *data, uint32_t id, void *area, uint32_t size)
 {
 	struct source *s = data;
 	if (id == SPA_IO_RateMatch)
 		s->rate_match = area;
-	if (id == SPA_IO_Position)
-		pw_data_loop_invoke(s->data_loop, take_position, 1, &area, sizeof area, true, s);
+	client_io_changed(&s->client, id, area);
 }
 
 static void arm_timer(struct source *s, int64_t at_ns)
 {
 	struct timespec at = { at_ns / SPA_NSEC_PER_SEC, at_ns % SPA_NSEC_PER_SEC };
-	pw_loop_update_timer(s->loop, s->timer, at_ns ? &at : NULL, NULL, true);
+	pw_loop_update_timer(s->client.loop, s->timer, at_ns ? &at : NULL, NULL, true);
 }
 
 static void begin_cycle(struct source *s)
 {
-	const struct spa_io_position *position = s->position;
+	const struct spa_io_position *position = s->client.position;
 	if (!s->streaming || s->held || position == NULL || !pw_stream_is_driving(s->stream))
 		return;
 	int64_t now = now_ns();
@@ -241,7 +231,7 @@ static void fail(struct source *s, const char *message)
 {
 	printf("{\"event\": \"error\", \"message\": \"%s\"}\n", message ? message : "unknown");
 	s->exit_code = 1;
-	pw_main_loop_quit(s->main_loop);
+	pw_main_loop_quit(s->client.main_loop);
 }
 
 static void on_state_changed(void *data, enum pw_stream_state old, enum pw_stream_state state, const char *error)
@@ -258,7 +248,7 @@ static void on_state_changed(void *data, enum pw_stream_state old, enum pw_strea
 			break;
 		}
 		printf("{\"event\": \"node\", \"node_id\": %u}\n", pw_stream_get_node_id(s->stream));
-		s->registry = pw_core_get_registry(s->core, PW_VERSION_REGISTRY, 0);
+		s->registry = pw_core_get_registry(s->client.core, PW_VERSION_REGISTRY, 0);
 		pw_registry_add_listener(s->registry, &s->registry_hook, &registry_events, s);
 		break;
 	case PW_STREAM_STATE_STREAMING:
@@ -290,31 +280,13 @@ static const struct pw_core_events core_events = {
 	.error = on_core_error,
 };
 
-static void on_signal(void *data, int signal_number)
-{
-	struct source *s = data;
-	pw_main_loop_quit(s->main_loop);
-}
-
-static void set_channels(struct spa_audio_info_raw *info, uint32_t channels)
-{
-	static const uint32_t surround[] = {
-		SPA_AUDIO_CHANNEL_FL, SPA_AUDIO_CHANNEL_FR, SPA_AUDIO_CHANNEL_FC, SPA_AUDIO_CHANNEL_LFE,
-		SPA_AUDIO_CHANNEL_RL, SPA_AUDIO_CHANNEL_RR, SPA_AUDIO_CHANNEL_SL, SPA_AUDIO_CHANNEL_SR,
-	};
-	info->channels = channels;
-	for (uint32_t c = 0; c < channels; c++)
-		info->position[c] = channels == 1 ? SPA_AUDIO_CHANNEL_MONO
-			: channels == 2 || channels == 8 ? surround[c] : SPA_AUDIO_CHANNEL_AUX0 + c;
-}
-
 static int connect_stream(struct source *s)
 {
 	uint8_t space[2048];
 	struct spa_pod_builder builder = SPA_POD_BUILDER_INIT(space, sizeof space);
 	const struct spa_pod *params[2];
 	struct spa_audio_info_raw info = { .format = SPA_AUDIO_FORMAT_F32P, .rate = s->rate };
-	set_channels(&info, s->channels);
+	client_set_channels(&info, s->channels);
 	params[0] = spa_format_audio_raw_build(&builder, SPA_PARAM_EnumFormat, &info);
 	params[1] = spa_pod_builder_add_object(&builder,
 		SPA_TYPE_OBJECT_ParamBuffers, SPA_PARAM_Buffers,
@@ -407,29 +379,21 @@ int main(int argc, char *argv[])
 	if (s.driver && pw_properties_get(props, PW_KEY_PRIORITY_DRIVER) == NULL)
 		pw_properties_set(props, PW_KEY_PRIORITY_DRIVER, "40000");
 
-	s.main_loop = pw_main_loop_new(NULL);
-	s.loop = pw_main_loop_get_loop(s.main_loop);
-	pw_loop_add_signal(s.loop, SIGTERM, on_signal, &s);
-	pw_loop_add_signal(s.loop, SIGINT, on_signal, &s);
-	pw_loop_add_signal(s.loop, SIGUSR1, on_begin, &s);
-	s.timer = pw_loop_add_timer(s.loop, on_timer, &s);
-
-	struct pw_context *context = pw_context_new(
-		s.loop, pw_properties_new(PW_KEY_CONFIG_NAME, "client-rt.conf", NULL), 0);
-	s.data_loop = pw_context_get_data_loop(context);
-	s.core = pw_context_connect(context, NULL, 0);
-	if (s.core == NULL) {
+	client_open(&s.client);
+	pw_loop_add_signal(s.client.loop, SIGUSR1, on_begin, &s);
+	s.timer = pw_loop_add_timer(s.client.loop, on_timer, &s);
+	if (!client_connect(&s.client)) {
 		pw_properties_free(props);
 		fail(&s, "PipeWire is not reachable");
 		goto out;
 	}
-	pw_core_add_listener(s.core, &s.core_hook, &core_events, &s);
-	s.stream = pw_stream_new(s.core, "counting source", props);
+	pw_core_add_listener(s.client.core, &s.core_hook, &core_events, &s);
+	s.stream = pw_stream_new(s.client.core, "counting source", props);
 	pw_stream_add_listener(s.stream, &s.stream_hook, &stream_events, &s);
 	if (connect_stream(&s) < 0)
 		fail(&s, "the stream was refused");
 	else
-		pw_main_loop_run(s.main_loop);
+		pw_main_loop_run(s.client.main_loop);
 
 	if (s.registry != NULL)
 		pw_proxy_destroy((struct pw_proxy *)s.registry);
@@ -437,10 +401,8 @@ int main(int argc, char *argv[])
 	printf("{\"event\": \"stopped\", \"cycles\": %" PRIu64 ", \"frames\": %" PRIu64 ", \"no_buffer\": %" PRIu64
 	       ", \"first\": %" PRIu64 ", \"end\": %" PRIu64 "}\n",
 	       s.n_cycles, s.n_frames, s.n_no_buffer, s.first, s.next);
-	pw_core_disconnect(s.core);
 out:
-	pw_context_destroy(context);
-	pw_main_loop_destroy(s.main_loop);
+	client_close(&s.client);
 	pw_deinit();
 	return s.exit_code;
 }

@@ -16,7 +16,6 @@
  */
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,12 +25,13 @@
 #include <pipewire/pipewire.h>
 #include <spa/param/audio/format-utils.h>
 
+#include "client.h"
+
 #define MAX_CHANNELS 64
 #define SCRATCH_FRAMES 65536
 
 struct tap {
-	struct pw_main_loop *main_loop;
-	struct pw_data_loop *data_loop;
+	struct client client;
 	struct pw_stream *stream;
 	struct spa_source *full;
 	uint32_t channels;
@@ -40,7 +40,6 @@ struct tap {
 	int exit_code;
 
 	/* the data thread's */
-	struct spa_io_position *position;
 	uint64_t first, next, missed;
 };
 
@@ -51,7 +50,7 @@ static void on_process(void *data)
 	if (b == NULL)
 		return;
 	struct spa_buffer *buffer = b->buffer;
-	const struct spa_io_clock *clock = t->position ? &t->position->clock : NULL;
+	const struct spa_io_clock *clock = t->client.position ? &t->client.position->clock : NULL;
 	uint64_t n = buffer->datas[0].chunk->size / sizeof(float);
 	if (clock == NULL || n == 0 || t->next - t->first >= t->n_wanted)
 		goto requeue;
@@ -76,22 +75,14 @@ static void on_process(void *data)
 		}
 	}
 	if (t->next - t->first >= t->n_wanted)
-		pw_loop_signal_event(pw_main_loop_get_loop(t->main_loop), t->full);
+		pw_loop_signal_event(t->client.loop, t->full);
 requeue:
 	pw_stream_queue_buffer(t->stream, b);
 }
 
-static int take_position(struct spa_loop *loop, bool async, uint32_t seq, const void *data, size_t size, void *user)
-{
-	((struct tap *)user)->position = *(struct spa_io_position *const *)data;
-	return 0;
-}
-
 static void on_io_changed(void *data, uint32_t id, void *area, uint32_t size)
 {
-	struct tap *t = data;
-	if (id == SPA_IO_Position)
-		pw_data_loop_invoke(t->data_loop, take_position, 1, &area, sizeof area, true, t);
+	client_io_changed(&((struct tap *)data)->client, id, area);
 }
 
 static void on_state_changed(void *data, enum pw_stream_state old, enum pw_stream_state state, const char *error)
@@ -101,7 +92,7 @@ static void on_state_changed(void *data, enum pw_stream_state old, enum pw_strea
 		printf("{\"event\": \"streaming\"}\n");
 	if (state == PW_STREAM_STATE_ERROR || state == PW_STREAM_STATE_UNCONNECTED) {
 		t->exit_code = 1;
-		pw_main_loop_quit(t->main_loop);
+		pw_main_loop_quit(t->client.main_loop);
 	}
 }
 
@@ -114,12 +105,7 @@ static const struct pw_stream_events stream_events = {
 
 static void on_full(void *data, uint64_t count)
 {
-	pw_main_loop_quit(((struct tap *)data)->main_loop);
-}
-
-static void on_signal(void *data, int signal_number)
-{
-	pw_main_loop_quit(((struct tap *)data)->main_loop);
+	pw_main_loop_quit(((struct tap *)data)->client.main_loop);
 }
 
 static int reserve(struct tap *t, const char *path)
@@ -141,18 +127,6 @@ static int reserve(struct tap *t, const char *path)
 	return area == MAP_FAILED ? -1 : 0;
 }
 
-static void set_channels(struct spa_audio_info_raw *info, uint32_t channels)
-{
-	static const uint32_t surround[] = {
-		SPA_AUDIO_CHANNEL_FL, SPA_AUDIO_CHANNEL_FR, SPA_AUDIO_CHANNEL_FC, SPA_AUDIO_CHANNEL_LFE,
-		SPA_AUDIO_CHANNEL_RL, SPA_AUDIO_CHANNEL_RR, SPA_AUDIO_CHANNEL_SL, SPA_AUDIO_CHANNEL_SR,
-	};
-	info->channels = channels;
-	for (uint32_t c = 0; c < channels; c++)
-		info->position[c] = channels == 1 ? SPA_AUDIO_CHANNEL_MONO
-			: channels == 2 || channels == 8 ? surround[c] : SPA_AUDIO_CHANNEL_AUX0 + c;
-}
-
 int main(int argc, char *argv[])
 {
 	struct tap t = { 0 };
@@ -170,20 +144,14 @@ int main(int argc, char *argv[])
 		return 1;
 	}
 	pw_init(NULL, NULL);
-	t.main_loop = pw_main_loop_new(NULL);
-	struct pw_loop *loop = pw_main_loop_get_loop(t.main_loop);
-	pw_loop_add_signal(loop, SIGTERM, on_signal, &t);
-	pw_loop_add_signal(loop, SIGINT, on_signal, &t);
-	t.full = pw_loop_add_event(loop, on_full, &t);
-	struct pw_context *context = pw_context_new(
-		loop, pw_properties_new(PW_KEY_CONFIG_NAME, "client-rt.conf", NULL), 0);
-	t.data_loop = pw_context_get_data_loop(context);
-	struct pw_core *core = pw_context_connect(context, NULL, 0);
-	if (core == NULL) {
+	client_open(&t.client);
+	t.full = pw_loop_add_event(t.client.loop, on_full, &t);
+	if (!client_connect(&t.client)) {
 		fputs("tap: PipeWire is not reachable\n", stderr);
+		client_close(&t.client);
 		return 1;
 	}
-	t.stream = pw_stream_new(core, "tap", pw_properties_new(
+	t.stream = pw_stream_new(t.client.core, "tap", pw_properties_new(
 		PW_KEY_MEDIA_TYPE, "Audio", PW_KEY_MEDIA_CATEGORY, "Capture", PW_KEY_NODE_NAME, "tap",
 		PW_KEY_TARGET_OBJECT, argv[1], PW_KEY_STREAM_DONT_REMIX, "true", PW_KEY_NODE_DONT_RECONNECT, "true",
 		NULL));
@@ -193,20 +161,18 @@ int main(int argc, char *argv[])
 	uint8_t space[1024];
 	struct spa_pod_builder builder = SPA_POD_BUILDER_INIT(space, sizeof space);
 	struct spa_audio_info_raw info = { .format = SPA_AUDIO_FORMAT_F32P };
-	set_channels(&info, t.channels);
+	client_set_channels(&info, t.channels);
 	const struct spa_pod *params[] = { spa_format_audio_raw_build(&builder, SPA_PARAM_EnumFormat, &info) };
 	enum pw_stream_flags flags = PW_STREAM_FLAG_AUTOCONNECT | PW_STREAM_FLAG_MAP_BUFFERS | PW_STREAM_FLAG_RT_PROCESS;
 	if (pw_stream_connect(t.stream, PW_DIRECTION_INPUT, PW_ID_ANY, flags, params, 1) < 0)
 		t.exit_code = 1;
 	else
-		pw_main_loop_run(t.main_loop);
+		pw_main_loop_run(t.client.main_loop);
 	spa_hook_remove(&stream_hook);
 	pw_stream_destroy(t.stream);
 	printf("{\"event\": \"done\", \"frames\": %" PRIu64 ", \"first\": %" PRIu64 ", \"missed\": %" PRIu64 "}\n",
 	       SPA_MIN(t.next - t.first, t.n_wanted), t.first, t.missed);
-	pw_core_disconnect(core);
-	pw_context_destroy(context);
-	pw_main_loop_destroy(t.main_loop);
+	client_close(&t.client);
 	pw_deinit();
 	return t.exit_code;
 }

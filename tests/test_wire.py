@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos import messages as m
-from chaos.chunking import MAX_CHUNK_BYTES, SAMPLE_BYTES, chunk_frames
+from chaos import requests as r
+from chaos import wire
+from chaos.answers import RESULTS
+from chaos.chunking import MAX_CHUNK_BYTES, SAMPLE_BYTES
 from chaos.errors import (
     ChaosError,
     InternalError,
@@ -26,7 +28,6 @@ from chaos.errors import (
     StreamExists,
     UnknownOp,
 )
-from chaos.uri import make_uri, parse_uri, slug
 
 START: dict[str, Any] = {
     "op": "stream_start",
@@ -43,32 +44,32 @@ paths = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0
 )
 ids = st.none() | text
 formats = st.builds(
-    m.AudioFormat,
+    r.AudioFormat,
     sample_rate=st.none() | st.integers(1000, 1_536_000),
     channels=st.none() | st.integers(1, 64),
     sample_format=st.sampled_from(list(SAMPLE_BYTES)),
     layout=st.sampled_from([None, "planar", "interleaved"]),
-) | st.just(m.MidiFormat())
+) | st.just(r.MidiFormat())
 seconds = st.floats(0, 86400)
 moments = (
     st.sampled_from(["start", "head"])
-    | st.builds(m.Moment, frame=st.integers(0, 2**63 - 1))
-    | st.builds(m.Moment, seconds_ago=st.floats(0, 1e9))
-    | st.builds(m.Moment, utc=st.datetimes(dt.datetime(1970, 1, 2), timezones=st.just(dt.UTC)))
+    | st.builds(r.Moment, frame=st.integers(0, 2**63 - 1))
+    | st.builds(r.Moment, seconds_ago=st.floats(0, 1e9))
+    | st.builds(r.Moment, utc=st.datetimes(dt.datetime(1970, 1, 2), timezones=st.just(dt.UTC)))
 )
 requests = st.one_of(
-    st.builds(m.Ping, id=ids),
-    st.builds(m.Status, id=ids),
+    st.builds(r.Ping, id=ids),
+    st.builds(r.Status, id=ids),
     st.builds(
-        m.DeviceList,
+        r.DeviceList,
         id=ids,
         direction=st.sampled_from([None, "input", "output"]),
         format=st.sampled_from([None, "audio", "midi"]),
     ),
-    st.builds(m.DeviceFind, id=ids, name=text),
-    st.builds(m.DeviceWait, id=ids, name=text, timeout_s=seconds),
+    st.builds(r.DeviceFind, id=ids, name=text),
+    st.builds(r.DeviceWait, id=ids, name=text, timeout_s=seconds),
     st.builds(
-        m.StreamStart,
+        r.StreamStart,
         id=ids,
         uri=uris,
         device_identity=text,
@@ -79,26 +80,26 @@ requests = st.one_of(
         wait=st.booleans(),
         chunk_path=st.none() | paths,
     ),
-    st.builds(m.StreamSwitchChunk, id=ids, uri=uris, new_chunk_path=paths),
-    st.builds(m.StreamStop, id=ids, uri=uris),
-    st.builds(m.StreamList, id=ids),
-    st.builds(m.StreamStatusOf, id=ids, uri=uris),
-    st.builds(m.RecordingList, id=ids),
+    st.builds(r.StreamSwitchChunk, id=ids, uri=uris, new_chunk_path=paths),
+    st.builds(r.StreamStop, id=ids, uri=uris),
+    st.builds(r.StreamList, id=ids),
+    st.builds(r.StreamStatusOf, id=ids, uri=uris),
+    st.builds(r.RecordingList, id=ids),
     st.builds(
-        m.Slice,
+        r.Slice,
         id=ids,
         uri=uris,
-        from_=st.just("start") | st.builds(m.Moment, frame=st.just(0)),
+        from_=st.just("start") | st.builds(r.Moment, frame=st.just(0)),
         to=moments,
         output=st.sampled_from(["virtual", "materialize"]),
         path=st.none() | paths,
         container=st.sampled_from([None, "wav", "rf64", "flac", "raw"]),
         gaps=st.sampled_from(["zeros", "cut", "nan"]),
     ),
-    st.builds(m.Verify, id=ids, uri=uris),
-    st.builds(m.EventsSince, id=ids, seq=st.integers(0, 2**63 - 1), limit=st.integers(1, 10_000)),
-    st.builds(m.Shutdown, id=ids),
-    st.builds(m.Retire, id=ids, keep=st.none() | st.sampled_from(["7d", "200GB", "90"])),
+    st.builds(r.Verify, id=ids, uri=uris),
+    st.builds(r.EventsSince, id=ids, seq=st.integers(0, 2**63 - 1), limit=st.integers(1, 10_000)),
+    st.builds(r.Shutdown, id=ids),
+    st.builds(r.Retire, id=ids, keep=st.none() | st.sampled_from(["7d", "200GB", "90"])),
 )
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -120,15 +121,15 @@ def refusal(call: Callable[[], object]) -> ChaosError | None:
 
 
 @given(requests)
-def test_requests_round_trip(request: m.Request) -> None:
+def test_requests_round_trip(request: r.Request) -> None:
     raw = msgspec.json.encode(request)
-    assert m.decode_request(raw) == request
-    assert m.request_id(raw) == request.id
+    assert wire.decode_request(raw) == request
+    assert wire.request_id(raw) == request.id
 
 
 def test_every_op_of_the_protocol_is_there() -> None:
-    assert set(m.REQUESTS) == set(m.RESULTS)
-    assert set(m.REQUESTS) >= {
+    assert set(r.REQUESTS) == set(RESULTS)
+    assert set(r.REQUESTS) >= {
         *("ping", "status", "device_list", "device_find", "device_wait", "stream_start", "stream_switch_chunk"),
         *("stream_stop", "stream_list", "stream_status", "recording_list", "slice", "verify", "events_since"),
         "shutdown",
@@ -140,12 +141,12 @@ def test_every_op_of_the_protocol_is_there() -> None:
     | anything.map(lambda value: json.dumps(value).encode())
     | st.builds(
         lambda op, fields: json.dumps({**fields, "op": op}).encode(),
-        st.sampled_from(list(m.REQUESTS)),
+        st.sampled_from(list(r.REQUESTS)),
         st.dictionaries(st.sampled_from(["uri", "name", "format", "from", "to", "seq", "id", "x"]), anything),
     )
 )
 def test_whatever_comes_gives_a_request_or_a_helpful_error(raw: bytes) -> None:
-    error = refusal(lambda: m.decode_request(raw))
+    error = refusal(lambda: wire.decode_request(raw))
     if error is not None:
         assert error.code in (
             "invalid_request",
@@ -156,7 +157,7 @@ def test_whatever_comes_gives_a_request_or_a_helpful_error(raw: bytes) -> None:
         )
         assert error.message
         assert error.hint
-        answer = json.loads(m.encode_error(m.request_id(raw), error))
+        answer = json.loads(wire.encode_error(wire.request_id(raw), error))
         assert answer["error"]["code"] == error.code
 
 
@@ -208,7 +209,7 @@ def test_whatever_comes_gives_a_request_or_a_helpful_error(raw: bytes) -> None:
 )
 def test_refusals_name_what_was_wrong(raw: bytes, kind: type[ChaosError], words: str) -> None:
     with pytest.raises(ChaosError) as caught:
-        m.decode_request(raw)
+        wire.decode_request(raw)
     assert type(caught.value) is kind
     assert words in caught.value.message
     assert caught.value.hint
@@ -228,7 +229,7 @@ def test_refusals_name_what_was_wrong(raw: bytes, kind: type[ChaosError], words:
 )
 def test_hints_say_what_would_work(raw: bytes, hint: str) -> None:
     with pytest.raises(ChaosError) as caught:
-        m.decode_request(raw)
+        wire.decode_request(raw)
     assert hint in caught.value.hint
 
 
@@ -248,21 +249,21 @@ def test_hints_say_what_would_work(raw: bytes, hint: str) -> None:
 def test_times_that_are_none(first: Any, last: Any, kind: type[ChaosError]) -> None:
     request = {"op": "slice", "uri": "stream://a/b", "from": first, "to": last, "output": "virtual"}
     with pytest.raises(ChaosError) as caught:
-        m.decode_request(json.dumps(request).encode())
+        wire.decode_request(json.dumps(request).encode())
     assert type(caught.value) is kind
     assert caught.value.hint
 
 
 def test_the_id_comes_back_also_from_what_is_wrong() -> None:
-    assert m.request_id(b'{"op": 3, "id": "seven"}') == "seven"
-    assert m.request_id(b'{"pad": "' + b"x" * (2 << 20) + b'", "id": "seven"}') == "seven"
-    assert m.request_id(b'{"id": 7}') is None
-    assert m.request_id(b"\xff") is None
+    assert wire.request_id(b'{"op": 3, "id": "seven"}') == "seven"
+    assert wire.request_id(b'{"pad": "' + b"x" * (2 << 20) + b'", "id": "seven"}') == "seven"
+    assert wire.request_id(b'{"id": 7}') is None
+    assert wire.request_id(b"\xff") is None
 
 
 def test_answers() -> None:
-    assert json.loads(m.encode_ok("1", {"a": 1})) == {"ok": True, "id": "1", "result": {"a": 1}}
-    assert json.loads(m.encode_error(None, StreamExists("m", hint="h", details={"d": 1}))) == {
+    assert json.loads(wire.encode_ok("1", {"a": 1})) == {"ok": True, "id": "1", "result": {"a": 1}}
+    assert json.loads(wire.encode_error(None, StreamExists("m", hint="h", details={"d": 1}))) == {
         "ok": False,
         "id": None,
         "error": {"code": "stream_exists", "message": "m", "hint": "h", "details": {"d": 1}},
@@ -270,14 +271,14 @@ def test_answers() -> None:
 
 
 def test_an_error_that_json_cannot_hold_is_told_all_the_same() -> None:
-    answer = json.loads(m.encode_error("1", InternalError("odd \udcff", details={"what": object()})))
+    answer = json.loads(wire.encode_error("1", InternalError("odd \udcff", details={"what": object()})))
     assert answer["error"]["code"] == "internal"
     assert "odd" in answer["error"]["message"]
 
 
 @given(uris | st.none(), st.integers(0, 2**53))
 def test_events_carry_topic_and_common_fields(uri: str | None, seq: int) -> None:
-    topic, payload = m.make_event(
+    topic, payload = wire.make_event(
         "stream_state", seq=seq, run_id="r", stream_uri=uri, state="paused", reason=""
     )
     event = json.loads(payload)
@@ -293,65 +294,6 @@ def test_events_carry_topic_and_common_fields(uri: str | None, seq: int) -> None
 
 def test_events_that_break_the_protocol_are_not_made() -> None:
     with pytest.raises(ValueError, match="stream_stat"):
-        m.make_event("stream_stat", seq=1, run_id="r")
+        wire.make_event("stream_stat", seq=1, run_id="r")
     with pytest.raises(ValueError, match="reason"):
-        m.make_event("stream_state", seq=1, run_id="r", state="paused")
-
-
-@given(
-    st.none() | st.integers(-1, 2 * MAX_CHUNK_BYTES),
-    st.integers(1, 64),
-    st.integers(1000, 1_536_000),
-    st.sampled_from(list(SAMPLE_BYTES)),
-)
-def test_chunks_hold_whole_frames(size: int | None, channels: int, rate: int, sample_format: str) -> None:
-    frame_bytes = channels * SAMPLE_BYTES[sample_format]
-    error = refusal(
-        lambda: chunk_frames(size, channels=channels, sample_rate=rate, sample_format=sample_format)
-    )
-    if error is not None:
-        assert size is not None
-        assert not error.details["smallest"] <= size <= error.details["largest"]
-        return
-    n_frames = chunk_frames(size, channels=channels, sample_rate=rate, sample_format=sample_format)
-    assert n_frames >= 1024
-    if size is None:
-        assert n_frames <= max(1024, 10 * rate)
-        assert n_frames == 1024 or n_frames * frame_bytes <= 16 << 20
-    else:
-        assert size - frame_bytes < n_frames * frame_bytes <= size
-
-
-@given(part, part)
-def test_uris_are_taken_apart_and_put_together(name: str, take: str) -> None:
-    assert parse_uri(make_uri(name, take)) == (name, take)
-
-
-@given(st.text())
-def test_a_slug_is_a_uri_part(anyhow: str) -> None:
-    make_uri(slug(anyhow), "take")
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        "",
-        "desk/take",
-        "stream:/a/b",
-        "stream://a",
-        "stream://a/",
-        "stream:///b",
-        "stream://a/b/c",
-        "stream://a/.b",
-        f"stream://a/{'x' * 65}",
-        "stream://a/b c",
-        "stream://a/b\n",
-        "stream://\u00e4/b",
-        "STREAM://a/b",
-        "stream://a/b\0",
-    ],
-)
-def test_uris_that_are_none(wrong: str) -> None:
-    with pytest.raises(InvalidURI) as caught:
-        parse_uri(wrong)
-    assert "stream://<name>/<take>" in caught.value.hint
+        wire.make_event("stream_state", seq=1, run_id="r", state="paused")

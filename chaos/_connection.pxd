@@ -1,4 +1,4 @@
-"""What the registry listener needs of the connection."""
+"""What captures and the registry listener need of the connection."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
@@ -30,8 +30,12 @@ cdef struct Guard:              # what the registry listener asks of a capture, 
     int64_t serials[64]         # and the output ports' serials, since ids are used again
     uint64_t n_foreign          # links to our node that we did not ask for; the callback reads it
 
+cdef int check(int res, str doing) except -1
+cdef int check_pointer(const void *p, str doing) except -1
+
 cdef void notes_push(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text,
                      size_t n) noexcept nogil
+cdef void push_text(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text) noexcept nogil
 
 cdef class Connection:
     cdef pw_thread_loop *loop

@@ -1,0 +1,259 @@
+"""The connection to PipeWire: its loop, what callbacks put into a queue for Python, and one door for C's errors.
+
+One connection serves the whole daemon. Whatever lives on it (captures, the registry listener) is closed before it.
+"""
+
+from libc.errno cimport EPIPE, errno
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, strerror, strlen
+
+from chaos.pipewire cimport *
+
+import os
+from weakref import WeakSet
+
+from chaos.errors import PipeWireUnavailable
+
+cdef extern from "unistd.h" nogil:
+    ssize_t write(int fd, const void *data, size_t n)
+
+cdef enum:
+    KIND_CORE_INFO = 1
+    KIND_CORE_ERROR = 2
+
+CORE_INFO = KIND_CORE_INFO
+CORE_ERROR = KIND_CORE_ERROR
+
+
+# ---- one door for C's errors ---------------------------------------------------------------------------------------
+
+cdef int check(int res, str doing) except -1:
+    """Turns PipeWire's negative errno into an exception; gives anything else back."""
+    if res >= 0:
+        return res
+    raise PipeWireUnavailable(
+        f"PipeWire refused: {doing}: {strerror(-res).decode()}",
+        hint="is PipeWire running, and may this user reach it?", details={"errno": -res},
+    )
+
+
+cdef int check_pointer(const void *p, str doing) except -1:
+    return check(-(errno or 12) if p == NULL else 0, doing)
+
+
+# ---- records from callbacks to Python ------------------------------------------------------------------------------
+
+cdef void notes_push(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text,
+                     size_t n) noexcept nogil:
+    """Appends a record. For callbacks of the loop's own thread, or with the loop locked; never for the RT thread."""
+    cdef uint64_t one = 1
+    cdef Record *r = <Record *>malloc(sizeof(Record) + n)
+    if r == NULL:
+        return
+    r.next = NULL
+    r.kind = kind
+    r.id = id
+    r.a = a
+    r.b = b
+    r.size = n
+    r.payload = <char *>r + sizeof(Record)
+    if n:
+        memcpy(r.payload, text, n)
+    if q.last == NULL:
+        q.first = r
+        write(q.wake_fd, &one, sizeof(one))
+    else:
+        q.last.next = r
+    q.last = r
+
+
+cdef void push_text(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text) noexcept nogil:
+    notes_push(q, kind, id, a, b, text, strlen(text) if text != NULL else 0)
+
+
+cdef void on_core_info(void *data, const pw_core_info *info) noexcept nogil:
+    push_text(<Notes *>data, KIND_CORE_INFO, info.id, info.cookie, 0, info.version)
+
+
+cdef void on_core_done(void *data, uint32_t id, int seq) noexcept nogil:
+    cdef Notes *q = <Notes *>data
+    if id == PW_ID_CORE:
+        q.done_seq = seq
+        pw_thread_loop_signal(q.loop, False)
+
+
+cdef void on_core_error(void *data, uint32_t id, int seq, int res, const char *message) noexcept nogil:
+    cdef Notes *q = <Notes *>data
+    if id == PW_ID_CORE and res == -EPIPE:
+        q.broken = True
+    push_text(q, KIND_CORE_ERROR, id, res, seq, message)
+    pw_thread_loop_signal(q.loop, False)
+
+
+cdef pw_core_events core_events
+core_events.version = PW_VERSION_CORE_EVENTS
+core_events.info = on_core_info
+core_events.done = on_core_done
+core_events.error = on_core_error
+
+
+def library_version():
+    """Version of the libpipewire that this process runs with, as text."""
+    return pw_get_library_version().decode()
+
+
+cdef class Connection:
+    """A connection to PipeWire with its loop: alive from construction to `close`, which may be called twice.
+
+    Args:
+        remote: name of the PipeWire to reach; None for the session's own.
+
+    Attributes:
+        wake_fd: readable when `drain` has something to give.
+
+    Raises:
+        PipeWireUnavailable: nobody answers there.
+    """
+
+    def __cinit__(self, remote=None):
+        self.remote = remote or ""
+        self.children = WeakSet()
+        pw_init(NULL, NULL)
+        self.notes = <Notes *>calloc(1, sizeof(Notes))
+        self.hook = <spa_hook *>calloc(1, sizeof(spa_hook))
+        if self.notes == NULL or self.hook == NULL:
+            raise MemoryError
+        self.notes.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+
+    cdef int open(self) except -1:
+        cdef bytes name = self.remote.encode()
+        cdef pw_properties *props
+        self.loop = pw_thread_loop_new(b"chaosd-pw", NULL)
+        check_pointer(self.loop, "making a loop")
+        self.notes.loop = self.loop
+        # Before 1.0 only client-rt.conf asks for a real-time data thread; from then on client.conf does.
+        props = NULL
+        if library_version().startswith("0."):
+            props = pw_properties_new(b"config.name", <const char *>b"client-rt.conf", NULL)
+        self.context = pw_context_new(pw_thread_loop_get_loop(self.loop), props, 0)
+        check_pointer(self.context, "making a context")
+        check(pw_thread_loop_start(self.loop), "starting the loop")
+        pw_thread_loop_lock(self.loop)
+        try:
+            props = pw_properties_new(b"application.name", <const char *>b"chaosd", NULL)
+            if name:
+                pw_properties_set(props, b"remote.name", name)
+            self.core = pw_context_connect(self.context, props, 0)
+            check_pointer(self.core, "connecting")
+            pw_core_add_listener(self.core, self.hook, &core_events, self.notes)
+        finally:
+            pw_thread_loop_unlock(self.loop)
+        self.sync()
+
+    cdef int ask(self) except -1:
+        """Raises unless the connection is alive."""
+        if self.core == NULL:
+            raise PipeWireUnavailable("the connection to PipeWire is closed", hint="make a new one")
+        return 0
+
+    @property
+    def wake_fd(self):
+        return self.notes.wake_fd
+
+    def sync(self, int timeout_s=5):
+        """Waits until PipeWire has carried out all that was asked of it so far.
+
+        Raises:
+            PipeWireUnavailable: it has gone, or did not answer within `timeout_s`.
+        """
+        self.ask()
+        cdef int seq, waited = 0
+        with nogil:
+            pw_thread_loop_lock(self.loop)
+            seq = pw_core_sync(self.core, PW_ID_CORE, 0)
+            while self.notes.done_seq != seq and waited == 0 and not self.notes.broken:
+                waited = pw_thread_loop_timed_wait(self.loop, timeout_s)
+            pw_thread_loop_unlock(self.loop)
+        if waited != 0:
+            raise PipeWireUnavailable("PipeWire does not answer", hint="is its process stopped?")
+        if self.notes.broken:
+            raise PipeWireUnavailable("PipeWire has gone", hint="start it again")
+
+    def drain(self):
+        """All records since the last call, in order: (kind, id, a, b, payload)."""
+        cdef Record *r
+        cdef Record *gone
+        cdef list found = []
+        if self.loop == NULL:
+            return found
+        # First the signal, then the queue: what comes between both is found now, and signals once more for nothing.
+        try:
+            os.eventfd_read(self.notes.wake_fd)
+        except BlockingIOError:
+            pass
+        with nogil:
+            pw_thread_loop_lock(self.loop)
+            r = self.notes.first
+            self.notes.first = NULL
+            self.notes.last = NULL
+            pw_thread_loop_unlock(self.loop)
+        while r != NULL:
+            found.append((r.kind, r.id, r.a, r.b, r.payload[:r.size]))
+            gone = r
+            r = r.next
+            free(gone)
+        return found
+
+    def lock(self):
+        """Keeps the loop's thread out until `unlock`; the same thread may lock again."""
+        self.ask()
+        with nogil:
+            pw_thread_loop_lock(self.loop)
+
+    def unlock(self):
+        with nogil:
+            pw_thread_loop_unlock(self.loop)
+
+    def adopt(self, child):
+        """Closes `child` before the connection closes."""
+        self.children.add(child)
+
+    def close(self):
+        """Closes all that lives on the connection, then itself. Twice is harmless."""
+        cdef Record *r
+        for child in list(self.children):
+            child.close()
+        if self.loop != NULL:
+            with nogil:
+                pw_thread_loop_lock(self.loop)
+                if self.core != NULL:
+                    spa_hook_remove(self.hook)
+                    pw_core_disconnect(self.core)
+                    self.core = NULL
+                pw_thread_loop_unlock(self.loop)
+                pw_thread_loop_stop(self.loop)
+                if self.context != NULL:
+                    pw_context_destroy(self.context)
+                    self.context = NULL
+                pw_thread_loop_destroy(self.loop)
+                self.loop = NULL
+        if self.notes != NULL:
+            while self.notes.first != NULL:
+                r = self.notes.first
+                self.notes.first = r.next
+                free(r)
+            os.close(self.notes.wake_fd)
+            free(self.notes)
+            free(self.hook)
+            self.notes = NULL
+            self.hook = NULL
+
+    def __dealloc__(self):
+        if self.notes != NULL:
+            self.close()

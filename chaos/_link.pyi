@@ -1,0 +1,4 @@
+from typing import Final
+
+LINK_STATE: Final[int]
+LINK_GONE: Final[int]

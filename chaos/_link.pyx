@@ -1,0 +1,80 @@
+"""Links of ours in the graph: made, watched and dropped, each from one output port to one input port."""
+
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdio cimport snprintf
+
+from chaos._connection cimport check_pointer, notes_push, push_text
+from chaos.pipewire cimport *
+
+cdef extern from "_kernels.h" nogil:
+    void chaos_store(uint64_t *p, uint64_t v)
+
+cdef enum:
+    KIND_LINK = 11
+    GONE = -3                   # below PipeWire's own states: the link was removed
+
+LINK_STATE = KIND_LINK
+LINK_GONE = GONE
+
+
+cdef inline void set_link_state(Link *link, int state) noexcept nogil:
+    cdef int64_t change = (state == PW_LINK_STATE_ACTIVE) - (link.state == PW_LINK_STATE_ACTIVE)
+    chaos_store(link.n_active, link.n_active[0] + change)
+    link.state = state
+
+
+cdef void on_link_info(void *data, const pw_link_info *info) noexcept nogil:
+    cdef Link *link = <Link *>data
+    if info.change_mask & PW_LINK_CHANGE_MASK_STATE and link.state != info.state:
+        set_link_state(link, info.state)
+        push_text(link.notes, KIND_LINK, link.handle, link.index, info.state, info.error)
+
+
+cdef void on_link_removed(void *data) noexcept nogil:
+    cdef Link *link = <Link *>data
+    set_link_state(link, GONE)
+    notes_push(link.notes, KIND_LINK, link.handle, link.index, GONE, NULL, 0)
+
+
+cdef void on_link_error(void *data, int seq, int res, const char *message) noexcept nogil:
+    cdef Link *link = <Link *>data
+    set_link_state(link, PW_LINK_STATE_ERROR)
+    push_text(link.notes, KIND_LINK, link.handle, link.index, PW_LINK_STATE_ERROR, message)
+
+
+cdef pw_link_events link_events
+link_events.version = PW_VERSION_LINK_EVENTS
+link_events.info = on_link_info
+
+cdef pw_proxy_events link_proxy_events
+link_proxy_events.version = PW_VERSION_PROXY_EVENTS
+link_proxy_events.removed = on_link_removed
+link_proxy_events.error = on_link_error
+
+
+cdef int link_make(Link *link, pw_core *core, ids) except -1:
+    """Asks for a link between `ids`: output node, output port, input node, input port. With the loop locked.
+
+    The caller has set all but the proxy and its hooks. Raises PipeWireUnavailable; then there is nothing to drop.
+    """
+    cdef const char **keys = [b"link.output.node", b"link.output.port", b"link.input.node", b"link.input.port"]
+    cdef char text[16]
+    cdef int k
+    cdef pw_properties *props = pw_properties_new(b"object.linger", <const char *>b"false", NULL)
+    for k in range(4):
+        snprintf(text, sizeof(text), b"%u", <unsigned int>ids[k])
+        pw_properties_set(props, keys[k], text)
+    link.proxy = <pw_proxy *>pw_core_create_object(
+        core, b"link-factory", b"PipeWire:Interface:Link", PW_VERSION_LINK, &props.dict, 0)
+    pw_properties_free(props)
+    check_pointer(link.proxy, "making a link")
+    pw_proxy_add_listener(link.proxy, &link.proxy_hook, &link_proxy_events, link)
+    pw_link_add_listener(<pw_link *>link.proxy, &link.link_hook, &link_events, link)
+    return 0
+
+
+cdef void link_drop(Link *link) noexcept nogil:
+    """Ends a link that was made. With the loop locked."""
+    spa_hook_remove(&link.link_hook)
+    spa_hook_remove(&link.proxy_hook)
+    pw_proxy_destroy(link.proxy)
