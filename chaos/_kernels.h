@@ -7,6 +7,9 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 static inline uint64_t chaos_load(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void chaos_store(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
@@ -20,7 +23,8 @@ static inline void chaos_fence(void) { __atomic_thread_fence(__ATOMIC_ACQ_REL); 
  * Tiles of several channels by a cache line's worth of frames are transposed in registers, so that each line of dst is
  * written whole and once, however the planes lie to each other in the cache; the last frames go sample by sample.
  * A tile is made of squares: of 4 x 4 samples of 32 bits or 8 x 8 of 16 bits in 128-bit registers, or, where the
- * processor has AVX2, of two such squares side by side in 256-bit ones. */
+ * processor has AVX2, of two such squares side by side in 256-bit ones; these stream what they write past the caches
+ * where that pays. */
 #define CHAOS_VECTOR(NAME, T, BYTES) typedef T NAME __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias))
 #define CHAOS_BLOCK 128   /* frames */
 #define CHAOS_INLINE static inline __attribute__((always_inline))
@@ -71,36 +75,42 @@ CHAOS_INLINE void chaos_square_8x16(chaos_8x16 *r)
 
 /* Goes through the channels a cache line of src at a time, in that through blocks of frames whose lines fit the
  * first-level cache, in each through the channels in groups of WIDTH (the last group may overlap the one before), in
- * each through tiles of TILE frames. LOAD(src, channels, k) is the k-th register of squares that hold SPAN frames.
- * Where a frame has fewer channels than a group, registers reach into the next frame, and so the last tile is left to
- * the rest, which goes sample by sample. */
-#define CHAOS_TILES(T, V, SQUARE, LOAD, WIDTH, SPAN, TILE)                                                              \
-    const uint64_t width = channels < WIDTH ? channels : WIDTH, line = 64 / sizeof(T);                                  \
-    const uint64_t tiled = channels < WIDTH ? (n - (n > 0)) / TILE * TILE : n / TILE * TILE;                            \
-    for (uint64_t first = 0; first < channels; first += line)                                                           \
-        for (uint64_t begin = 0; begin < tiled; begin += CHAOS_BLOCK)                                                   \
-            for (uint64_t group = first; group < channels && group < first + line; group += WIDTH) {                    \
-                const uint64_t c = channels < WIDTH ? 0 : group + WIDTH > channels ? channels - WIDTH : group;          \
-                const uint64_t end = begin + CHAOS_BLOCK < tiled ? begin + CHAOS_BLOCK : tiled;                         \
-                for (uint64_t at = begin; at < end; at += TILE) {                                                       \
-                    V r[TILE / SPAN][WIDTH];                                                                            \
-                    for (int s = 0; s < TILE / SPAN; s++) {                                                             \
-                        const T *from = src + (at + s * SPAN) * channels + c;                                           \
-                        for (int k = 0; k < WIDTH; k++)                                                                 \
-                            r[s][k] = LOAD(from, channels, k);                                                          \
-                        SQUARE(r[s]);                                                                                   \
-                    }                                                                                                   \
-                    for (int k = 0; k < WIDTH; k++)                                                                     \
-                        for (int s = 0; s < TILE / SPAN && (uint64_t)k < width; s++)                                    \
-                            *(V *)(dst + (c + k) * stride + at + s * SPAN) = r[s][k];                                   \
-                }                                                                                                       \
-            }                                                                                                           \
-    for (uint64_t c = 0; c < channels; c++)                                                                             \
-        for (uint64_t i = tiled; i < n; i++)                                                                            \
-            dst[c * stride + i] = src[i * channels + c]
+ * each through tiles of TILE frames. LOAD(V, from, behind) is a register of the squares that hold SPAN frames (`behind`
+ * is the way from one square to the next), STORE(to, v) writes one. Where a frame has fewer channels than a group,
+ * registers reach into the frames behind it, and so as many are left over. `tiled` is how many frames were done.
+ * CHAOS_STEP hides from the compiler that it could know all frames' places beforehand: it would keep them on the stack,
+ * which costs more than to add them up. */
+#define CHAOS_STEP(p, by) __asm__("" : "=r"(p) : "0"((p) + (by)))
+#define CHAOS_TILES(T, V, SQUARE, LOAD, STORE, WIDTH, SPAN, TILE)                                                      \
+    const uint64_t width = channels < WIDTH ? channels : WIDTH, line = 64 / sizeof(T);                                 \
+    const uint64_t reach = (WIDTH - 1) / channels, tiled = n < reach ? 0 : (n - reach) / (TILE) * (TILE);              \
+    for (uint64_t first = 0; first < channels; first += line)                                                          \
+        for (uint64_t begin = 0; begin < tiled; begin += CHAOS_BLOCK)                                                  \
+            for (uint64_t group = first; group < channels && group < first + line; group += WIDTH) {                   \
+                const uint64_t c = channels < WIDTH ? 0 : group + WIDTH > channels ? channels - WIDTH : group;         \
+                const uint64_t end = begin + CHAOS_BLOCK < tiled ? begin + CHAOS_BLOCK : tiled;                        \
+                for (uint64_t at = begin; at < end; at += TILE) {                                                      \
+                    V r[(TILE) / (SPAN)][WIDTH];                                                                       \
+                    const T *from = src + at * channels + c;                                                           \
+                    T *to = dst + c * stride + at;                                                                     \
+                    for (int s = 0; s < (TILE) / (SPAN); s++) {                                                        \
+                        for (int k = 0; k < WIDTH; k++) {                                                              \
+                            r[s][k] = LOAD(V, from, WIDTH * channels);                                                 \
+                            CHAOS_STEP(from, channels);                                                                \
+                        }                                                                                              \
+                        CHAOS_STEP(from, (SPAN - WIDTH) * channels);                                                   \
+                        SQUARE(r[s]);                                                                                  \
+                    }                                                                                                  \
+                    for (uint64_t k = 0; k < WIDTH && k < width; k++) {                                                \
+                        for (int s = 0; s < (TILE) / (SPAN); s++)                                                      \
+                            STORE((V *)(to + s * (SPAN)), r[s][k]);                                                    \
+                        to += stride;                                                                                  \
+                    }                                                                                                  \
+                }                                                                                                      \
+            }
 
-#define CHAOS_ROW_32(from, channels, k) (*(const chaos_4x32 *)((from) + (k) * (channels)))
-#define CHAOS_ROW_16(from, channels, k) (*(const chaos_8x16 *)((from) + (k) * (channels)))
+#define CHAOS_GET(V, from, behind) (*(const V *)(from))
+#define CHAOS_PUT(to, v) (*(to) = (v))
 
 #define CHAOS_PAIR(T)                                                                                                   \
     static void chaos_pair_##T(T *restrict a, T *restrict b, const T *restrict src, uint64_t n)                         \
@@ -114,15 +124,17 @@ CHAOS_INLINE void chaos_square_8x16(chaos_8x16 *r)
 CHAOS_PAIR(uint32_t)
 CHAOS_PAIR(uint16_t)
 
-static void chaos_tiles_32(uint32_t *dst, uint64_t stride, const uint32_t *src, uint64_t channels, uint64_t n)
-{
-    CHAOS_TILES(uint32_t, chaos_4x32, chaos_square_4x32, CHAOS_ROW_32, 4, 4, 16);
-}
+#define CHAOS_PLAIN(T, BITS, V, SQUARE, WIDTH)                                                                         \
+    static void chaos_plain_##BITS(T *dst, uint64_t stride, const T *src, uint64_t channels, uint64_t n)               \
+    {                                                                                                                  \
+        CHAOS_TILES(T, V, SQUARE, CHAOS_GET, CHAOS_PUT, WIDTH, WIDTH, WIDTH)                                           \
+        for (uint64_t c = 0; c < channels; c++)                                                                        \
+            for (uint64_t i = tiled; i < n; i++)                                                                       \
+                dst[c * stride + i] = src[i * channels + c];                                                           \
+    }
 
-static void chaos_tiles_16(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels, uint64_t n)
-{
-    CHAOS_TILES(uint16_t, chaos_8x16, chaos_square_8x16, CHAOS_ROW_16, 8, 8, 16);
-}
+CHAOS_PLAIN(uint32_t, 32, chaos_4x32, chaos_square_4x32, 4)
+CHAOS_PLAIN(uint16_t, 16, chaos_8x16, chaos_square_8x16, 8)
 
 #ifdef __x86_64__
 #define CHAOS_AVX2 __attribute__((target("avx2")))
@@ -144,46 +156,65 @@ CHAOS_INLINE CHAOS_AVX2 void chaos_square_16x16(chaos_16x16 *r)
                     CHAOS_LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31));
 }
 
-/* The k-th frame's channels in the lower half, those of the frame behind the first square in the upper. */
-#define CHAOS_ROWS_32(from, channels, k)                                                                                \
-    __builtin_shufflevector(CHAOS_ROW_32(from, channels, k), CHAOS_ROW_32(from, channels, (k) + 4), 0, 1, 2, 3, 4, 5,   \
-                            6, 7)
-#define CHAOS_ROWS_16(from, channels, k)                                                                                \
-    __builtin_shufflevector(CHAOS_ROW_16(from, channels, k), CHAOS_ROW_16(from, channels, (k) + 8), 0, 1, 2, 3, 4, 5,   \
-                            6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-
-CHAOS_AVX2 static void chaos_tiles_32_avx2(uint32_t *dst, uint64_t stride, const uint32_t *src, uint64_t channels,
-                                           uint64_t n)
-{
-    CHAOS_TILES(uint32_t, chaos_8x32, chaos_square_8x32, CHAOS_ROWS_32, 4, 8, 16);
-}
-
-CHAOS_AVX2 static void chaos_tiles_16_avx2(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels,
-                                           uint64_t n)
-{
-    CHAOS_TILES(uint16_t, chaos_16x16, chaos_square_16x16, CHAOS_ROWS_16, 8, 16, 32);
-}
-#endif
-
-#ifdef __x86_64__
-#define CHAOS_BEST(NAME) (__builtin_cpu_supports("avx2") ? NAME##_avx2 : NAME)
-#else
-#define CHAOS_BEST(NAME) NAME
-#endif
-
-#define CHAOS_DEINTERLEAVE(NAME, T, TILES)                                                                              \
-    static void NAME(T *dst, uint64_t stride, const T *src, uint64_t channels, uint64_t n)                              \
-    {                                                                                                                   \
-        if (channels == 1)                                                                                              \
-            memcpy(dst, src, n * sizeof(T));                                                                            \
-        else if (channels == 2)                                                                                         \
-            chaos_pair_##T(dst, dst + stride, src, n);                                                                  \
-        else                                                                                                            \
-            CHAOS_BEST(TILES)(dst, stride, src, channels, n);                                                           \
+/* A frame's channels in the lower half, those of the frame behind the first square in the upper. */
+#define CHAOS_GET_TWO(V, from, behind)                                                                                 \
+    ((V)_mm256_loadu2_m128i((const __m128i_u *)((from) + (behind)), (const __m128i_u *)(from)))
+#define CHAOS_STREAM(to, v) _mm256_stream_si256((__m256i *)(to), (__m256i)(v))
+#define CHAOS_WIDE(NAME, T, BITS, V, SQUARE, STORE, WIDTH)                                                             \
+    CHAOS_AVX2 static void NAME##_##BITS(T *dst, uint64_t stride, const T *src, uint64_t channels, uint64_t n)         \
+    {                                                                                                                  \
+        CHAOS_TILES(T, V, SQUARE, CHAOS_GET_TWO, STORE, WIDTH, 2 * WIDTH, 4 * WIDTH)                                   \
+        _mm256_zeroupper(); /* gcc leaves it out before a call in tail position; SSE code would be slow from then on */\
+        if (tiled < n)                                                                                                 \
+            chaos_plain_##BITS(dst + tiled, stride, src + tiled * channels, channels, n - tiled);                      \
     }
 
-CHAOS_DEINTERLEAVE(chaos_deinterleave_32, uint32_t, chaos_tiles_32)
-CHAOS_DEINTERLEAVE(chaos_deinterleave_16, uint16_t, chaos_tiles_16)
+CHAOS_WIDE(chaos_wide, uint32_t, 32, chaos_8x32, chaos_square_8x32, CHAOS_PUT, 4)
+CHAOS_WIDE(chaos_wide, uint16_t, 16, chaos_16x16, chaos_square_16x16, CHAOS_PUT, 8)
+CHAOS_WIDE(chaos_lines, uint32_t, 32, chaos_8x32, chaos_square_8x32, CHAOS_STREAM, 4)
+CHAOS_WIDE(chaos_lines, uint16_t, 16, chaos_16x16, chaos_square_16x16, CHAOS_STREAM, 8)
+
+/* Streaming stores write whole lines to memory without reading them first, as other stores do. Each row must begin at
+ * the same place in its line: the stride is in whole lines; what comes before the first line goes the plain way. Such
+ * stores keep no order of their own, not even before one that releases, so that a fence must end them. It waits until
+ * they have left the processor, about 0.3 us: from CHAOS_STREAM_BYTES on, streaming gains more than that. */
+#define CHAOS_STREAM_BYTES 16384
+#define CHAOS_STREAMED(T, BITS)                                                                                        \
+    static void chaos_streamed_##BITS(T *dst, uint64_t stride, const T *src, uint64_t channels, uint64_t n)            \
+    {                                                                                                                  \
+        const uint64_t to_line = (-(uintptr_t)dst & 63) / sizeof(T), lead = to_line < n ? to_line : n;                 \
+        chaos_plain_##BITS(dst, stride, src, channels, lead);                                                          \
+        chaos_lines_##BITS(dst + lead, stride, src + lead * channels, channels, n - lead);                             \
+        _mm_sfence();                                                                                                  \
+    }
+
+CHAOS_STREAMED(uint32_t, 32)
+CHAOS_STREAMED(uint16_t, 16)
+
+#define CHAOS_BEST(T, BITS)                                                                                            \
+    if (!__builtin_cpu_supports("avx2"))                                                                               \
+        chaos_plain_##BITS(dst, stride, src, channels, n);                                                             \
+    else if (n * channels * sizeof(T) >= CHAOS_STREAM_BYTES && stride * sizeof(T) % 64 == 0)                           \
+        chaos_streamed_##BITS(dst, stride, src, channels, n);                                                          \
+    else                                                                                                               \
+        chaos_wide_##BITS(dst, stride, src, channels, n)
+#else
+#define CHAOS_BEST(T, BITS) chaos_plain_##BITS(dst, stride, src, channels, n)
+#endif
+
+#define CHAOS_DEINTERLEAVE(T, BITS)                                                                                    \
+    static void chaos_deinterleave_##BITS(T *dst, uint64_t stride, const T *src, uint64_t channels, uint64_t n)        \
+    {                                                                                                                  \
+        if (channels == 1)                                                                                             \
+            memcpy(dst, src, n * sizeof(T));                                                                           \
+        else if (channels == 2)                                                                                        \
+            chaos_pair_##T(dst, dst + stride, src, n);                                                                 \
+        else                                                                                                           \
+            CHAOS_BEST(T, BITS);                                                                                       \
+    }
+
+CHAOS_DEINTERLEAVE(uint32_t, 32)
+CHAOS_DEINTERLEAVE(uint16_t, 16)
 
 /* Bytes `at` to `at + n` of each plane, to dst and from there on a `stride` (bytes) further for each.
  *

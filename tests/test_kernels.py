@@ -1,7 +1,8 @@
-"""The deinterleave kernels against numpy's transposition, with and without AVX2, to the last sample and no further."""
+"""The deinterleave kernels against numpy's transposition, each of their ways, to the last sample and no further."""
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 from functools import cache
 
@@ -10,46 +11,85 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proof.kernels import load_kernels
+from proof.kernels import WAYS, load_kernels
 
 kernels = cache(load_kernels)
 GUARD = 0x5A
+LINE = 64
 
 
-def deinterleave(source: npt.NDArray[np.generic], spare: int, plain: bool) -> npt.NDArray[np.generic]:
-    """The planes, (channels, frames + spare); what the kernel does not write is GUARD bytes.
+def pages(n_bytes: int) -> npt.NDArray[np.uint8]:
+    """That many bytes at the very end of their pages; the page behind them can't be read or written."""
+    whole = -(-n_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    raw = np.frombuffer(mmap.mmap(-1, whole + mmap.PAGESIZE), np.uint8)
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(raw.ctypes.data + whole), mmap.PAGESIZE, 0) == 0
+    return raw[whole - n_bytes : whole]
 
-    The source lies at the very end of its pages, so that a read behind it would fault or find other numbers.
+
+def check(source: npt.NDArray[np.generic], way: str, before: int, stride: int) -> bool:
+    """Deinterleaves `source`, (frames, channels), to `before` samples behind the begin of a cache line.
+
+    Reads behind the source would fault; what is not a sample's place must stay as it was. False where the processor
+    lacks the way.
     """
     n_frames, channels = source.shape
-    pages = mmap.mmap(-1, -(-max(1, source.nbytes) // mmap.PAGESIZE) * mmap.PAGESIZE)
-    raw = np.frombuffer(pages, np.uint8)
-    raw[len(raw) - source.nbytes :] = np.frombuffer(source.tobytes(), np.uint8)
-    planes = np.full((channels, (n_frames + spare) * source.itemsize), GUARD, np.uint8).view(source.dtype)
-    at = raw.ctypes.data + len(raw) - source.nbytes
-    kernels().deinterleave(source.itemsize, plain, planes.ctypes.data, n_frames + spare, at, channels, n_frames)
-    return planes
+    width = source.itemsize
+    given_bytes = pages(source.nbytes)
+    given_bytes[:] = np.frombuffer(source.tobytes(), np.uint8)
+    room = np.full((before + channels * stride) * width + 2 * LINE, GUARD, np.uint8)
+    first = -room.ctypes.data % LINE + before * width
+    expected = room.copy()
+    planes = expected[first : first + channels * stride * width].reshape(channels, stride * width)
+    planes[:, : n_frames * width] = np.ascontiguousarray(source.T).view(np.uint8).reshape(channels, n_frames * width)
+    to = room.ctypes.data + first
+    if not kernels().deinterleave(WAYS[way], width, to, stride, given_bytes.ctypes.data, channels, n_frames):
+        return False
+    assert np.array_equal(room, expected)
+    return True
+
+
+def whole_lines(n_samples: int, width: int) -> int:
+    return -(-n_samples * width // LINE) * LINE // width
 
 
 @given(
     channels=st.integers(1, 64),
     n_frames=st.one_of(st.integers(0, 70), st.integers(0, 1100)),
-    spare=st.integers(0, 9),
+    before=st.integers(0, LINE - 1),
+    spare=st.integers(0, 70),
+    lines=st.booleans(),
     dtype=st.sampled_from([np.uint16, np.uint32]),
-    plain=st.booleans(),
+    way=st.sampled_from(list(WAYS)),
 )
 def test_every_sample_finds_its_place(
-    channels: int, n_frames: int, spare: int, dtype: type[np.unsignedinteger], plain: bool
+    channels: int, n_frames: int, before: int, spare: int, lines: bool, dtype: type[np.unsignedinteger], way: str
 ) -> None:
     source = np.random.default_rng(n_frames).integers(0, np.iinfo(dtype).max, (n_frames, channels), dtype)
-    planes = deinterleave(source, spare, plain)
-    assert np.array_equal(planes[:, :n_frames], source.T)
-    assert np.all(planes[:, n_frames:].view(np.uint8) == GUARD)
+    stride = n_frames + spare
+    if lines or way == "streamed":
+        stride = whole_lines(stride, source.itemsize)
+    check(source, way, before, stride)
 
 
-@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
 @pytest.mark.parametrize("channels", range(1, 65))
-def test_all_channel_counts(channels: int, dtype: type[np.unsignedinteger], plain: bool) -> None:
-    source = np.arange(257 * channels, dtype=np.uint64).astype(dtype).reshape(257, channels)
-    assert np.array_equal(deinterleave(source, 3, plain)[:, :257], source.T)
+def test_all_channel_counts_at_all_places(channels: int, dtype: type[np.unsignedinteger], way: str) -> None:
+    for before in range(LINE // np.dtype(dtype).itemsize):
+        n_frames = 257 + before
+        source = np.arange(n_frames * channels, dtype=np.uint64).astype(dtype).reshape(n_frames, channels)
+        stride = whole_lines(n_frames + 3, source.itemsize)
+        if not check(source, way, before, stride):
+            pytest.skip("this processor lacks the way")
+        if way != "streamed":
+            check(source, way, before, stride + 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+@pytest.mark.parametrize("channels", range(1, 65))
+def test_all_short_lengths(channels: int, dtype: type[np.unsignedinteger], way: str) -> None:
+    for n_frames in range(67):
+        source = np.arange(n_frames * channels, dtype=np.uint64).astype(dtype).reshape(n_frames, channels)
+        if not check(source, way, n_frames % 7, whole_lines(n_frames + 3, source.itemsize)):
+            pytest.skip("this processor lacks the way")

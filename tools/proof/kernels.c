@@ -52,17 +52,32 @@ uint64_t fill_slot(int what, int width, void *slot, const void *src, uint64_t ch
 	return now_ns() - began;
 }
 
-/* One deinterleave, for tests; `plain` is the way of a processor without AVX2. */
-void deinterleave(int width, int plain, void *dst, uint64_t stride, const void *src, uint64_t channels, uint64_t n)
+/* One deinterleave by one of the ways, for tests; streamed needs a stride of whole cache lines. Returns 0, and does
+ * nothing, where the processor lacks the way. */
+int deinterleave(int way, int width, void *dst, uint64_t stride, const void *src, uint64_t channels, uint64_t n)
 {
-	if (width == 4 && plain)
-		chaos_tiles_32(dst, stride, src, channels, n);
-	else if (width == 4)
-		chaos_deinterleave_32(dst, stride, src, channels, n);
-	else if (plain)
-		chaos_tiles_16(dst, stride, src, channels, n);
+	static const struct {
+		void (*of_32)(uint32_t *, uint64_t, const uint32_t *, uint64_t, uint64_t);
+		void (*of_16)(uint16_t *, uint64_t, const uint16_t *, uint64_t, uint64_t);
+	} ways[] = {
+		{ chaos_deinterleave_32, chaos_deinterleave_16 },
+		{ chaos_plain_32, chaos_plain_16 },
+#ifdef __x86_64__
+		{ chaos_wide_32, chaos_wide_16 },
+		{ chaos_streamed_32, chaos_streamed_16 },
+	};
+	if (way > 1 && !__builtin_cpu_supports("avx2"))
+		return 0;
+#else
+	};
+	if (way > 1)
+		return 0;
+#endif
+	if (width == 4)
+		ways[way].of_32(dst, stride, src, channels, n);
 	else
-		chaos_deinterleave_16(dst, stride, src, channels, n);
+		ways[way].of_16(dst, stride, src, channels, n);
+	return 1;
 }
 
 /* Copies n frames of each plane by memcpy, as a planar capture must at least; returns nanoseconds. */

@@ -13,13 +13,14 @@ import numpy.typing as npt
 from chaos.chunking import chunk_frames
 from proof.native import library
 
-__all__ = ["Bandwidth", "load_kernels", "measure_kernels"]
+__all__ = ["WAYS", "Bandwidth", "load_kernels", "measure_kernels"]
 
 CHANNELS = (1, 2, 4, 6, 8, 16, 32, 64)
 FORMATS: dict[str, np.dtype[np.generic]] = {"f32": np.dtype("<f4"), "s32": np.dtype("<i4"), "s16": np.dtype("<i2")}
 QUANTUM = 1024
 MEMORY_BYTES = 48 << 20
 KINDS = {"kernel": 0, "memcpy": 1, "loop": 2}
+WAYS = {"best": 0, "plain": 1, "wide": 2, "streamed": 3}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,6 @@ def load_kernels() -> ctypes.CDLL:
     pointer, count = ctypes.c_void_p, ctypes.c_uint64
     kernels.fill_slot.argtypes = [ctypes.c_int, ctypes.c_int, pointer, pointer, count, count, count]
     kernels.deinterleave.argtypes = [ctypes.c_int, ctypes.c_int, pointer, count, pointer, count, count]
-    kernels.deinterleave.restype = None
     return kernels
 
 
