@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from proof import truth
 from proof.placing import Incarnation, place
-from rig import Session, encode
+from rig import Session, decode, encode
 
 from chaos.info import load
 from chaos.ledger import Cause, ClockAnchor, Confidence, Gap
@@ -91,6 +91,15 @@ def test_the_account_finds_what_is_wrong(
     assert {name: counts[name] for name in ("silent", "wrongly_placed", "foreign") if counts[name]} == wrong
     assert found.bad_anchors == 0
     assert found.ok == (not wrong)
+
+
+def test_the_number_that_zeros_tell_is_a_frame(tmp_path: Path) -> None:
+    blank = int(decode(np.zeros((2, 1), np.float32), 1)[0])
+    numbers = [range(blank + k * CHUNK - 100, blank + (k + 1) * CHUNK - 100) for k in range(2)]
+    path = record(tmp_path, [numbers[0], numbers[1]], [])
+    offered = Incarnation(1, 2 * CHUNK, blank - 100, blank - 100 + 2 * CHUNK)
+    found = place(load(path), [offered], CHUNK)
+    assert (found.captured, found.silent) == (2 * CHUNK, 0)
 
 
 def test_what_the_timeline_has_no_room_for_is_unaccounted(tmp_path: Path) -> None:

@@ -79,12 +79,3 @@ int deinterleave(int way, int width, void *dst, uint64_t stride, const void *src
 		ways[way].of_16(dst, stride, src, channels, n);
 	return 1;
 }
-
-/* Copies n frames of each plane by memcpy, as a planar capture must at least; returns nanoseconds. */
-uint64_t copy_planes(float *dst, uint64_t stride, const float *src, uint64_t channels, uint64_t n)
-{
-	uint64_t began = now_ns();
-	for (uint64_t c = 0; c < channels; c++)
-		memcpy(dst + c * stride, src + c * n, n * sizeof *src);
-	return now_ns() - began;
-}

@@ -149,6 +149,11 @@ def _look(
                 seen[now].lowest = at + int(places[0])
             seen[now].highest = at + int(places[-1])
         left &= ~mine
+        if seen[now].offsets:
+            # One of all numbers is told by zeros in all channels: where it is due, silence is that frame.
+            blank = left & zero & near & ((numbers - at - np.arange(n)) % wrap == seen[now].offset)
+            seen[now].offsets[seen[now].offset] += int(np.count_nonzero(blank))
+            left &= ~blank
         if not (left & ~zero).any() or now + 1 == len(lives):
             break
         now += 1

@@ -9,12 +9,13 @@
  * the cycle runs, so what a follower misses was lost by the follower. A new cycle begins no sooner than --speed
  * allows and when all followers have finished the last, or --patience-ms after it began; without a limit to the
  * patience no cycle can be missed. While links are being made PipeWire may run a cycle without some of the
- * followers; so the first one waits a little (--settle-ms), or for SIGUSR1 (--hold).
+ * followers; so the first one waits a little (--settle-ms), or for SIGUSR1 (--hold). SIGUSR2 holds it again.
  *
  * One JSON object per line on stdout:
  *   {"event": "node", "node_id": N}                     the node exists; without a session manager that is all
  *   {"event": "ready", "node_id": N, "ports": N}        all ports are there and can be linked
  *   {"event": "streaming"}, {"event": "paused"}         it runs or doesn't
+ *   {"event": "held"}                                   after SIGUSR2: no cycle is under way, and none begins
  *   {"event": "error", "message": "..."}                the end, exit code 1
  *   {"event": "stopped", "cycles": N, "frames": N, "no_buffer": N, "first": N, "end": N}
  *                                                       counted in process callbacks; numbers of the first frame
@@ -43,7 +44,7 @@
 
 struct source {
 	uint32_t channels, rate, id;
-	bool driver, held;
+	bool driver, held, tell_held;
 	double speed;
 	int64_t patience_ns, settle_ns;
 
@@ -162,10 +163,19 @@ static void arm_timer(struct source *s, int64_t at_ns)
 	pw_loop_update_timer(s->client.loop, s->timer, at_ns ? &at : NULL, NULL, true);
 }
 
+/* Between two cycles, held: nothing of ours runs until SIGUSR1. */
+static bool rests(struct source *s)
+{
+	if (s->held && s->tell_held)
+		printf("{\"event\": \"held\"}\n");
+	s->tell_held = false;
+	return s->held;
+}
+
 static void begin_cycle(struct source *s)
 {
 	const struct spa_io_position *position = s->client.position;
-	if (!s->streaming || s->held || position == NULL || !pw_stream_is_driving(s->stream))
+	if (rests(s) || !s->streaming || position == NULL || !pw_stream_is_driving(s->stream))
 		return;
 	int64_t now = now_ns();
 	s->in_cycle = true;
@@ -186,6 +196,8 @@ static void on_trigger_done(void *data)
 	if (!s->in_cycle)
 		return;
 	s->in_cycle = false;
+	if (rests(s))
+		return;
 	if (s->served == s->n_cycles)
 		arm_timer(s, now_ns() + s->settle_ns);
 	else if (s->due_ns > now_ns())
@@ -197,6 +209,14 @@ static void on_trigger_done(void *data)
 static void on_timer(void *data, uint64_t expirations)
 {
 	begin_cycle(data);
+}
+
+static void on_hold(void *data, int signal_number)
+{
+	struct source *s = data;
+	s->held = s->tell_held = true;
+	if (!s->in_cycle)
+		rests(s);
 }
 
 static void on_begin(void *data, int signal_number)
@@ -381,6 +401,7 @@ int main(int argc, char *argv[])
 
 	client_open(&s.client);
 	pw_loop_add_signal(s.client.loop, SIGUSR1, on_begin, &s);
+	pw_loop_add_signal(s.client.loop, SIGUSR2, on_hold, &s);
 	s.timer = pw_loop_add_timer(s.client.loop, on_timer, &s);
 	if (!client_connect(&s.client)) {
 		pw_properties_free(props);

@@ -213,8 +213,13 @@ class CountingSource:
         """Lets a held driver begin; what captures it should be linked by now."""
         self._child.send_signal(signal.SIGUSR1)
 
+    def hold(self) -> None:
+        """Lets a driver finish its cycle and begin no other before `begin`. Raises `RigError` if it doesn't end."""
+        self._child.send_signal(signal.SIGUSR2)
+        self.wait_for("held")
+
     def wait_for(self, event: str, timeout_s: float = 10.0) -> dict[str, Any]:
-        """The next such event that it reports (node, ready, streaming, paused); else `RigError`."""
+        """The next such event that it reports (node, ready, streaming, paused, held); else `RigError`."""
         deadline = time.monotonic() + timeout_s
         while True:
             said = self._next_event(deadline)
