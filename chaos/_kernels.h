@@ -216,22 +216,60 @@ CHAOS_STREAMED(uint16_t, 16)
 CHAOS_DEINTERLEAVE(uint32_t, 32)
 CHAOS_DEINTERLEAVE(uint16_t, 16)
 
-/* Bytes `at` to `at + n` of each plane, to dst and from there on a `stride` (bytes) further for each.
+/* Copies planes: n bytes of each, to dst and from there on a `stride` (bytes) further for each.
  *
  * Between two cycles other work has taken the caches, and the processor does not look ahead from one plane, a page of
  * its own, into the next: so the next one's first lines are asked for while this one is copied. */
 #define CHAOS_AHEAD 256     /* bytes; then the processor has seen which way it goes */
-static void chaos_copy_planes(uint8_t *dst, uint64_t stride, const void *const *planes, uint64_t channels, uint64_t at,
-                              uint64_t n)
+static inline void chaos_ask_for(const uint8_t *from, uint64_t n)
+{
+    for (uint64_t ahead = 0; ahead < n && ahead < CHAOS_AHEAD; ahead += 64)
+        __builtin_prefetch(from + ahead);
+}
+
+static inline void chaos_plain_planes(uint8_t *dst, uint64_t stride, const uint8_t *const *planes, uint64_t channels,
+                                      uint64_t at, uint64_t n)
 {
     for (uint64_t c = 0; c < channels; c++) {
-        if (c + 1 < channels)
-            for (uint64_t ahead = 0; ahead < n && ahead < CHAOS_AHEAD; ahead += 64) {
-                __builtin_prefetch((const uint8_t *)planes[c + 1] + at + ahead, 0);
-                __builtin_prefetch(dst + (c + 1) * stride + ahead, 1);
-            }
-        memcpy(dst + c * stride, (const uint8_t *)planes[c] + at, n);
+        if (c + 1 < channels) {
+            chaos_ask_for(planes[c + 1] + at, n);
+            chaos_ask_for(dst + (c + 1) * stride, n);
+        }
+        memcpy(dst + c * stride, planes[c] + at, n);
     }
+}
+
+#ifdef __x86_64__
+/* The same by streaming stores: dst, stride and n are in whole lines. */
+CHAOS_AVX2 static void chaos_streamed_planes(uint8_t *dst, uint64_t stride, const uint8_t *const *planes,
+                                             uint64_t channels, uint64_t at, uint64_t n)
+{
+    for (uint64_t c = 0; c < channels; c++) {
+        const __m256i_u *from = (const __m256i_u *)(planes[c] + at), *end = (const __m256i_u *)(planes[c] + at + n);
+        __m256i *to = (__m256i *)(dst + c * stride);
+        if (c + 1 < channels)
+            chaos_ask_for(planes[c + 1] + at, n);
+        for (; from < end; from += 2, to += 2) {
+            const __m256i low = from[0], high = from[1];
+            _mm256_stream_si256(to, low);
+            _mm256_stream_si256(to + 1, high);
+        }
+    }
+    _mm_sfence();
+}
+#endif
+
+static void chaos_copy_planes(uint8_t *dst, uint64_t stride, const uint8_t *const *planes, uint64_t channels,
+                              uint64_t at, uint64_t n)
+{
+#ifdef __x86_64__
+    const int in_lines = (((uintptr_t)dst | stride | n) & 63) == 0;
+    if (in_lines && n * channels >= CHAOS_STREAM_BYTES && __builtin_cpu_supports("avx2")) {
+        chaos_streamed_planes(dst, stride, planes, channels, at, n);
+        return;
+    }
+#endif
+    chaos_plain_planes(dst, stride, planes, channels, at, n);
 }
 
 /* Peak and mean square of n samples, full scale being 1.0. Not for the RT callback: it reads a whole window. */

@@ -53,7 +53,7 @@ cdef struct CaptureState:
     spa_io_position *position           # of a stream; a filter is handed its own
     void *ports[MAX_CHANNELS]
     pw_buffer *buffers[MAX_CHANNELS]
-    const void *planes[MAX_CHANNELS]
+    const uint8_t *planes[MAX_CHANNELS]
     Link links[MAX_CHANNELS]
     uint32_t n_links
     uint64_t n_active                   # of those links

@@ -106,7 +106,7 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     uint32_t rate           # Hz
     uint32_t clock_id
     const uint64_t *live_position   # where the clock's position stands; moves on when the next cycle begins
-    const void *const *planes       # a pointer per channel, or NULL when the cycle is interleaved
+    const uint8_t *const *planes    # a pointer per channel, or NULL when the cycle is interleaved
     const void *interleaved
     bint complete           # every channel has its n_frames
     bint foreign            # what is there may not be the device's alone; not complete then

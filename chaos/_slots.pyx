@@ -27,7 +27,7 @@ cdef extern from "_kernels.h" nogil:
     void chaos_fence()
     void chaos_deinterleave_32(uint32_t *dst, uint64_t stride, const uint32_t *src, uint64_t channels, uint64_t n)
     void chaos_deinterleave_16(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels, uint64_t n)
-    void chaos_copy_planes(uint8_t *dst, uint64_t stride, const void *const *planes, uint64_t channels, uint64_t at,
+    void chaos_copy_planes(uint8_t *dst, uint64_t stride, const uint8_t *const *planes, uint64_t channels, uint64_t at,
                            uint64_t n)
     void chaos_level_f32(const float *src, uint64_t n, double *peak, double *mean_square)
     void chaos_level_s16(const int16_t *src, uint64_t n, double *peak, double *mean_square)
@@ -468,7 +468,7 @@ cdef class SlotWriter:
         cdef Cycle c
         cdef Py_buffer view
         cdef uint64_t live = position + (1 if torn else 0)
-        cdef const void **planes = NULL
+        cdef const uint8_t **planes = NULL
         cdef uint64_t k
         memset(&c, 0, sizeof(c))
         c.position = position
@@ -489,7 +489,7 @@ cdef class SlotWriter:
             if interleaved:
                 c.interleaved = view.buf
             else:
-                planes = <const void **>malloc(channels * sizeof(void *))
+                planes = <const uint8_t **>malloc(channels * sizeof(void *))
                 if planes == NULL:
                     raise MemoryError
                 for k in range(channels):

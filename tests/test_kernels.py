@@ -1,4 +1,4 @@
-"""The deinterleave kernels against numpy's transposition, each of their ways, to the last sample and no further."""
+"""The kernels against numpy, each of their ways, to the last sample and no further."""
 
 from __future__ import annotations
 
@@ -93,3 +93,25 @@ def test_all_short_lengths(channels: int, dtype: type[np.unsignedinteger], way: 
         source = np.arange(n_frames * channels, dtype=np.uint64).astype(dtype).reshape(n_frames, channels)
         if not check(source, way, n_frames % 7, whole_lines(n_frames + 3, source.itemsize)):
             pytest.skip("this processor lacks the way")
+
+
+@given(
+    channels=st.integers(1, 64),
+    n_bytes=st.one_of(st.integers(0, 9000), st.integers(0, 140).map(lambda lines: lines * LINE)),
+    at=st.integers(0, 2).map(lambda frames: 4 * frames),
+    before=st.one_of(st.just(0), st.integers(0, LINE - 1)),
+    spare=st.one_of(st.just(0), st.just(LINE), st.integers(0, 2 * LINE)),
+)
+def test_planes_are_copied(channels: int, n_bytes: int, at: int, before: int, spare: int) -> None:
+    sources = [pages(at + n_bytes) for _ in range(channels)]
+    for number, source in enumerate(sources):
+        source[:] = np.random.default_rng(number).integers(0, 256, len(source), np.uint8)
+    stride = n_bytes + spare
+    room = np.full(before + channels * stride + 2 * LINE, GUARD, np.uint8)
+    first = -room.ctypes.data % LINE + before
+    expected = room.copy()
+    for number, source in enumerate(sources):
+        expected[first + number * stride : first + number * stride + n_bytes] = source[at:]
+    addresses = (ctypes.c_void_p * channels)(*(source.ctypes.data for source in sources))
+    kernels().copy_planes(room.ctypes.data + first, stride, addresses, channels, at, n_bytes)
+    assert np.array_equal(room, expected)

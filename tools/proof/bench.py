@@ -40,7 +40,7 @@ def measure(session: Session, *, quick: bool) -> Findings:
     if quick:
         costs = measure_costs(session, QUICK_SHAPES, rounds=2, window_s=2.5, once=OTHERS)
     else:
-        costs = measure_costs(session, ALL_SHAPES, rounds=3, window_s=6, once=OTHERS)
+        costs = measure_costs(session, ALL_SHAPES, rounds=3, window_s=4, once=OTHERS)
     say("storing")
     storing = [measure_storing(n, 20 if quick else 60) for n in dict.fromkeys(cost.channels for cost in costs)]
     say("kernels")

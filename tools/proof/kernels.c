@@ -79,3 +79,9 @@ int deinterleave(int way, int width, void *dst, uint64_t stride, const void *src
 		ways[way].of_16(dst, stride, src, channels, n);
 	return 1;
 }
+
+/* The planar copy, for tests. */
+void copy_planes(void *dst, uint64_t stride, const uint8_t *const *planes, uint64_t channels, uint64_t at, uint64_t n)
+{
+	chaos_copy_planes(dst, stride, planes, channels, at, n);
+}

@@ -37,11 +37,13 @@ class Bandwidth:
 
 
 def load_kernels() -> ctypes.CDLL:
-    """The kernels as a library: `fill_slot` and `deinterleave` (see kernels.c)."""
+    """The kernels as a library: `fill_slot`, `deinterleave` and `copy_planes` (see kernels.c)."""
     kernels = ctypes.CDLL(str(library("kernels")))
     kernels.fill_slot.restype = ctypes.c_uint64
     pointer, count = ctypes.c_void_p, ctypes.c_uint64
     kernels.fill_slot.argtypes = [ctypes.c_int, ctypes.c_int, pointer, pointer, count, count, count]
+    kernels.copy_planes.argtypes = [pointer, count, pointer, count, count, count]
+    kernels.copy_planes.restype = None
     kernels.deinterleave.argtypes = [ctypes.c_int, ctypes.c_int, pointer, count, pointer, count, count]
     return kernels
 
