@@ -183,10 +183,9 @@ class WrongRate:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the rotator has done since it last told."""
+    """What the rotator has done so far."""
 
     n_chunks_sealed: int
-    gaps: tuple[Gap, ...]
     drift_ppm: float | None
 
 

@@ -130,12 +130,10 @@ class ChunkRotatorActor(pykka.ThreadingActor):
     def _take(self) -> None:
         while (full := self._slots.take_full()) is not None:
             self._full.append(full)
-        gaps = []
         offset_ns = time.time_ns() - time.monotonic_ns()
         for kind, cause, confidence, rate, first, n, position, monotonic_ns, clock_id in self._slots.take_notes():
             if kind == _GAP:
                 gap = Gap(first, n, Cause(cause), Confidence(confidence))
-                gaps.append(gap)
                 self._ledger.append(gap)
                 self._plan.emit("stream_gap", gap.to_wire())
                 self._told_overrun = False
@@ -143,8 +141,6 @@ class ChunkRotatorActor(pykka.ThreadingActor):
                 wall_ns = monotonic_ns + offset_ns
                 self._ledger.append(ClockAnchor(first, position, monotonic_ns, wall_ns, clock_id))
                 self._measure_drift(clock_id, position, monotonic_ns, rate)
-        if gaps:
-            self._progress(tuple(gaps))
         self._look_for_overrun()
 
     def _measure_drift(self, clock_id: int, position: int, monotonic_ns: int, rate: int) -> None:
@@ -241,7 +237,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         at = {"chunk": chunk, "path": str(sealed.path), "first_frame": first}
         self._plan.emit("stream_chunk_full", {**at, "frames_written": n_frames, "bytes_written": n_bytes})
         self._plan.emit("stream_chunk_sealed", {**at, "hash": sealed.hash, "n_frames": n_frames})
-        self._progress(())
+        self._stream.tell(Progress(self._n_sealed, self._drift_ppm))
         return True
 
     def _checkpoint(self) -> None:
@@ -268,9 +264,6 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         return is_large and is_short(self._staging.chunk_frames, self._recording.definition.sample_rate)
 
     # -- the rest
-
-    def _progress(self, gaps: tuple[Gap, ...]) -> None:
-        self._stream.tell(Progress(self._n_sealed, gaps, self._drift_ppm))
 
     def _tell_refusal(self, error: ChaosError) -> None:
         """Says so once, and again where the reason has become another one."""

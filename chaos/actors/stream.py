@@ -122,9 +122,8 @@ class InputStreamActor(pykka.ThreadingActor):
                 self._on_take(number, said)
             case _Roll():
                 self._roll()
-            case Progress(n_chunks, gaps, drift_ppm):
+            case Progress(n_chunks, drift_ppm):
                 self._view.n_chunks_sealed = n_chunks
-                self._view.n_gaps += len(gaps)
                 self._view.drift_ppm = drift_ppm
             case Began(definition, recording):
                 self._view.sample_rate = definition.sample_rate

@@ -37,9 +37,6 @@ class StreamView:
     sample_rate: int | None = None
     started_wall_ns: int = 0
     n_chunks_sealed: int = 0
-    # Not the callback's counter of them: that begins anew with each take, and counts a gap when it opens; these have
-    # come to the ledger.
-    n_gaps: int = 0
     drift_ppm: float | None = None
     recording: str = ""
     notes: list[str] = field(default_factory=list)
@@ -80,7 +77,7 @@ class StreamView:
             chunk_frames=self.staging.chunk_frames if self.staging is not None else 0,
             head_frame=stats["head_frame"],
             n_chunks_sealed=self.n_chunks_sealed,
-            n_gaps=self.n_gaps,
+            n_gaps=stats["n_gaps"],
             lost_frames=stats["lost_frames"],
             overruns=stats["overruns"],
             xruns=stats["xruns"],
