@@ -102,6 +102,19 @@ def test_the_number_that_zeros_tell_is_a_frame(tmp_path: Path) -> None:
     assert (found.captured, found.silent) == (2 * CHUNK, 0)
 
 
+def test_a_later_life_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    writer = RecordingWriter.create(tmp_path, DEFINITION)
+    lives = [Incarnation(1, 1 << 29, 0, 1 << 29), Incarnation(2, 1 << 20, 0, 1 << 20)]
+    writer.anchor(ClockAnchor(0, 0, 0, 0))
+    for chunk, source_id in enumerate([1, 2, 2]):
+        first = (chunk - (source_id == 2)) * CHUNK
+        data = encode(np.arange(first, first + CHUNK), 2, source_id)
+        writer.seal(chunk, memoryview(data.tobytes()), chunk * CHUNK, CHUNK)
+    writer.finish(3 * CHUNK, clean=True)
+    found = place(load(writer.path), lives, 1 << 30)
+    assert (found.captured, found.wrongly_placed, found.foreign) == (3 * CHUNK, 0, 0)
+
+
 def test_what_the_timeline_has_no_room_for_is_unaccounted(tmp_path: Path) -> None:
     offered = Incarnation(1, 4 * CHUNK, 1000, 1000 + 4 * CHUNK)
     found = place(load(record(tmp_path, [first(0), first(1)], [])), [offered], CHUNK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,10 @@ class Placed:
     @property
     def ok(self) -> bool:
         return not (self.unaccounted or self.wrongly_placed or self.foreign or self.bad_anchors) and self.captured > 0
+
+    def brief(self) -> Placed:
+        """The same with no more than ten of `first_bad`."""
+        return replace(self, first_bad=self.first_bad[:10])
 
     def __iadd__(self, other: Placed) -> Placed:
         for name in ("timeline", "offered", "captured", "wrongly_placed", "foreign", "silent", "uncovered", "before"):
@@ -134,24 +138,30 @@ def _look(
     found.foreign += int(np.count_nonzero(in_gap & ~zero))
     left = ~in_gap
     while True:
-        numbers = decode(samples, lives[now].source_id)
-        near = (numbers - lives[now].first) % wrap <= lives[now].end - lives[now].first + info.n_frames
-        mine = left & (numbers >= 0) & near & ~zero
+        offsets, known = _offsets(samples, at, lives[now], wrap)
+        usual = seen[now].offset if seen[now].offsets else _commonest(offsets[left & known & ~zero])
+        mine = left & known & ~zero
+        if now + 1 < len(lives):
+            # By chance a later life's numbers can pass for this one's: those that stand as that life's would, don't.
+            later, of_later = _offsets(samples, at, lives[now + 1], wrap)
+            strange = mine & (offsets != usual) & of_later
+            in_line = strange & (later == _commonest(later[strange]))
+            if 2 * np.count_nonzero(in_line) > np.count_nonzero(strange):
+                mine &= ~in_line
+        for offset, count in Counter(offsets[mine].tolist()).items():
+            if seen[now].offsets and offset not in seen[now].offsets:
+                first = at + int(np.flatnonzero(mine & (offsets == offset))[0])
+                found.first_bad.append(f"offset {offset} at frame {first} ({count} frames)")
+            seen[now].offsets[offset] += count
         if mine.any():
             places = np.flatnonzero(mine)
-            offsets, counts = np.unique((numbers[places] - at - places) % wrap, return_counts=True)
-            for offset, count in zip(offsets.tolist(), counts.tolist(), strict=True):
-                if seen[now].offsets and offset not in seen[now].offsets:
-                    here = places[(numbers[places] - at - places) % wrap == offset]
-                    found.first_bad.append(f"offset {offset} at frame {at + here[0]} ({count} frames)")
-                seen[now].offsets[offset] += count
             if seen[now].highest < 0:
                 seen[now].lowest = at + int(places[0])
             seen[now].highest = at + int(places[-1])
         left &= ~mine
         if seen[now].offsets:
             # One of all numbers is told by zeros in all channels: where it is due, silence is that frame.
-            blank = left & zero & near & ((numbers - at - np.arange(n)) % wrap == seen[now].offset)
+            blank = left & zero & known & (offsets == seen[now].offset)
             seen[now].offsets[seen[now].offset] += int(np.count_nonzero(blank))
             left &= ~blank
         if not (left & ~zero).any() or now + 1 == len(lives):
@@ -162,6 +172,23 @@ def _look(
     _note(found, "foreign", at, left & ~zero)
     found.foreign += int(np.count_nonzero(left & ~zero))
     return now
+
+
+def _offsets(
+    samples: npt.NDArray[np.float32], at: int, life: Incarnation, wrap: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Each frame's number in that life less its place, and whether that life offered such a number."""
+    numbers = decode(samples, life.source_id)
+    known = (numbers >= 0) & ((numbers - life.first) % wrap < life.end - life.first)
+    return (numbers - at - np.arange(samples.shape[1])) % wrap, known
+
+
+def _commonest(offsets: npt.NDArray[np.int64]) -> int:
+    """-1 where there is none."""
+    if not offsets.size:
+        return -1
+    found, counts = np.unique(offsets, return_counts=True)
+    return int(found[counts.argmax()])
 
 
 def _note(found: Placed, what: str, at: int, where: npt.NDArray[np.bool_]) -> None:

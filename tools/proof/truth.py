@@ -33,6 +33,7 @@ RATE = 48000
 CHUNK_S = 0.5
 STAGING_S = 2.5
 QUANTA = (64, 128, 256, 512, 1024, 2048, 8192)
+FAST_PATIENCE_MS = 5
 LONG_QUANTA = (512, 1024, 2048, 8192)
 FAULTS = {
     "client_stopped": 5,
@@ -137,7 +138,8 @@ class _Run:
             source_id=len(self._lives) + 1,
             driver=True,
             speed=self._plan.speed,
-            patience_ms=0,
+            # At speed a cycle is as long as it takes: begun earlier, it would overwrite what is still being read.
+            patience_ms=0 if self._plan.speed == 1 else FAST_PATIENCE_MS,
             hold=True,
         )
         self._stack.callback(source.stop)
@@ -241,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             faults += result.faults
             torn += result.torn
             verified &= result.verified
-            verdict = "kept" if result.ok else f"BROKEN: {result.placed}, verified: {result.verified}"
+            verdict = "kept" if result.ok else f"BROKEN: {result.placed.brief()}, verified: {result.verified}"
             print(f"seed {seed}: {verdict}", file=sys.stderr, flush=True)
             seed += 1
             left_s = 60 * asked.minutes - (time.monotonic() - began)

@@ -62,7 +62,7 @@ struct source {
 
 	/* the data thread's own; others reach it only through pw_data_loop_invoke */
 	uint32_t masks[MAX_CHANNELS / 2];
-	uint64_t cycle, next, first;
+	uint64_t cycle, next, first, duration;
 	_Atomic uint64_t n_cycles;
 	uint64_t n_no_buffer, n_frames;
 };
@@ -104,11 +104,12 @@ static void fill(const struct source *s, struct spa_buffer *buffer, uint64_t fir
 	}
 }
 
-/* As driver the clock is ours: it moves on by one cycle each time. */
+/* As driver the clock is ours: it moves on by the cycle that was, which may have had another length. */
 static void advance_clock(struct source *s)
 {
 	struct spa_io_clock *clock = &s->client.position->clock;
-	clock->position += clock->duration;
+	clock->position += s->duration ? s->duration : clock->duration;
+	s->duration = clock->duration;
 	clock->rate_diff = 1.0;
 	clock->delay = 0;
 	clock->nsec = now_ns();
