@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rig import CountingSource, RigError, Session, program
 
-from proof.recorders import REAL_TIME, ports_of
+from proof.recorders import ports_of
 
 __all__ = ["Bare", "bare"]
 
@@ -26,8 +26,7 @@ class Bare:
 @contextmanager
 def bare(session: Session, source: CountingSource) -> Iterator[Bare]:
     """Captures `source` for as long as the context lasts. Raises RigError where no cycle reaches it."""
-    command = [*REAL_TIME, str(program("bare")), str(source.channels)]
-    child = session.spawn(*command, log="bare", stdout=subprocess.PIPE)
+    child = session.spawn(str(program("bare")), str(source.channels), log="bare", stdout=subprocess.PIPE)
     found = Bare(child.pid)
     assert child.stdout is not None
     try:

@@ -13,10 +13,8 @@ from pathlib import Path
 
 from rig import CountingSource, RigError, Session
 
-__all__ = ["PEERS", "REAL_TIME", "Peer", "Usage", "ports_of", "start_peer", "usage"]
+__all__ = ["PEERS", "Peer", "Usage", "ports_of", "start_peer", "usage"]
 
-# Before PipeWire 1.0 only this configuration gives a client a real-time data thread.
-REAL_TIME = ("env", "PIPEWIRE_CONFIG_NAME=client-rt.conf")
 _START_S = 10.0
 _SOUNDDEVICE = """
 import queue, sys
@@ -50,7 +48,7 @@ def _pw_record(source: CountingSource, quantum: int, path: Path) -> list[str]:
 
 
 def _pw_record_rt(source: CountingSource, quantum: int, path: Path) -> list[str]:
-    return [*REAL_TIME, *_pw_record(source, quantum, path)]
+    return ["env", "PIPEWIRE_CONFIG_NAME=client-rt.conf", *_pw_record(source, quantum, path)]
 
 
 def _jack_capture(source: CountingSource, quantum: int, path: Path) -> list[str]:

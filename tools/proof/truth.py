@@ -155,8 +155,8 @@ class _Run:
         self._lives.append(Incarnation(self._source.source_id, offered["frames"], offered["first"], offered["end"]))
 
     def _change_quantum(self, n_frames: int) -> None:
-        """PipeWire 0.3 changes it in the middle of a cycle, and then the device's own converter may keep some of its
-        frames back for good. In a fast run, where most of the time is in cycles, the device rests meanwhile."""
+        """PipeWire 0.3 changes it as a cycle begins. Where cycles overlap, as they may at speed, that is amid the
+        device's own work, and its converter can keep some of its frames back for good; so there the device rests."""
         if self._plan.speed > 1:
             self._source.hold()
         self._session.force_quantum(n_frames)

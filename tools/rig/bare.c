@@ -13,7 +13,6 @@
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,14 +21,15 @@
 #include <unistd.h>
 
 #include <pipewire/filter.h>
-#include <pipewire/pipewire.h>
+
+#include "client.h"
 
 #define MAX_CHANNELS 64
 #define RATE 48000
 #define RING_S 16
 
 struct bare {
-	struct pw_main_loop *main_loop;
+	struct client client;
 	struct pw_filter *filter;
 	void *ports[MAX_CHANNELS];
 	uint32_t channels;
@@ -86,7 +86,7 @@ static void on_state_changed(void *data, enum pw_filter_state old, enum pw_filte
 	}
 	if (state == PW_FILTER_STATE_ERROR || state == PW_FILTER_STATE_UNCONNECTED) {
 		b->exit_code = 1;
-		pw_main_loop_quit(b->main_loop);
+		pw_main_loop_quit(b->client.main_loop);
 	}
 }
 
@@ -95,11 +95,6 @@ static const struct pw_filter_events filter_events = {
 	.state_changed = on_state_changed,
 	.process = on_process,
 };
-
-static void on_signal(void *data, int signal_number)
-{
-	pw_main_loop_quit(((struct bare *)data)->main_loop);
-}
 
 static float *reserve(size_t size)
 {
@@ -125,28 +120,32 @@ int main(int argc, char *argv[])
 		return 1;
 	}
 	pw_init(NULL, NULL);
-	b.main_loop = pw_main_loop_new(NULL);
-	struct pw_loop *loop = pw_main_loop_get_loop(b.main_loop);
-	pw_loop_add_signal(loop, SIGTERM, on_signal, &b);
-	pw_loop_add_signal(loop, SIGINT, on_signal, &b);
-	b.filter = pw_filter_new_simple(loop, "bare", pw_properties_new(
+	client_open(&b.client);
+	if (!client_connect(&b.client)) {
+		fputs("bare: PipeWire is not reachable\n", stderr);
+		client_close(&b.client);
+		return 1;
+	}
+	b.filter = pw_filter_new(b.client.core, "bare", pw_properties_new(
 		PW_KEY_MEDIA_TYPE, "Audio", PW_KEY_MEDIA_CATEGORY, "Capture", PW_KEY_MEDIA_ROLE, "DSP",
-		PW_KEY_NODE_NAME, "bare", NULL), &filter_events, &b);
-	for (uint32_t c = 0; b.filter && c < b.channels; c++) {
+		PW_KEY_NODE_NAME, "bare", NULL));
+	struct spa_hook filter_hook = { 0 };
+	pw_filter_add_listener(b.filter, &filter_hook, &filter_events, &b);
+	for (uint32_t c = 0; c < b.channels; c++) {
 		char name[16];
 		snprintf(name, sizeof name, "in_%u", c + 1);
 		b.ports[c] = pw_filter_add_port(b.filter, PW_DIRECTION_INPUT, PW_FILTER_PORT_FLAG_MAP_BUFFERS, 0,
 			pw_properties_new(PW_KEY_FORMAT_DSP, "32 bit float mono audio", PW_KEY_PORT_NAME, name, NULL),
 			NULL, 0);
 	}
-	if (b.filter == NULL || pw_filter_connect(b.filter, PW_FILTER_FLAG_RT_PROCESS, NULL, 0) < 0) {
-		fputs("bare: PipeWire is not reachable\n", stderr);
-		return 1;
-	}
-	pw_main_loop_run(b.main_loop);
+	if (pw_filter_connect(b.filter, PW_FILTER_FLAG_RT_PROCESS, NULL, 0) < 0)
+		b.exit_code = 1;
+	else
+		pw_main_loop_run(b.client.main_loop);
+	spa_hook_remove(&filter_hook);
 	pw_filter_destroy(b.filter);
 	printf("{\"event\": \"done\", \"cycles\": %" PRIu64 ", \"copy_ns\": %" PRIu64 "}\n", b.n_cycles, b.copy_ns);
-	pw_main_loop_destroy(b.main_loop);
+	client_close(&b.client);
 	pw_deinit();
 	return b.exit_code;
 }

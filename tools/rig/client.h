@@ -1,4 +1,4 @@
-/* client: what the rig's programs with a stream share. A main loop that SIGTERM and SIGINT end, a connection whose
+/* client: what the rig's programs in the graph share. A main loop that SIGTERM and SIGINT end, a connection whose
  * data thread is real-time where that is permitted, and the graph's clock where that thread reads it.
  */
 #include <signal.h>
@@ -16,13 +16,13 @@ struct client {
 	struct spa_io_position *position;
 };
 
-static void client_on_signal(void *data, int signal_number)
+static inline void client_on_signal(void *data, int signal_number)
 {
 	pw_main_loop_quit(((struct client *)data)->main_loop);
 }
 
 /* Further signals are to be added before client_connect: its threads inherit that they are blocked. */
-static void client_open(struct client *c)
+static inline void client_open(struct client *c)
 {
 	c->main_loop = pw_main_loop_new(NULL);
 	c->loop = pw_main_loop_get_loop(c->main_loop);
@@ -31,7 +31,7 @@ static void client_open(struct client *c)
 }
 
 /* False where PipeWire is not reachable. */
-static bool client_connect(struct client *c)
+static inline bool client_connect(struct client *c)
 {
 	c->context = pw_context_new(c->loop, pw_properties_new(PW_KEY_CONFIG_NAME, "client-rt.conf", NULL), 0);
 	c->data_loop = pw_context_get_data_loop(c->context);
@@ -39,7 +39,7 @@ static bool client_connect(struct client *c)
 	return c->core != NULL;
 }
 
-static void client_close(struct client *c)
+static inline void client_close(struct client *c)
 {
 	if (c->core != NULL)
 		pw_core_disconnect(c->core);
@@ -47,21 +47,21 @@ static void client_close(struct client *c)
 	pw_main_loop_destroy(c->main_loop);
 }
 
-static int client_take_position(struct spa_loop *loop, bool async, uint32_t seq, const void *data, size_t size,
-				void *user)
+static inline int client_take_position(struct spa_loop *loop, bool async, uint32_t seq, const void *data, size_t size,
+				       void *user)
 {
 	((struct client *)user)->position = *(struct spa_io_position *const *)data;
 	return 0;
 }
 
 /* For a stream's io_changed: the data thread takes over the new place itself, and so reads none that is going away. */
-static void client_io_changed(struct client *c, uint32_t id, void *area)
+static inline void client_io_changed(struct client *c, uint32_t id, void *area)
 {
 	if (id == SPA_IO_Position)
 		pw_data_loop_invoke(c->data_loop, client_take_position, 1, &area, sizeof area, true, c);
 }
 
-static void client_set_channels(struct spa_audio_info_raw *info, uint32_t channels)
+static inline void client_set_channels(struct spa_audio_info_raw *info, uint32_t channels)
 {
 	static const uint32_t surround[] = {
 		SPA_AUDIO_CHANNEL_FL, SPA_AUDIO_CHANNEL_FR, SPA_AUDIO_CHANNEL_FC, SPA_AUDIO_CHANNEL_LFE,
