@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime as dt
 import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from rig import RigError, Session
 
 from proof.costs import measure_costs
@@ -67,6 +69,7 @@ def measure(session: Session, *, quick: bool) -> Findings:
     pipewire = session.run("pipewire", "--version").splitlines()[-1].removeprefix("Linked with libpipewire ")
     return Findings(
         seconds=time.monotonic() - began,
+        at=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         pipewire=pipewire,
         quick=quick,
         costs=costs,
@@ -87,9 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", metavar="FOLDER", type=Path, default=DOCS, help="for the report (docs: README.md's figures, too)"
     )
+    parser.add_argument("--again", metavar="JSON", type=Path, help="measure nothing: report what --json once gave")
     asked = parser.parse_args(arguments)
-    with Session() as session:
-        found = measure(session, quick=asked.quick)
+    if asked.again:
+        found = msgspec.json.decode(asked.again.read_bytes(), type=Findings)
+    else:
+        with Session() as session:
+            found = measure(session, quick=asked.quick)
     path = write_report(found, asked.output)
     if asked.output == DOCS:
         write_figures(found, README, "docs/benchmarks.md")
