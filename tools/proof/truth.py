@@ -3,7 +3,7 @@
 A counting source offers frames that carry their numbers, chaosd captures them, and faults come at random (seeded):
 chaosd stopped, PipeWire stopped, chaosd's data thread held up, another quantum, the device lost and back, a disk that
 dawdles. Afterwards each frame offered is in its place in the recording, or the ledger says where it is missing and
-why. Exit code 1 when that is not so.
+why. Exit code 1 when that is not so. SIGTERM ends a run after the take that is under way, with the account so far.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -225,8 +226,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted_frames = int(asked.hours * 3600 * RATE) if asked.hours else 0
     began = time.monotonic()
     total, faults, torn, verified = Placed(), Counter[str](), 0, True
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
     with Session() as session:
-        while True:
+        while not told:
             left_s = 60 * asked.minutes - (time.monotonic() - began)
             plan = Plan(
                 seconds=30.0 if asked.hours else min(60.0, max(1.0, left_s)),
@@ -244,7 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             torn += result.torn
             verified &= result.verified
             verdict = "kept" if result.ok else f"BROKEN: {result.placed.brief()}, verified: {result.verified}"
-            print(f"seed {seed}: {verdict}", file=sys.stderr, flush=True)
+            hours = total.offered / RATE / 3600
+            print(f"seed {seed}: {verdict}; {hours:.2f} h of audio so far", file=sys.stderr, flush=True)
             seed += 1
             left_s = 60 * asked.minutes - (time.monotonic() - began)
             if (total.offered >= wanted_frames) if asked.hours else left_s < 1:
