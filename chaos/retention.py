@@ -18,10 +18,10 @@ from chaos.errors import ChaosError, RecordingNotFound
 from chaos.files import make_folders, replace, storage_errors
 from chaos.info import RecordingInfo, SealedChunk, load
 from chaos.journal import GapLine, Journal
-from chaos.ledger import Cause, Gap
+from chaos.ledger import Gap
 from chaos.objects import ObjectStore
 from chaos.recording import rebuild_metadata, remove_chunks, retired_gaps
-from chaos.slices import ChunkSpan, chunk_spans
+from chaos.slices import ChunkSpan, chunk_spans, gone_chunks
 from chaos.units import Keep, parse_keep
 from chaos.uri import parse_uri
 
@@ -103,7 +103,7 @@ def _recordings(store: Path) -> Iterator[RecordingInfo]:
 
 def _stored(info: RecordingInfo, pinned: set[str]) -> Iterator[_Stored]:
     shape = info.definition
-    gone = {sealed.chunk for sealed in _gone(info)}
+    gone = {sealed.chunk for sealed in gone_chunks(info)}
     for sealed in info.chunks:
         end = sealed.first_frame + sealed.n_frames
         if sealed.chunk not in gone:
@@ -180,21 +180,11 @@ def collect(store: Path) -> int:
     objects = ObjectStore(store / "objects")
     n_removed = 0
     for info in _recordings(store):
-        left = [sealed for sealed in _gone(info) if Path(sealed.path).exists()]
+        left = [sealed for sealed in gone_chunks(info) if Path(sealed.path).exists()]
         remove_chunks(objects, left)
         n_removed += len(left)
     pinned = {span.hash for each in pins(store) for span in each.chunks}
     return n_removed + objects.collect(pinned)
-
-
-def _gone(info: RecordingInfo) -> list[SealedChunk]:
-    retired: list[Gap] = [gap for gap in info.gaps if gap.cause is Cause.RETIRED]
-    gone = []
-    for sealed in info.chunks:
-        end = sealed.first_frame + sealed.n_frames
-        if any(gap.first_frame < end and sealed.first_frame < gap.end_frame for gap in retired):
-            gone.append(sealed)
-    return gone
 
 
 # ---- pins

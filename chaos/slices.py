@@ -13,7 +13,7 @@ from chaos.ledger import Cause, Gap
 from chaos.requests import Moment, Time
 from chaos.timeline import frame_of_moment
 
-__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "resolve", "root_hash"]
+__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "gone_chunks", "resolve", "root_hash"]
 
 
 class ChunkSpan(msgspec.Struct, frozen=True):
@@ -54,14 +54,25 @@ def _frame(info: RecordingInfo, place: Time, head: int) -> int:
 
 def chunk_spans(info: RecordingInfo, first: int, end: int) -> list[ChunkSpan]:
     """The parts of sealed chunks that frames [first, end) are in; what is in none is in a gap, or not sealed yet."""
-    retired = [gap for gap in info.gaps if gap.cause is Cause.RETIRED]
+    gone = {sealed.chunk for sealed in gone_chunks(info)}
     spans = []
     for sealed in sorted(info.chunks, key=lambda sealed: sealed.first_frame):
         begin, stop = max(sealed.first_frame, first), min(sealed.first_frame + sealed.n_frames, end)
-        is_gone = any(gap.first_frame < stop and begin < gap.end_frame for gap in retired)
-        if begin < stop and not is_gone:
+        if begin < stop and sealed.chunk not in gone:
             spans.append(ChunkSpan(sealed.chunk, sealed.path, sealed.hash, begin, stop - begin))
     return spans
+
+
+def gone_chunks(info: RecordingInfo) -> list[SealedChunk]:
+    """The chunks that retention took away. Where frames of one were missing before, its ledger entries leave those out:
+    so any entry in it tells of the whole."""
+    retired = [gap for gap in info.gaps if gap.cause is Cause.RETIRED]
+    gone = []
+    for sealed in info.chunks:
+        end = sealed.first_frame + sealed.n_frames
+        if any(gap.first_frame < end and sealed.first_frame < gap.end_frame for gap in retired):
+            gone.append(sealed)
+    return gone
 
 
 def gaps_in(gaps: Iterable[Gap], first: int, end: int) -> list[Gap]:

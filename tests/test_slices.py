@@ -24,8 +24,10 @@ from chaos.ledger import Cause, ClockAnchor, Confidence, Gap
 from chaos.materialize import Slicer
 from chaos.recording import RecordingWriter
 from chaos.requests import Moment, Slice
+from chaos.retention import retire
 from chaos.slices import chunk_spans, resolve, root_hash
 from chaos.timeline import align
+from chaos.units import Keep
 from chaos.verify import verify
 
 RATE = 48_000
@@ -48,6 +50,15 @@ def rotator(tmp_path_factory: pytest.TempPathFactory) -> Rotator:
 @pytest.fixture(scope="module")
 def info(rotator: Rotator) -> RecordingInfo:
     return load(rotator.writer.path)
+
+
+def test_a_retired_chunk_is_gone_also_where_its_frames_were_missing(tmp_path: Path) -> None:
+    rotator = Rotator(RecordingWriter.create(tmp_path, definition(chunk_frames=1024)))
+    rotator.gap(500, Cause.DEVICE_AWAY)
+    rotator.write(1000)
+    rotator.stop()
+    assert retire(tmp_path, Keep(None, 0))
+    assert chunk_spans(load(rotator.writer.path), 0, 400) == []
 
 
 @given(first=st.integers(0, 10_000), end=st.integers(0, 10_000))
