@@ -13,7 +13,7 @@ from chaos.pipewire cimport *
 import os
 from weakref import WeakSet
 
-from chaos.errors import PipeWireUnavailable
+from chaos.terms.errors import PipeWireUnavailable
 
 cdef extern from "unistd.h" nogil:
     ssize_t write(int fd, const void *data, size_t n)

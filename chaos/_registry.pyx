@@ -1,6 +1,6 @@
-"""The listener on PipeWire's registry: what comes, tells of itself and goes, as notes for `chaos.graph.Decoder`.
+"""The listener on PipeWire's registry: what comes, tells of itself and goes, as notes for `chaos.graph.objects.Decoder`.
 
-All globals of the kinds in `chaos.graph.Kind` are told with their properties. Audio nodes, device objects and
+All globals of the kinds in `chaos.graph.objects.Kind` are told with their properties. Audio nodes, device objects and
 the default and settings metadata are bound besides, because what makes a device of a node stands in their info
 and params. The callbacks run in the loop's thread and copy what they are told into the connection's queue. They
 decide one thing: a link to a capture of ours that it did not ask for is destroyed at once, and until it is gone
@@ -18,7 +18,7 @@ from chaos._connection cimport Connection, Guard, Notes, notes_push
 from chaos.pipewire cimport *
 from chaos.spa cimport *
 
-from chaos.errors import PipeWireUnavailable
+from chaos.terms.errors import PipeWireUnavailable
 
 cdef extern from "_kernels.h" nogil:
     void chaos_store(uint64_t *p, uint64_t v)

@@ -13,7 +13,7 @@ from chaos.pipewire cimport *
 from chaos._connection cimport Connection, Guard, Notes, check, check_pointer, push_text
 from chaos._link cimport Link, link_drop, link_make
 
-from chaos.errors import FormatUnsupported, InternalError
+from chaos.terms.errors import FormatUnsupported, InternalError
 
 cdef extern from "_kernels.h" nogil:
     uint64_t chaos_load(const uint64_t *p)

@@ -35,7 +35,7 @@ cdef extern from "_kernels.h" nogil:
 
 cdef uint64_t NONE = 0xFFFFFFFFFFFFFFFFULL
 
-cdef enum:      # as chaos.ledger numbers them; a test holds both against each other
+cdef enum:      # as chaos.terms.ledger numbers them; a test holds both against each other
     CAUSE_MISSED = 1
     CAUSE_OVERRUN = 3
     CAUSE_DEVICE_AWAY = 4
@@ -400,7 +400,7 @@ cdef class SlotWriter:
     """Both ends of the hand-off over one staging file: the callback's (C only) and the rotator's.
 
     Args:
-        buffer: the staging file's mapping, writable, with its `Definition` filled in (`chaos.staging.Staging` does).
+        buffer: the staging file's mapping, writable, with its `Definition` filled in (`chaos.staging.file.Staging` does).
         wake_fd: a non-blocking eventfd, written once per full slot; stays the caller's.
 
     The callback's side belongs to one thread, the rotator's side to one thread; `stats` may be called by any.

@@ -18,8 +18,8 @@ from typing import Any, Self
 import msgspec
 import zmq
 
-from chaos.config import Config, ipc_path
-from chaos.errors import ChaosError, DeviceNotFound, TimedOut, error_from_code
+from chaos.protocol.config import Config, ipc_path
+from chaos.terms.errors import ChaosError, DeviceNotFound, TimedOut, error_from_code
 
 __all__ = ["Client", "DaemonUnreachable", "Events"]
 

@@ -18,14 +18,14 @@ from typing import Any
 import pykka
 
 from chaos import __version__
-from chaos.actors.daemon import DaemonActor
-from chaos.actors.messages import Command, End, Subscriptions
-from chaos.bus import Bus
-from chaos.config import Config
-from chaos.errors import ChaosError
-from chaos.pump import Pump
-from chaos.requests import Request
-from chaos.units import parse_size
+from chaos.doors.zmq import Bus
+from chaos.engine.daemon import DaemonActor
+from chaos.engine.messages import Command, End, Subscriptions
+from chaos.protocol.config import Config
+from chaos.protocol.requests import Request
+from chaos.system.pump import Pump
+from chaos.terms.errors import ChaosError
+from chaos.terms.units import parse_size
 
 __all__ = ["main", "serve"]
 

@@ -17,7 +17,7 @@ import pytest
 from scripted import ScriptedDaemon
 
 from chaos.client import Client, DaemonUnreachable
-from chaos.errors import ChannelsMismatch, DeviceNotFound, InvalidRequest, StorageFull, TimedOut
+from chaos.terms.errors import ChannelsMismatch, DeviceNotFound, InvalidRequest, StorageFull, TimedOut
 
 URI = "stream://desk/take"
 STARTED = {"uri": URI, "recording": "/r", "device": None, "format": {}, "chunk_frames": 1024}

@@ -42,33 +42,29 @@ def test_the_daemon_imports_nothing_heavy() -> None:
     assert "chaos" in loaded
 
 
-# A module may import from its own row and those below it; actors only meet in chaos.daemon.
-LAYERS = (
-    ("daemon", "cli"),
-    ("actors.daemon",),
-    ("actors.registry", "actors.stream", "actors.streamview", "actors.rotator", "actors.recordings", "actors.messages"),
-    ("bus", "client", "view", "pump", "config", "wire", "reader", "export", "verify", "recording"),
-    ("answers",),
-    ("requests",),
-    ("staging", "journal", "devices"),
-    ("errors",),
-)
+# Which rooms a room may import from, beside itself. DESIGN.md draws them; nothing else is allowed.
+ROOMS: dict[str, set[str]] = {
+    "terms": set(),
+    "system": {"terms"},
+    "hot": {"terms"},
+    "graph": {"terms"},
+    "protocol": {"terms"},
+    "staging": {"hot", "system", "terms"},
+    "store": {"staging", "hot", "protocol", "system", "terms"},
+    "read": {"store", "staging", "protocol", "terms"},
+    "export": {"read", "store", "protocol", "system", "terms"},
+    "engine": {"export", "store", "staging", "graph", "hot", "protocol", "system", "terms"},
+    "doors": {"engine", "protocol", "system", "terms"},
+    "client": {"protocol", "terms"},
+    "cli": {"client", "export", "read", "store", "protocol", "system", "terms"},
+    "daemon": {"doors", "engine", "protocol", "system", "terms"},
+}
 
 
-def _imports(module: str) -> set[str]:
-    path = PACKAGE / f"{module.replace('.', '/')}.py"
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chaos"):
-            found.add((node.module or "").removeprefix("chaos").removeprefix("."))
-    return found
-
-
-def test_imports_run_one_way() -> None:
-    rank = {module: row for row, modules in enumerate(LAYERS) for module in modules}
-    for module, row in rank.items():
-        upward = {name for name in _imports(module) if rank.get(name, row) < row}
-        assert not upward, f"{module} imports {upward} from above it"
+def _room(module: str) -> str:
+    """The room of a module of ours: its folder, its own name for those that have none, "hot" for an extension."""
+    first = module.split(".")[1]
+    return "hot" if first.startswith("_") else first
 
 
 def _module(name: str) -> Path | None:
@@ -86,13 +82,37 @@ def _imported(path: Path) -> set[str]:
     return {name for name in found if name.startswith("chaos.") and _module(name)}
 
 
-def test_no_imports_go_in_circles() -> None:
+def _modules() -> dict[str, Path]:
     files = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]
     names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in files}
-    TopologicalSorter({name: _imported(path) for name, path in names.items()}).prepare()
+    return {name: path for name, path in names.items() if not name.endswith("__init__")}
 
 
-def test_only_the_daemon_knows_actors() -> None:
-    for path in PACKAGE.glob("*.py"):
-        if path.name not in ("daemon.py",):
-            assert "chaos.actors" not in path.read_text(), f"{path.name} imports actors"
+def test_imports_run_one_way_through_the_rooms() -> None:
+    wrong = [
+        f"{module} imports {imported}"
+        for module, path in _modules().items()
+        for imported in _imported(path)
+        if (here := _room(module)) != (there := _room(imported)) and there not in ROOMS[here]
+    ]
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_no_room_is_entered_from_below() -> None:
+    TopologicalSorter(ROOMS).prepare()
+
+
+def test_no_door_knows_another() -> None:
+    doors = {module: path for module, path in _modules().items() if _room(module) == "doors"}
+    for module, path in doors.items():
+        assert not (_imported(path) - {module}) & doors.keys(), module
+
+
+def test_no_imports_go_in_circles() -> None:
+    TopologicalSorter({name: _imported(path) for name, path in _modules().items()}).prepare()
+
+
+def test_every_room_says_what_it_is() -> None:
+    for folder in (path.parent for path in PACKAGE.glob("*/__init__.py")):
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder.name
+        assert folder.name in ROOMS

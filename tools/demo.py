@@ -21,10 +21,10 @@ from typing import Any
 from rig import Session
 from rig.music import write_music
 
+from chaos.cli.show import clock, decibels, device_format
 from chaos.client import Client, DaemonUnreachable
-from chaos.config import Config
-from chaos.errors import ChaosError, TimedOut
-from chaos.view import clock, decibels, device_format
+from chaos.protocol.config import Config
+from chaos.terms.errors import ChaosError, TimedOut
 
 BIN = Path(sys.executable).parent
 CHUNK_S = 2

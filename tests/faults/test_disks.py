@@ -19,10 +19,10 @@ from disks import PowerCutDisk, small_disk
 from harness import Daemon
 from rig import CountingSource, Session
 
-from chaos.info import RecordingInfo, load
-from chaos.ledger import Cause
-from chaos.staging import StagingReader
-from chaos.verify import verify
+from chaos.staging.file import StagingReader
+from chaos.store.info import RecordingInfo, load
+from chaos.store.verify import verify
+from chaos.terms.ledger import Cause
 
 CUTS = int(os.environ.get("CHAOS_CUTS", "2"))
 RATE = 48000

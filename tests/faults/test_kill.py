@@ -18,10 +18,10 @@ import zarr
 from harness import Daemon, RefusedError
 from rig import CountingSource, Session, modulus
 
-from chaos.info import RecordingInfo, load
-from chaos.ledger import Cause
-from chaos.staging import StagingReader
-from chaos.verify import verify
+from chaos.staging.file import StagingReader
+from chaos.store.info import RecordingInfo, load
+from chaos.store.verify import verify
+from chaos.terms.ledger import Cause
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "5"))
 QUANTUM = 1024

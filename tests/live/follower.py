@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 from rig.counting import check
 
 import chaos
-from chaos.follow import Lapped
+from chaos.read.follow import Lapped
 
 
 def say(**what: Any) -> None:

@@ -18,7 +18,7 @@ import zarr
 from harness import Daemon, RawClient, RefusedError, SourceFactory
 from rig import CountingSource, Session
 
-from chaos.verify import verify
+from chaos.store.verify import verify
 
 DRIVE: dict[str, Any] = {"driver": True, "speed": 4}
 AUDIO = {"type": "audio"}

@@ -27,7 +27,7 @@ from harness import Daemon, RawClient, SourceFactory
 from rig import CountingSource, RigError, Session
 from rig.counting import check, modulus
 
-from chaos.ledger import Confidence
+from chaos.terms.ledger import Confidence
 
 CYCLES = int(os.environ.get("CHAOS_PLUG_CYCLES", "10"))
 AUDIO = {"type": "audio"}

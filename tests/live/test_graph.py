@@ -13,7 +13,7 @@ from harness import Daemon, RawClient, RefusedError, SourceFactory
 from rig import CountingSource, Session
 from rig.counting import Samples, check
 
-from chaos.ledger import Cause
+from chaos.terms.ledger import Cause
 
 AUDIO = {"type": "audio"}
 

@@ -12,8 +12,8 @@ import json, os, sys
 from pathlib import Path
 from chaos._connection import Connection
 from chaos._rt import Capture
-from chaos.errors import ChaosError
-from chaos.staging import Staging
+from chaos.terms.errors import ChaosError
+from chaos.staging.file import Staging
 
 def held():
     maps = Path("/proc/self/maps").read_text().splitlines()
@@ -68,7 +68,7 @@ def test_without_pipewire_the_error_says_so(own_session: Session) -> None:
     own_session.kill_pipewire()
     script = (
         "from chaos._connection import Connection\n"
-        "from chaos.errors import PipeWireUnavailable\n"
+        "from chaos.terms.errors import PipeWireUnavailable\n"
         "try:\n    Connection()\nexcept PipeWireUnavailable as e:\n    print(e.code, bool(e.hint))\n"
     )
     assert own_session.run(sys.executable, "-c", script).split() == ["pipewire_unavailable", "True"]

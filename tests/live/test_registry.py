@@ -17,9 +17,9 @@ from rig.session import Session
 from chaos import _registry
 from chaos._connection import Connection
 from chaos._registry import Registry
-from chaos.devices import Change, Decoder, DeviceInfo, DeviceMap
-from chaos.errors import DeviceAmbiguous, DeviceNotFound, PipeWireUnavailable
-from chaos.graph import Kind, NoteKind
+from chaos.graph.devices import Change, Decoder, DeviceInfo, DeviceMap
+from chaos.graph.objects import Kind, NoteKind
+from chaos.terms.errors import DeviceAmbiguous, DeviceNotFound, PipeWireUnavailable
 
 TIMEOUT_S = 10.0
 

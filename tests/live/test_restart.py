@@ -17,7 +17,7 @@ from harness import Daemon, RawClient, RefusedError
 from rig import CountingSource, Session
 from rig.counting import check
 
-from chaos.ledger import Cause
+from chaos.terms.ledger import Cause
 
 RESTARTS = int(os.environ.get("CHAOS_RESTARTS", "3"))
 AUDIO = {"type": "audio"}

@@ -11,9 +11,9 @@ import zarr
 from harness import RawClient, RefusedError, SourceFactory
 from rig import Session, modulus
 
-from chaos.info import load
-from chaos.ledger import Cause
-from chaos.verify import verify
+from chaos.store.info import load
+from chaos.store.verify import verify
+from chaos.terms.ledger import Cause
 
 URI = "stream://tape/1"
 

@@ -11,9 +11,9 @@ from proof import truth
 from proof.placing import Incarnation, place
 from rig import Session, decode, encode
 
-from chaos.info import load
-from chaos.ledger import Cause, ClockAnchor, Confidence, Gap
-from chaos.recording import Definition, RecordingWriter
+from chaos.store.info import load
+from chaos.store.writer import Definition, RecordingWriter
+from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
 CHUNK = 4096
 DEFINITION = Definition(

@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from chaos.chunking import chunk_frames
+from chaos.terms.chunking import chunk_frames
 from proof.native import library
 
 __all__ = ["WAYS", "Bandwidth", "load_kernels", "measure_kernels"]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from rig import decode, modulus
 
-from chaos.info import RecordingInfo
+from chaos.store.info import RecordingInfo
 
 __all__ = ["Incarnation", "Placed", "place"]
 

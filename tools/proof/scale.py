@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rig import CountingSource, Session
 
-from chaos.staging import SUFFIX, StagingReader
+from chaos.staging.file import SUFFIX, StagingReader
 from proof.engine import Engine
 from proof.recorders import PEERS, start_peer, usage
 

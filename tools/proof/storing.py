@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from chaos.actors.take import TICK_S
-from chaos.chunking import chunk_frames, is_short
-from chaos.journal import Definition
-from chaos.recording import RecordingWriter
+from chaos.engine.take import TICK_S
+from chaos.store.journal import Definition
+from chaos.store.writer import RecordingWriter
+from chaos.terms.chunking import chunk_frames, is_short
 
 __all__ = ["Storing", "measure_storing"]
 

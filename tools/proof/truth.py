@@ -23,7 +23,7 @@ from pathlib import Path
 
 from rig import CountingSource, RigError, Session
 
-from chaos.info import load
+from chaos.store.info import load
 from proof.engine import Engine, data_thread
 from proof.faults import SlowDisk, hold_thread, stopped
 from proof.placing import Incarnation, Placed, place

@@ -1,0 +1,1 @@
+"""chaosctl: a module per family of commands."""

@@ -1,0 +1,265 @@
+"""How chaosctl shows things: tables, times, levels, progress. Rich is used only where a person watches."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chaos.export.audio import SaveReport
+
+__all__ = [
+    "DEVICE_HEADERS",
+    "STREAM_HEADERS",
+    "clock",
+    "daemon_lines",
+    "decibels",
+    "device_format",
+    "device_rows",
+    "event_line",
+    "lost_frames",
+    "progress",
+    "saved_lines",
+    "stream_format",
+    "stream_lines",
+    "stream_rows",
+    "table",
+    "verify_lines",
+    "watching",
+]
+
+Progress = Callable[[int, int], None]
+Wire = Mapping[str, Any]
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under headers: with Rich on a terminal, in aligned columns otherwise."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(_rich_table(headers, rows))
+        return
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    for row in (headers, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        shown.add_column(header, overflow="fold")
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    return shown
+
+
+@contextmanager
+def watching(headers: Sequence[str]) -> Iterator[Callable[[Sequence[Sequence[str]]], None]]:
+    """A table that is shown again and again: in place on a terminal, one after the other otherwise."""
+    if not sys.stdout.isatty():
+        yield lambda rows: table(headers, rows)
+        return
+    from rich.live import Live
+
+    with Live(auto_refresh=False) as live:
+        yield lambda rows: live.update(_rich_table(headers, rows), refresh=True)
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Progress]:
+    """A callback `(done, total)` that moves a bar on a terminal's stderr, and does nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def clock(n_frames: int, sample_rate: int | None) -> str:
+    """`1:02:03.450` of a count of frames; the frames where the rate is not known."""
+    if not sample_rate:
+        return f"{n_frames} frames"
+    ms = n_frames * 1000 // sample_rate
+    return f"{ms // 3_600_000}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.{ms % 1000:03}"
+
+
+def decibels(levels: Sequence[Wire], most: int = 8) -> str:
+    """Peaks in dBFS, channel by channel."""
+    shown = ["-inf" if level["peak_dbfs"] is None else f"{level['peak_dbfs']:.1f}" for level in levels[:most]]
+    return " ".join([*shown, *(["..."] if len(levels) > most else [])])
+
+
+def device_format(wire: Wire) -> str:
+    """`2 ch 48000 Hz` of a device's or a stream's format."""
+    if wire["type"] != "audio":
+        return str(wire["type"])
+    rate = f" {wire['sample_rate']} Hz" if wire.get("sample_rate") else ""
+    return f"{wire.get('channels') or '?'} ch{rate}"
+
+
+DEVICE_HEADERS = (" ", "DESCRIPTION", "KIND", "FORMAT", "NAME", "IDENTITY")
+
+
+def device_rows(devices: Sequence[Wire]) -> list[tuple[str, ...]]:
+    """Device objects as rows under `DEVICE_HEADERS`."""
+    return [
+        (
+            "*" if device["is_default"] else " ",
+            device["description"],
+            "monitor" if device["is_monitor"] else device["direction"],
+            f"{device_format(device['format'])}{_offered_rates(device)}",
+            device["name"],
+            device["identity"],
+        )
+        for device in devices
+    ]
+
+
+def _offered_rates(device: Wire) -> str:
+    """What a device can be run at, where that is not settled yet."""
+    if device["format"].get("sample_rate") or device["format"]["type"] != "audio":
+        return ""
+    rates = "/".join(map(str, device.get("rates") or ()))
+    low, high = device.get("rate_range") or (0, 0)
+    return f" {rates or f'{low}-{high}'} Hz" if rates or high else ""
+
+
+def stream_format(wire: Wire) -> str:
+    """`2 ch 48000 Hz f32`."""
+    return f"{device_format(wire)} {wire.get('sample_format', '')}".rstrip()
+
+
+STREAM_HEADERS = ("URI", "STATE", "HEAD", "CHUNKS", "GAPS", "LOST", "PEAK dBFS", "DEVICE")
+
+
+def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:
+    """StreamStatus objects as rows under `STREAM_HEADERS`."""
+    return [
+        (
+            stream["uri"],
+            stream["state"],
+            clock(stream["head_frame"], stream["format"].get("sample_rate")),
+            str(stream["n_chunks_sealed"]),
+            str(stream["n_gaps"]),
+            str(stream["lost_frames"]),
+            decibels(stream["levels"]),
+            _device_name(stream["device"]),
+        )
+        for stream in streams
+    ]
+
+
+def stream_lines(stream: Wire) -> list[str]:
+    """A StreamStatus, a line for each thing that people ask of one."""
+    rate = stream["format"].get("sample_rate")
+    slots, drift = stream["slots"], stream["drift_ppm"]
+    return [
+        f"{stream['uri']}: {stream['state']}",
+        f"  device     {_device_name(stream['device'])}",
+        f"  format     {stream_format(stream['format'])}",
+        f"  head       {clock(stream['head_frame'], rate)} (frame {stream['head_frame']})",
+        f"  chunks     {stream['n_chunks_sealed']} sealed, of {stream['chunk_frames']} frames",
+        f"  loss       {stream['lost_frames']} frames in {stream['n_gaps']} gaps,"
+        f" {stream['overruns']} overruns, {stream['xruns']} xruns",
+        f"  slots      {slots['free']} free, {slots['full']} full, {slots['total']} in all",
+        f"  graph      quantum {stream['quantum']}, {stream['callbacks']} callbacks,"
+        f" drift {'not known yet' if drift is None else f'{drift:+.1f} ppm'}",
+        f"  peak dBFS  {decibels(stream['levels'], most=64)}",
+        f"  recording  {stream['recording']}",
+    ]
+
+
+def daemon_lines(status: Wire) -> list[str]:
+    """The daemon's own part of `status`."""
+    pipewire, staging, store = status["pipewire"], status["staging"], status["store"]
+    priority = f", {pipewire['rt_policy']} {pipewire['rt_priority']}" if pipewire["rt_policy"] else ""
+    connection = f"{pipewire['version']}{priority}" if pipewire["connected"] else "not connected"
+    return [
+        f"pipewire  {connection}",
+        f"staging   {_mib(staging['used_bytes'])} of {_mib(staging['limit_bytes'])},"
+        f" {_mib(staging['locked_bytes'])} locked",
+        f"store     {store['path']}, {_mib(store['free_bytes'])} free",
+    ]
+
+
+def verify_lines(report: Wire) -> list[str]:
+    """A VerifyReport: one line of counts, the root hash, and a line for each defect."""
+    verdict = "ok" if report["ok"] else "BAD"
+    lines = [
+        f"{verdict}: {report['n_frames']} frames in {report['n_chunks']} chunks,"
+        f" {len(report['gaps'])} gaps, {lost_frames(report)} frames lost"
+    ]
+    if "root_hash" in report:
+        lines.append(f"  root hash {report['root_hash']}")
+    return [*lines, *(f"  {_defect(defect)}" for defect in report["bad"])]
+
+
+def lost_frames(report: Wire) -> int:
+    """Of a verification; counted from its gaps where it doesn't say."""
+    return int(report.get("lost_frames", sum(gap["n_frames"] or 0 for gap in report["gaps"])))
+
+
+def _defect(defect: Wire) -> str:
+    place = "" if defect.get("chunk") is None else f" in chunk {defect['chunk']}"
+    if defect.get("first_frame") is not None:
+        place += f", frames {defect['first_frame']} to {defect['first_frame'] + (defect['n_frames'] or 0)}"
+    found = "".join(f"; {what} {defect[what]}" for what in ("expected", "found") if defect.get(what))
+    return f"{defect['reason']}{place}{found}"
+
+
+def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
+    """What became of a `save`: a line for each file, and one more where it is not exact."""
+    lines = []
+    for report in reports:
+        length = clock(report.n_written, report.sample_rate)
+        lines.append(
+            f"{report.path}: {length} of {report.container} {report.subtype}, {report.channels} ch"
+            f" {report.sample_rate} Hz, {len(report.gaps)} gaps, {report.lost_frames} frames lost"
+        )
+        if not report.is_exact:
+            error = f"{20 * math.log10(report.max_error):.0f} dBFS" if report.max_error else "none"
+            lines.append(
+                f"  not exact: to {report.subtype}, largest error {error}, {report.clipped} samples clipped"
+            )
+    if reports[0].aligned_by:
+        lines.append(f"aligned by the {reports[0].aligned_by.replace('_', ' ')}, from frame {reports[0].first_frame}")
+    return lines
+
+
+def event_line(event: Wire) -> str:
+    """`14:03:07.125 stream_gap stream://desk/take first_frame=4800 ...`, in local time."""
+    common = ("type", "seq", "run_id", "wall_ns", "monotonic_ns", "stream_uri")
+    when = dt.datetime.fromtimestamp(event["wall_ns"] / 1e9).astimezone()
+    own = [f"{name}={_short(value)}" for name, value in event.items() if name not in common]
+    return " ".join(
+        [f"{when:%H:%M:%S}.{when.microsecond // 1000:03}", event["type"], event.get("stream_uri", ""), *own]
+    )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("description") or value.get("message") or value)
+    return str(value)
+
+
+def _mib(n_bytes: int | None) -> str:
+    return "?" if n_bytes is None else f"{n_bytes / (1 << 20):.1f} MiB"
+
+
+def _device_name(device: Wire | str | None) -> str:
+    if isinstance(device, Mapping):
+        return str(device["description"] or device["name"])
+    return device or "-"

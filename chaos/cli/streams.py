@@ -1,0 +1,244 @@
+"""chaosctl's commands about streams: start, stop, list, status."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chaos.cli.session import EXIT_LOST, Session, json_option, leave, print_json, strict_option
+from chaos.terms.errors import DeviceNotFound, StreamNotFound
+
+if TYPE_CHECKING:
+    from chaos.client import Client
+
+__all__ = ["COMMANDS"]
+
+_WATCH_S = 0.25
+
+
+@click.command()
+@click.argument("uri", required=False)
+@click.option(
+    "--target", metavar="DEVICE", help="Identity, name or description; left out: the default device."
+)
+@click.option("--rate", type=int, metavar="HZ", help="Refuse a device of another rate.")
+@click.option("--channels", type=int, metavar="N", help="Refuse a device of another count.")
+@click.option("--format", "sample_format", default="f32", show_default=True, help="f32, s16 or s32.")
+@click.option("--latency", metavar="N|TIME", help="Quantum to ask for: frames (256) or a time (5ms).")
+@click.option(
+    "--layout", type=click.Choice(["planar", "interleaved"]), help="How to take samples from PipeWire."
+)
+@click.option("--chunk-size", metavar="BYTES", help="Size of a chunk, all channels: 65536, 64k, 2M.")
+@click.option(
+    "--staging-seconds", type=float, metavar="S", help="Audio that memory holds while the disk stalls."
+)
+@click.option(
+    "--chunk-path", metavar="FILE", help="Write the first chunk here; rotate with stream_switch_chunk."
+)
+@click.option("--keep", metavar="TIME|BYTES", help="Let the oldest of it go beyond 7d or 200GB.")
+@click.option("--roll", metavar="TIME", help="Begin a new take every 1h, at an exact frame.")
+@click.option("--wait", is_flag=True, help="Start even when the device is not there yet.")
+@json_option
+@click.pass_obj
+def start(
+    session: Session,
+    uri: str | None,
+    target: str | None,
+    rate: int | None,
+    channels: int | None,
+    sample_format: str,
+    latency: str | None,
+    layout: str | None,
+    chunk_size: str | None,
+    staging_seconds: float | None,
+    chunk_path: str | None,
+    keep: str | None,
+    roll: str | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Capture a device, and return once it streams.
+
+    URI is stream://NAME/TAKE; left out it is made of the device's name and the time.
+    """
+    from chaos.terms.units import parse_latency_frames, parse_size
+    from chaos.terms.uri import check_uri
+
+    if uri is not None:
+        check_uri(uri)
+    wanted = {
+        "type": "audio",
+        "sample_rate": rate,
+        "channels": channels,
+        "sample_format": sample_format,
+        "layout": layout,
+    }
+    request: dict[str, Any] = {
+        "format": {name: value for name, value in wanted.items() if value is not None},
+        "chunk_size_bytes": None if chunk_size is None else parse_size(chunk_size),
+        "staging_seconds": staging_seconds,
+        "chunk_path": None if chunk_path is None else str(Path(chunk_path).absolute()),
+        "keep": keep,
+        "roll": roll,
+        "wait": wait or None,
+    }
+    with session.client() as chaosd:
+        device = _target(chaosd, target, wait)
+        if latency is not None:
+            own_rate = None if device is None else device["format"].get("sample_rate")
+            request["latency_frames"] = parse_latency_frames(latency, rate or own_rate)
+        request["uri"] = uri or _uri_for(
+            target if device is None else device["description"] or device["name"]
+        )
+        request["device_identity"] = target if device is None else device["identity"]
+        started = chaosd.start(**{name: value for name, value in request.items() if value is not None})
+    if as_json:
+        print_json(started)
+        return
+    from chaos.cli.show import stream_format
+
+    what = request["device_identity"] if device is None else device["description"]
+    click.echo(f"{started['state']}: {what}, {stream_format(started['format'])}")
+    click.echo(f"  {started['uri']}\n  {started['recording']}\n  end it with: chaosctl stop {started['uri']}")
+
+
+def _target(chaosd: Client, target: str | None, wait: bool) -> dict[str, Any] | None:
+    """The device to capture; None where it is to be waited for. Raises DeviceNotFound, DeviceAmbiguous."""
+    if target is None:
+        device = chaosd.default_device()
+        click.echo(f"no --target: the default device is {device['description']}", err=True)
+        return device
+    try:
+        return dict(chaosd.call("device_find", name=target)["device"])
+    except DeviceNotFound:
+        if wait:
+            return None
+        raise
+
+
+def _uri_for(name: str | None) -> str:
+    import datetime as dt
+
+    from chaos.terms.uri import make_uri, slug
+
+    return make_uri(slug(name or ""), f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}")
+
+
+@click.command()
+@click.argument("uri", required=False)
+@strict_option
+@json_option
+@click.pass_obj
+def stop(session: Session, uri: str | None, strict: bool, as_json: bool) -> None:
+    """Stop a stream and seal its recording; URI may be left out where only one runs."""
+    with session.client() as chaosd:
+        stopped = chaosd.call("stream_stop", uri=uri or _only_stream(chaosd))
+    if as_json:
+        print_json(stopped)
+    else:
+        ending = "" if stopped["clean"] else ", not cleanly"
+        click.echo(
+            f"stopped{ending}: {stopped['n_frames']} frames in {stopped['n_chunks']} chunks,"
+            f" {stopped['n_gaps']} gaps, {stopped['lost_frames']} frames lost"
+        )
+        click.echo(f"  {stopped['recording']}")
+        click.echo(f"  next: chaosctl verify {stopped['uri']}")
+    if strict and stopped["lost_frames"]:
+        leave(EXIT_LOST)
+
+
+def _only_stream(chaosd: Client) -> str:
+    uris = [stream["uri"] for stream in chaosd.call("stream_list")["streams"] if stream["state"] != "stopped"]
+    if len(uris) != 1:
+        raise StreamNotFound(
+            f"{len(uris) or 'no'} streams run" + (", which one?" if uris else ""), hint="; ".join(uris)
+        )
+    return str(uris[0])
+
+
+@click.command(name="list")
+@click.option("--recordings", is_flag=True, help="What lies in the store, in place of what runs.")
+@json_option
+@click.pass_obj
+def list_(session: Session, recordings: bool, as_json: bool) -> None:
+    """List streams, or recordings."""
+    from chaos.cli.show import STREAM_HEADERS, clock, stream_rows, table
+
+    with session.client() as chaosd:
+        found = chaosd.call("recording_list" if recordings else "stream_list")
+    if as_json:
+        print_json(found)
+    elif recordings:
+        rows = [
+            (
+                each["uri"],
+                each["state"],
+                clock(each["n_frames"], each["sample_rate"]),
+                str(each["n_gaps"]),
+                str(each["lost_frames"]),
+                each["recording"],
+            )
+            for each in found["recordings"]
+        ]
+        table(("URI", "STATE", "LENGTH", "GAPS", "LOST", "WHERE"), rows)
+    else:
+        table(STREAM_HEADERS, stream_rows(found["streams"]))
+
+
+@click.command()
+@click.argument("uri", required=False)
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@json_option
+@click.pass_obj
+def status(session: Session, uri: str | None, watch: bool, as_json: bool) -> None:
+    """Show the daemon and its streams, or one stream."""
+    from chaos.cli.show import STREAM_HEADERS, daemon_lines, stream_lines, stream_rows, table
+
+    with session.client() as chaosd:
+        if watch:
+            _watch(chaosd, uri, as_json)
+            return
+        if uri is not None:
+            stream = chaosd.call("stream_status", uri=uri)
+            if as_json:
+                print_json(stream)
+            else:
+                click.echo("\n".join(stream_lines(stream)))
+            return
+        found = chaosd.call("status")
+    if as_json:
+        print_json(found)
+        return
+    click.echo("\n".join(daemon_lines(found)))
+    if found["streams"]:
+        click.echo()
+        table(STREAM_HEADERS, stream_rows(found["streams"]))
+
+
+def _watch(chaosd: Client, uri: str | None, as_json: bool) -> None:
+    import time
+
+    from chaos.cli.show import STREAM_HEADERS, stream_rows, watching
+
+    with nullcontext() if as_json else watching(STREAM_HEADERS) as show:
+        try:
+            while True:
+                streams = chaosd.call("stream_list")["streams"]
+                chosen = [stream for stream in streams if uri in (None, stream["uri"])]
+                if uri is not None and not chosen:
+                    raise StreamNotFound(f"{uri} does not run", hint="`chaosctl list` shows what does")
+                if show is None:
+                    click.echo(json.dumps({"streams": chosen}))
+                else:
+                    show(stream_rows(chosen))
+                time.sleep(_WATCH_S if sys.stdout.isatty() else 1.0)
+        except KeyboardInterrupt:
+            return
+
+
+COMMANDS = (start, stop, list_, status)

@@ -1,0 +1,1 @@
+"""Ways into the engine from outside the process; none knows another."""

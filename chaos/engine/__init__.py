@@ -1,0 +1,1 @@
+"""The actors: streams, rotators, devices, and the daemon that keeps them."""

@@ -1,0 +1,249 @@
+"""What the actors tell each other. A `future` in a message is answered by whoever takes the message, or passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from pykka import ActorRef
+
+from chaos.protocol.requests import Request
+from chaos.store.info import SealedChunk
+from chaos.store.journal import Definition
+from chaos.terms.ledger import Gap
+
+if TYPE_CHECKING:
+    from chaos._connection import Connection
+    from chaos.graph.devices import DeviceInfo
+
+T = TypeVar("T")
+
+Pairs: TypeAlias = tuple[tuple[int, int, int, int, int], ...]
+"""Links to make, as `Capture.link` takes them."""
+
+
+# ---- to the daemon
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A request of a client; the future's result is the answer's."""
+
+    request: Request
+    future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """An event, to be numbered, kept and published."""
+
+    type: str
+    uri: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamGone:
+    """A stream has ended, by request or by failure; its URI is free again."""
+
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriptions:
+    """What event subscribers listen to."""
+
+    prefixes: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Stop every stream cleanly; the future is settled when the last one is stored."""
+
+    done: Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Runs a function on the actor's own thread: how an answer comes back to whoever asked."""
+
+    function: Callable[[], object]
+
+
+# ---- to the registry
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """PipeWire has told something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """Try again to reach PipeWire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question that the map of devices answers: `question(map)`, run on the registry's thread."""
+
+    question: Callable[[Any], Any]
+    future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Answer as soon as a device of this name is there; `timeout` when it is not within `timeout_s`."""
+
+    name: str
+    timeout_s: float
+    future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Keep a stream informed of its device and of its own node. A later one replaces the former."""
+
+    stream: ActorRef[Any]
+    identity: str
+    handle: int | None = None
+    node_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfollow:
+    stream: ActorRef[Any]
+
+
+# ---- to a stream
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How things stand for a stream: sent whenever any of it has changed.
+
+    `connection` is None without PipeWire, `device` None while it is away. `pairs` are the links to make,
+    once all ports on both sides are known.
+    """
+
+    connection: Connection | None
+    device: DeviceInfo | None
+    pairs: Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Intruder:
+    """Somebody had linked the node of this name to the stream's; that link is gone."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureState:
+    """The state of the stream's node in the graph: a key of `chaos._rt.STATES`."""
+
+    state: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    index: int
+    state: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The first frames are there, and the recording for them."""
+
+    definition: Definition
+    recording: Path
+
+
+@dataclass(frozen=True, slots=True)
+class OfTake:
+    """What the rotator of a stream's `number`-th take has to tell."""
+
+    number: int
+    message: Any
+
+
+@dataclass(frozen=True, slots=True)
+class WrongRate:
+    """The graph runs at another rate than the one asked for; no frame was kept."""
+
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the rotator has done so far."""
+
+    n_chunks_sealed: int
+    drift_ppm: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The rotator can't go on."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The rotator has stored all there was; `error` where it could not."""
+
+    n_frames: int
+    error: BaseException | None
+
+
+# ---- to a rotator
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """A slot is full, or capture has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A second has passed: make a checkpoint, and try again what storage refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchChunk:
+    path: Path
+    future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RetireChunks:
+    """Remove these sealed chunks, of which these gaps come."""
+
+    chunks: list[SealedChunk]
+    gaps: list[Gap]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The callback is detached: store the rest. `end_ns`: CLOCK_MONOTONIC at the end, if the device is away then."""
+
+    end_ns: int | None
+
+
+def settle(future: Future[T], result: T) -> None:
+    """Answers, unless whoever asked has gone or has been answered."""
+    if not future.done():
+        future.set_result(result)
+
+
+def refuse(future: Future[Any], error: BaseException) -> None:
+    """Answers with an error, unless whoever asked has gone or has been answered."""
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,89 @@
+"""What the daemon does with recordings: list, verify, slice, retire. All of it takes long, and so is done beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from chaos.engine.messages import refuse, settle
+from chaos.engine.view import StreamView
+from chaos.export.jobs import Slicer
+from chaos.protocol.config import Config
+from chaos.protocol.requests import RecordingList, Retire, Slice, Verify
+from chaos.store.retention import Retired, retire
+from chaos.store.verify import verify
+from chaos.store.writer import list_recordings, recording_path
+from chaos.terms.errors import RecordingNotFound
+from chaos.terms.units import parse_keep
+
+__all__ = ["Recordings"]
+
+WORKERS = 4
+
+
+class Recordings:
+    """Carries out requests, each on a thread of its own, until `close`, which breaks off slices.
+
+    To be called on the daemon's thread; a request that is wrong raises ChaosError at once. `running(uri)` gives the
+    view of a stream that runs. `on_retired` is told what was retired, on another thread.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        running: Callable[[str], StreamView | None],
+        on_retired: Callable[[list[Retired]], object],
+    ) -> None:
+        self._config = config
+        self._running = running
+        self._on_retired = on_retired
+        self._slicer = Slicer(config.store / "slices")
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="long")
+
+    def close(self) -> None:
+        self._slicer.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def work(self, future: Future[Any], work: Callable[[], Any]) -> None:
+        """Answers with what `work` gives or raises."""
+
+        def settled() -> None:
+            try:
+                settle(future, work())
+            except Exception as error:
+                refuse(future, error)
+
+        self._pool.submit(settled)
+
+    def list_all(self, request: RecordingList, future: Future[Any]) -> None:
+        self.work(future, lambda: {"recordings": list_recordings(self._config.store)})
+
+    def verify(self, request: Verify, future: Future[Any]) -> None:
+        path = self._recorded(request.uri)
+        self.work(future, lambda: verify(path))
+
+    def slice(self, request: Slice, future: Future[Any]) -> None:
+        path = self._recorded(request.uri)
+        out = None if request.path is None else self._config.permit(request.path)
+        view = self._running(request.uri)
+        head = view.head_frame if view is not None and view.recording == str(path) else 0
+        self.work(future, lambda: self._slicer.slice(request, path, out, head))
+
+    def retire(self, request: Retire, future: Future[Any]) -> None:
+        chosen = request.keep or self._config.keep
+        keep = None if chosen is None else parse_keep(chosen)
+
+        def work() -> dict[str, Any]:
+            retired = retire(self._config.store, keep)
+            self._on_retired(retired)
+            return {"retired": [each.to_wire() for each in retired]}
+
+        self.work(future, work)
+
+    def _recorded(self, uri: str) -> Path:
+        path = recording_path(self._config.store, uri)
+        if not path.exists():
+            raise RecordingNotFound(f"there is no recording of {uri}", hint="recording_list names all")
+        return path

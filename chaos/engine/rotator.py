@@ -1,0 +1,344 @@
+"""The rotator: seals full slots into the recording, and keeps its ledger. It alone touches unsealed data."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pykka
+
+from chaos import _slots
+from chaos.engine.messages import (
+    Began,
+    Broken,
+    Finish,
+    Finished,
+    Progress,
+    RetireChunks,
+    Rotate,
+    SwitchChunk,
+    Tick,
+    WrongRate,
+    refuse,
+    settle,
+)
+from chaos.staging.file import Staging
+from chaos.store.info import SealedChunk
+from chaos.store.journal import Definition
+from chaos.store.writer import RecordingWriter
+from chaos.terms.chunking import is_short
+from chaos.terms.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
+from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+
+__all__ = ["ChunkRotatorActor", "RotatorPlan"]
+
+log = logging.getLogger(__name__)
+
+LARGE_BYTES = 1 << 20
+_GAP = _slots.NOTE_KINDS["gap"]
+
+
+@dataclass(frozen=True, slots=True)
+class RotatorPlan:
+    """What a rotator is to do. `definition` still lacks what only the first frames tell: rate, start, run.
+
+    `emit(type, fields)` publishes an event of the stream. `chunk_path` is where the first chunk goes under external
+    rotation, None under the engine's own. Below `margin_bytes` of free space a warning is due.
+    """
+
+    store: Path
+    definition: Definition
+    emit: Callable[[str, dict[str, Any]], None]
+    chunk_path: Path | None
+    margin_bytes: int = 0
+
+
+class ChunkRotatorActor(pykka.ThreadingActor):
+    """Seals what the callback hands over: hash, write, fsync, journal, broadcast, slot given back.
+
+    Storage that refuses is tried again every second; meanwhile frames stay in their slots, and what finds none is an
+    overrun in the ledger. External rotation is the same but for the place: each chunk waits for the path that the
+    controller gives.
+    """
+
+    use_daemon_thread = True
+
+    def __init__(self, stream: pykka.ActorRef[Any], staging: Staging, plan: RotatorPlan) -> None:
+        super().__init__()
+        self._stream = stream
+        self._staging = staging
+        self._slots = staging.writer
+        self._plan = plan
+        self._path = plan.chunk_path
+        self._recording: RecordingWriter | None = None
+        self._full: deque[tuple[int, int]] = deque()
+        self._ledger: deque[Gap | ClockAnchor] = deque()
+        self._first: tuple[int, int, int] | None = None
+        self._drift_ppm: float | None = None
+        self._n_sealed = 0
+        self._ticked = (-1, 0)
+        self._refused = ""
+        self._is_low = False
+        self._told_overrun = False
+        self._told_rate = 0
+
+    def on_receive(self, message: Any) -> None:
+        match message:
+            case Rotate():
+                self._work()
+            case Tick():
+                self._work(checkpoint=True)
+                self._look_for_space()
+            case SwitchChunk(path, future):
+                self._switch(path, future)
+            case RetireChunks(chunks, gaps):
+                self._retire(chunks, gaps)
+            case Finish(end_ns):
+                self._finish(end_ns)
+
+    def on_failure(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._let_go()
+        self._stream.tell(Broken(error or StorageFailed("the rotator failed")))
+
+    # -- the work
+
+    def _work(self, *, checkpoint: bool = False) -> None:
+        """Takes over what the callback has handed in and stores it, as far as storage allows.
+
+        With `checkpoint` also what the slot being filled holds, so that a power cut costs at most a second.
+        """
+        self._take()
+        self._look_at_rate()
+        try:
+            if self._recording is None and not self._open():
+                return
+            self._write_ledger()
+            while self._full and self._seal(*self._full[0]):
+                self._full.popleft()
+            if checkpoint:
+                self._checkpoint()
+        except (StorageFull, StorageFailed) as error:
+            self._tell_refusal(error)
+
+    def _take(self) -> None:
+        while (full := self._slots.take_full()) is not None:
+            self._full.append(full)
+        offset_ns = time.time_ns() - time.monotonic_ns()
+        for kind, cause, confidence, rate, first, n, position, monotonic_ns, clock_id in self._slots.take_notes():
+            if kind == _GAP:
+                gap = Gap(first, n, Cause(cause), Confidence(confidence))
+                self._ledger.append(gap)
+                self._plan.emit("stream_gap", gap.to_wire())
+                self._told_overrun = False
+            else:
+                wall_ns = monotonic_ns + offset_ns
+                self._ledger.append(ClockAnchor(first, position, monotonic_ns, wall_ns, clock_id))
+                self._measure_drift(clock_id, position, monotonic_ns, rate)
+        self._look_for_overrun()
+
+    def _measure_drift(self, clock_id: int, position: int, monotonic_ns: int, rate: int) -> None:
+        if self._first is None or self._first[0] != clock_id or position < self._first[1]:
+            self._first = (clock_id, position, monotonic_ns)
+            return
+        elapsed_s = (monotonic_ns - self._first[2]) / 1e9
+        if elapsed_s >= 1:
+            self._drift_ppm = ((position - self._first[1]) / rate / elapsed_s - 1) * 1e6
+
+    def _look_for_overrun(self) -> None:
+        """Says at once, and once, that slots have run out: its note only comes when the gap has ended."""
+        stats = self._slots.stats()
+        open_overrun = stats["gap_first"] >= 0 and stats["gap_cause"] == Cause.OVERRUN
+        if open_overrun and not self._told_overrun:
+            self._told_overrun = True
+            gap = Gap(stats["gap_first"], 0, Cause.OVERRUN, Confidence.EXACT)
+            self._plan.emit("stream_gap", {**gap.to_wire(), "n_frames": None})
+            full = StagingFull(
+                f"all {self._staging.n_slots} slots are full; frames are lost until one is stored",
+                hint="a longer staging_seconds rides out longer stalls",
+            )
+            self._plan.emit("stream_error", {"error": full.to_wire(), "recoverable": True})
+
+    def _look_at_rate(self) -> None:
+        """Tells the stream, once, of a graph at another rate than ours: the callback keeps nothing of it."""
+        stats = self._slots.stats()
+        seen = stats["seen_rate"]
+        if seen and stats["sample_rate"] not in (0, seen) and seen != self._told_rate:
+            self._told_rate = seen
+            self._stream.tell(WrongRate(seen))
+
+    def _open(self) -> bool:
+        """Makes the recording once the first frames are there. False before."""
+        stats = self._slots.stats()
+        if not stats["first_ns"]:
+            return False
+        since_ns = time.monotonic_ns() - stats["first_ns"]
+        definition = msgspec.structs.replace(
+            self._plan.definition,
+            sample_rate=stats["sample_rate"],
+            started_monotonic_ns=stats["first_ns"],
+            started_wall_ns=time.time_ns() - since_ns,
+        )
+        self._recording = RecordingWriter.create(self._plan.store, definition)
+        self._staging.set_recording(self._recording.path)
+        self._plan.emit(
+            "stream_started",
+            {
+                "recording": str(self._recording.path),
+                "device": definition.device,
+                "sample_rate": definition.sample_rate,
+                "channels": definition.channels,
+                "sample_format": definition.sample_format,
+                "chunk_frames": definition.chunk_frames,
+                "started_wall_ns": definition.started_wall_ns,
+            },
+        )
+        self._stream.tell(Began(definition, self._recording.path))
+        return True
+
+    def _write_ledger(self) -> None:
+        assert self._recording is not None
+        while self._ledger:
+            entry = self._ledger[0]
+            if isinstance(entry, Gap):
+                self._recording.gap(entry)
+            else:
+                self._recording.anchor(entry)
+            self._ledger.popleft()
+
+    def _seal(self, slot: int, chunk: int) -> bool:
+        """Stores one chunk and gives its slot back; False where a controller has not said where to."""
+        assert self._recording is not None
+        external = self._plan.chunk_path is not None
+        if external and self._path is None:
+            return False
+        first = chunk * self._staging.chunk_frames
+        n_frames = min(self._staging.chunk_frames, self._slots.stats()["head_frame"] - first)
+        with self._staging.slot(slot) as data:
+            try:
+                if self._path is not None:
+                    sealed = self._recording.seal_external(chunk, data, self._path, first, n_frames)
+                else:
+                    sealed = self._recording.seal(chunk, data, first, n_frames)
+            except InvalidRequest as taken:  # a file has come to lie there since the controller named it
+                self._path = None
+                self._plan.emit("stream_error", {"error": taken.to_wire(), "recoverable": True})
+                return False
+            self._path = None
+            n_bytes = data.nbytes
+        self._slots.give_back(slot)
+        self._n_sealed += 1
+        at = {"chunk": chunk, "path": str(sealed.path), "first_frame": first}
+        self._plan.emit("stream_chunk_full", {**at, "frames_written": n_frames, "bytes_written": n_bytes})
+        self._plan.emit("stream_chunk_sealed", {**at, "hash": sealed.hash, "n_frames": n_frames})
+        self._stream.tell(Progress(self._n_sealed, self._drift_ppm))
+        return True
+
+    def _checkpoint(self) -> None:
+        assert self._recording is not None
+        filling = self._slots.filling()
+        if self._full or filling is None:
+            self._recording.flush()
+        else:
+            slot, chunk, n_frames = filling
+            moved = (chunk, n_frames) != self._ticked
+            self._ticked = chunk, n_frames
+            if moved and self._is_soon_full():
+                n_frames = 0
+            with self._staging.slot(slot) as data:
+                self._recording.checkpoint(chunk, data, n_frames)
+        if self._refused and not self._full:
+            self._refused = ""
+            self._plan.emit("storage_restored", {"path": str(self._recording.path)})
+
+    def _is_soon_full(self) -> bool:
+        """Whether chunks are sealed before they are a second old: to write large ones twice would only cost."""
+        assert self._recording is not None
+        is_large = self._staging.chunk_bytes >= LARGE_BYTES
+        return is_large and is_short(self._staging.chunk_frames, self._recording.definition.sample_rate)
+
+    # -- the rest
+
+    def _tell_refusal(self, error: ChaosError) -> None:
+        """Says so once, and again where the reason has become another one."""
+        if self._refused != error.code:
+            self._refused = error.code
+            log.warning("%s: %s", self._plan.definition.uri, error.message)
+            self._plan.emit("stream_error", {"error": error.to_wire(), "recoverable": True})
+            if error.code in ("storage_full", "storage_failed"):
+                self._plan.emit(error.code, {"error": error.to_wire()})
+
+    def _look_for_space(self) -> None:
+        """Warns before the disk is full, once per time that it falls below the margin."""
+        store, margin = self._plan.store, self._plan.margin_bytes
+        try:
+            free = shutil.disk_usage(store).free
+        except OSError:
+            return
+        if free < margin and not self._is_low:
+            log.warning("only %d bytes are free in %s", free, store)
+            self._plan.emit("storage_low", {"path": str(store), "free_bytes": free, "margin_bytes": margin})
+        self._is_low = free < margin
+
+    def _retire(self, chunks: list[SealedChunk], gaps: list[Gap]) -> None:
+        if self._recording is None:
+            return
+        try:
+            self._recording.retire(chunks, gaps)
+            for gap in gaps:
+                self._plan.emit("stream_gap", gap.to_wire())
+        except (StorageFull, StorageFailed) as error:
+            self._tell_refusal(error)
+
+    def _switch(self, path: Path, future: Any) -> None:
+        uri = self._plan.definition.uri
+        if self._plan.chunk_path is None:
+            hint = "give chunk_path in stream_start to rotate from outside"
+            refuse(future, InvalidRequest(f"{uri} rotates by itself", hint=hint))
+        elif path.exists():
+            refuse(future, InvalidRequest(f"{path} exists and is left as it is", hint="name a new file"))
+        else:
+            self._path = path
+            settle(future, {"uri": uri})
+            self._work()
+
+    def _finish(self, end_ns: int | None) -> None:
+        """Stores the rest and closes the recording. What storage refuses stays in staging for another start."""
+        self._take()
+        n_frames, gap = self._slots.finish(end_ns)
+        if gap is not None:
+            self._ledger.append(Gap(gap[0], gap[1], Cause(gap[2]), Confidence(gap[3])))
+            self._plan.emit("stream_gap", self._ledger[-1].to_wire())  # type: ignore[union-attr]
+        self._take()
+        error: ChaosError | None = None
+        try:
+            if self._recording is not None or self._open():
+                self._write_ledger()
+                while self._full:
+                    self._find_place(self._full[0][1])
+                    if self._seal(*self._full[0]):
+                        self._full.popleft()
+                assert self._recording is not None
+                self._recording.finish(n_frames, clean=True)
+        except ChaosError as refused:
+            self._tell_refusal(refused)
+            error = refused
+        self._let_go()
+        self._stream.tell(Finished(n_frames, error))
+        self.stop()
+
+    def _find_place(self, chunk: int) -> None:
+        """At the end nobody answers any more: a controller's last chunks go into the recording's own folder."""
+        if self._plan.chunk_path is not None and self._path is None:
+            assert self._recording is not None
+            self._path = self._recording.path / "unclaimed" / str(chunk)
+
+    def _let_go(self) -> None:
+        if self._recording is not None:
+            self._recording.close()

@@ -1,0 +1,166 @@
+"""A take: one staging file, one recording, one rotator. A stream has one after the other, without a seam."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pykka
+
+from chaos import __version__
+from chaos.engine.messages import OfTake, RetireChunks, Rotate, Tick
+from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
+from chaos.graph.devices import DeviceInfo
+from chaos.protocol.config import Config
+from chaos.protocol.requests import AudioFormat, StreamStart
+from chaos.staging.file import SUFFIX, Staging, boot_id, slots_for
+from chaos.store.info import recording_path
+from chaos.store.journal import Definition
+from chaos.store.recovery import about
+from chaos.system.pump import Pump
+from chaos.terms.chunking import chunk_frames
+from chaos.terms.uri import parse_uri
+
+__all__ = ["GRAPH_RATE", "Take", "make_take", "next_take_uri"]
+
+TICK_S = 0.8  # with the checkpoint's own time, less than the second that a power cut may cost
+GRAPH_RATE = 48000
+
+
+class _Voice:
+    """What a rotator tells its stream through, so that the stream knows which of its takes speaks."""
+
+    def __init__(self, stream: pykka.ActorRef[Any], number: int) -> None:
+        self._stream = stream
+        self._number = number
+
+    def tell(self, message: Any) -> None:
+        with suppress(pykka.ActorDeadError):
+            self._stream.tell(OfTake(self._number, message))
+
+
+@dataclass
+class Take:
+    """Alive until `close`. `listen` lets the rotator work, `hush` ends that; both may be called twice."""
+
+    number: int
+    uri: str
+    staging: Staging
+    rotator: pykka.ActorRef[Any]
+    wake: int
+    pump: Pump
+
+    def listen(self) -> None:
+        rotator = self.rotator
+        self.pump.watch(self.wake, lambda: _tell(rotator, Rotate()), is_eventfd=True)
+        self.pump.every(("tick", self.staging.path), TICK_S, lambda: _tell(rotator, Tick()))
+
+    def hush(self) -> None:
+        if self.wake >= 0:
+            self.pump.unwatch(self.wake)
+        self.pump.cancel(("tick", self.staging.path))
+
+    def retire(self, message: RetireChunks) -> None:
+        _tell(self.rotator, message)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the callback has come to this take."""
+        return self.staging.writer.stats()["first_ns"] != 0
+
+    def close(self, *, keep_staging: bool) -> None:
+        self.hush()
+        self.staging.close(remove=not keep_staging)
+        if self.wake >= 0:
+            os.close(self.wake)
+            self.wake = -1
+
+
+def _tell(rotator: pykka.ActorRef[Any], message: Any) -> None:
+    with suppress(pykka.ActorDeadError):
+        rotator.tell(message)
+
+
+def next_take_uri(store: Path, stream_uri: str, number: int) -> str:
+    """The URI of a stream's `number`-th take (from 1), or of a later one where that is taken."""
+    if number == 1:
+        return stream_uri
+    uri = f"{stream_uri}.{number:04}"
+    return next_take_uri(store, stream_uri, number + 1) if recording_path(store, uri).exists() else uri
+
+
+def make_take(
+    stream: pykka.ActorRef[Any],
+    number: int,
+    uri: str,
+    *,
+    config: Config,
+    request: StreamStart,
+    asked: AudioFormat,
+    device: DeviceInfo,
+    run_id: str,
+    pump: Pump,
+    emit: Callable[[str, dict[str, Any]], None],
+    continues: str | None = None,
+) -> Take:
+    """Slots for this device, as the request has it, and a rotator that listens to them.
+
+    `continues` is the URI of the take whose last frame is the neighbour of this one's first. Raises StagingFull,
+    StorageFailed, InvalidChunkSize.
+    """
+    rate = asked.sample_rate or device.sample_rate or 0
+    per_chunk = chunk_frames(
+        request.chunk_size_bytes,
+        channels=device.channels,
+        sample_rate=rate or GRAPH_RATE,
+        sample_format=asked.sample_format,
+    )
+    name, take = parse_uri(uri)
+    path = config.staging_dir / f"{name}~{take}.{secrets.token_hex(4)}{SUFFIX}"
+    definition = Definition(
+        uri=uri,
+        channels=device.channels,
+        sample_rate=rate or GRAPH_RATE,
+        sample_format=asked.sample_format,  # type: ignore[arg-type]
+        chunk_frames=per_chunk,
+        device=device.to_wire(),
+        positions=list(device.positions),
+        started_wall_ns=0,
+        started_monotonic_ns=0,
+        software=f"chaosd {__version__}",
+        run_id=run_id,
+        staging=str(path),
+        external=request.chunk_path is not None,
+        boot_id=boot_id(),
+        keep=request.keep,
+        continues=continues,
+    )
+    wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    try:
+        staging = Staging(
+            path,
+            uri=uri,
+            recording="",
+            run_id=run_id,
+            channels=device.channels,
+            sample_format=asked.sample_format,
+            chunk_frames=per_chunk,
+            n_slots=slots_for(request.staging_seconds or config.staging_seconds, per_chunk, rate or GRAPH_RATE),
+            sample_rate=rate,
+            wake_fd=wake,
+            about=about(definition, config.store),
+        )
+    except BaseException:
+        os.close(wake)
+        raise
+    chunk_path = Path(request.chunk_path) if request.chunk_path else None
+    plan = RotatorPlan(config.store, definition, emit, chunk_path, config.free_margin_bytes)
+    rotator = ChunkRotatorActor.start(_Voice(stream, number), staging, plan)
+    made = Take(number, uri, staging, rotator, wake, pump)
+    made.listen()
+    return made

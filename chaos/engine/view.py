@@ -1,0 +1,106 @@
+"""What is known of a stream: read by the daemon for its answers, written by the stream's actor."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from chaos.engine.take import GRAPH_RATE
+from chaos.graph.devices import DeviceInfo
+from chaos.protocol.answers import CallbackTimes, Level, Slots, StreamStatus
+from chaos.protocol.requests import AudioFormat
+from chaos.staging.file import Staging
+
+__all__ = ["StreamView"]
+
+LEVEL_WINDOW_S = 0.3
+
+_NO_STATS = dict.fromkeys(
+    (
+        *("head_frame", "lost_frames", "n_gaps", "overruns", "xruns", "callbacks", "quantum", "gap_first"),
+        *("slots_total", "slots_free", "slots_full", "seen_rate", "first_ns", "busy_ns", "busy_max_ns"),
+    ),
+    0,
+)
+
+
+@dataclass
+class StreamView:
+    """A stream as others may look at it, from any thread; only its actor writes here."""
+
+    uri: str
+    asked: AudioFormat
+    device: DeviceInfo | None = None
+    state: str = "connecting"
+    reason: str = ""
+    staging: Staging | None = None
+    sample_rate: int | None = None
+    started_wall_ns: int = 0
+    n_chunks_sealed: int = 0
+    drift_ppm: float | None = None
+    recording: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def stats(self) -> dict[str, int]:
+        """The callback's counters; all zero without a staging file."""
+        try:
+            return self.staging.writer.stats() if self.staging is not None else _NO_STATS
+        except ValueError:  # closed since we looked
+            return _NO_STATS
+
+    @property
+    def head_frame(self) -> int:
+        return self.stats()["head_frame"]
+
+    def format(self) -> AudioFormat:
+        """What is recorded, as far as it is known."""
+        channels = self.staging.channels if self.staging is not None else self.asked.channels
+        return AudioFormat(self.sample_rate or self.asked.sample_rate, channels, self.asked.sample_format)
+
+    def levels(self) -> list[Level]:
+        """Peak and RMS of the last moments, per channel."""
+        if self.staging is None or self.state != "streaming":
+            return []
+        try:
+            found = self.staging.writer.levels(int(LEVEL_WINDOW_S * (self.sample_rate or GRAPH_RATE)))
+        except ValueError:
+            return []
+        return [Level(_decibels(peak), _decibels(math.sqrt(square))) for peak, square in found]
+
+    def status(self) -> StreamStatus:
+        stats = self.stats()
+        return StreamStatus(
+            uri=self.uri,
+            state=self.state,  # type: ignore[arg-type]
+            device=self.device.to_wire() if self.device is not None else None,
+            format=self.format(),
+            chunk_frames=self.staging.chunk_frames if self.staging is not None else 0,
+            head_frame=stats["head_frame"],
+            n_chunks_sealed=self.n_chunks_sealed,
+            n_gaps=stats["n_gaps"],
+            lost_frames=stats["lost_frames"],
+            overruns=stats["overruns"],
+            xruns=stats["xruns"],
+            callbacks=stats["callbacks"],
+            slots=Slots(stats["slots_total"], stats["slots_free"], stats["slots_full"]),
+            quantum=stats["quantum"],
+            started_wall_ns=self.started_wall_ns,
+            drift_ppm=self.drift_ppm,
+            levels=self.levels(),
+            recording=self.recording,
+            callback_ns=self.callback_ns(stats),
+            reason=self.reason,
+            notes=self.notes,
+        )
+
+    def callback_ns(self, stats: dict[str, int]) -> CallbackTimes:
+        """What the process callback has cost so far."""
+        try:
+            histogram = self.staging.writer.busy_histogram() if self.staging is not None else []
+        except ValueError:  # closed since we looked
+            histogram = []
+        return CallbackTimes(stats["busy_ns"], stats["busy_max_ns"], histogram)
+
+
+def _decibels(value: float) -> float | None:
+    return 20 * math.log10(value) if value > 0 else None

@@ -1,0 +1,289 @@
+"""All devices, live: what of PipeWire's graph can be captured from or played to. Pure.
+
+`DeviceMap` takes the registry's events and keeps a `DeviceInfo` for each audio source, sink, sink's monitor
+and MIDI port. A device is told of only when its node and all its ports are known, so that links can be made
+at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from chaos.graph.deviceinfo import DeviceInfo, Direction, check_format, choose, is_same
+from chaos.graph.identity import Role, first, ladder
+from chaos.graph.nodeformat import node_format, node_volume
+from chaos.graph.objects import Decoder, Graph, Kind, Link, MetadataEntry, ObjectAdded, Port, RegistryEvent
+
+__all__ = ["Change", "Decoder", "DeviceInfo", "DeviceMap", "Link", "Port", "RegistryEvent", "check_format"]
+
+_ROLES: dict[str, tuple[Role, ...]] = {
+    "Audio/Source": ("input",),
+    "Audio/Source/Virtual": ("input",),
+    "Audio/Duplex": ("input", "output"),
+    "Audio/Sink": ("output", "monitor"),
+    "Audio/Sink/Virtual": ("output", "monitor"),
+}
+_SESSION_MANAGERS = ("WirePlumber", "pipewire-media-session")
+_DSP_AUDIO = "32 bit float mono audio"
+_CONTROL = ("midi", "UMP", "control")
+
+
+class Change(msgspec.Struct, frozen=True):
+    """`device` as it is afterwards; of a removed one, as it last was."""
+
+    kind: Literal["added", "removed", "changed"]
+    device: DeviceInfo
+
+
+_Key: TypeAlias = tuple[int, Role]
+
+
+class DeviceMap:
+    """Give it every event; it says what that changed. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._graph = Graph()
+        self._found: dict[int, list[DeviceInfo]] = {}
+        self._devices: dict[_Key, DeviceInfo] = {}
+
+    def apply(self, event: RegistryEvent) -> list[Change]:
+        """Take in one event. The order in which events come does not change where this ends."""
+        touched = self._nodes_of(event)
+        if not self._graph.apply(event):
+            return []
+        is_news = False
+        for node_id in touched | self._nodes_of(event):
+            found = list(self._describe(node_id))
+            if found == self._found.get(node_id, []):
+                continue
+            is_news = True
+            self._found[node_id] = found
+            if not found:
+                del self._found[node_id]
+        return self._renew() if is_news else []
+
+    def reset(self) -> list[Change]:
+        """Forget everything, as when PipeWire has gone: its successor counts its serials anew."""
+        gone = [Change("removed", device) for device in self.devices()]
+        self._graph, self._found, self._devices = Graph(), {}, {}
+        return gone
+
+    def devices(self, direction: Direction | None = None, kind: str | None = None) -> list[DeviceInfo]:
+        """Sources first, then monitors, then sinks; each by description. `kind`: "audio" or "midi"."""
+        found = [
+            device
+            for device in self._devices.values()
+            if direction in (None, device.direction) and kind in (None, device.kind)
+        ]
+        return sorted(found, key=lambda device: device.sort_key)
+
+    def find(self, name: str, direction: Direction | None = None) -> DeviceInfo:
+        """`deviceinfo.choose` among what is there. Raises DeviceAmbiguous, DeviceNotFound."""
+        return choose(name, self.devices(direction))
+
+    def follow(self, device: DeviceInfo) -> DeviceInfo | None:
+        """The same device as it is now, also under a new node id; None while it is away or can't be told for
+        sure.
+
+        `device` should be as the last change told it: its identity then is what it could be told apart by.
+        """
+        known = [other for other in self._devices.values() if is_same(device, other)]
+        exact = [other for other in known if other.rungs == device.rungs]
+        found = exact or known
+        return found[0] if len(found) == 1 else None
+
+    def default_source(self) -> DeviceInfo | None:
+        """What the session manager captures from by default: a source, or a sink's monitor."""
+        return next((d for d in self.devices("input", "audio") if d.is_default), None)
+
+    def ports(self, node_id: int, direction: Direction, monitor: bool | None = None) -> list[Port]:
+        """Any node's ports in order. `direction` is PipeWire's: a source's ports are "output"."""
+        return [
+            port
+            for port in self._graph.ports(node_id)
+            if port.direction == direction and monitor in (None, port.monitor)
+        ]
+
+    def links(self) -> list[Link]:
+        """All links of the graph, ours and others'."""
+        return list(self._graph.links())
+
+    def node_props(self, node_id: int) -> dict[str, str]:
+        """What any node tells of itself; empty if there is none."""
+        return self._graph.props(node_id) if self._graph.kind(node_id) == Kind.NODE else {}
+
+    @property
+    def has_session_manager(self) -> bool:
+        clients = (self._graph.props(client) for client in self._graph.ids(Kind.CLIENT))
+        return any(props.get("application.name", "").startswith(_SESSION_MANAGERS) for props in clients)
+
+    @property
+    def graph_rate(self) -> int | None:
+        """The one rate at which PipeWire's settings let the graph run; None where it may choose."""
+        forced = _number(self._graph.metadata("settings", "clock.force-rate"))
+        if forced:
+            return forced
+        rate = self._graph.metadata("settings", "clock.rate") or ""
+        allowed = set((self._graph.metadata("settings", "clock.allowed-rates") or "").strip("[] ").split())
+        return _number(rate) if allowed <= {rate} else None
+
+    def _nodes_of(self, event: RegistryEvent) -> set[int]:
+        """The nodes of which this event may tell something, also by taking the id of another object."""
+        nodes = self._nodes_behind(self._graph.kind(event.id), event)
+        if isinstance(event, ObjectAdded):
+            nodes |= self._nodes_behind(event.kind, event)
+        return nodes
+
+    def _nodes_behind(self, kind: Kind | None, event: RegistryEvent) -> set[int]:
+        if kind == Kind.NODE:
+            return {event.id}
+        if kind == Kind.PORT:
+            port = self._graph.port(event.id)
+            return {port.node_id} if port is not None else set()
+        if kind == Kind.DEVICE:
+            return {n for n in self._graph.ids(Kind.NODE) if self._hardware(self._graph.props(n)) == event.id}
+        if kind == Kind.CLIENT or (kind == Kind.METADATA and _is_of_default(event)):
+            return set(self._graph.ids(Kind.NODE))
+        return set()
+
+    def _renew(self) -> list[Change]:
+        """Settle the identities among all that were found, and tell what is different."""
+        found = [device for devices in self._found.values() for device in devices]
+        claims = Counter(rung.text for device in found for rung in device.rungs)
+        before, self._devices = self._devices, {}
+        for device in found:
+            own = next((rung for rung in device.rungs if claims[rung.text] == 1), device.rungs[-1])
+            settled = msgspec.structs.replace(device, identity=own.text, identity_basis=own.basis)
+            self._devices[device.object_serial, device.role] = settled
+        changes = [Change("removed", device) for key, device in before.items() if key not in self._devices]
+        for key, device in self._devices.items():
+            if key not in before:
+                changes.append(Change("added", device))
+            elif device != before[key]:
+                changes.append(Change("changed", device))
+        return changes
+
+    def _describe(self, node_id: int) -> Iterator[DeviceInfo]:
+        props = self.node_props(node_id)
+        media_class = props.get("media.class", "")
+        if media_class.startswith("Midi/"):
+            yield from self._describe_midi(node_id, props)
+        for role in _ROLES.get(media_class, ()):
+            device = self._describe_audio(node_id, role, props)
+            if device is not None:
+                yield device
+
+    def _describe_audio(self, node_id: int, role: Role, props: dict[str, str]) -> DeviceInfo | None:
+        """None until all is known that must be."""
+        state = self._graph.node_state(node_id)
+        hardware = self._hardware(props)
+        if state is None or (hardware is not None and self._graph.is_pending(hardware)):
+            return None
+        if hardware is not None:
+            props = self._graph.props(hardware) | props
+        there = self.ports(node_id, "input" if role == "output" else "output")
+        if len(there) != (state.n_input_ports if role == "output" else state.n_output_ports):
+            return None
+        ports = tuple(_audio_ports(there, role, props["media.class"]))
+        if not ports and (state.n_input_ports or state.n_output_ports or self.has_session_manager):
+            return None
+        form = node_format(state.params)
+        if ports and form.port_channels not in (None, len(ports)):
+            return None
+        is_dsp = bool(ports) and all(port.dsp == _DSP_AUDIO for port in ports)
+        channels = len(ports) if is_dsp else form.channels
+        positions = tuple(port.channel for port in ports) if is_dsp else form.positions
+        if not channels:
+            return None
+        name = props.get("node.name", "")
+        description = first(props, "node.description", "device.description", "node.name")
+        rungs = ladder(props, role)
+        volume = node_volume(state.params, by_monitor=any(port.monitor for port in ports), props=props)
+        return DeviceInfo(
+            identity=rungs[0].text,
+            identity_basis=rungs[0].basis,
+            rungs=rungs,
+            name=name,
+            description=f"Monitor of {description}" if role == "monitor" else description,
+            node_id=node_id,
+            object_serial=state.serial,
+            role=role,
+            is_default=name == self._default("sink" if role == "output" else "source"),
+            sample_rate=form.sample_rate,
+            rates=form.rates,
+            rate_range=form.rate_range,
+            channels=channels,
+            positions=positions if len(positions) == channels else ("UNK",) * channels,
+            native_formats=form.native_formats,
+            volume=volume.volume,
+            sample_gain=volume.sample_gain,
+            muted=volume.muted,
+            api=_api(props),
+            hardware=hardware,
+            card=_number(first(props, "api.alsa.pcm.card", "alsa.card", "api.alsa.card")),
+            pcm_device=_number(first(props, "api.alsa.pcm.device", "alsa.device")),
+            ports=ports,
+        )
+
+    def _describe_midi(self, node_id: int, props: dict[str, str]) -> Iterator[DeviceInfo]:
+        """A MIDI node is a bridge to many instruments: each of its ports is a device."""
+        for port in self._graph.ports(node_id):
+            role: Role = "input" if port.direction == "output" else "output"
+            name = f"{props.get('node.name', '')}:{port.name}"
+            rungs = ladder({"node.name": name}, role)
+            yield DeviceInfo(
+                identity=rungs[0].text,
+                identity_basis=rungs[0].basis,
+                rungs=rungs,
+                name=name,
+                description=port.alias or name,
+                node_id=node_id,
+                object_serial=port.serial,
+                role=role,
+                kind="midi",
+                api=_api(props),
+                hardware=self._hardware(props),
+                ports=(port,),
+            )
+
+    def _hardware(self, props: Mapping[str, str]) -> int | None:
+        """The device object behind a node, where there is one."""
+        device_id = _number(props.get("device.id"))
+        return device_id if device_id is not None and self._graph.kind(device_id) == Kind.DEVICE else None
+
+    def _default(self, direction: str) -> str | None:
+        """The node name of the default source or sink."""
+        told = self._graph.metadata("default", f"default.audio.{direction}")
+        try:
+            return msgspec.json.decode(told or "", type=dict[str, str]).get("name")
+        except msgspec.DecodeError:
+            return None
+
+
+def _audio_ports(ports: list[Port], role: Role, media_class: str) -> Iterator[Port]:
+    """Those that carry the device's audio: no control ports; of a duplex node's outputs not what it plays."""
+    for port in ports:
+        if any(word in port.dsp for word in _CONTROL):
+            continue
+        if media_class == "Audio/Duplex" and role == "input" and port.monitor:
+            continue
+        yield port
+
+
+def _is_of_default(event: RegistryEvent) -> bool:
+    """Of a metadata object's events: can it tell of a default device?"""
+    return not isinstance(event, MetadataEntry) or event.key is None or event.key.startswith("default.")
+
+
+def _api(props: Mapping[str, str]) -> str | None:
+    """ "alsa", "bluez5", ... ; None for what has no hardware."""
+    factory = props.get("factory.name", "").split(".")
+    return props.get("device.api") or (factory[1] if factory[0] == "api" and len(factory) > 1 else None)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None

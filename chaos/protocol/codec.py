@@ -1,0 +1,178 @@
+"""The wire: bytes into requests, answers and events into bytes; and what is wrong with bytes that are none."""
+
+from __future__ import annotations
+
+import re
+import time
+import typing
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import msgspec
+
+from chaos.protocol.answers import EVENTS
+from chaos.protocol.requests import REQUESTS, TIME_HINT, AudioFormat, MidiFormat, Moment, Request, shown
+from chaos.terms.errors import ChaosError, InvalidFormat, InvalidRequest, UnknownOp
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "MAX_REQUEST_BYTES",
+    "PROTOCOL_VERSION",
+    "decode_request",
+    "encode_error",
+    "encode_ok",
+    "make_event",
+    "request_id",
+]
+
+PROTOCOL_VERSION = 1
+MAX_REQUEST_BYTES = 1 << 20
+MAX_MESSAGE_BYTES = 16 << 20
+
+_FORM_HINT = 'a request looks like {"op": "ping", "id": "1"}'
+_COMPLAINT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
+_PARTS: dict[str, tuple[type[msgspec.Struct], ...]] = {
+    "format": (AudioFormat, MidiFormat),
+    "from": (Moment,),
+    "to": (Moment,),
+}
+
+
+class _Head(msgspec.Struct):
+    op: Any = None
+    id: Any = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+_decoders = {op: msgspec.json.Decoder(kind) for op, kind in REQUESTS.items()}
+_encoder = msgspec.json.Encoder()
+
+
+def decode_request(raw: bytes) -> Request:
+    """The request that the last frame of a command holds.
+
+    Raises InvalidRequest (too large, not JSON, a wrong type, an unknown or a missing field: which, what was
+    expected and what came), UnknownOp with the nearest op, or what the op's struct raises.
+    """
+    if len(raw) > MAX_REQUEST_BYTES:
+        raise InvalidRequest(
+            f"the request is {len(raw)} bytes, more than {MAX_REQUEST_BYTES}",
+            hint="a command is one JSON object",
+        )
+    try:
+        op = _decode_head(raw).op
+    except msgspec.ValidationError as e:
+        raise InvalidRequest(f"the request is no JSON object: {e}", hint=_FORM_HINT) from None
+    except (ValueError, RecursionError) as e:
+        raise InvalidRequest(f"the request is not JSON in UTF-8: {e}", hint=_FORM_HINT) from None
+    if op is None:
+        raise InvalidRequest("the request has no `op`", hint=_FORM_HINT)
+    if not isinstance(op, str):
+        raise InvalidRequest(f"field `op`: expected a string, got {shown(op)}", hint=_FORM_HINT)
+    decoder = _decoders.get(op)
+    if decoder is None:
+        raise UnknownOp(
+            f"there is no op {shown(op)}",
+            hint=_nearest(op, list(REQUESTS), f"the ops are {', '.join(REQUESTS)}"),
+        )
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as e:
+        raise _explained(str(e), raw, op) from None
+    except (ValueError, RecursionError) as e:
+        raise InvalidRequest(f"the request is not JSON in UTF-8: {e}", hint=_FORM_HINT) from None
+
+
+def request_id(raw: bytes) -> str | None:
+    """The `id` of a request that may be wrong in every other way; None where none can be read."""
+    try:
+        found = _decode_head(raw).id
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def encode_ok(request_id: str | None, result: Any) -> bytes:
+    """The answer to a request that was done; `result` is a mapping or a struct."""
+    return _encoder.encode({"ok": True, "id": request_id, "result": result})
+
+
+def encode_error(request_id: str | None, error: ChaosError) -> bytes:
+    """The answer to a request that was not."""
+    wire = error.to_wire()
+    try:
+        return _encoder.encode({"ok": False, "id": request_id, "error": wire})
+    except (TypeError, ValueError, RecursionError):
+        plain = {
+            "code": error.code,
+            "message": ascii(error.message),
+            "hint": ascii(error.hint),
+            "details": {},
+        }
+        return _encoder.encode({"ok": False, "id": request_id, "error": plain})
+
+
+def make_event(
+    type: str,  # noqa: A002
+    *,
+    seq: int,
+    run_id: str,
+    stream_uri: str | None = None,
+    **fields: Any,
+) -> tuple[bytes, bytes]:
+    """Topic and payload of an event. It happens now, unless `wall_ns` and `monotonic_ns` are given.
+
+    Raises ValueError for a type that is not in `EVENTS` or one of its fields left out.
+    """
+    if type not in EVENTS or not fields.keys() >= set(EVENTS[type]):
+        raise ValueError(f"event {type!r} with {sorted(fields)}, not with {EVENTS.get(type)}")
+    now = {"wall_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}
+    event = {"type": type, "seq": seq, "run_id": run_id, **now}
+    topic = type
+    if stream_uri is not None:
+        event["stream_uri"] = stream_uri
+        topic = f"{type} {stream_uri}"
+    return topic.encode(), _encoder.encode(event | fields)
+
+
+def _explained(complaint: str, raw: bytes, op: str) -> ChaosError:
+    """msgspec's complaint as an error that names the field, what was expected and what came."""
+    match = _COMPLAINT.fullmatch(complaint)
+    what, path = (match["what"], match["path"] or "") if match else (complaint, "")
+    owner = path.partition(".")[0]
+    kinds = _PARTS.get(owner, (REQUESTS[op],))
+    names = [name for kind in kinds for name in kind.__struct_encode_fields__]
+    takes = f"{owner if owner in _PARTS else op} takes {', '.join(names)}"
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
+        place = f"field `{path}` of {op}" if path else op
+        return InvalidRequest(f"{place} has no {shown(unknown[1])}", hint=_nearest(unknown[1], names, takes))
+    if path == "format.type" or (path == "format" and "`type`" in what):
+        return InvalidFormat("the format's type is unknown or missing", hint='use "audio" or "midi"')
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
+        return InvalidRequest(f"{op} needs the field `{missing[1]}`", hint=takes)
+    hint = TIME_HINT if owner in ("from", "to") else takes
+    if choices := _choices(typing.get_type_hints(REQUESTS[op]).get(path)):
+        hint = f"use one of {', '.join(choices)}"
+    came = "" if "got" in what or "'" in what else f", got {_value_at(raw, path)}"
+    return InvalidRequest(f"field `{path}`: {what[:1].lower()}{what[1:]}{came}", hint=hint)
+
+
+def _value_at(raw: bytes, path: str) -> str:
+    try:
+        value: Any = msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return "a number beyond all bounds"
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return shown(value)
+
+
+def _choices(annotation: Any) -> list[str]:
+    if typing.get_origin(annotation) is Literal:
+        return list(typing.get_args(annotation))
+    return [choice for part in typing.get_args(annotation) for choice in _choices(part)]
+
+
+def _nearest(word: str, known: list[str], otherwise: str) -> str:
+    near = get_close_matches(word[:100], known, n=1)
+    return f"did you mean {near[0]}?" if near else otherwise

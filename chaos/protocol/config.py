@@ -1,0 +1,155 @@
+"""What a daemon, and those who talk to it, are set to: frozen, validated once, passed in."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import platformdirs
+
+from chaos.terms.errors import InvalidRequest, PathNotAllowed, StorageFailed
+from chaos.terms.units import parse_keep
+
+__all__ = ["Config", "ipc_path"]
+
+_IPC = "ipc://"
+_MAX_SOCKET_PATH = 107
+
+
+def _runtime() -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set; its fallback is ours
+        return Path(platformdirs.user_runtime_dir("chaos", appauthor=False))
+
+
+def _staging() -> Path:
+    if os.environ.get("XDG_RUNTIME_DIR"):
+        return _runtime() / "staging"
+    return Path(f"/dev/shm/chaos-{os.getuid()}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """All settings with their defaults. Raises InvalidRequest for one that cannot work.
+
+    `remote` is the name of PipeWire's socket (None: PipeWire's own choice). `staging_seconds` is how much
+    audio the slots of a stream hold; `head_position_hz` how often its head is told while somebody listens;
+    `event_history` how many events `events_since` can go back, as far as `event_history_bytes` holds them.
+    Where less than `free_margin_bytes` is left in the store, a stream that runs warns. `keep` ("7d",
+    "200GB") is what retention leaves of the store, None all.
+    """
+
+    endpoint: str = field(default_factory=lambda: f"{_IPC}{_runtime()}/command")
+    events_endpoint: str = field(default_factory=lambda: f"{_IPC}{_runtime()}/events")
+    store: Path = field(default_factory=lambda: Path(platformdirs.user_data_dir("chaos", appauthor=False)))
+    staging_dir: Path = field(default_factory=_staging)
+    allow_paths: tuple[Path, ...] = ()
+    remote: str | None = None
+    staging_seconds: float = 30.0
+    head_position_hz: float = 10.0
+    event_history: int = 10_000
+    event_history_bytes: int = 4 << 20
+    free_margin_bytes: int = 1 << 30
+    keep: str | None = None
+
+    def __post_init__(self) -> None:
+        if ipc_path(self.endpoint) == ipc_path(self.events_endpoint):
+            raise InvalidRequest(
+                f"commands and events cannot share {self.endpoint}", hint="give the events another endpoint"
+            )
+        for name in ("store", "staging_dir"):
+            object.__setattr__(self, name, _absolute(getattr(self, name)))
+        object.__setattr__(self, "allow_paths", tuple(_absolute(path) for path in self.allow_paths))
+        if self.keep is not None:
+            parse_keep(self.keep)
+        _check("staging_seconds", self.staging_seconds, 0.1, 3600)
+        _check("head_position_hz", self.head_position_hz, 0.1, 1000)
+        _check("event_history", self.event_history, 1, 1_000_000)
+        _check("event_history_bytes", self.event_history_bytes, 1 << 16, 1 << 40)
+        _check("free_margin_bytes", self.free_margin_bytes, 0, 1 << 60)
+
+    def prepare(self) -> None:
+        """Make the folders: those of sockets and staging for the user alone (0700), and the store.
+
+        Raises StorageFailed, or InvalidRequest where a folder of ours belongs to somebody else.
+        """
+        try:
+            for folder in (
+                ipc_path(self.endpoint).parent,
+                ipc_path(self.events_endpoint).parent,
+                self.staging_dir,
+            ):
+                _make_private(folder)
+            self.store.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise StorageFailed(
+                f"cannot make the folder {e.filename}: {e.strerror}",
+                hint="choose other folders with --endpoint, --events, --staging-dir and --store",
+                details={"errno": e.errno},
+            ) from e
+
+    def permit(self, path: str | Path) -> Path:
+        """`path`, links resolved. Raises PathNotAllowed unless it lies in the store or an allowed folder."""
+        roots = [root.resolve() for root in (self.store, *self.allow_paths)]
+        try:
+            found = Path(path).resolve()
+        except (OSError, RuntimeError, ValueError):
+            found = Path("/")
+        if not any(root in found.parents for root in roots):
+            raise PathNotAllowed(
+                f"{path} lies outside the folders that chaosd may write to",
+                hint=f"use a path below {' or '.join(map(str, roots))}, or start chaosd with --allow-path",
+                details={"allowed": [str(root) for root in roots]},
+            )
+        return found
+
+
+def ipc_path(endpoint: str) -> Path:
+    """The socket file of an `ipc://` endpoint.
+
+    Raises InvalidRequest for other transports, relative or abstract names and paths too long for a socket.
+    """
+    if endpoint.startswith("tcp://"):
+        raise InvalidRequest(
+            f"{endpoint} is refused: without CURVE keys anyone on the network could record here",
+            hint="use an ipc:// endpoint; reach it from afar through ssh",
+        )
+    path = endpoint.removeprefix(_IPC)
+    if path == endpoint or not path.startswith("/") or "\0" in path or path.endswith("/"):
+        raise InvalidRequest(
+            f"{endpoint!r} is no endpoint that chaos uses", hint="the form is ipc:///an/absolute/path"
+        )
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+        raise InvalidRequest(
+            f"the socket path {path} is longer than {_MAX_SOCKET_PATH} bytes",
+            hint="choose a shorter one with --endpoint and --events",
+        )
+    return Path(path)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _check(name: str, value: float, least: float, most: float) -> None:
+    if not (math.isfinite(value) and least <= value <= most):
+        raise InvalidRequest(f"{name} is {value}", hint=f"it goes from {least:g} to {most:g}")
+
+
+def _make_private(folder: Path) -> None:
+    """Make `folder` with mode 0700. One of our own choice that is there is checked and tightened."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder not in (_runtime(), _staging()):
+        return
+    for each, owners in ((folder, {os.getuid()}), (folder.parent, {os.getuid(), 0})):
+        if each.lstat().st_uid not in owners:
+            raise InvalidRequest(
+                f"the folder {each} belongs to somebody else",
+                hint="set XDG_RUNTIME_DIR to a folder of your own",
+            )
+    if stat.S_IMODE(folder.stat().st_mode) != 0o700:
+        folder.chmod(0o700)

@@ -1,0 +1,1 @@
+"""Recordings as numpy arrays, finished or while they grow."""

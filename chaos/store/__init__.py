@@ -1,0 +1,1 @@
+"""The folder of recordings: written, completed after a crash, verified, retired."""

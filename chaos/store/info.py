@@ -1,0 +1,180 @@
+"""What is known of a recording from its journal alone, and the list of a store's recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from chaos.store.journal import (
+    JOURNAL_VERSION,
+    AnchorLine,
+    ChunkLine,
+    Definition,
+    Finish,
+    GapLine,
+    Header,
+    JournalReader,
+    Line,
+    Sealing,
+)
+from chaos.terms.errors import ChaosError, StorageFailed
+from chaos.terms.ledger import ClockAnchor, Coverage, Gap, lost_frames
+from chaos.terms.uri import parse_uri
+
+__all__ = ["RecordingInfo", "RecordingSummary", "SealedChunk", "list_recordings", "load", "recording_path"]
+
+_SUFFIX = ".zarr"
+
+
+class SealedChunk(msgspec.Struct, frozen=True):
+    """A chunk that is immutable and durable: its file, BLAKE3-256 (hex) and the `n_frames` that count."""
+
+    chunk: int
+    path: str
+    hash: str
+    first_frame: int
+    n_frames: int
+
+
+class RecordingSummary(msgspec.Struct, frozen=True):
+    """A line of `recording_list`. A recording whose journal can't be read has the state "damaged"."""
+
+    uri: str
+    recording: str
+    state: str
+    n_frames: int = 0
+    n_chunks: int = 0
+    n_gaps: int = 0
+    lost_frames: int = 0
+    sample_rate: int | None = None
+    channels: int | None = None
+    sample_format: str | None = None
+    started_wall_ns: int | None = None
+    clean: bool | None = None
+
+
+class RecordingInfo:
+    """A recording as its journal tells it, at the moment of the last `refresh`.
+
+    `bad_lines` (numbers from 1) made no sense, `torn` says that the last one broke off; `sealing` is the
+    sealing of a chunk that is not full, begun last. Raises RecordingNotFound, or StorageFailed if the journal
+    can't be read or has no readable first line.
+
+    `is_live`: a writer has the recording (to the last, when it is finished already).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.chunks: list[SealedChunk] = []
+        self.gaps: list[Gap] = []
+        self.anchors: list[ClockAnchor] = []
+        self.sealing: Sealing | None = None
+        self.finish: Finish | None = None
+        self.is_live = False
+        self._coverage = Coverage()
+        self._journal = JournalReader(self.path / "journal.jsonl")
+        lines = self._poll()
+        if not lines or not isinstance(lines[0], Header):
+            raise StorageFailed(
+                f"the journal of {path} has no readable first line", hint="restore journal.jsonl from a copy"
+            )
+        if lines[0].version > JOURNAL_VERSION:
+            raise StorageFailed(
+                f"{path} was written by a newer chaosd (journal version {lines[0].version})",
+                hint="update chaosd",
+            )
+        self.definition: Definition = lines[0].definition
+        self._absorb(lines[1:])
+
+    def refresh(self) -> None:
+        """Takes in what was journalled since."""
+        self._absorb(self._poll())
+
+    def _poll(self) -> list[Line]:
+        """The lock first: a writer that lets go of it has journalled its finish."""
+        self.is_live = self._journal.is_locked()
+        return self._journal.poll()
+
+    def _absorb(self, lines: list[Line]) -> None:
+        for line in lines:
+            match line:
+                case ChunkLine():
+                    path = line.path or str(self.path / "audio" / "c" / "0" / str(line.chunk))
+                    self.chunks.append(
+                        SealedChunk(line.chunk, path, line.hash, line.first_frame, line.n_frames)
+                    )
+                    self._coverage.add(line.first_frame, line.n_frames)
+                case GapLine():
+                    self.gaps.append(line.gap())
+                    self._coverage.add(line.first_frame, line.n_frames)
+                case AnchorLine():
+                    self.anchors.append(line.anchor())
+                case Sealing():
+                    self.sealing = line
+                case Finish():
+                    self.finish = line
+
+    @property
+    def state(self) -> str:
+        """"recording" while a writer has it, then "finished", or "interrupted" if the writer died."""
+        if self.finish:
+            return "finished"
+        return "recording" if self.is_live else "interrupted"
+
+    @property
+    def n_frames(self) -> int:
+        """The timeline's length: at the end as stated, before it as far as it is accounted for."""
+        return self.finish.n_frames if self.finish else self._coverage.to
+
+    @property
+    def clean(self) -> bool | None:
+        """Whether the stream was stopped rather than broken off; None while that is open."""
+        return self.finish.clean if self.finish else None
+
+    @property
+    def bad_lines(self) -> list[int]:
+        return self._journal.bad_lines
+
+    @property
+    def torn(self) -> bool:
+        return self._journal.torn
+
+    def summary(self) -> RecordingSummary:
+        return RecordingSummary(
+            uri=self.definition.uri,
+            recording=str(self.path),
+            state=self.state,
+            n_frames=self.n_frames,
+            n_chunks=len(self.chunks),
+            n_gaps=len(self.gaps),
+            lost_frames=lost_frames(self.gaps),
+            sample_rate=self.definition.sample_rate,
+            channels=self.definition.channels,
+            sample_format=self.definition.sample_format,
+            started_wall_ns=self.definition.started_wall_ns,
+            clean=self.clean,
+        )
+
+
+def recording_path(store: Path, uri: str) -> Path:
+    """Where the recording of this stream lies or would lie. Raises InvalidURI."""
+    name, take = parse_uri(uri)
+    return store / "recordings" / name / f"{take}{_SUFFIX}"
+
+
+def load(path: Path) -> RecordingInfo:
+    """What the journal of the recording in this folder tells; for what it raises see RecordingInfo."""
+    return RecordingInfo(path)
+
+
+def list_recordings(store: Path) -> list[RecordingSummary]:
+    """All recordings of a store, by URI; a damaged one is in the list and stops nothing."""
+    summaries = []
+    for path in sorted((store / "recordings").glob(f"[!.]*/[!.]*{_SUFFIX}")):
+        try:
+            summaries.append(load(path).summary())
+        except ChaosError:
+            uri = f"stream://{path.parent.name}/{path.name.removesuffix(_SUFFIX)}"
+            summaries.append(RecordingSummary(uri=uri, recording=str(path), state="damaged"))
+    return summaries

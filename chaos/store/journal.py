@@ -1,0 +1,334 @@
+"""The journal: a recording's truth, one JSON object per line, only ever appended to.
+
+The first line is the `Header` with the format's version and the definition; then chunks, gaps and anchors
+in the order in which they came, and the finish. All else in a recording's folder can be rebuilt from it. Each
+object begins with `check`: CRC-32 (8 hex digits) over the same object without that field, in compact form.
+While a writer lives it holds a lock (flock) on the file: so a running recording is told from a deserted one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+
+from chaos.system.files import storage_errors, write_all
+from chaos.terms.errors import RecordingNotFound, StorageFailed, StreamExists
+from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+
+__all__ = [
+    "JOURNAL_VERSION",
+    "AnchorLine",
+    "ChunkLine",
+    "Definition",
+    "Finish",
+    "GapLine",
+    "Header",
+    "Journal",
+    "JournalReader",
+    "Line",
+    "SampleFormat",
+    "Sealing",
+]
+
+JOURNAL_VERSION = 1
+_LOCK_TRIES = 10
+_LOCK_PAUSE_S = 0.005
+
+SampleFormat = Literal["f32", "s16", "s32"]
+_ITEM_SIZES = {"f32": 4, "s16": 2, "s32": 4}
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """What a recording is of. Frames count from the stream's first; `device` is PROTOCOL.md's Device.
+
+    `staging` is the path of the live staging file, for readers that follow the head; `external` recordings
+    have their chunks in files of a controller's and hold no audio themselves. `boot_id` says which run of the
+    kernel `monotonic_ns` count from; `keep` what retention leaves of it ("7d", "200GB");
+    `continues` the URI of the take whose last frame came right before this one's first.
+    """
+
+    uri: str
+    channels: int
+    sample_rate: int
+    sample_format: SampleFormat
+    chunk_frames: int
+    device: dict[str, Any]
+    positions: list[str]
+    started_wall_ns: int
+    started_monotonic_ns: int
+    software: str
+    run_id: str
+    staging: str | None = None
+    external: bool = False
+    boot_id: str = ""
+    keep: str | None = None
+    continues: str | None = None
+
+    @property
+    def item_size(self) -> int:
+        """Bytes of one sample."""
+        return _ITEM_SIZES[self.sample_format]
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one whole chunk: channels x chunk_frames samples, planar."""
+        return self.channels * self.chunk_frames * self.item_size
+
+
+class Header(msgspec.Struct, frozen=True, tag_field="type", tag="recording"):
+    version: int
+    definition: Definition
+
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class ChunkLine(msgspec.Struct, frozen=True, tag_field="type", tag="chunk", omit_defaults=True):
+    """A sealed chunk: `n_frames` of it belong to the timeline; `path` only where a controller chose it."""
+
+    chunk: Count
+    first_frame: Count
+    n_frames: Count
+    hash: Digest
+    path: str | None = None
+
+
+class Sealing(msgspec.Struct, frozen=True, tag_field="type", tag="sealing"):
+    """Goes before the sealing of a chunk that is not full: its part file will no longer tell its frames."""
+
+    chunk: Count
+    n_frames: Count
+
+
+class GapLine(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
+    first_frame: Count
+    n_frames: Count
+    cause: str
+    confidence: str
+
+    @classmethod
+    def of(cls, gap: Gap) -> Self:
+        return cls(gap.first_frame, gap.n_frames, gap.cause.label, gap.confidence.label)
+
+    def gap(self) -> Gap:
+        cause, confidence = Cause.from_label(self.cause), Confidence.from_label(self.confidence)
+        return Gap(self.first_frame, self.n_frames, cause, confidence)
+
+
+class AnchorLine(msgspec.Struct, frozen=True, tag_field="type", tag="anchor", omit_defaults=True):
+    frame: int
+    position: int
+    monotonic_ns: int
+    wall_ns: int
+    clock_id: int | None = None
+
+    @classmethod
+    def of(cls, anchor: ClockAnchor) -> Self:
+        return cls(anchor.frame, anchor.position, anchor.monotonic_ns, anchor.wall_ns, anchor.clock_id)
+
+    def anchor(self) -> ClockAnchor:
+        return ClockAnchor(self.frame, self.position, self.monotonic_ns, self.wall_ns, self.clock_id)
+
+
+class Finish(msgspec.Struct, frozen=True, tag_field="type", tag="finish"):
+    """The end: the timeline has `n_frames`; `clean` if the stream was stopped and did not die."""
+
+    n_frames: Count
+    clean: bool
+
+
+Line = Header | ChunkLine | Sealing | GapLine | AnchorLine | Finish
+_decoder = msgspec.json.Decoder(Line)
+_encoder = msgspec.json.Encoder()
+_CHECKED = re.compile(rb'\{"check":"([0-9a-f]{8})",(.*)', re.DOTALL)
+
+
+def _encode(line: Line) -> bytes:
+    body = _encoder.encode(line)
+    return b'{"check":"%08x",%b\n' % (zlib.crc32(body), body[1:])
+
+
+def _decode(raw: bytes) -> Line:
+    """The line that stands there; ValueError if none does."""
+    found = _CHECKED.fullmatch(raw)
+    if not found or zlib.crc32(b"{" + found[2]) != int(found[1], 16):
+        raise ValueError("the line is damaged")
+    line: Line = _decoder.decode(raw)
+    if isinstance(line, GapLine):
+        line.gap()
+    return line
+
+
+class Journal:
+    """The writing end. Alive until `close`, which may be called twice.
+
+    `append` never fails: the line is written at once and, if storage doesn't take it, again by `flush`, which
+    makes everything durable or raises StorageFull or StorageFailed and may be called again.
+    """
+
+    def __init__(self, path: Path, fd: int, size: int) -> None:
+        self._path = path
+        self._fd = fd
+        self._durable = size
+        self._pending = b""
+        self._written = True
+
+    @classmethod
+    def create(cls, path: Path, definition: Definition) -> Self:
+        """A new journal with its first line, locked; OSError goes to the caller."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        journal = cls(path, fd, 0)
+        try:
+            journal.append(Header(JOURNAL_VERSION, definition))
+            journal.flush()
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """Goes on with a deserted journal, a torn end cut off. StreamExists while another writer has it."""
+        reader = JournalReader(path)
+        reader.poll()
+        with storage_errors("reopen", path):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                _lock(fd)
+                os.ftruncate(fd, reader.sound_bytes)
+                os.fsync(fd)
+            except BlockingIOError:
+                os.close(fd)
+                hint = "stop that stream first"
+                raise StreamExists(f"{path.parent} is being written", hint=hint) from None
+            except BaseException:
+                os.close(fd)
+                raise
+        return cls(path, fd, reader.sound_bytes)
+
+    def moved(self, path: Path) -> None:
+        """Tells that the folder was renamed."""
+        self._path = path
+
+    def append(self, line: Line) -> None:
+        self._pending += _encode(line)
+        self._written = False
+        with suppress(OSError):
+            self._write()
+
+    def _write(self) -> None:
+        if not self._written:
+            write_all(self._fd, self._pending, self._durable)
+            self._written = True
+
+    def flush(self) -> None:
+        """Makes all lines durable; does nothing if they are."""
+        if not self._pending:
+            return
+        with storage_errors("write the journal", self._path):
+            try:
+                self._write()
+                os.fdatasync(self._fd)
+            except OSError:
+                self._written = False
+                self._open_anew()
+                raise
+        self._durable += len(self._pending)
+        self._pending = b""
+
+    def _open_anew(self) -> None:
+        """Takes the file that now has the name, if it is another: its filesystem may have come back."""
+        with suppress(OSError):
+            fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_ours = os.fstat(fd).st_size >= self._durable
+            except OSError:  # we hold the lock ourselves: it is the same file
+                is_ours = False
+            if is_ours:
+                fd, self._fd = self._fd, fd
+            os.close(fd)
+
+    def close(self) -> None:
+        """Lets go of the file and its lock; what was not flushed stays as it is."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _lock(fd: int) -> None:
+    """Takes the writer's lock. BlockingIOError if a writer has it; a reader that looks for one does for an instant."""
+    for _ in range(_LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOCK_PAUSE_S)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class JournalReader:
+    """The reading end: `poll` gives the lines that came since the last call, also while a writer goes on.
+
+    Lines that make no sense are counted in `bad_lines` (numbers from 1) and passed over. `torn` says that
+    the file ends in the middle of a line, `sound_bytes` up to where the last good line reaches. Raises
+    RecordingNotFound if there is no journal, StorageFailed if it can't be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.bad_lines: list[int] = []
+        self.torn = False
+        self.sound_bytes = 0
+        self._path = path
+        self._offset = 0
+        self._n_lines = 0
+
+    def poll(self) -> list[Line]:
+        new = self._read()
+        self.torn = not new.endswith(b"\n") if new else False
+        lines: list[Line] = []
+        for raw in new.split(b"\n")[:-1]:
+            self._n_lines += 1
+            self._offset += len(raw) + 1
+            try:
+                line = _decode(raw)
+            except ValueError:
+                self.bad_lines.append(self._n_lines)
+                continue
+            self.sound_bytes = self._offset
+            lines.append(line)
+        return lines
+
+    def _read(self) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            hint = "recording_list (chaosctl list) shows what there is"
+            raise RecordingNotFound(f"no recording at {self._path.parent}", hint=hint) from None
+        except OSError as error:
+            raise StorageFailed(f"could not read {self._path}: {error.strerror}") from error
+
+    def is_locked(self) -> bool:
+        """Whether a writer has this journal now."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False

@@ -1,0 +1,111 @@
+"""The part file: what a chunk that still fills has on disk, checkpoint by checkpoint.
+
+It begins as the chunk will (planar, each frame in its place); behind that stands one record per checkpoint:
+magic, first frame, end frame (in the chunk), BLAKE3 over both and the frames' bytes. A torn checkpoint tells
+itself by that, and all before it are whole. A part of exactly the chunk's size was complete and about to be
+renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from blake3 import blake3
+
+from chaos.system.files import write_all
+
+__all__ = ["Part", "committed_frames"]
+
+_MAGIC = b"chaospt1"
+_RECORD = struct.Struct("<8sQQ32s")
+_SPAN = struct.Struct("<QQ")
+
+
+class Part:
+    """The part file of one chunk, made new. Methods raise OSError and may be called again.
+
+    `n_frames` counts the frames that are committed. Alive until `close` or `finish`.
+    """
+
+    def __init__(self, path: Path, channels: int, chunk_frames: int, item_size: int) -> None:
+        self.path = path
+        self.n_frames = 0
+        self._channels = channels
+        self._plane_bytes = chunk_frames * item_size
+        self._item_size = item_size
+        self._n_records = 0
+        path.unlink(missing_ok=True)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.posix_fallocate(self._fd, 0, channels * self._plane_bytes + _RECORD.size)
+        except OSError:
+            self.close()
+            path.unlink()
+            raise
+
+    def commit(self, data: memoryview, n_frames: int) -> None:
+        """Writes and syncs frames up to `n_frames` that are not committed yet; `data` is the whole slot."""
+        if n_frames <= self.n_frames:
+            return
+        first, last = self.n_frames * self._item_size, n_frames * self._item_size
+        hasher = blake3(_SPAN.pack(self.n_frames, n_frames))
+        for channel in range(self._channels):
+            offset = channel * self._plane_bytes
+            with data[offset + first : offset + last] as span:
+                hasher.update(span)
+                write_all(self._fd, span, offset + first)
+        record = _RECORD.pack(_MAGIC, self.n_frames, n_frames, hasher.digest())
+        end = self._channels * self._plane_bytes + self._n_records * _RECORD.size
+        write_all(self._fd, record, end)
+        os.fdatasync(self._fd)
+        self.n_frames = n_frames
+        self._n_records += 1
+
+    def finish(self, data: memoryview) -> None:
+        """Fills up with what `data` has behind the committed frames, drops the records, makes the file
+        durable and immutable (mode 0444), and closes it."""
+        if self._fd < 0:
+            return
+        first = self.n_frames * self._item_size
+        for begin in range(0, self._channels * self._plane_bytes, self._plane_bytes):
+            with data[begin + first : begin + self._plane_bytes] as rest:
+                write_all(self._fd, rest, begin + first)
+        os.ftruncate(self._fd, self._channels * self._plane_bytes)
+        os.fchmod(self._fd, 0o444)
+        os.fsync(self._fd)
+        self.close()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def committed_frames(path: Path, channels: int, chunk_frames: int, item_size: int) -> int:
+    """How many frames of this part file are whole, from the chunk's first on; OSError if it can't be read.
+
+    A file of exactly the chunk's size counts as full (`Sealing` in the journal tells if fewer are meant).
+    """
+    plane_bytes = chunk_frames * item_size
+    chunk_bytes = channels * plane_bytes
+    n_frames = 0
+    with path.open("rb", buffering=0) as file:
+        fd = file.fileno()
+        if os.fstat(fd).st_size == chunk_bytes:
+            return chunk_frames
+        offset = chunk_bytes
+        while len(raw := os.pread(fd, _RECORD.size, offset)) == _RECORD.size:
+            magic, first, last, digest = _RECORD.unpack(raw)
+            if magic != _MAGIC or first != n_frames or not first < last <= chunk_frames:
+                break
+            hasher = blake3(_SPAN.pack(first, last))
+            for channel in range(channels):
+                begin = channel * plane_bytes + first * item_size
+                hasher.update(os.pread(fd, (last - first) * item_size, begin))
+            if hasher.digest() != digest:
+                break
+            n_frames = last
+            offset += _RECORD.size
+    return n_frames

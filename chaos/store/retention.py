@@ -1,0 +1,224 @@
+"""Retention: the oldest sealed chunks go, the ledger says so, and what a pin names stays.
+
+A retired chunk has a gap of cause retired in its recording's ledger, durable before its file goes; its frames
+read as zeros, told as what they are. Its object goes with the last recording that refers to it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from chaos.store.info import RecordingInfo, SealedChunk, load
+from chaos.store.journal import GapLine, Journal
+from chaos.store.objects import ObjectStore
+from chaos.store.slices import ChunkSpan, chunk_spans, gone_chunks
+from chaos.store.writer import rebuild_metadata, remove_chunks, retired_gaps
+from chaos.system.files import make_folders, replace, storage_errors
+from chaos.terms.errors import ChaosError, RecordingNotFound
+from chaos.terms.ledger import Gap
+from chaos.terms.units import Keep, parse_keep
+from chaos.terms.uri import parse_uri
+
+__all__ = ["Pin", "Retired", "collect", "pin", "pins", "plan", "retire", "unpin"]
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """A range of a recording whose chunks stay, whatever retention says, until `unpin`."""
+
+    name: str
+    uri: str
+    first_frame: int
+    n_frames: int
+    chunks: list[ChunkSpan]
+
+
+class Retired(msgspec.Struct, frozen=True):
+    """What was retired, or is to be, of one recording, and the gaps that come of it. `live`: its writer has to
+    do it."""
+
+    uri: str
+    recording: str
+    live: bool
+    chunks: list[SealedChunk]
+    gaps: list[Gap]
+    n_frames: int
+    n_bytes: int
+
+    def to_wire(self) -> dict[str, Any]:
+        """As the answer to `retire` has it: the number of the chunks instead of each."""
+        return {**msgspec.to_builtins(self), "chunks": len(self.chunks), "gaps": [gap.to_wire() for gap in self.gaps]}
+
+
+# ---- what is to go
+
+class _Stored(msgspec.Struct, frozen=True):
+    """A chunk that is there, when its last frame was captured, and whether it has to stay."""
+
+    info: RecordingInfo
+    sealed: SealedChunk
+    end_ns: int
+    stays: bool
+
+    @property
+    def n_bytes(self) -> int:
+        return self.info.definition.chunk_bytes
+
+
+def plan(store: Path, keep: Keep | None, now_ns: int | None = None) -> list[Retired]:
+    """What is to be retired: by each recording's own `keep`, then by the store's.
+
+    Recordings that are damaged, or whose writer died, are left out until they are recovered. A controller's
+    files are its own, and never go.
+    """
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    pinned = {span.hash for each in pins(store) for span in each.chunks}
+    there: list[_Stored] = []
+    doomed: list[_Stored] = []
+    for info in _recordings(store):
+        own = parse_keep(info.definition.keep) if info.definition.keep else None
+        stored = list(_stored(info, pinned))
+        gone = _beyond(stored, own, now_ns)
+        doomed += gone
+        goes = {each.sealed.chunk for each in gone}
+        there += [each for each in stored if each.sealed.chunk not in goes]
+    there.sort(key=lambda each: each.end_ns)
+    doomed += _beyond(there, keep, now_ns)
+    planned = [_retired(infos[0].info, [each.sealed for each in infos]) for infos in _by_recording(doomed)]
+    return [each for each in planned if each.chunks]
+
+
+def _recordings(store: Path) -> Iterator[RecordingInfo]:
+    for path in sorted((store / "recordings").glob("[!.]*/[!.]*.zarr")):
+        with suppress(ChaosError):
+            info = load(path)
+            if (info.is_live or info.finish) and not info.definition.external:
+                yield info
+
+
+def _stored(info: RecordingInfo, pinned: set[str]) -> Iterator[_Stored]:
+    shape = info.definition
+    gone = {sealed.chunk for sealed in gone_chunks(info)}
+    for sealed in info.chunks:
+        end = sealed.first_frame + sealed.n_frames
+        if sealed.chunk not in gone:
+            end_ns = shape.started_wall_ns + end * 1_000_000_000 // shape.sample_rate
+            # A gap that has not ended may have begun in the newest chunk of a live one.
+            yield _Stored(info, sealed, end_ns, sealed.hash in pinned or (info.is_live and sealed is info.chunks[-1]))
+
+
+def _beyond(stored: list[_Stored], keep: Keep | None, now_ns: int) -> list[_Stored]:
+    """Those of `stored` (oldest first) that `keep` has no room for; what has to stay counts."""
+    if keep is None:
+        return []
+    if keep.seconds is not None:
+        oldest_ns = now_ns - int(keep.seconds * 1_000_000_000)
+        return [each for each in stored if each.end_ns < oldest_ns and not each.stays]
+    excess = sum(each.n_bytes for each in stored) - (keep.n_bytes or 0)
+    gone = []
+    for each in stored:
+        if excess <= 0:
+            break
+        if not each.stays:
+            gone.append(each)
+            excess -= each.n_bytes
+    return gone
+
+
+def _by_recording(doomed: Iterable[_Stored]) -> list[list[_Stored]]:
+    found: dict[Path, list[_Stored]] = {}
+    for each in doomed:
+        found.setdefault(each.info.path, []).append(each)
+    return list(found.values())
+
+
+def _retired(info: RecordingInfo, chunks: list[SealedChunk]) -> Retired:
+    """A chunk that lies wholly in gaps stays: it holds nothing, and no entry could tell of it."""
+    chunks = sorted((each for each in chunks if retired_gaps([each], info.gaps)), key=lambda each: each.chunk)
+    gaps = retired_gaps(chunks, info.gaps)
+    n_frames = sum(sealed.n_frames for sealed in chunks)
+    n_bytes = len(chunks) * info.definition.chunk_bytes
+    return Retired(info.definition.uri, str(info.path), info.is_live, chunks, gaps, n_frames, n_bytes)
+
+
+# ---- making it so
+
+def retire(store: Path, keep: Keep | None, now_ns: int | None = None) -> list[Retired]:
+    """Retires what `plan` names of finished recordings, and answers with the plan: what it names of live ones
+    their writers are to retire.
+
+    Raises StorageFull or StorageFailed, and may then be called again.
+    """
+    planned = plan(store, keep, now_ns)
+    for each in planned:
+        if not each.live:
+            _retire_finished(store, each)
+    collect(store)
+    return planned
+
+
+def _retire_finished(store: Path, retired: Retired) -> None:
+    path = Path(retired.recording)
+    journal = Journal.reopen(path / "journal.jsonl")
+    try:
+        for gap in retired.gaps:
+            journal.append(GapLine.of(gap))
+        journal.flush()
+        remove_chunks(ObjectStore(store / "objects"), retired.chunks)
+    finally:
+        journal.close()
+    rebuild_metadata(path)
+
+
+def collect(store: Path) -> int:
+    """Removes what a retirement was interrupted at, and objects that nothing refers to; how many files."""
+    objects = ObjectStore(store / "objects")
+    n_removed = 0
+    for info in _recordings(store):
+        left = [sealed for sealed in gone_chunks(info) if Path(sealed.path).exists()]
+        remove_chunks(objects, left)
+        n_removed += len(left)
+    pinned = {span.hash for each in pins(store) for span in each.chunks}
+    return n_removed + objects.collect(pinned)
+
+
+# ---- pins
+
+def pins(store: Path) -> list[Pin]:
+    """All pins of a store, by name."""
+    paths = sorted((store / "pins").glob("*.json"))
+    return [msgspec.json.decode(path.read_bytes(), type=Pin) for path in paths]
+
+
+def pin(store: Path, name: str, info: RecordingInfo, first_frame: int, end_frame: int) -> Pin:
+    """Keeps the sealed chunks that hold frames [first_frame, end_frame). A pin of that name is replaced.
+
+    Raises InvalidURI for a name that can't be part of a URI, StorageFull or StorageFailed.
+    """
+    path = _pin_path(store, name)
+    spans = chunk_spans(info, first_frame, end_frame)
+    made = Pin(name, info.definition.uri, first_frame, end_frame - first_frame, spans)
+    with storage_errors("pin", path):
+        make_folders(path.parent)
+        replace(path, msgspec.json.encode(made))
+    return made
+
+
+def unpin(store: Path, name: str) -> None:
+    """Raises RecordingNotFound if there is no such pin."""
+    path = _pin_path(store, name)
+    if not path.exists():
+        names = ", ".join(each.name for each in pins(store)) or "none"
+        raise RecordingNotFound(f"there is no pin {name}", hint=f"pinned: {names}")
+    with storage_errors("unpin", path):
+        path.unlink()
+
+
+def _pin_path(store: Path, name: str) -> Path:
+    parse_uri(f"stream://pin/{name}")
+    return store / "pins" / f"{name}.json"

@@ -1,0 +1,86 @@
+"""Slices: a range of a recording as the list of the sealed chunks that hold it, without a copy of anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from blake3 import blake3
+
+from chaos.protocol.requests import Moment, Time
+from chaos.store.info import RecordingInfo, SealedChunk
+from chaos.store.timeline import frame_of_moment
+from chaos.terms.errors import InvalidRange
+from chaos.terms.ledger import Cause, Gap
+
+__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "gone_chunks", "resolve", "root_hash"]
+
+
+class ChunkSpan(msgspec.Struct, frozen=True):
+    """`n_frames` from `first_frame` of the recording on, which lie in this chunk."""
+
+    chunk: int
+    path: str
+    hash: str
+    first_frame: int
+    n_frames: int
+
+
+def resolve(info: RecordingInfo, first: Time, end: Time, head: int) -> tuple[int, int]:
+    """The frames that are meant, in a recording with this head.
+
+    Moments before the start are the start and moments after the head the head; frames are taken at their word. Raises
+    InvalidRange for frames that are not there, and where the end comes before the beginning.
+    """
+    begin, stop = (_frame(info, place, head) for place in (first, end))
+    if not begin <= stop <= head:
+        raise InvalidRange(
+            f"frames {begin} to {stop} are not all in {info.definition.uri}, which has {head}",
+            hint="ask for a range from 0 up to its head",
+            details={"first_frame": begin, "end_frame": stop, "head_frame": head},
+        )
+    return begin, stop
+
+
+def _frame(info: RecordingInfo, place: Time, head: int) -> int:
+    if not isinstance(place, Moment):
+        return 0 if place == "start" else head
+    if place.frame is not None:
+        return place.frame
+    if place.utc is not None:
+        return min(max(frame_of_moment(info, place.utc), 0), head)
+    return max(0, head - round((place.seconds_ago or 0) * info.definition.sample_rate))
+
+
+def chunk_spans(info: RecordingInfo, first: int, end: int) -> list[ChunkSpan]:
+    """The parts of sealed chunks that frames [first, end) are in; what is in none is in a gap, or not sealed yet."""
+    gone = {sealed.chunk for sealed in gone_chunks(info)}
+    spans = []
+    for sealed in sorted(info.chunks, key=lambda sealed: sealed.first_frame):
+        begin, stop = max(sealed.first_frame, first), min(sealed.first_frame + sealed.n_frames, end)
+        if begin < stop and sealed.chunk not in gone:
+            spans.append(ChunkSpan(sealed.chunk, sealed.path, sealed.hash, begin, stop - begin))
+    return spans
+
+
+def gone_chunks(info: RecordingInfo) -> list[SealedChunk]:
+    """The chunks that retention took away. Where frames of one were missing before, its ledger entries leave those out:
+    so any entry in it tells of the whole."""
+    retired = [gap for gap in info.gaps if gap.cause is Cause.RETIRED]
+    gone = []
+    for sealed in info.chunks:
+        end = sealed.first_frame + sealed.n_frames
+        if any(gap.first_frame < end and sealed.first_frame < gap.end_frame for gap in retired):
+            gone.append(sealed)
+    return gone
+
+
+def gaps_in(gaps: Iterable[Gap], first: int, end: int) -> list[Gap]:
+    """Those of the gaps that reach into frames [first, end), whole, by first frame; also those of no length."""
+    inside = [gap for gap in gaps if gap.first_frame < end and first < max(gap.end_frame, gap.first_frame + 1)]
+    return sorted(inside, key=lambda gap: gap.first_frame)
+
+
+def root_hash(chunks: Iterable[SealedChunk | ChunkSpan]) -> str:
+    """BLAKE3-256 over the hashes (32 bytes each) of these chunks in order; over all of a recording `verify`'s."""
+    return blake3(b"".join(bytes.fromhex(each.hash) for each in chunks)).hexdigest()

@@ -1,0 +1,119 @@
+"""Places on a recording's timeline by its clocks, and the places of other recordings that are the same moment."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from chaos.store.info import RecordingInfo
+from chaos.terms.errors import InvalidRange, InvalidRequest, RateMismatch
+from chaos.terms.ledger import ClockAnchor, frame_at
+
+__all__ = ["Aligned", "align", "anchors_of", "frame_of_moment", "wall_ns_at"]
+
+_SAME_COUNT_S = 1.0
+
+
+class Aligned(msgspec.Struct, frozen=True):
+    """`n_frames` from these first frames on are the same moments in all recordings.
+
+    `by` is what tells so: "graph_clock" (to the sample), "monotonic_clock" (recordings of different drivers in one run
+    of the engine) or "wall_clock".
+    """
+
+    first_frames: list[int]
+    n_frames: int
+    by: Literal["graph_clock", "monotonic_clock", "wall_clock"]
+
+
+def anchors_of(info: RecordingInfo) -> list[ClockAnchor]:
+    """The clock anchors by frame; at least one, which stands for the start as the definition has it."""
+    start = ClockAnchor(0, 0, info.definition.started_monotonic_ns, info.definition.started_wall_ns)
+    return sorted(info.anchors, key=lambda anchor: anchor.frame) or [start]
+
+
+def frame_of_moment(info: RecordingInfo, moment: float | datetime) -> int:
+    """The frame at a moment, seconds since the first frame or a datetime; it may lie outside of the recording.
+
+    Raises InvalidRequest for a datetime without a time zone.
+    """
+    if not isinstance(moment, datetime):
+        return round(moment * info.definition.sample_rate)
+    if moment.tzinfo is None:
+        raise InvalidRequest(f"{moment} has no time zone", hint="use datetime.now(UTC) and the like")
+    whole_s = moment.replace(microsecond=0).timestamp()
+    wall_ns = int(whole_s) * 1_000_000_000 + moment.microsecond * 1000
+    return frame_at(anchors_of(info), info.definition.sample_rate, wall_ns)
+
+
+def wall_ns_at(info: RecordingInfo, frame: int) -> int:
+    """The moment of a frame (ns since 1970-01-01 UTC), by the anchors on both sides of it."""
+    return _wall_ns_at(anchors_of(info), info.definition.sample_rate, frame)
+
+
+def _wall_ns_at(anchors: Sequence[ClockAnchor], sample_rate: int, frame: int) -> int:
+    index = max(bisect_right(anchors, frame, key=lambda anchor: anchor.frame) - 1, 0)
+    before = anchors[index]
+    elapsed = frame - before.frame
+    if elapsed > 0 and index + 1 < len(anchors):
+        following = anchors[index + 1]
+        if following.wall_ns > before.wall_ns:
+            span_ns = following.wall_ns - before.wall_ns
+            return before.wall_ns + elapsed * span_ns // (following.frame - before.frame)
+    return before.wall_ns + elapsed * 1_000_000_000 // sample_rate
+
+
+def align(infos: Sequence[RecordingInfo], lengths: Sequence[int], first: int, end: int) -> Aligned:
+    """The frames of all recordings at the moments of frames [first, end) of the first one.
+
+    `lengths` are how many frames each has. What not all of them have is left out. Raises RateMismatch, or InvalidRange
+    if they have no moment in common.
+    """
+    reference = infos[0]
+    rate = reference.definition.sample_rate
+    for info in infos:
+        if info.definition.sample_rate != rate:
+            raise RateMismatch(
+                f"{info.definition.uri} has {info.definition.sample_rate} Hz, {reference.definition.uri} {rate} Hz",
+                hint="frames of different rates can't be aligned to the sample; save them one by one",
+            )
+    places = [_place(reference, info, first) for info in infos]
+    firsts = [frame for frame, _ in places]
+    skipped = max(0, *(-frame for frame in firsts))
+    firsts = [frame + skipped for frame in firsts]
+    n_frames = min(end - first - skipped, *(n - frame for n, frame in zip(lengths, firsts, strict=True)))
+    if n_frames <= 0 and end > first:
+        uris = ", ".join(info.definition.uri for info in infos)
+        raise InvalidRange(f"{uris} have no moment of that range in common", hint="save them one by one")
+    ways: list[Literal["graph_clock", "monotonic_clock", "wall_clock"]]
+    ways = ["graph_clock", "monotonic_clock", "wall_clock"]
+    return Aligned(firsts, max(n_frames, 0), ways[max(way for _, way in places)])
+
+
+def _place(reference: RecordingInfo, other: RecordingInfo, frame: int) -> tuple[int, int]:
+    """The frame of `other` at a frame of the reference, and what tells: 0 graph, 1 monotonic, 2 wall clock."""
+    if other is reference:
+        return frame, 0
+    rate = reference.definition.sample_rate
+    here = _nearest(anchors_of(reference), frame)
+    if other.definition.run_id != reference.definition.run_id:
+        wall_ns = wall_ns_at(reference, frame)
+        return frame_at(anchors_of(other), rate, wall_ns), 2
+    monotonic_ns = here.monotonic_ns + (frame - here.frame) * 1_000_000_000 // rate
+    anchors = anchors_of(other)
+    index = max(bisect_right(anchors, monotonic_ns, key=lambda anchor: anchor.monotonic_ns) - 1, 0)
+    there = anchors[index]
+    by_time = there.frame + round((monotonic_ns - there.monotonic_ns) * rate / 1_000_000_000)
+    by_position = there.frame + here.position + frame - here.frame - there.position
+    is_one_count = here.clock_id is not None and here.clock_id == there.clock_id
+    if is_one_count and abs(by_position - by_time) < _SAME_COUNT_S * rate:
+        return by_position, 0
+    return by_time, 1
+
+
+def _nearest(anchors: Sequence[ClockAnchor], frame: int) -> ClockAnchor:
+    return anchors[max(bisect_right(anchors, frame, key=lambda anchor: anchor.frame) - 1, 0)]

@@ -1,0 +1,313 @@
+"""Verification: is a recording what its journal says, to the last bit?
+
+Checked are each chunk against its hash, the metadata against the journal, the files against both, and that
+each frame of the timeline is in a sealed chunk or in a gap. It only reads, and may run beside the writer:
+then what is sealed is verified.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from chaos import __version__
+from chaos.store.info import RecordingInfo, SealedChunk, load
+from chaos.store.journal import Definition
+from chaos.store.metadata import (
+    TABLE_ROWS,
+    Lengths,
+    anchor_row,
+    audio_document,
+    gap_row,
+    group_document,
+    table_document,
+)
+from chaos.store.objects import hash_file
+from chaos.terms.ledger import Cause, Gap, lost_frames
+
+__all__ = ["Defect", "VerifyReport", "verify", "wrong_metadata"]
+
+_ROW = struct.Struct("<4q")
+
+
+class Defect(msgspec.Struct, frozen=True):
+    """Something that is not as it must be.
+
+    `reason`: hash_mismatch, wrong_size, missing, unreadable, misplaced, not_in_journal (these name a chunk),
+    unaccounted_frames, overlap (these name frames), journal_damaged, metadata_mismatch (these name a file in
+    `found`). `expected` and `found` say more in the reason's own terms.
+    """
+
+    reason: str
+    chunk: int | None = None
+    first_frame: int | None = None
+    n_frames: int | None = None
+    expected: str | None = None
+    found: str | None = None
+
+
+class VerifyReport(msgspec.Struct, frozen=True):
+    """What was verified, to be filed as it is. `root_hash` is the BLAKE3-256 over the chunks' hashes (32 bytes
+    each) in order; `chunks` lists them.
+
+    `gaps` are as on the wire; `lost_frames` leaves out what retention removed.
+    """
+
+    ok: bool
+    uri: str
+    recording: str
+    state: str
+    clean: bool | None
+    n_chunks: int
+    n_frames: int
+    sample_rate: int
+    channels: int
+    bad: list[Defect]
+    gaps: list[dict[str, Any]]
+    lost_frames: int
+    root_hash: str
+    chunks: list[dict[str, Any]]
+    device: str | None
+    sample_format: str
+    started_utc: str
+    verified_utc: str
+    software: str
+
+
+def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+    """Verifies the recording in this folder; `progress` is called with chunks done and chunks in all.
+
+    Defects are in the report. Raises RecordingNotFound, or StorageFailed if there is no readable journal.
+    """
+    info = load(path)
+    bad = [
+        *_journal_defects(info),
+        *_timeline_defects(info),
+        *_metadata_defects(info),
+        *_stray_defects(info),
+    ]
+    root = blake3()
+    for n_done, sealed in enumerate(info.chunks):
+        if progress:
+            progress(n_done, len(info.chunks))
+        root.update(bytes.fromhex(sealed.hash))
+        bad.extend(_chunk_defects(info, sealed))
+    if progress:
+        progress(len(info.chunks), len(info.chunks))
+    return VerifyReport(
+        ok=not bad,
+        uri=info.definition.uri,
+        recording=str(info.path),
+        state=info.state,
+        clean=info.clean,
+        n_chunks=len(info.chunks),
+        n_frames=info.n_frames,
+        sample_rate=info.definition.sample_rate,
+        channels=info.definition.channels,
+        bad=bad,
+        gaps=[gap.to_wire() for gap in info.gaps],
+        lost_frames=lost_frames(info.gaps),
+        root_hash=root.hexdigest(),
+        chunks=[
+            {"chunk": each.chunk, "first_frame": each.first_frame, "n_frames": each.n_frames, "hash": each.hash}
+            for each in info.chunks
+        ],
+        device=info.definition.device.get("description") or info.definition.device.get("name"),
+        sample_format=info.definition.sample_format,
+        started_utc=_utc(info.definition.started_wall_ns),
+        verified_utc=_utc(time.time_ns()),
+        software=f"chaosd {__version__}",
+    )
+
+
+def _utc(wall_ns: int) -> str:
+    return f"{datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _chunk_defects(info: RecordingInfo, sealed: SealedChunk) -> Iterator[Defect]:
+    def defect(reason: str, expected: str | None, found: str | None) -> Defect:
+        return Defect(reason, sealed.chunk, sealed.first_frame, sealed.n_frames, expected, found)
+
+    shape = info.definition
+    begin = sealed.chunk * shape.chunk_frames
+    if sealed.first_frame != begin or sealed.n_frames > shape.chunk_frames:
+        expected = f"at most {shape.chunk_frames} frames from {begin} on"
+        yield defect("misplaced", expected, f"{sealed.n_frames} frames from {sealed.first_frame} on")
+        return
+    path = Path(sealed.path)
+    try:
+        size = path.stat().st_size
+        if size != shape.chunk_bytes:
+            yield defect("wrong_size", f"{shape.chunk_bytes} bytes", f"{size} bytes")
+            return
+        digest = hash_file(path)
+    except FileNotFoundError:
+        if not _is_retired(info.gaps, sealed):
+            yield defect("missing", sealed.path, None)
+    except OSError as error:
+        yield defect("unreadable", sealed.path, error.strerror)
+    else:
+        if digest != sealed.hash:
+            yield defect("hash_mismatch", sealed.hash, digest)
+
+
+def _is_retired(gaps: list[Gap], sealed: SealedChunk) -> bool:
+    end = sealed.first_frame + sealed.n_frames
+    retired = (gap for gap in gaps if gap.cause is Cause.RETIRED)
+    return any(gap.first_frame < end and sealed.first_frame < gap.end_frame for gap in retired)
+
+
+def _journal_defects(info: RecordingInfo) -> Iterator[Defect]:
+    for line in info.bad_lines:
+        yield Defect("journal_damaged", found=f"journal.jsonl, line {line}")
+    if info.torn and info.finish:
+        yield Defect("journal_damaged", found="journal.jsonl, end")
+
+
+def _timeline_defects(info: RecordingInfo) -> Iterator[Defect]:
+    """Chunks may hold gaps, since these read as zeros; but none may be twice, and nothing in neither."""
+    chunks = sorted((sealed.first_frame, sealed.first_frame + sealed.n_frames) for sealed in info.chunks)
+    gaps = sorted((gap.first_frame, gap.end_frame) for gap in info.gaps if gap.n_frames)
+    for spans in (chunks, gaps):
+        reached = 0
+        for first, end in spans:
+            if first < reached:
+                yield Defect("overlap", first_frame=first, n_frames=min(end, reached) - first)
+            reached = max(reached, end)
+    if not info.finish:
+        last_sealed = chunks[-1][0] if chunks and not info.is_live else 0
+        gaps = [(first, end) for first, end in gaps if first <= last_sealed]
+        chunks = [] if info.is_live else chunks
+    reached = 0
+    for first, end in sorted(chunks + gaps):
+        if first > reached:
+            yield Defect("unaccounted_frames", first_frame=reached, n_frames=first - reached)
+        reached = max(reached, end)
+    if info.finish and reached != info.n_frames:
+        first, end = sorted((reached, info.n_frames))
+        yield Defect("unaccounted_frames", first_frame=first, n_frames=end - first)
+
+
+def _stray_defects(info: RecordingInfo) -> Iterator[Defect]:
+    """Chunk files that no journal line knows would be read as audio."""
+    known = {sealed.chunk for sealed in info.chunks}
+    newest = max(known, default=-1)
+    for path in sorted((info.path / "audio" / "c" / "0").glob("[0-9]*")):
+        chunk = int(path.name) if path.name.isdecimal() else None
+        may_be_being_sealed = chunk is not None and chunk > newest and not info.finish
+        if chunk not in known and not may_be_being_sealed:
+            yield Defect("not_in_journal", chunk=chunk, found=str(path))
+
+
+def _metadata_defects(info: RecordingInfo) -> Iterator[Defect]:
+    for name in wrong_metadata(info):
+        yield Defect("metadata_mismatch", found=name)
+
+
+def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
+    """The metadata files that the journal contradicts.
+
+    Finished, each must say what the journal says. Before that they may lag behind the journal, and, beside a
+    writer, `info` may lag behind both: then each must say what the journal said at some moment.
+    """
+    files = {name: _read(info.path / name) for name in ("zarr.json", "audio/zarr.json")}
+    tables = {name: _read_table(info.path / name) for name in ("gaps", "clock")}
+    is_final = info.finish is not None and not info.is_live
+    if not is_final:
+        info = load(info.path)
+    group, possible = files["zarr.json"], [info.finish] if is_final else [info.finish, None]
+    known = Lengths(None if info.definition.external else info.n_frames, len(info.gaps), len(info.anchors))
+    told = known if is_final else _told_lengths(group, known)
+    agrees = any(_agrees(group, group_document(info.definition, finish, told)) for finish in possible)
+    if not agrees or _stored_definition(group) != info.definition:
+        yield "zarr.json"
+    if not info.definition.external:
+        n_frames = info.n_frames if is_final else _length(files["audio/zarr.json"], 1)
+        if not (0 <= n_frames <= info.n_frames) or not _agrees(
+            files["audio/zarr.json"], audio_document(info.definition, n_frames)
+        ):
+            yield "audio/zarr.json"
+    truth = {"gaps": list(map(gap_row, info.gaps)), "clock": list(map(anchor_row, info.anchors))}
+    for name, rows in tables.items():
+        if rows is None or rows != truth[name][: None if is_final else len(rows)]:
+            yield name
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _agrees(stored: bytes, expected: bytes) -> bool:
+    """Whether two zarr.json say the same. Attributes count where both have them: others may be of another
+    version of this program."""
+    try:
+        return _documents_agree(msgspec.json.decode(stored), msgspec.json.decode(expected))
+    except (ValueError, KeyError, AttributeError):
+        return False
+
+
+def _documents_agree(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    attributes = one.pop("attributes"), other.pop("attributes")
+    if "consolidated_metadata" in other:
+        mine, yours = (document["consolidated_metadata"].pop("metadata") for document in (one, other))
+        if mine.keys() != yours.keys() or not all(_documents_agree(mine[key], yours[key]) for key in mine):
+            return False
+    return one == other and _agree_in_common(*attributes)
+
+
+def _told_lengths(group: bytes, known: Lengths) -> Lengths:
+    """The lengths that the group's document tells of, as far as the journal can have them; else `known`."""
+    try:
+        arrays = msgspec.json.decode(group)["consolidated_metadata"]["metadata"]
+        n_frames = None if known.n_frames is None else int(arrays["audio"]["shape"][1])
+        told = Lengths(n_frames, int(arrays["gaps"]["shape"][0]), int(arrays["clock"]["shape"][0]))
+    except (ValueError, KeyError, IndexError, TypeError):
+        return known
+    is_possible = all(0 <= (length or 0) <= (most or 0) for length, most in zip(told, known, strict=True))
+    return told if is_possible else known
+
+
+def _stored_definition(document: bytes) -> Definition | None:
+    try:
+        return msgspec.convert(msgspec.json.decode(document)["attributes"]["definition"], Definition)
+    except (msgspec.ValidationError, KeyError, TypeError):
+        return None
+
+
+def _agree_in_common(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(_agree_in_common(one[key], other[key]) for key in one.keys() & other.keys())
+    return bool(one == other)
+
+
+def _length(document: bytes, axis: int) -> int:
+    """The length of an array's axis, as its zarr.json has it; -1 if that makes no sense."""
+    try:
+        return int(msgspec.json.decode(document)["shape"][axis])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return -1
+
+
+def _read_table(folder: Path) -> list[tuple[int, ...]] | None:
+    """The rows of a table on disk, or None if it makes no sense."""
+    document = _read(folder / "zarr.json")
+    n_rows = _length(document, 0)
+    if n_rows < 0 or not _agrees(document, table_document(folder.name, n_rows)):
+        return None
+    rows: list[tuple[int, ...]] = []
+    for chunk in range(-(-n_rows // TABLE_ROWS)):
+        data = _read(folder / "c" / str(chunk) / "0")
+        if len(data) != TABLE_ROWS * _ROW.size:
+            return None
+        rows.extend(_ROW.iter_unpack(data))
+    return rows[:n_rows]

@@ -1,0 +1,1 @@
+"""Plain tools over the operating system: files, the waiting thread, what the kernel granted."""

@@ -1,0 +1,128 @@
+"""Durable files: what is written here is whole or not there, also after a power cut.
+
+`storage_errors` is the one door through which an OSError becomes an error that people see.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from chaos.terms.errors import StorageFailed, StorageFull
+
+__all__ = ["FULL", "make_folders", "replace", "storage_errors", "sync_folder", "write_all", "write_new"]
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DIRECT_BYTES = 1 << 20
+_BLOCK = 4096
+
+
+@contextmanager
+def storage_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turns an OSError of the body into StorageFull or StorageFailed; `details` keep errno and path."""
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0
+        details = {"errno": number, "errno_name": errno.errorcode.get(number, ""), "path": str(path)}
+        message = f"could not {doing} {path}: {error.strerror or error}"
+        if number in FULL:
+            hint = "free some space there; what was sealed is safe"
+            raise StorageFull(message, hint=hint, details=details) from error
+        hint = "check the disk, its mount and its permissions; what was sealed is safe"
+        raise StorageFailed(message, hint=hint, details=details) from error
+
+
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Writes all bytes of `data` (contiguous, of format B) at `offset`.
+
+    No view of it outlives the call, also where an exception keeps the frame.
+    """
+    n_written = 0
+    with memoryview(data) as view:
+        while n_written < view.nbytes:
+            with view[n_written:] as rest:
+                n_written += os.pwrite(fd, rest, offset + n_written)
+
+
+def _write_direct(fd: int, data: bytes | memoryview) -> int:
+    """Writes the whole blocks of a large `data` past the page cache: they are not copied, nor is anything else
+    driven out of the cache. Returns how many bytes were written: 0 where the file system or `data` is not fit."""
+    n_written = 0
+    whole = len(data) // _BLOCK * _BLOCK
+    if whole < _DIRECT_BYTES:
+        return 0
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+        with memoryview(data) as view:
+            while n_written < whole and n_written % _BLOCK == 0:
+                with view[n_written:whole] as rest:
+                    n_written += os.pwrite(fd, rest, n_written)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+    return n_written
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in this folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folders(path: Path) -> None:
+    """Makes the folder and those above it that are missing, durably."""
+    if path.is_dir():
+        return
+    make_folders(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_folder(path.parent)
+
+
+def write_new(path: Path, data: bytes | memoryview, mode: int = 0o644, *, durable: bool = True) -> None:
+    """Writes a file of this content and syncs it (if `durable`); what stood there under the name is dropped first.
+
+    For names that only we use. On an error nothing stays. The folder is not synced.
+    """
+    path.unlink(missing_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        done = _write_direct(fd, data)
+        with memoryview(data) as view, view[done:] as rest:
+            write_all(fd, rest, done)
+        if mode != 0o644:
+            os.fchmod(fd, mode)
+        if durable:
+            os.fsync(fd)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+    finally:
+        os.close(fd)
+
+
+def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Puts a new content under the name: a reader sees the old or the new one, whole.
+
+    What is not `durable` a power cut may spoil: for what can be made again, and often is.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    write_new(temporary, data, durable=durable)
+    try:
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink()
+        raise
+    if durable:
+        sync_folder(path.parent)

@@ -1,0 +1,1 @@
+"""The words that all others use: errors, the ledger, units, URIs, chunk sizes."""

@@ -1,0 +1,57 @@
+"""How large a chunk is: bytes of all channels together, always whole frames."""
+
+from __future__ import annotations
+
+from chaos.terms.errors import InvalidChunkSize
+
+__all__ = ["MAX_CHUNK_BYTES", "MIN_CHUNK_FRAMES", "SAMPLE_BYTES", "check_chunk_size", "chunk_frames", "is_short"]
+
+SAMPLE_BYTES = {"f32": 4, "s16": 2, "s32": 4}
+MIN_CHUNK_FRAMES = 1024
+MAX_CHUNK_BYTES = 256 << 20
+_DEFAULT_BYTES = 16 << 20
+_DEFAULT_S = 10
+_MEDIUM_S = 4
+_SHORT_S = 0.9
+
+
+def chunk_frames(
+    chunk_size_bytes: int | None, *, channels: int, sample_rate: int, sample_format: str = "f32"
+) -> int:
+    """Frames of a chunk: the whole ones that fit into `chunk_size_bytes`.
+
+    Left out it is about 10 s, at most 16 MiB; where these hold less than 4 s, it is 0.9 s: such chunks need no
+    checkpoints. Raises InvalidChunkSize with the smallest that works.
+    """
+    frame_bytes = channels * SAMPLE_BYTES[sample_format]
+    if chunk_size_bytes is None:
+        fit = _DEFAULT_BYTES // frame_bytes
+        wanted = min(_DEFAULT_S * sample_rate, fit)
+        if wanted < _MEDIUM_S * sample_rate:
+            wanted = min(int(_SHORT_S * sample_rate), fit)
+        return max(MIN_CHUNK_FRAMES, wanted)
+    check_chunk_size(chunk_size_bytes, channels, SAMPLE_BYTES[sample_format])
+    return chunk_size_bytes // frame_bytes
+
+
+def is_short(n_frames: int, sample_rate: int) -> bool:
+    """Whether chunks of so many frames are full, and so stored, before a second has gone by."""
+    return n_frames <= _SHORT_S * sample_rate
+
+
+def check_chunk_size(n_bytes: int, channels: int, sample_bytes: int) -> None:
+    """Raises InvalidChunkSize where such chunks are too small or too large to work with."""
+    smallest = MIN_CHUNK_FRAMES * channels * sample_bytes
+    limits = {"smallest": smallest, "largest": MAX_CHUNK_BYTES}
+    if n_bytes < smallest:
+        raise InvalidChunkSize(
+            f"a chunk of {n_bytes} bytes holds less than {MIN_CHUNK_FRAMES} frames",
+            hint=f"the smallest for {channels} channel{'s' * (channels != 1)} is {smallest}",
+            details=limits,
+        )
+    if n_bytes > MAX_CHUNK_BYTES:
+        raise InvalidChunkSize(
+            f"a chunk of {n_bytes} bytes is too large",
+            hint=f"the largest is {MAX_CHUNK_BYTES}",
+            details=limits,
+        )

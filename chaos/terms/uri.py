@@ -1,0 +1,58 @@
+"""Stream URIs: `stream://<name>/<take>`."""
+
+from __future__ import annotations
+
+import re
+
+from chaos.terms.errors import InvalidURI
+
+__all__ = ["check_uri", "make_uri", "parse_uri", "slug"]
+
+_SCHEME = "stream://"
+_MAX_PART = 64
+_FOREIGN = re.compile(r"[^A-Za-z0-9._-]")
+_FORM = "stream://<name>/<take>, each part 1-64 of A-Z a-z 0-9 . _ -, not beginning with a dot"
+
+
+def parse_uri(text: str) -> tuple[str, str]:
+    """The name and the take of a stream URI. Neither can leave a folder: no slash, no leading dot.
+
+    Raises InvalidURI, which says what is wrong and shows the form.
+    """
+    if not text.startswith(_SCHEME):
+        raise _invalid(text, f"it does not begin with {_SCHEME}")
+    parts = text[len(_SCHEME) :].split("/")
+    if len(parts) != 2:
+        raise _invalid(text, f"it has {len(parts)} part{'s' * (len(parts) != 1)} and not a name and a take")
+    for what, part in zip(("name", "take"), parts, strict=True):
+        if not part:
+            raise _invalid(text, f"its {what} is empty")
+        if len(part) > _MAX_PART:
+            raise _invalid(text, f"its {what} is {len(part)} characters long, more than {_MAX_PART}")
+        if part.startswith("."):
+            raise _invalid(text, f"its {what} begins with a dot")
+        if foreign := _FOREIGN.search(part):
+            raise _invalid(text, f"its {what} holds {foreign.group()!r}")
+    return parts[0], parts[1]
+
+
+def check_uri(text: str) -> str:
+    """`text` itself, where it is a stream URI. Raises InvalidURI."""
+    parse_uri(text)
+    return text
+
+
+def slug(text: str) -> str:
+    """`text` (a device's description, say) as a URI part; "device" where nothing of it can stay."""
+    words = re.sub(r"[^a-z0-9_]+", "-", text.lower())[:_MAX_PART]
+    return words.strip("-._") or "device"
+
+
+def make_uri(name: str, take: str) -> str:
+    """The URI of a take. Raises InvalidURI."""
+    return check_uri(f"{_SCHEME}{name}/{take}")
+
+
+def _invalid(text: str, why: str) -> InvalidURI:
+    shown = text if len(text) <= 200 else f"{text[:200]}..."
+    return InvalidURI(f"{shown!r} is no stream URI: {why}", hint=f"the form is {_FORM}")

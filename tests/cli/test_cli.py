@@ -1,0 +1,497 @@
+"""chaosctl against a scripted daemon over a real bus, and on a store where none runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+from scripted import ScriptedDaemon
+
+from chaos.cli.main import main
+from chaos.protocol.requests import StreamStart
+from chaos.store.writer import Definition, RecordingWriter
+from chaos.terms.errors import (
+    ChannelsMismatch,
+    DeviceAmbiguous,
+    DeviceNotFound,
+    InternalError,
+    PipeWireUnavailable,
+    StorageFull,
+    StreamExists,
+    UnknownOp,
+)
+from chaos.terms.ledger import Cause, Confidence, Gap
+
+URI = "stream://desk/take"
+RATE = 48000
+CHUNK = 4800
+MIC = {
+    "identity": "usb-1",
+    "name": "alsa_input.usb",
+    "description": "USB Microphone (rev. 2)",
+    "node_id": 41,
+    "direction": "input",
+    "format": {"type": "audio", "sample_rate": RATE, "channels": 2, "positions": ["FL", "FR"]},
+    "is_monitor": False,
+    "is_default": True,
+    "volume": 1.0,
+    "api": "alsa",
+}
+KEYBOARD = {**MIC, "description": "Keyboard", "is_default": False, "format": {"type": "midi"}, "name": "keys"}
+STREAM = {
+    "uri": URI,
+    "state": "streaming",
+    "device": MIC,
+    "format": {"type": "audio", "sample_rate": RATE, "channels": 2, "sample_format": "f32"},
+    "chunk_frames": CHUNK,
+    "head_frame": 3723 * RATE + RATE // 2,
+    "n_chunks_sealed": 7,
+    "n_gaps": 1,
+    "lost_frames": 96,
+    "overruns": 0,
+    "xruns": 0,
+    "callbacks": 1000,
+    "slots": {"total": 4, "free": 3, "full": 0},
+    "quantum": 256,
+    "started_wall_ns": 1,
+    "drift_ppm": None,
+    "levels": [{"peak_dbfs": -12.34, "rms_dbfs": -20.0}, {"peak_dbfs": None, "rms_dbfs": None}],
+    "recording": "/store/recordings/desk/take.zarr",
+}
+STOPPED = {
+    "uri": URI,
+    "recording": "/r",
+    "n_frames": 480000,
+    "n_chunks": 100,
+    "n_gaps": 0,
+    "lost_frames": 0,
+    "clean": True,
+}
+STATUS = {
+    "pipewire": {
+        "connected": True,
+        "version": "1.4.2",
+        "remote": None,
+        "rt_policy": "fifo",
+        "rt_priority": 88,
+    },
+    "streams": [STREAM],
+    "staging": {"used_bytes": 1 << 20, "limit_bytes": 1 << 30, "locked_bytes": 0},
+    "store": {"path": "/store", "free_bytes": 1 << 40},
+    "event_seq": 12,
+}
+PONG = {"name": "chaosd", "version": "9.9", "protocol": 1, "run_id": "abc", "pid": 7, "uptime_s": 61.2}
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[ScriptedDaemon]:
+    script = {
+        "ping": PONG,
+        "status": STATUS,
+        "device_list": {"devices": [MIC, KEYBOARD]},
+        "device_find": {"device": MIC},
+        "stream_list": {"streams": [STREAM]},
+        "stream_status": STREAM,
+        "stream_stop": STOPPED,
+        "stream_start": lambda request: {
+            **{name: STREAM[name] for name in ("recording", "device", "format", "chunk_frames", "state")},
+            "uri": request.uri,
+        },
+        "verify": {"ok": True, "n_chunks": 1, "n_frames": CHUNK, "bad": [], "gaps": []},
+        "recording_list": {
+            "recordings": [
+                {
+                    "uri": URI,
+                    "recording": "/r",
+                    "state": "finished",
+                    "n_frames": RATE,
+                    "n_gaps": 0,
+                    "lost_frames": 0,
+                }
+                | {"sample_rate": RATE}
+            ]
+        },
+        "shutdown": {},
+    }
+    with ScriptedDaemon(tmp_path, script) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def run(*arguments: object) -> Result:
+        ends = ["--endpoint", f"ipc://{tmp_path}/command", "--events", f"ipc://{tmp_path}/events"]
+        return CliRunner().invoke(main, [*ends, *map(str, arguments)])
+
+    return run
+
+
+def requested(daemon: ScriptedDaemon) -> StreamStart:
+    started = [request for request in daemon.requests if isinstance(request, StreamStart)]
+    assert len(started) == 1
+    return started[0]
+
+
+def test_help_needs_no_heavy_import() -> None:
+    code = (
+        "import sys; from chaos.cli.main import main; main(['--help'], standalone_mode=False);"
+        "print([m for m in ('zmq', 'msgspec', 'rich', 'numpy', 'soundfile', 'asyncio') if m in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "Exit codes: 0 done" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_explains_itself_and_has_json(run: Run, command: str) -> None:
+    done = run(command, "-h")
+    assert done.exit_code == 0
+    assert "--json" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "op"),
+    [
+        (["ping"], "ping"),
+        (["devices"], "device_list"),
+        (["stop", URI], "stream_stop"),
+        (["list"], "stream_list"),
+        (["list", "--recordings"], "recording_list"),
+        (["status"], "status"),
+        (["status", URI], "stream_status"),
+        (["verify", URI], "verify"),
+        (["shutdown"], "shutdown"),
+    ],
+)
+def test_json_is_the_daemons_own_result(
+    daemon: ScriptedDaemon, run: Run, arguments: list[str], op: str
+) -> None:
+    done = run(*arguments, "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == daemon.script[op]
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (InternalError("a"), 1),
+        (UnknownOp("a"), 2),
+        (StreamExists("a"), 2),
+        (DeviceNotFound("a"), 3),
+        (DeviceAmbiguous("a"), 3),
+        (ChannelsMismatch("a"), 4),
+        (StorageFull("a"), 6),
+        (PipeWireUnavailable("a"), 7),
+    ],
+)
+def test_errors_are_told_on_stderr_with_their_exit_code(
+    daemon: ScriptedDaemon, run: Run, error: Exception, exit_code: int
+) -> None:
+    error.hint = "try b"
+    daemon.script["status"] = error
+    done = run("status", "--json")
+    assert (done.exit_code, done.stdout, done.stderr) == (exit_code, "", "chaosctl: a\n  try b\n")
+
+
+def test_no_daemon_is_exit_code_7(run: Run) -> None:
+    done = run("ping")
+    assert done.exit_code == 7
+    assert "no chaosd answers" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nope"], ["start", "stream://../x"], ["save", URI], ["start", "--chunk-size", "big"], ["stop", "x"]],
+)
+def test_wrong_usage_is_exit_code_2(daemon: ScriptedDaemon, run: Run, arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_devices_are_a_table(daemon: ScriptedDaemon, run: Run) -> None:
+    lines = run("devices").stdout.splitlines()
+    assert re.fullmatch(
+        r"\*  USB Microphone \(rev\. 2\)  input  2 ch 48000 Hz  alsa_input\.usb  usb-1", lines[1]
+    )
+    assert lines[2].split() == ["Keyboard", "input", "midi", "keys", "usb-1"]
+
+
+def test_start_takes_the_default_device_and_names_the_take(daemon: ScriptedDaemon, run: Run) -> None:
+    done = run("start")
+    assert done.exit_code == 0
+    assert "default device is USB Microphone" in done.stderr
+    request = requested(daemon)
+    assert re.fullmatch(r"stream://usb-microphone-rev-2/\d{8}T\d{6}Z", request.uri)
+    assert request.device_identity == "usb-1"
+    assert request.uri in done.stdout
+
+
+def test_start_passes_every_option_on(daemon: ScriptedDaemon, run: Run, tmp_path: Path) -> None:
+    done = run(
+        *[
+            "start",
+            URI,
+            "--target",
+            "usb",
+            "--rate",
+            RATE,
+            "--channels",
+            2,
+            "--format",
+            "s16",
+            "--latency",
+            "5ms",
+        ],
+        *[
+            "--layout",
+            "interleaved",
+            "--chunk-size",
+            "64k",
+            "--staging-seconds",
+            "3",
+            "--chunk-path",
+            tmp_path / "c",
+        ],
+        *["--wait", "--json"],
+    )
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "streaming"
+    request = requested(daemon)
+    assert request.id is not None
+    assert json.loads(
+        json.dumps({name: getattr(request.format, name) for name in request.format.__struct_fields__})
+    ) == {
+        "sample_rate": RATE,
+        "channels": 2,
+        "sample_format": "s16",
+        "layout": "interleaved",
+    }
+    assert (request.uri, request.device_identity, request.latency_frames) == (URI, "usb-1", 240)
+    assert (request.chunk_size_bytes, request.staging_seconds, request.wait) == (65536, 3.0, True)
+    assert request.chunk_path == str(tmp_path / "c")
+
+
+def test_start_can_wait_for_a_device_that_is_not_there(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["device_find"] = DeviceNotFound("none")
+    assert run("start", URI, "--target", "later").exit_code == 3
+    assert run("start", URI, "--target", "later", "--wait").exit_code == 0
+    assert requested(daemon).device_identity == "later"
+
+
+def test_stop_finds_the_only_stream_and_is_strict_on_demand(daemon: ScriptedDaemon, run: Run) -> None:
+    assert "480000 frames in 100 chunks, 0 gaps, 0 frames lost" in run("stop", "--strict").stdout
+    daemon.script["stream_stop"] = {**STOPPED, "lost_frames": 5, "n_gaps": 1, "clean": False}
+    assert run("stop", URI).exit_code == 0
+    lost = run("stop", URI, "--strict", "--json")
+    assert lost.exit_code == 5
+    assert json.loads(lost.stdout)["lost_frames"] == 5
+    daemon.script["stream_list"] = {"streams": []}
+    assert run("stop").exit_code == 2
+
+
+def test_status_shows_heads_as_time_and_levels(daemon: ScriptedDaemon, run: Run) -> None:
+    shown = run("status").stdout
+    assert "1.4.2, fifo 88" in shown
+    assert re.search(rf"{URI}  streaming  1:02:03\.500  7 +1 +96 +-12\.3 -inf +USB Microphone", shown)
+    one = run("status", URI).stdout
+    assert "1:02:03.500 (frame 178728000)" in one
+    assert "3 free, 0 full, 4 in all" in one
+
+
+def test_watching_ends_with_the_stream(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["stream_list"] = {"streams": []}
+    assert run("status", URI, "--watch").exit_code == 2
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_events_are_followed(daemon: ScriptedDaemon, run: Run, as_json: bool) -> None:
+    def tell() -> None:
+        assert daemon.subscriptions.get(timeout=10) == {b"stream_gap"}
+        daemon.publish("stream_state", URI, state="paused", reason="")
+        for frame in (100, 200):
+            daemon.publish(
+                "stream_gap", URI, first_frame=frame, n_frames=7, cause="missed", confidence="exact"
+            )
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    done = run("events", "stream_gap", "--count", 2, *["--json"] * as_json)
+    teller.join()
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    if as_json:
+        assert [json.loads(line)["first_frame"] for line in lines] == [100, 200]
+    else:
+        assert re.fullmatch(
+            rf"\d\d:\d\d:\d\d\.\d\d\d stream_gap {URI} first_frame=100 n_frames=7 cause=missed .*",
+            lines[0],
+        )
+
+
+def test_a_silence_of_events_is_exit_code_7(daemon: ScriptedDaemon, run: Run) -> None:
+    assert run("events", "--timeout", "0.01").exit_code == 7
+
+
+def test_verify_through_the_daemon(daemon: ScriptedDaemon, run: Run) -> None:
+    assert run("verify", URI).stdout.startswith("ok: 4800 frames in 1 chunks, 0 gaps, 0 frames lost")
+    gap = {"first_frame": 5, "n_frames": 3, "cause": "missed", "confidence": "exact"}
+    daemon.script["verify"] = {**daemon.script["verify"], "gaps": [gap]}
+    assert run("verify", URI).exit_code == 0
+    assert run("verify", URI, "--strict").exit_code == 5
+    bad = {
+        "chunk": 3,
+        "first_frame": 14400,
+        "n_frames": 4800,
+        "reason": "hash_mismatch",
+        "expected": "aa",
+        "found": "bb",
+    }
+    daemon.script["verify"] = {**daemon.script["verify"], "ok": False, "bad": [bad]}
+    done = run("verify", URI, "--strict")
+    assert done.exit_code == 8
+    assert "hash_mismatch in chunk 3, frames 14400 to 19200; expected aa; found bb" in done.stdout
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A finished recording of 3 chunks, mono, the second one a gap; sample k is k."""
+    definition = Definition(
+        uri=URI,
+        channels=1,
+        sample_rate=RATE,
+        sample_format="f32",
+        chunk_frames=CHUNK,
+        device={"description": "mic"},
+        positions=["MONO"],
+        started_wall_ns=1_790_000_000_000_000_000,
+        started_monotonic_ns=0,
+        software="test",
+        run_id="run",
+        staging=None,
+    )
+    writer = RecordingWriter.create(tmp_path / "store", definition)
+    samples = np.arange(3 * CHUNK, dtype="<f4")
+    for chunk in (0, 2):
+        if chunk:
+            writer.gap(Gap(CHUNK, CHUNK, Cause.MISSED, Confidence.EXACT))
+        first = chunk * CHUNK
+        writer.seal(chunk, memoryview(samples[first : first + CHUNK].tobytes()), first, CHUNK)
+    writer.finish(3 * CHUNK, clean=True)
+    return tmp_path / "store"
+
+
+@pytest.mark.parametrize("by_path", [True, False])
+def test_verify_without_a_daemon(run: Run, store: Path, by_path: bool) -> None:
+    what = store / "recordings" / "desk" / "take.zarr" if by_path else URI
+    done = run("--store", store, "verify", what, "--json")
+    assert done.exit_code == 0
+    report = json.loads(done.stdout)
+    assert (report["ok"], report["n_frames"], report["lost_frames"]) == (True, 3 * CHUNK, CHUNK)
+    assert run("--store", store, "verify", what, "--strict").exit_code == 5
+
+
+def test_a_flipped_bit_is_exit_code_8(run: Run, store: Path) -> None:
+    chunk = store / "recordings" / "desk" / "take.zarr" / "audio" / "c" / "0" / "2"
+    data = bytearray(chunk.read_bytes())
+    data[17] ^= 4
+    chunk.chmod(0o644)
+    chunk.write_bytes(data)
+    done = run("--store", store, "verify", URI)
+    assert done.exit_code == 8
+    assert f"chunk 2, frames {2 * CHUNK} to {3 * CHUNK}" in done.stdout
+
+
+def test_what_is_not_recorded_is_exit_code_6(run: Run, store: Path, tmp_path: Path) -> None:
+    assert run("--store", store, "verify", "stream://desk/other").exit_code == 6
+    assert run("--store", store, "save", "stream://desk/other", tmp_path / "o.wav").exit_code == 6
+    assert not (tmp_path / "o.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "end"),
+    [
+        ([], 0, 3 * CHUNK),
+        (["--last", "100ms"], 2 * CHUNK, 3 * CHUNK),
+        (["--last", "1h"], 0, 3 * CHUNK),
+        (["--from", "50ms", "--to", "12000"], 2400, 12000),
+        (["--from", "-50ms"], 12000, 3 * CHUNK),
+    ],
+)
+def test_save_writes_the_asked_frames(
+    run: Run, store: Path, tmp_path: Path, options: list[str], first: int, end: int
+) -> None:
+    expected = np.arange(3 * CHUNK, dtype=np.float32)
+    expected[CHUNK : 2 * CHUNK] = 0
+    done = run("--store", store, "save", URI, tmp_path / "o.wav", *options)
+    assert done.exit_code == 0, done.stderr
+    saved, rate = soundfile.read(tmp_path / "o.wav", dtype="float32")
+    assert rate == RATE
+    assert np.array_equal(saved, expected[first:end])
+
+
+def test_save_has_json_strict_and_cuts(run: Run, store: Path, tmp_path: Path) -> None:
+    done = run("--store", store, "save", URI, tmp_path / "o.wav", "--gaps", "cut", "--json", "--strict")
+    assert done.exit_code == 5
+    report = json.loads(done.stdout)
+    assert (report["n_frames"], report["n_written"], report["lost_frames"]) == (3 * CHUNK, 2 * CHUNK, CHUNK)
+
+
+def test_save_and_verify_ask_a_running_daemon_for_its_store(
+    daemon: ScriptedDaemon, run: Run, store: Path, tmp_path: Path
+) -> None:
+    daemon.script["status"] = {**STATUS, "store": {"path": str(store), "free_bytes": 1}}
+    assert run("save", URI, tmp_path / "o.wav").exit_code == 0
+    assert soundfile.info(tmp_path / "o.wav").frames == 3 * CHUNK
+
+
+def test_last_goes_alone(run: Run, store: Path, tmp_path: Path) -> None:
+    done = run(
+        "--store", store, "save", URI, tmp_path / "o.wav", "--last", "1s", "--from", "start", "--to", "0"
+    )
+    assert done.exit_code == 2
+
+
+def test_save_to_a_pipe_gives_samples_alone(run: Run, store: Path) -> None:
+    expected = np.arange(3 * CHUNK, dtype="<f4")
+    expected[CHUNK : 2 * CHUNK] = 0
+    done = run("--store", store, "save", URI, "-", "--from", "100", "--to", "9000", "--strict")
+    assert done.exit_code == 5
+    assert done.stdout_bytes == expected[100:9000].tobytes()
+    assert "frames lost" in done.stderr
+    assert run("--store", store, "save", URI, "-", "--container", "wav").stdout_bytes[:4] == b"RIFF"
+    assert run("--store", store, "save", URI, "-", "--container", "flac").exit_code == 4
+
+
+def test_save_says_what_flac_costs(run: Run, store: Path, tmp_path: Path) -> None:
+    done = run("--store", store, "save", URI, tmp_path / "o.flac", "--to", "2")
+    assert "not exact: to PCM_24, largest error -138 dBFS, 1 samples clipped" in done.stdout
+
+
+def test_save_of_several_needs_a_folder(run: Run, store: Path, tmp_path: Path) -> None:
+    assert run("--store", store, "save", URI, URI, "-").exit_code == 2
+    done = run("--store", store, "save", URI, URI, tmp_path / "out")
+    assert done.exit_code == 2
+    assert "twice" in done.stderr
+
+
+def test_save_wants_the_range_in_order(run: Run, store: Path, tmp_path: Path) -> None:
+    done = run("--store", store, "save", URI, tmp_path / "o.wav", "--from", "200", "--to", "100")
+    assert done.exit_code == 2
+    assert "--from comes first" in done.stderr
+    moment = "2026-09-21T14:13:20.05Z"
+    done = run("--store", store, "save", URI, tmp_path / "o.wav", "--from", moment, "--json")
+    assert json.loads(done.stdout)["first_frame"] == 2400

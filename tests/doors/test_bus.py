@@ -1,0 +1,356 @@
+"""The bus over real sockets: odd bytes, odd clients, slow ops, a second daemon, events in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from scripted import ScriptedDaemon
+
+from chaos.doors.zmq import MAX_PENDING_PER_CLIENT, Bus
+from chaos.protocol.config import ipc_path
+from chaos.terms.errors import InvalidRequest, StorageFailed, StreamNotFound
+
+WAIT_MS = 10_000
+URI = "stream://desk/take"
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[ScriptedDaemon]:
+    with ScriptedDaemon(tmp_path) as daemon:
+        yield daemon
+
+
+class Sockets:
+    """Client sockets, closed at the end of the test."""
+
+    def __init__(self) -> None:
+        self._context: Sockets = zmq.Context()
+        self._made: list[zmq.Socket[bytes]] = []
+
+    def socket(self, kind: int) -> zmq.Socket[bytes]:
+        made = self._context.socket(kind)
+        made.rcvtimeo = made.sndtimeo = WAIT_MS
+        self._made.append(made)
+        return made
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+
+@pytest.fixture
+def context() -> Iterator[Sockets]:
+    sockets = Sockets()
+    yield sockets
+    sockets.close()
+
+
+class Raw:
+    """A client of pyzmq and json alone."""
+
+    def __init__(self, context: Sockets, daemon: ScriptedDaemon, kind: int = zmq.DEALER):
+        self.socket = context.socket(kind)
+        self.socket.connect(daemon.config.endpoint)
+
+    def send(self, op: str, **fields: Any) -> None:
+        self.socket.send(json.dumps({"op": op, **fields}).encode())
+
+    def receive(self) -> dict[str, Any]:
+        return json.loads(self.socket.recv_multipart()[-1])
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        self.send(op, **fields)
+        return self.receive()
+
+    def ask_raw(self, raw: bytes) -> dict[str, Any]:
+        self.socket.send(raw)
+        return self.receive()
+
+
+@pytest.fixture
+def raw(context: Sockets, daemon: ScriptedDaemon) -> Raw:
+    return Raw(context, daemon)
+
+
+@pytest.mark.parametrize("kind", [zmq.REQ, zmq.DEALER])
+def test_req_and_dealer_are_answered(context: Sockets, daemon: ScriptedDaemon, kind: int) -> None:
+    client = Raw(context, daemon, kind)
+    assert client.ask("ping", id="a") == {"ok": True, "id": "a", "result": {"name": "chaosd"}}
+    assert client.ask("ping") == {"ok": True, "id": None, "result": {"name": "chaosd"}}
+
+
+@pytest.mark.parametrize("envelope", [[], [b""], [b"one", b"two", b""], [b"x" * 1000] * 20])
+def test_the_envelope_comes_back_as_it_came(raw: Raw, envelope: list[bytes]) -> None:
+    raw.socket.send_multipart([*envelope, b'{"op": "ping"}'])
+    assert raw.socket.recv_multipart()[:-1] == envelope
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"", "invalid_request"),
+        (b"hello", "invalid_request"),
+        (b"\xff\xfe\x00\x01", "invalid_request"),
+        (b"[" * 1_000_000, "invalid_request"),
+        (b"null", "invalid_request"),
+        (b'{"op": "ping", "x": 1}', "invalid_request"),
+        (b'{"op": "nope"}', "unknown_op"),
+        (b'{"op": "stream_stop", "uri": "stream://../x"}', "invalid_uri"),
+        (b'{"op": "ping", "pad": "' + b"x" * (2 << 20) + b'"}', "invalid_request"),
+        (b"x" * (15 << 20), "invalid_request"),
+    ],
+)
+def test_whatever_comes_is_answered(raw: Raw, sent: bytes, code: str) -> None:
+    answer = raw.ask_raw(sent)
+    assert answer["ok"] is False
+    assert answer["error"]["code"] == code
+    assert answer["error"]["message"]
+    assert answer["error"]["hint"]
+    assert raw.ask("ping")["ok"]
+
+
+def test_the_id_of_a_bad_request_comes_back(raw: Raw) -> None:
+    assert raw.ask("ping", id="seven", nonsense=1)["id"] == "seven"
+
+
+def test_beyond_16_mib_only_that_connection_ends(raw: Raw, context: Sockets, daemon: ScriptedDaemon) -> None:
+    flooder = context.socket(zmq.DEALER)
+    flooder.monitor("inproc://flooder", zmq.EVENT_DISCONNECTED)
+    monitor = context.socket(zmq.PAIR)
+    monitor.connect("inproc://flooder")
+    flooder.connect(daemon.config.endpoint)
+    flooder.send(b"x" * (17 << 20))
+    assert monitor.poll(WAIT_MS)
+    flooder.disable_monitor()
+    assert raw.ask("ping")["ok"]
+
+
+def test_errors_of_an_op_keep_code_hint_and_details(raw: Raw, daemon: ScriptedDaemon) -> None:
+    daemon.script["stream_stop"] = StreamNotFound("not there", hint="start it", details={"uri": URI})
+    answer = raw.ask("stream_stop", uri=URI, id="1")
+    wire = {"code": "stream_not_found", "message": "not there", "hint": "start it", "details": {"uri": URI}}
+    assert answer == {"ok": False, "id": "1", "error": wire}
+
+
+def _raises(request: object) -> object:
+    raise ZeroDivisionError("in submit")
+
+
+@pytest.mark.parametrize("defect", [ValueError("in the future"), _raises, {1: object()}, KeyboardInterrupt()])
+def test_defects_are_answered_as_internal_and_logged(
+    raw: Raw, daemon: ScriptedDaemon, defect: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: Future[object] = Future()
+    done.set_result(defect)
+    daemon.script["status"] = done if isinstance(defect, dict) else defect
+    with caplog.at_level(logging.ERROR):
+        assert raw.ask("status")["error"]["code"] == "internal"
+    assert any(record.exc_info for record in caplog.records)
+    assert raw.ask("ping")["ok"]
+
+
+def test_a_cancelled_op_is_answered(raw: Raw, daemon: ScriptedDaemon) -> None:
+    cancelled: Future[object] = Future()
+    cancelled.cancel()
+    daemon.script["status"] = cancelled
+    assert raw.ask("status")["error"]["code"] == "internal"
+
+
+def test_a_slow_op_holds_up_nobody(raw: Raw, context: Sockets, daemon: ScriptedDaemon) -> None:
+    slow: Future[dict[str, str]] = Future()
+    daemon.script["device_wait"] = slow
+    raw.send("device_wait", name="mic", timeout_s=60, id="slow")
+    other = Raw(context, daemon)
+    assert all(other.ask("ping")["ok"] for _ in range(100))
+    assert raw.ask("ping", id="quick")["id"] == "quick"
+    worker = threading.Thread(target=slow.set_result, args=({"device": "mic"},))
+    worker.start()
+    assert raw.receive() == {"ok": True, "id": "slow", "result": {"device": "mic"}}
+    worker.join()
+
+
+def test_an_answer_goes_to_the_one_who_asked(context: Sockets, daemon: ScriptedDaemon) -> None:
+    pending: list[Future[dict[str, str]]] = []
+    daemon.script["device_wait"] = lambda request: pending.append(Future()) or pending[-1]
+    clients = [Raw(context, daemon) for _ in range(10)]
+    for number, client in enumerate(clients):
+        client.send("device_wait", name=str(number), timeout_s=1)
+        client.ask("ping")
+    for request, future in reversed(list(zip(daemon.requests[::2], pending, strict=True))):
+        future.set_result({"device": request.name})
+    assert [client.receive()["result"]["device"] for client in clients] == [str(n) for n in range(10)]
+
+
+def test_a_client_that_never_reads_its_answers_is_bounded(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon
+) -> None:
+    daemon.script["device_wait"] = lambda request: Future()
+    for _ in range(MAX_PENDING_PER_CLIENT + 1):
+        raw.send("device_wait", name="mic", timeout_s=60)
+    refused = raw.receive()
+    assert refused["error"]["code"] == "invalid_request"
+    assert "not answered" in refused["error"]["message"]
+    assert Raw(context, daemon).ask("ping")["ok"]
+
+
+def test_clients_that_vanish_hurt_nobody(raw: Raw, context: Sockets, daemon: ScriptedDaemon) -> None:
+    slow: Future[dict[str, str]] = Future()
+    daemon.script["status"] = slow
+    for _ in range(20):
+        gone = Raw(context, daemon)
+        gone.send("status")
+        gone.ask("ping")
+        gone.socket.close(linger=0)
+    slow.set_result({})
+    assert raw.ask("ping")["ok"]
+
+
+def test_a_client_that_comes_back_under_its_name_is_served(context: Sockets, daemon: ScriptedDaemon) -> None:
+    for _ in range(5):
+        client = context.socket(zmq.DEALER)
+        client.identity = b"controller"
+        client.connect(daemon.config.endpoint)
+        client.send(b'{"op": "ping"}')
+        assert json.loads(client.recv())["ok"]
+        client.close(linger=0)
+
+
+def test_subscriptions_are_told_as_they_change(context: Sockets, daemon: ScriptedDaemon) -> None:
+    first, second = context.socket(zmq.SUB), context.socket(zmq.SUB)
+    for subscriber in (first, second):
+        subscriber.connect(daemon.config.events_endpoint)
+    first.subscribe(b"stream_")
+    assert daemon.subscriptions.get(timeout=10) == {b"stream_"}
+    second.subscribe(b"")
+    assert daemon.subscriptions.get(timeout=10) == {b"stream_", b""}
+    second.subscribe(b"stream_")
+    second.unsubscribe(b"")
+    assert daemon.subscriptions.get(timeout=10) == {b"stream_"}
+    first.close(linger=0)
+    second.close(linger=0)
+    assert daemon.subscriptions.get(timeout=10) == frozenset()
+
+
+def test_nonsense_on_the_event_socket_is_ignored(context: Sockets, daemon: ScriptedDaemon) -> None:
+    odd = context.socket(zmq.XSUB)
+    odd.connect(daemon.config.events_endpoint)
+    odd.send_multipart([b"hello", b"\x01"])
+    odd.send(b"\x01stream_")
+    assert daemon.subscriptions.get(timeout=10) == {b"stream_"}
+
+
+def test_events_come_in_order_and_by_topic(context: Sockets, daemon: ScriptedDaemon) -> None:
+    everything, one = context.socket(zmq.SUB), context.socket(zmq.SUB)
+    for subscriber, topic in ((everything, b""), (one, f"stream_gap {URI}".encode())):
+        subscriber.connect(daemon.config.events_endpoint)
+        subscriber.subscribe(topic)
+        daemon.subscriptions.get(timeout=10)
+    gap = {"first_frame": 1, "n_frames": 2, "cause": "missed", "confidence": "exact"}
+    for _ in range(300):
+        daemon.publish("stream_gap", URI, **gap)
+        daemon.publish("stream_gap", "stream://other/take", **gap)
+    received = [everything.recv_multipart() for _ in range(600)]
+    assert [json.loads(payload)["seq"] for _, payload in received] == list(range(1, 601))
+    assert all(
+        topic.decode() == f"stream_gap {json.loads(payload)['stream_uri']}" for topic, payload in received
+    )
+    assert [json.loads(one.recv_multipart()[1])["seq"] for _ in range(300)] == list(range(1, 601, 2))
+
+
+def test_close_sends_what_was_handed_in_and_answers_who_waits(tmp_path: Path, context: Sockets) -> None:
+    daemon = ScriptedDaemon(tmp_path, {"device_wait": lambda request: Future(), "shutdown": {}})
+    with daemon:
+        subscriber = context.socket(zmq.SUB)
+        subscriber.connect(daemon.config.events_endpoint)
+        subscriber.subscribe(b"")
+        daemon.subscriptions.get(timeout=10)
+        raw = Raw(context, daemon)
+        raw.send("device_wait", name="mic", timeout_s=60, id="waiting")
+        assert raw.ask("shutdown", id="last")["id"] == "last"
+        for _ in range(1000):
+            daemon.publish("daemon_stopping")
+    assert raw.receive()["error"]["code"] == "timeout"
+    assert [json.loads(subscriber.recv_multipart()[1])["seq"] for _ in range(1000)] == list(range(1, 1001))
+    daemon.bus.close()
+    daemon.publish("daemon_stopping")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file() or path.is_socket()] == []
+
+
+def test_a_second_daemon_is_refused_and_harms_nothing(tmp_path: Path, context: Sockets) -> None:
+    with ScriptedDaemon(tmp_path) as first:
+        with pytest.raises(InvalidRequest, match=f"process {os.getpid()}"):
+            ScriptedDaemon(tmp_path)
+        raw = Raw(context, first)
+        assert raw.ask("ping")["ok"]
+        assert Raw(context, first).ask("ping")["ok"]
+    with ScriptedDaemon(tmp_path) as next_one:
+        assert Raw(context, next_one).ask("ping")["ok"]
+
+
+def test_a_daemon_that_shares_only_the_events_leaves_nothing_behind(tmp_path: Path) -> None:
+    with ScriptedDaemon(tmp_path) as first:
+        other = tmp_path / "other"
+        config = type(first.config)(
+            endpoint=f"ipc://{other}/command", events_endpoint=first.config.events_endpoint, store=tmp_path
+        )
+        other.mkdir()
+        with pytest.raises(InvalidRequest):
+            Bus(config, first._submit, first.subscriptions.put)
+        assert list(other.iterdir()) == []
+
+
+def test_what_a_dead_daemon_left_is_no_obstacle(tmp_path: Path, context: Sockets) -> None:
+    for name in ("command", "events"):
+        stale = zmq.Context()
+        with stale.socket(zmq.ROUTER) as dead:
+            dead.bind(f"ipc://{tmp_path}/stale")
+            (tmp_path / "stale").rename(tmp_path / name)
+        stale.term()
+        (tmp_path / f"{name}.lock").write_text("4194304")
+        assert (tmp_path / name).is_socket()
+    with ScriptedDaemon(tmp_path) as daemon:
+        assert Raw(context, daemon).ask("ping")["ok"]
+
+
+def test_sockets_are_the_users_alone(daemon: ScriptedDaemon) -> None:
+    for endpoint in (daemon.config.endpoint, daemon.config.events_endpoint):
+        assert stat.S_IMODE(ipc_path(endpoint).stat().st_mode) == 0o600
+
+
+def test_a_file_at_the_endpoint_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "events").write_text("precious")
+    with pytest.raises(InvalidRequest, match="no socket"):
+        ScriptedDaemon(tmp_path)
+    assert (tmp_path / "events").read_text() == "precious"
+    assert not (tmp_path / "command").exists()
+
+
+def test_a_folder_that_cannot_hold_sockets_is_told(tmp_path: Path) -> None:
+    with ScriptedDaemon(tmp_path) as daemon:
+        config = type(daemon.config)(
+            endpoint=f"ipc://{tmp_path}/none/c", events_endpoint=f"ipc://{tmp_path}/none/e", store=tmp_path
+        )
+        with pytest.raises(StorageFailed, match="none/c"):
+            Bus(config, daemon._submit, daemon.subscriptions.put)
+
+
+def test_fifty_lives_leak_no_descriptor_and_no_thread(tmp_path: Path, context: Sockets) -> None:
+    with ScriptedDaemon(tmp_path) as daemon:
+        Raw(context, daemon).ask("ping")
+    descriptors, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    for _ in range(50):
+        with ScriptedDaemon(tmp_path) as daemon:
+            client = Raw(context, daemon)
+            assert client.ask("ping")["ok"]
+            client.socket.close(linger=0)
+    assert threading.active_count() == threads
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors + 2

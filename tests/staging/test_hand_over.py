@@ -1,0 +1,87 @@
+"""When one take may go on from another: only where the last frame and the first are neighbours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chaos import _slots
+from chaos._slots import SlotWriter
+from chaos.staging.file import Staging
+
+
+@pytest.fixture
+def writers(tmp_path: Path) -> Iterator[tuple[SlotWriter, SlotWriter]]:
+    wake = os.eventfd(0, os.EFD_NONBLOCK)
+    stagings = [
+        Staging(
+            tmp_path / name,
+            uri=f"stream://t/{name}",
+            recording="",
+            run_id="0" * 32,
+            channels=1,
+            sample_format="f32",
+            chunk_frames=64,
+            n_slots=3,
+            sample_rate=48000,
+            wake_fd=wake,
+        )
+        for name in ("1", "2")
+    ]
+    yield stagings[0].writer, stagings[1].writer
+    for staging in stagings:
+        staging.close()
+    os.close(wake)
+
+
+def frames(n_frames: int) -> bytes:
+    return np.ones((1, n_frames), "<f4").tobytes()
+
+
+def test_the_next_take_goes_on_where_the_last_cycle_ended(writers: tuple[SlotWriter, SlotWriter]) -> None:
+    one, other = writers
+    assert not one.hands_over(other, 0, 32), "nothing has begun"
+    one.cycle(0, 32, frames(32))
+    assert one.hands_over(other, 32, 32)
+    other.cycle(32, 32, frames(32))
+    assert one.finish() == (32, None)
+    assert (other.stats()["first_position"], other.stats()["head_frame"]) == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("position", "changed"), [(64, {}), (0, {}), (32, {"clock_id": 2}), (32, {"rate": 44100})]
+)
+def test_no_take_begins_at_a_seam_of_the_clock(
+    writers: tuple[SlotWriter, SlotWriter], position: int, changed: dict[str, int]
+) -> None:
+    one, other = writers
+    one.cycle(0, 32, frames(32))
+    assert not one.hands_over(other, position, 32, **changed)
+
+
+def test_no_take_begins_inside_of_a_gap(writers: tuple[SlotWriter, SlotWriter]) -> None:
+    one, other = writers
+    one.cycle(0, 32, frames(32))
+    one.cycle(32, 32, None)
+    assert not one.hands_over(other, 64, 32)
+    one.cycle(64, 32, frames(32))
+    assert one.hands_over(other, 96, 32)
+    one.set_hint(_slots.CAUSES["device_away"])
+    assert not one.hands_over(other, 96, 32)
+
+
+def test_what_was_trusted_stays_trusted(writers: tuple[SlotWriter, SlotWriter]) -> None:
+    one, other = writers
+    at = 0
+    while not one.trusts(at, 64):
+        at += 64
+    one.cycle(at, 64, frames(64))
+    assert one.trusts(at + 64, 64)
+    assert one.hands_over(other, at + 64, 64)
+    other.cycle(at + 64, 64, frames(64))
+    assert other.trusts(at + 128, 64)
+    assert not other.trusts(at + 999, 64)

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recorded import checked, definition, failing_call, no_space
+
+from chaos.store.info import load
+from chaos.store.journal import AnchorLine, ChunkLine, Finish, GapLine, Header, Journal, JournalReader, Line
+from chaos.terms.errors import RecordingNotFound, StorageFailed, StorageFull, StreamExists
+from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Coverage, Gap, frame_at, lost_frames
+
+LINES: list[Line] = [
+    AnchorLine(0, 9, 1, 2),
+    ChunkLine(0, 0, 16, "ab" * 32),
+    GapLine(16, 7, "device_away", "clock"),
+    ChunkLine(1, 16, 16, "cd" * 32, "/elsewhere/one"),
+    Finish(32, True),
+]
+
+
+def written(folder: Path) -> Path:
+    path = folder / "journal.jsonl"
+    journal = Journal.create(path, definition())
+    for line in LINES:
+        journal.append(line)
+    journal.flush()
+    journal.close()
+    journal.close()
+    return path
+
+
+def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
+    reader = JournalReader(written(tmp_path))
+    assert reader.poll() == [Header(1, definition()), *LINES]
+    assert reader.poll() == []
+    assert not reader.torn
+    assert not reader.bad_lines
+
+
+def test_each_line_is_json_with_its_check(tmp_path: Path) -> None:
+    anchor = written(tmp_path).read_bytes().splitlines()[1]
+    body = b'{"type":"anchor","frame":0,"position":9,"monotonic_ns":1,"wall_ns":2}'
+    assert anchor == b'{"check":"%08x",' % zlib.crc32(body) + body[1:]
+
+
+def test_a_journal_is_never_created_over_another(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    with pytest.raises(FileExistsError):
+        Journal.create(path, definition())
+
+
+def test_it_can_be_cut_at_any_byte(tmp_path: Path) -> None:
+    whole = written(tmp_path).read_bytes()
+    lines = [Header(1, definition()), *LINES]
+    path = tmp_path / "cut" / "journal.jsonl"
+    path.parent.mkdir()
+    for size in range(len(whole) + 1):
+        path.write_bytes(whole[:size])
+        reader = JournalReader(path)
+        n_whole = whole[:size].count(b"\n")
+        assert reader.poll() == lines[:n_whole]
+        assert reader.torn == (size > 0 and whole[size - 1] != ord("\n"))
+        assert not reader.bad_lines
+        if n_whole:
+            journal = Journal.reopen(path)
+            journal.append(Finish(5, False))
+            journal.flush()
+            journal.close()
+            again = JournalReader(path)
+            assert again.poll() == [*lines[:n_whole], Finish(5, False)]
+            assert not again.bad_lines
+
+
+def test_a_reader_follows_a_line_that_comes_in_pieces(tmp_path: Path) -> None:
+    whole = written(tmp_path).read_bytes()
+    path = tmp_path / "growing.jsonl"
+    path.touch()
+    reader = JournalReader(path)
+    lines: list[Line] = []
+    with path.open("ab", buffering=0) as file:
+        for byte in range(len(whole)):
+            file.write(whole[byte : byte + 1])
+            lines += reader.poll()
+    assert lines == [Header(1, definition()), *LINES]
+    assert not reader.bad_lines
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\0\0\0\0\n",
+        b"\xff\n",
+        b'{"type":"anchor","frame":0,"position":9,"monotonic_ns":1,"wall_ns":2}\n',
+        b'{"check":"00000000","type":"anchor","frame":0,"position":9,"monotonic_ns":1,"wall_ns":2}\n',
+        checked(b'{"type":"chunk","chunk":1}'),
+        checked(b'{"type":"gap","first_frame":1,"n_frames":2,"cause":"gremlins","confidence":"exact"}'),
+        checked(b'{"type":"chunk","chunk":-1,"first_frame":0,"n_frames":1,"hash":"' + b"a" * 64 + b'"}'),
+        checked(b'{"type":"chunk","chunk":1,"first_frame":0,"n_frames":1,"hash":"not a hash"}'),
+    ],
+)
+def test_a_damaged_line_is_named_and_the_others_stand(tmp_path: Path, damage: bytes) -> None:
+    path = written(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], damage, *lines[3:]]))
+    reader = JournalReader(path)
+    assert reader.poll() == [Header(1, definition()), *LINES]
+    assert reader.bad_lines == [4]
+
+
+def test_a_writer_is_seen_as_long_as_it_lives(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path / "journal.jsonl", definition())
+    assert load(tmp_path).state == "recording"
+    with pytest.raises(StreamExists):
+        Journal.reopen(tmp_path / "journal.jsonl")
+    journal.close()
+    assert load(tmp_path).state == "interrupted"
+
+
+def test_a_line_that_storage_refused_is_written_by_a_later_flush(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path / "journal.jsonl", definition())
+    with failing_call(0, no_space):
+        journal.append(LINES[0])
+    for line in LINES[1:4]:
+        journal.append(line)
+    for call, name in [(0, "fdatasync"), (0, "pwrite"), (1, "fdatasync")]:
+        with failing_call(call, no_space) as calls, pytest.raises(StorageFull) as caught:
+            journal.flush()
+        assert calls[call] == name
+        assert caught.value.details["errno_name"] == "ENOSPC"
+    journal.flush()
+    journal.close()
+    assert JournalReader(tmp_path / "journal.jsonl").poll() == [Header(1, definition()), *LINES[:4]]
+
+
+def test_what_is_no_journal_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RecordingNotFound):
+        load(tmp_path / "nothing")
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b"")
+    with pytest.raises(StorageFailed, match="first line"):
+        load(tmp_path)
+    os.truncate(written_over(path, tmp_path), 10)
+    with pytest.raises(StorageFailed, match="first line"):
+        load(tmp_path)
+
+
+def written_over(path: Path, folder: Path) -> Path:
+    path.unlink()
+    return written(folder)
+
+
+def test_a_newer_journal_is_left_alone(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    first, _, rest = path.read_bytes().partition(b"\n")
+    newer = b"{" + first[len(b'{"check":"12345678",') :].replace(b'"version":1', b'"version":2', 1)
+    path.write_bytes(checked(newer) + rest)
+    with pytest.raises(StorageFailed, match="newer"):
+        load(tmp_path)
+
+
+def test_labels_are_names_in_lower_case() -> None:
+    assert [cause.label for cause in Cause] == [
+        "missed",
+        "hardware_xrun",
+        "overrun",
+        "device_away",
+        "driver_switch",
+        "engine_down",
+        "no_data",
+        "retired",
+        "foreign",
+    ]
+    assert [int(cause) for cause in Cause] == list(range(1, 10))
+    assert [(int(one), one.label) for one in Confidence] == [(1, "exact"), (2, "clock"), (3, "estimated")]
+    assert all(Cause.from_label(cause.label) is cause for cause in Cause)
+    with pytest.raises(ValueError, match="gremlins"):
+        Cause.from_label("gremlins")
+
+
+def test_what_was_retired_is_not_lost() -> None:
+    gaps = [Gap(0, 5, Cause.RETIRED, Confidence.EXACT), Gap(7, 3, Cause.OVERRUN, Confidence.EXACT)]
+    assert lost_frames(gaps) == 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 10))))
+def test_coverage_reaches_to_the_first_hole(spans: list[tuple[int, int]]) -> None:
+    coverage, covered = Coverage(), set()
+    for first, n_frames in spans:
+        before = coverage.to
+        coverage.add(first, n_frames)
+        covered |= set(range(first, first + n_frames))
+        assert coverage.to >= before
+        assert coverage.to == next(frame for frame in range(100) if frame not in covered)
+
+
+def test_wall_clock_goes_through_the_anchors() -> None:
+    second = 1_000_000_000
+    anchors = [ClockAnchor(0, 0, 0, 100 * second), ClockAnchor(96_000, 0, 0, 104 * second)]
+    assert frame_at(anchors, 48_000, 99 * second) == -48_000
+    assert frame_at(anchors, 48_000, 100 * second) == 0
+    assert frame_at(anchors, 48_000, 102 * second) == 48_000
+    assert frame_at(anchors, 48_000, 105 * second) == 144_000
+    set_back = [*anchors, ClockAnchor(144_000, 0, 0, 50 * second)]
+    assert frame_at(set_back[2:], 48_000, 51 * second) == 192_000
+    with pytest.raises(ValueError, match="no clock anchors"):
+        frame_at([], 48_000, 0)
+
+
+def test_a_reader_who_looks_for_a_writer_keeps_none_out(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    Journal.create(path, definition()).close()
+    looking = os.open(path, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    with pytest.raises(StreamExists):
+        Journal.reopen(path)
+    threading.Timer(0.01, os.close, [looking]).start()
+    Journal.reopen(path).close()

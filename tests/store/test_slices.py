@@ -1,0 +1,266 @@
+"""Virtual slices, and recordings brought side by side by their clocks."""
+
+from __future__ import annotations
+
+import datetime as dt
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import soundfile
+from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recorded import START_NS, Rotator, definition
+
+from chaos.export.audio import save_aligned
+from chaos.export.jobs import Slicer
+from chaos.protocol.requests import Moment, Slice
+from chaos.read import recording as reader
+from chaos.store.info import RecordingInfo, load
+from chaos.store.retention import retire
+from chaos.store.slices import chunk_spans, resolve, root_hash
+from chaos.store.timeline import align
+from chaos.store.verify import verify
+from chaos.store.writer import RecordingWriter
+from chaos.terms.errors import InvalidRange, InvalidRequest, PathNotAllowed, RateMismatch
+from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+from chaos.terms.units import Keep
+
+RATE = 48_000
+SECOND = 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def rotator(tmp_path_factory: pytest.TempPathFactory) -> Rotator:
+    """10,000 frames in chunks of 1,024; frames 2,000 to 5,500 are a gap, and so chunks 2, 3 and 4 are not there."""
+    store = tmp_path_factory.mktemp("store")
+    rotator = Rotator(RecordingWriter.create(store, definition(chunk_frames=1024)))
+    rotator.anchor()
+    rotator.write(2000)
+    rotator.gap(3500, Cause.DEVICE_AWAY)
+    rotator.write(4500)
+    rotator.stop()
+    return rotator
+
+
+@pytest.fixture(scope="module")
+def info(rotator: Rotator) -> RecordingInfo:
+    return load(rotator.writer.path)
+
+
+def test_a_retired_chunk_is_gone_also_where_its_frames_were_missing(tmp_path: Path) -> None:
+    rotator = Rotator(RecordingWriter.create(tmp_path, definition(chunk_frames=1024)))
+    rotator.gap(500, Cause.DEVICE_AWAY)
+    rotator.write(1000)
+    rotator.stop()
+    assert retire(tmp_path, Keep(None, 0))
+    assert chunk_spans(load(rotator.writer.path), 0, 400) == []
+
+
+@given(first=st.integers(0, 10_000), end=st.integers(0, 10_000))
+def test_chunks_and_gaps_make_up_the_slice(info: RecordingInfo, rotator: Rotator, first: int, end: int) -> None:
+    made = np.zeros((2, max(0, end - first)), "<f4")
+    for span in chunk_spans(info, first, end):
+        raw = Path(span.path).read_bytes()
+        assert blake3(raw).hexdigest() == span.hash
+        at = span.first_frame - span.chunk * 1024
+        samples = np.frombuffer(raw, "<f4").reshape(2, 1024)[:, at : at + span.n_frames]
+        made[:, span.first_frame - first : span.first_frame - first + span.n_frames] = samples
+    np.testing.assert_array_equal(made, rotator.model[:, first:end])
+
+
+def test_the_root_over_all_chunks_is_the_verified_one(info: RecordingInfo) -> None:
+    assert root_hash(chunk_spans(info, 0, 10_000)) == verify(info.path).root_hash
+    assert root_hash(chunk_spans(info, 0, 1024)) != verify(info.path).root_hash
+
+
+def utc(frame: int) -> Moment:
+    return Moment(utc=dt.datetime.fromtimestamp(START_NS // SECOND, dt.UTC) + dt.timedelta(seconds=frame / RATE))
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "expected"),
+    [
+        ("start", "head", (0, 10_000)),
+        (Moment(frame=5), Moment(frame=10_000), (5, 10_000)),
+        (Moment(seconds_ago=0.1), "head", (5_200, 10_000)),
+        (Moment(seconds_ago=99), Moment(seconds_ago=0), (0, 10_000)),
+        (utc(480), utc(960), (480, 960)),
+        (utc(-480), utc(99_999), (0, 10_000)),
+        ("head", "head", (10_000, 10_000)),
+    ],
+)
+def test_times_are_frames(info: RecordingInfo, first: Any, end: Any, expected: tuple[int, int]) -> None:
+    assert resolve(info, first, end, 10_000) == expected
+
+
+@pytest.mark.parametrize(("first", "end"), [("head", "start"), ("start", Moment(frame=10_001)), (utc(960), utc(480))])
+def test_what_is_not_there_is_refused(info: RecordingInfo, first: Any, end: Any) -> None:
+    with pytest.raises(InvalidRange, match="10000"):
+        resolve(info, first, end, 10_000)
+
+
+def request(output: str, **more: Any) -> Slice:
+    fields = {"uri": "stream://mic/take", "from": {"frame": 1000}, "to": {"frame": 8000}, "output": output, **more}
+    return msgspec.convert(fields, Slice)
+
+
+def test_a_virtual_slice_copies_nothing(rotator: Rotator, tmp_path: Path) -> None:
+    slicer = Slicer(tmp_path / "slices")
+    result = msgspec.to_builtins(slicer.slice(request("virtual"), rotator.writer.path, None, 0))
+    assert (result["first_frame"], result["n_frames"]) == (1000, 7000)
+    assert [each["chunk"] for each in result["chunks"]] == [0, 1, 5, 6, 7]
+    assert {"hash", "first_frame", "n_frames"} < result["chunks"][0].keys()
+    assert [gap["cause"] for gap in result["gaps"]] == ["device_away"]
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InvalidRequest, match="no file"):
+        slicer.slice(request("virtual", path="/x.wav"), rotator.writer.path, Path("/x.wav"), 0)
+
+
+def test_a_slice_is_materialised_by_another_process(rotator: Rotator, tmp_path: Path) -> None:
+    slicer = Slicer(tmp_path / "slices")
+    result = slicer.slice(request("materialize"), rotator.writer.path, None, 0)
+    path = tmp_path / "slices" / "mic-take-1000-8000.wav"
+    assert (result["path"], result["n_frames"], result["lost_frames"]) == (str(path), 7000, 3500)
+    np.testing.assert_array_equal(soundfile.read(path, dtype="float32")[0].T, rotator.model[:, 1000:8000])
+    with pytest.raises(PathNotAllowed, match="left as it is"):
+        slicer.slice(request("materialize"), rotator.writer.path, None, 0)
+    out = tmp_path / "new" / "cut.flac"
+    result = slicer.slice(request("materialize", gaps="cut"), rotator.writer.path, out, 0)
+    assert (result["container"], result["n_written"]) == ("flac", 3500)
+    with pytest.raises(InvalidRequest, match="NaN"):
+        slicer.slice(request("materialize", gaps="nan", container="flac"), rotator.writer.path, tmp_path / "x", 0)
+    slicer.close()
+    with pytest.raises(InvalidRequest, match="stopping"):
+        slicer.slice(request("materialize"), rotator.writer.path, tmp_path / "y.wav", 0)
+
+
+def test_a_slice_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
+    """It would be a file of a gigabyte."""
+    writer = RecordingWriter.create(tmp_path, definition(chunk_frames=1 << 16))
+    writer.gap(Gap(0, 1 << 27, Cause.DEVICE_AWAY, Confidence.EXACT))
+    writer.finish(1 << 27, True)
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    slicer = Slicer(folder)
+    whole = msgspec.convert({"uri": "stream://mic/take", "from": "start", "to": "head", "output": "materialize"}, Slice)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(slicer.slice, whole, writer.path, None, 0)
+        while not any(folder.iterdir()):
+            assert not answer.done()
+        slicer.close()
+        with pytest.raises(InvalidRequest, match="stopping"):
+            answer.result()
+    assert not any(folder.iterdir())
+
+
+class Clock:
+    """A driver: its count of frames at a moment, as it would be without jitter."""
+
+    def __init__(self, clock_id: int, offset: int, ppm: float = 0) -> None:
+        self.clock_id = clock_id
+        self._offset = offset
+        self._rate = RATE * (1 + ppm * 1e-6)
+
+    def anchor(self, frame: int, position: int) -> ClockAnchor:
+        monotonic_ns = round((position - self._offset) / self._rate * SECOND)
+        return ClockAnchor(frame, position, monotonic_ns, START_NS + monotonic_ns, self.clock_id)
+
+
+def record(store: Path, take: str, clock: Clock, began: int, n_frames: int, rate: int = RATE, **more: Any) -> Path:
+    """A recording whose frame 0 is the clock's position `began`; each frame carries its position."""
+    shape = msgspec.structs.replace(
+        definition(f"stream://mic/{take}", channels=1, chunk_frames=1024), sample_rate=rate, **more
+    )
+    writer = RecordingWriter.create(store, shape)
+    slot = np.zeros((1, 1024), "<f4")
+    for first in range(0, n_frames, 1024):
+        slot[0] = np.arange(first, first + 1024) + began
+        writer.anchor(clock.anchor(first, began + first))
+        writer.seal(first // 1024, slot.data, first, min(1024, n_frames - first))
+    writer.finish(n_frames, True)
+    return writer.path
+
+
+@settings(max_examples=30)
+@given(began=st.integers(0, 5000), length=st.integers(1, 6000), first=st.integers(0, 4000), n=st.integers(1, 6000))
+def test_streams_of_one_graph_are_aligned_to_the_sample(
+    tmp_path_factory: pytest.TempPathFactory, began: int, length: int, first: int, n: int
+) -> None:
+    store = tmp_path_factory.mktemp("store")
+    clock = Clock(1, 1_000_000)
+    paths = [record(store, "one", clock, 1_002_000, 6000), record(store, "two", clock, 1_000_000 + began, length)]
+    infos = [load(path) for path in paths]
+    end = min(first + n, 6000)
+    begin = max(1_002_000 + first, 1_000_000 + began)
+    stop = min(1_002_000 + end, 1_000_000 + began + length)
+    if begin >= stop:
+        with pytest.raises(InvalidRange, match="in common"):
+            align(infos, [6000, length], first, end)
+        return
+    aligned = align(infos, [6000, length], first, end)
+    assert aligned.first_frames == [begin - 1_002_000, begin - 1_000_000 - began]
+    assert (aligned.n_frames, aligned.by) == (stop - begin, "graph_clock")
+
+
+def test_saved_side_by_side_they_carry_the_same_moments(tmp_path: Path) -> None:
+    clock = Clock(1, 0)
+    paths = [record(tmp_path, str(began), clock, began, 20_000) for began in (5000, 7001, 1234)]
+    out = tmp_path / "out"
+    told: list[tuple[int, int]] = []
+    reports = save_aligned(
+        [reader.open(path) for path in paths], out, 100, 15_000, progress=lambda *done: told.append(done)
+    )
+    assert [report.n_written for report in reports] == [13_099] * 3
+    assert {report.aligned_by for report in reports} == {"graph_clock"}
+    assert (told[0], told[-1]) == ((0, 3 * 13_099), (3 * 13_099, 3 * 13_099))
+    for report in reports:
+        samples = soundfile.read(report.path, dtype="float32")[0]
+        np.testing.assert_array_equal(samples, np.arange(7001, 20_100))
+    assert sorted(path.name for path in out.iterdir()) == ["mic-1234.wav", "mic-5000.wav", "mic-7001.wav"]
+
+
+def test_other_drivers_are_aligned_by_time(tmp_path: Path) -> None:
+    """Two drivers whose counts are near each other, one 200 ppm fast: to a frame at any place."""
+    slow, fast = Clock(1, 0), Clock(2, 100, ppm=200)
+    paths = [record(tmp_path, "slow", slow, 0, 96_000), record(tmp_path, "fast", fast, 50, 96_000)]
+    infos = [load(path) for path in paths]
+    for first in (0, 48_000, 90_000):
+        aligned = align(infos, [96_000, 96_000], first, first + 10)
+        assert aligned.by == "monotonic_clock"
+        assert aligned.first_frames[1] == pytest.approx(first * 1.0002 + 50, abs=1)
+
+
+def test_other_runs_are_aligned_by_the_time_of_day(tmp_path: Path) -> None:
+    clock = Clock(1, 0)
+    paths = [record(tmp_path, "one", clock, 0, 5000), record(tmp_path, "two", clock, 480, 5000, run_id="another")]
+    aligned = align([load(path) for path in paths], [5000, 5000], 0, 5000)
+    assert (aligned.first_frames, aligned.n_frames, aligned.by) == ([480, 0], 4520, "wall_clock")
+
+
+def test_what_cannot_be_aligned_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    clock, out = Clock(1, 0), tmp_path / "out"
+    one = reader.open(record(tmp_path, "one", clock, 0, 5000))
+    other_rate = reader.open(record(tmp_path, "two", clock, 0, 5000, rate=44_100))
+    with pytest.raises(RateMismatch, match="44100"):
+        save_aligned([one, other_rate], out)
+    with pytest.raises(InvalidRequest, match="twice"):
+        save_aligned([one, one], out)
+    with pytest.raises(InvalidRequest, match="cut"):
+        save_aligned([one, one], out, gaps="cut")
+    later = reader.open(record(tmp_path, "later", clock, 9000, 5000))
+    with pytest.raises(InvalidRange, match="in common"):
+        save_aligned([one, later], out)
+    near = reader.open(record(tmp_path, "near", clock, 100, 5000))
+
+    def stop(done: int, total: int) -> None:
+        if done > 4900:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_aligned([one, near], out, progress=stop)
+    assert list(out.iterdir()) == []

@@ -1,0 +1,78 @@
+"""The thread that waits."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chaos.system.pump import Pump
+
+
+@pytest.fixture
+def pump() -> Iterator[Pump]:
+    made = Pump()
+    made.start()
+    yield made
+    made.close()
+    made.close()
+
+
+def test_a_written_eventfd_calls_back_and_is_reset(pump: Pump) -> None:
+    fd, called = os.eventfd(0, os.EFD_NONBLOCK), threading.Event()
+    pump.watch(fd, called.set, is_eventfd=True)
+    os.eventfd_write(fd, 3)
+    assert called.wait(5)
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(fd)
+    pump.unwatch(fd)
+    pump.unwatch(fd)
+    os.close(fd)
+
+
+def test_timers_come_when_due_and_not_after_they_are_cancelled(pump: Pump) -> None:
+    order: list[str] = []
+    done = threading.Event()
+    pump.after("late", 0.10, lambda: (order.append("late"), done.set()))
+    pump.after("soon", 0.02, lambda: order.append("soon"))
+    pump.after("never", 0.05, lambda: order.append("never"))
+    pump.cancel("never")
+    assert done.wait(5)
+    assert order == ["soon", "late"]
+
+
+def test_a_periodic_timer_goes_on_until_it_is_cancelled(pump: Pump) -> None:
+    three = threading.Semaphore(0)
+    pump.every("beat", 0.01, three.release)
+    for _ in range(3):
+        assert three.acquire(timeout=5)
+    pump.cancel("beat")
+
+
+def test_a_failing_callback_stops_nothing(pump: Pump, caplog: pytest.LogCaptureFixture) -> None:
+    called = threading.Event()
+    pump.after("bad", 0, lambda: 1 / 0)
+    pump.after("good", 0.05, called.set)
+    assert called.wait(5)
+    assert "division by zero" in caplog.text
+
+
+def test_without_anything_due_it_does_not_wake_up(pump: Pump) -> None:
+    (thread,) = (t for t in threading.enumerate() if t.name == "pump")
+    status = Path(f"/proc/self/task/{thread.native_id}/status")
+
+    def switches() -> int:
+        return sum(int(line.split()[1]) for line in status.read_text().splitlines() if "ctxt_switches" in line)
+
+    settled = threading.Event()
+    pump.after("settle", 0.05, settled.set)
+    assert settled.wait(5)
+    until = time.monotonic() + 0.2
+    while time.monotonic() < until:  # the thread must have gone to sleep again before we count
+        before = switches()
+    time.sleep(0.5)  # the stretch of time that is watched
+    assert switches() == before

@@ -1,0 +1,47 @@
+"""Stream URIs: taken apart, put together, refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaos.terms.errors import InvalidURI
+from chaos.terms.uri import make_uri, parse_uri, slug
+
+part = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True)
+
+
+@given(part, part)
+def test_uris_are_taken_apart_and_put_together(name: str, take: str) -> None:
+    assert parse_uri(make_uri(name, take)) == (name, take)
+
+
+@given(st.text())
+def test_a_slug_is_a_uri_part(anyhow: str) -> None:
+    make_uri(slug(anyhow), "take")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "desk/take",
+        "stream:/a/b",
+        "stream://a",
+        "stream://a/",
+        "stream:///b",
+        "stream://a/b/c",
+        "stream://a/.b",
+        f"stream://a/{'x' * 65}",
+        "stream://a/b c",
+        "stream://a/b\n",
+        "stream://\u00e4/b",
+        "STREAM://a/b",
+        "stream://a/b\0",
+    ],
+)
+def test_uris_that_are_none(wrong: str) -> None:
+    with pytest.raises(InvalidURI) as caught:
+        parse_uri(wrong)
+    assert "stream://<name>/<take>" in caught.value.hint
