@@ -26,20 +26,18 @@ lint: setup
 
 # mypy --strict over the package, the tools and the live harness
 [group('check')]
-types: setup
-    {{python}} -m mypy
-    MYPYPATH=tools {{python}} -m mypy -p rig -p proof
-    MYPYPATH=tools:tests/live {{python}} -m mypy tools/demo.py tests/live/harness.py tests/live/conftest.py
+types:
+    tools/types
 
 # All tests; further arguments go to pytest
 [group('check')]
 test *arguments:
     tools/test {{arguments}}
 
-# Tests that need no PipeWire
+# Tests that need no PipeWire, side by side
 [group('check')]
 unit *arguments:
-    tools/test -m "not live" {{arguments}}
+    tools/test -n auto -m "not live and not faults" {{arguments}}
 
 # Tests on a private PipeWire
 [group('check')]
@@ -54,7 +52,7 @@ follow seconds="60":
 # A recording of over 4 GiB, saved as RF64 and read back
 [group('check')]
 big:
-    CHAOS_BIG_FRAMES=560000000 tools/test tests/test_wav.py -k overflows --timeout 600
+    CHAOS_BIG_FRAMES=560000000 tools/test tests/export/test_wav.py -k overflows --timeout 600
 
 # A hundred `kill -9` of chaosd during a capture; no committed frame may be lost
 [group('check')]

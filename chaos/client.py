@@ -31,6 +31,7 @@ _PATIENCE_S = {
     "slice": math.inf,
 }
 _SETTLED = ("streaming", "waiting")
+_watches = itertools.count()  # names for sockets: an id() may come again before ZeroMQ has freed the last one's
 
 
 class DaemonUnreachable(ChaosError):
@@ -202,7 +203,7 @@ class _Link:
         self._endpoint = endpoint
         self.socket = context.socket(kind)
         self.socket.linger = 0
-        watched = f"inproc://watch-{id(self)}"
+        watched = f"inproc://watch-{next(_watches)}"
         self.socket.monitor(watched, zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self._watch = context.socket(zmq.PAIR)
         self._watch.connect(watched)

@@ -111,7 +111,7 @@ def test_events_hold_all_that_later_calls_do(client: Client, daemon: ScriptedDae
         return {}
 
     daemon.script["status"] = tell
-    for _ in range(20):
+    for _ in range(500):
         with client.events("stream_state", timeout_s=10) as events:
             client.call("status")
             assert next(events)["stream_uri"] == URI
