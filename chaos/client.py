@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 import socket
-import struct
 import time
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ import msgspec
 import zmq
 
 from chaos.protocol.config import Config, ipc_path
+from chaos.system.watched import ConnectionLost, WatchedSocket
 from chaos.terms.errors import ChaosError, DeviceNotFound, TimedOut, error_from_code
 
 __all__ = ["Client", "DaemonUnreachable", "Events"]
@@ -31,7 +31,7 @@ _PATIENCE_S = {
     "slice": math.inf,
 }
 _SETTLED = ("streaming", "waiting")
-_watches = itertools.count()  # names for sockets: an id() may come again before ZeroMQ has freed the last one's
+_HANGS = "it may be suspended, or very busy"
 
 
 class DaemonUnreachable(ChaosError):
@@ -57,7 +57,7 @@ class Client:
         self._timeout_s = timeout_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._ids = itertools.count(1)
-        self._commands: _Link | None = None
+        self._commands: WatchedSocket | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +81,7 @@ class Client:
         patience_s = max(self._timeout_s, _PATIENCE_S.get(op, 0.0)) + fields.get("timeout_s", 0.0)
         request_id = str(next(self._ids))
         if self._commands is None:
-            self._commands = _Link(self._context, zmq.DEALER, self.endpoint)
+            self._commands = self._connect(zmq.DEALER, self.endpoint)
         try:
             self._commands.socket.send(msgspec.json.encode({"op": op, "id": request_id, **fields}))
             answer = self._answer(self._commands, request_id, time.monotonic() + patience_s)
@@ -90,36 +90,42 @@ class Client:
             self._commands = None
             raise
         if answer is None:
-            raise DaemonUnreachable(
-                f"chaosd did not answer {op} within {patience_s:g} s", hint="it may be stopped, or very busy"
-            )
+            raise DaemonUnreachable(f"chaosd did not answer {op} within {patience_s:g} s", hint=_HANGS)
         if answer["ok"]:
             return dict(answer["result"])
         error = answer["error"]
         raise error_from_code(error["code"], error["message"], error["hint"], error["details"])
+
+    def _connect(self, kind: int, endpoint: str) -> WatchedSocket:
+        if not _listens(endpoint):
+            raise DaemonUnreachable(f"no chaosd answers at {endpoint}", hint="start it: chaosd")
+        return WatchedSocket(self._context, kind, endpoint)
 
     def events(self, *prefixes: str, timeout_s: float | None = None) -> Events:
         """The events from now on whose topic begins with one of `prefixes`; all of them where none is given.
 
         What the daemon does for any later call is among them. `timeout_s`: how long a silence may last.
         """
-        link = _Link(self._context, zmq.SUB, self.events_endpoint)
+        link = self._connect(zmq.SUB, self.events_endpoint)
         try:
             for prefix in prefixes or ("",):
                 link.socket.subscribe(prefix)
-            link.await_connection(time.monotonic() + self._timeout_s)
+            if not link.await_connection(time.monotonic() + self._timeout_s):
+                raise DaemonUnreachable(f"chaosd does not answer at {self.events_endpoint}", hint=_HANGS)
             self.call("ping")
         except BaseException:
             link.close()
             raise
-        return Events(link, timeout_s)
+        return Events(link, self.events_endpoint, timeout_s)
 
     def default_device(self) -> dict[str, Any]:
         """The `Device` that is recorded from where none is named. Raises DeviceNotFound."""
         for device in self.call("device_list", direction="input", format="audio")["devices"]:
             if device["is_default"] and not device["is_monitor"]:
                 return dict(device)
-        raise DeviceNotFound("there is no default device to capture", hint="name one that `device_list` has")
+        raise DeviceNotFound(
+            "there is no default device to capture", hint="name one of those that `chaosctl devices` lists"
+        )
 
     def start(self, *, settle_s: float = 15.0, **fields: Any) -> dict[str, Any]:
         """`stream_start`, then wait until it streams, or waits for its device: the `state` of the result.
@@ -142,7 +148,7 @@ class Client:
             if state in _SETTLED:
                 return state
             raise TimedOut(
-                f"{uri} is {state} and does not stream", hint="stop it, or look at its status"
+                f"{uri} is still {state}", hint=f"`chaosctl status {uri}` says why; `chaosctl stop {uri}` gives up"
             ) from None
         if event["stream_uri"] != uri:
             return state
@@ -150,8 +156,8 @@ class Client:
             raise error_from_code(event["error"]["code"], event["error"]["message"])
         return str(event.get("state", state))
 
-    def _answer(self, link: _Link, request_id: str, deadline: float) -> dict[str, Any] | None:
-        while frames := link.receive(deadline):
+    def _answer(self, link: WatchedSocket, request_id: str, deadline: float) -> dict[str, Any] | None:
+        while frames := _receive(link, self.endpoint, deadline):
             answer: dict[str, Any] = msgspec.json.decode(frames[-1])
             if answer["id"] == request_id:
                 return answer
@@ -165,8 +171,9 @@ class Events:
     before either is given out first. A hole in `seq` means that this reader was too slow: ask `events_since`.
     """
 
-    def __init__(self, link: _Link, timeout_s: float | None) -> None:
+    def __init__(self, link: WatchedSocket, endpoint: str, timeout_s: float | None) -> None:
         self._link = link
+        self._endpoint = endpoint
         self.timeout_s = timeout_s
 
     def __enter__(self) -> Self:
@@ -180,7 +187,7 @@ class Events:
 
     def __next__(self) -> dict[str, Any]:
         silence_s = math.inf if self.timeout_s is None else self.timeout_s
-        frames = self._link.receive(time.monotonic() + silence_s)
+        frames = _receive(self._link, self._endpoint, time.monotonic() + silence_s)
         if frames is None:
             raise TimedOut(f"no event within {silence_s:g} s")
         event: dict[str, Any] = msgspec.json.decode(frames[-1])
@@ -191,59 +198,13 @@ class Events:
         self._link.close()
 
 
-class _Link:
-    """A socket to the daemon and a watch over its connection.
-
-    Raises DaemonUnreachable where nobody listens.
-    """
-
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], kind: int, endpoint: str) -> None:
-        if not _listens(endpoint):
-            raise DaemonUnreachable(f"no chaosd answers at {endpoint}", hint="start it: chaosd")
-        self._endpoint = endpoint
-        self.socket = context.socket(kind)
-        self.socket.linger = 0
-        watched = f"inproc://watch-{next(_watches)}"
-        self.socket.monitor(watched, zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        self._watch = context.socket(zmq.PAIR)
-        self._watch.connect(watched)
-        self._poller = zmq.Poller()
-        self._poller.register(self.socket, zmq.POLLIN)
-        self._poller.register(self._watch, zmq.POLLIN)
-        self.socket.connect(endpoint)
-
-    def receive(self, deadline: float) -> list[bytes] | None:
-        """The next message, None where none came by `deadline` (of time.monotonic).
-
-        Raises DaemonUnreachable once the connection is lost and what came over it is read.
-        """
-        lost = False
-        while True:
-            try:
-                return self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                if lost:
-                    raise DaemonUnreachable(
-                        f"chaosd at {self._endpoint} went away",
-                        hint="its log says why; start it again: chaosd",
-                    ) from None
-            left_s = deadline - time.monotonic()
-            ready = dict(self._poller.poll(None if left_s == math.inf else max(0, math.ceil(left_s * 1000))))
-            if not ready:
-                return None
-            if self._watch in ready:
-                event, _ = struct.unpack("=hi", self._watch.recv_multipart()[0])
-                lost = lost or event == zmq.EVENT_DISCONNECTED
-
-    def await_connection(self, deadline: float) -> None:
-        """Return once the connection stands. Raises DaemonUnreachable where it doesn't by `deadline`."""
-        if not self._watch.poll(max(0, math.ceil((deadline - time.monotonic()) * 1000))):
-            raise DaemonUnreachable(f"chaosd does not answer at {self._endpoint}", hint="it may be stopped")
-
-    def close(self) -> None:
-        self.socket.disable_monitor()
-        self.socket.close()
-        self._watch.close()
+def _receive(link: WatchedSocket, endpoint: str, deadline: float) -> list[bytes] | None:
+    try:
+        return link.receive(deadline)
+    except ConnectionLost:
+        raise DaemonUnreachable(
+            f"chaosd at {endpoint} went away", hint="its log says why; start it again: chaosd"
+        ) from None
 
 
 def _listens(endpoint: str) -> bool:

@@ -117,6 +117,12 @@ def test_events_hold_all_that_later_calls_do(client: Client, daemon: ScriptedDae
             assert next(events)["stream_uri"] == URI
 
 
+def test_events_are_opened_and_closed_thousands_of_times(client: Client) -> None:
+    for _ in range(4000):
+        with client.events():
+            pass
+
+
 def test_silence_and_the_end_of_the_daemon_are_told_apart(tmp_path: Path) -> None:
     with ScriptedDaemon(tmp_path) as daemon:
         client = client_of(daemon)
@@ -179,7 +185,7 @@ def test_start_raises_the_streams_own_error(client: Client, daemon: ScriptedDaem
 def test_start_asks_before_it_gives_up(client: Client, daemon: ScriptedDaemon) -> None:
     daemon.script["stream_start"] = {**STARTED, "state": "connecting"}
     daemon.script["stream_status"] = {"state": "paused"}
-    with pytest.raises(TimedOut, match="is paused"):
+    with pytest.raises(TimedOut, match="is still paused"):
         start(client, settle_s=0.01)
     daemon.script["stream_status"] = {"state": "streaming"}
     assert start(client, settle_s=0.01)["state"] == "streaming"

@@ -55,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
     "export": {"read", "store", "protocol", "system", "terms"},
     "engine": {"export", "store", "staging", "graph", "hot", "protocol", "system", "terms"},
     "doors": {"engine", "protocol", "system", "terms"},
-    "client": {"protocol", "terms"},
+    "client": {"protocol", "system", "terms"},
     "cli": {"client", "export", "read", "store", "protocol", "system", "terms"},
     "daemon": {"doors", "engine", "protocol", "system", "terms"},
 }
@@ -105,7 +105,8 @@ def test_no_room_is_entered_from_below() -> None:
 def test_no_door_knows_another() -> None:
     doors = {module: path for module, path in _modules().items() if _room(module) == "doors"}
     for module, path in doors.items():
-        assert not (_imported(path) - {module}) & doors.keys(), module
+        door = ".".join(module.split(".")[:3])
+        assert not [name for name in _imported(path) & doors.keys() if not name.startswith(door)], module
 
 
 def test_no_imports_go_in_circles() -> None:

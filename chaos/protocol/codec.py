@@ -1,4 +1,4 @@
-"""The wire: bytes into requests, answers and events into bytes; and what is wrong with bytes that are none."""
+"""The wire: bytes into requests, answers and events into bytes; and what is wrong with bytes that are not a request."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def decode_request(raw: bytes) -> Request:
     try:
         op = _decode_head(raw).op
     except msgspec.ValidationError as e:
-        raise InvalidRequest(f"the request is no JSON object: {e}", hint=_FORM_HINT) from None
+        raise InvalidRequest(f"the request is not a JSON object: {e}", hint=_FORM_HINT) from None
     except (ValueError, RecursionError) as e:
         raise InvalidRequest(f"the request is not JSON in UTF-8: {e}", hint=_FORM_HINT) from None
     if op is None:
@@ -161,7 +161,7 @@ def _value_at(raw: bytes, path: str) -> str:
     try:
         value: Any = msgspec.json.decode(raw)
     except msgspec.DecodeError:
-        return "a number beyond all bounds"
+        return "a number that is too large"
     for key in path.split("."):
         value = value.get(key) if isinstance(value, dict) else None
     return shown(value)

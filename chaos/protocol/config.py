@@ -11,6 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
+from chaos.protocol.requests import STAGING_SECONDS
 from chaos.terms.errors import InvalidRequest, PathNotAllowed, StorageFailed
 from chaos.terms.units import parse_keep
 
@@ -66,7 +67,7 @@ class Config:
         object.__setattr__(self, "allow_paths", tuple(_absolute(path) for path in self.allow_paths))
         if self.keep is not None:
             parse_keep(self.keep)
-        _check("staging_seconds", self.staging_seconds, 0.1, 3600)
+        _check("staging_seconds", self.staging_seconds, *STAGING_SECONDS)
         _check("head_position_hz", self.head_position_hz, 0.1, 1000)
         _check("event_history", self.event_history, 1, 1_000_000)
         _check("event_history_bytes", self.event_history_bytes, 1 << 16, 1 << 40)
@@ -101,7 +102,7 @@ class Config:
             found = Path("/")
         if not any(root in found.parents for root in roots):
             raise PathNotAllowed(
-                f"{path} lies outside the folders that chaosd may write to",
+                f"{path} is outside the folders that chaosd may write to",
                 hint=f"use a path below {' or '.join(map(str, roots))}, or start chaosd with --allow-path",
                 details={"allowed": [str(root) for root in roots]},
             )
@@ -115,13 +116,13 @@ def ipc_path(endpoint: str) -> Path:
     """
     if endpoint.startswith("tcp://"):
         raise InvalidRequest(
-            f"{endpoint} is refused: without CURVE keys anyone on the network could record here",
-            hint="use an ipc:// endpoint; reach it from afar through ssh",
+            f"{endpoint} is refused: without keys anyone on the network could record here",
+            hint="use an ipc:// endpoint; from another machine, log in with ssh",
         )
     path = endpoint.removeprefix(_IPC)
     if path == endpoint or not path.startswith("/") or "\0" in path or path.endswith("/"):
         raise InvalidRequest(
-            f"{endpoint!r} is no endpoint that chaos uses", hint="the form is ipc:///an/absolute/path"
+            f"{endpoint!r} is not a valid endpoint", hint="write it as ipc:///an/absolute/path"
         )
     if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
         raise InvalidRequest(
@@ -137,7 +138,7 @@ def _absolute(path: Path) -> Path:
 
 def _check(name: str, value: float, least: float, most: float) -> None:
     if not (math.isfinite(value) and least <= value <= most):
-        raise InvalidRequest(f"{name} is {value}", hint=f"it goes from {least:g} to {most:g}")
+        raise InvalidRequest(f"{name} is {value}", hint=f"use a value from {least:g} to {most:g}")
 
 
 def _make_private(folder: Path) -> None:
@@ -148,7 +149,7 @@ def _make_private(folder: Path) -> None:
     for each, owners in ((folder, {os.getuid()}), (folder.parent, {os.getuid(), 0})):
         if each.lstat().st_uid not in owners:
             raise InvalidRequest(
-                f"the folder {each} belongs to somebody else",
+                f"the folder {each} belongs to another user",
                 hint="set XDG_RUNTIME_DIR to a folder of your own",
             )
     if stat.S_IMODE(folder.stat().st_mode) != 0o700:

@@ -19,6 +19,7 @@ from chaos.terms.uri import check_uri
 
 __all__ = [
     "REQUESTS",
+    "STAGING_SECONDS",
     "TIME_HINT",
     "AudioFormat",
     "DeviceFind",
@@ -47,7 +48,8 @@ __all__ = [
 
 MAX_CHANNELS = 64
 LAYOUTS = ("planar", "interleaved")
-_OWN = "leave it out for the device's own, or give"
+_OWN = "leave it out to use the device's own, or give"
+STAGING_SECONDS = (0.1, 3600.0)  # of the engine's setting and of a stream's own
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
@@ -78,7 +80,7 @@ class AudioFormat(_Part, tag_field="type", tag="audio", omit_defaults=False):
             raise InvalidFormat(f"channels is {self.channels}", hint=f"{_OWN} 1 to {MAX_CHANNELS}")
         if self.sample_format not in SAMPLE_BYTES:
             raise InvalidFormat(
-                f"sample_format {self.sample_format!r} is not one that is recorded",
+                f"sample_format {self.sample_format!r} can't be recorded",
                 hint=f"use one of {', '.join(SAMPLE_BYTES)} (24-bit devices go into s32)",
             )
         if self.layout is not None and self.layout not in LAYOUTS:
@@ -108,7 +110,7 @@ class Moment(_Part):
         if len(given) != 1:
             raise InvalidRange(f"a time with {' and '.join(given) or 'nothing in it'}", hint=TIME_HINT)
         if self.frame is not None and not 0 <= self.frame < 2**63:
-            raise InvalidRange(f"frame {self.frame} is not in any stream", hint="frames count from 0")
+            raise InvalidRange(f"frame {self.frame} is not in any stream", hint="frames count from 0 to 2^63 - 1")
         if self.seconds_ago is not None and not 0 <= self.seconds_ago < math.inf:
             raise InvalidRange(f"seconds_ago is {self.seconds_ago}", hint="it is 0 (the head) or more")
 
@@ -160,7 +162,7 @@ class StreamStart(Request, tag="stream_start"):
     format: Format
     chunk_size_bytes: int | None = None
     latency_frames: Annotated[int, msgspec.Meta(ge=1, le=65536)] | None = None
-    staging_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
+    staging_seconds: Annotated[float, msgspec.Meta(ge=STAGING_SECONDS[0], le=STAGING_SECONDS[1])] | None = None
     wait: bool = False
     chunk_path: FilePath | None = None
     keep: str | None = None
@@ -171,7 +173,7 @@ class StreamStart(Request, tag="stream_start"):
         if self.roll is not None:
             _check_roll(self.roll, self.uri)
             if self.chunk_path is not None:
-                raise InvalidRequest("roll and chunk_path exclude each other", hint="leave one of them out")
+                raise InvalidRequest("roll and chunk_path can't be used together", hint="leave one of them out")
         _check_path(self.chunk_path)
         if self.keep is not None:
             parse_keep(self.keep)

@@ -198,7 +198,7 @@ def test_a_client_that_never_reads_its_answers_is_bounded(
         raw.send("device_wait", name="mic", timeout_s=60)
     refused = raw.receive()
     assert refused["error"]["code"] == "invalid_request"
-    assert "not answered" in refused["error"]["message"]
+    assert "not been answered" in refused["error"]["message"]
     assert Raw(context, daemon).ask("ping")["ok"]
 
 
@@ -328,7 +328,7 @@ def test_sockets_are_the_users_alone(daemon: ScriptedDaemon) -> None:
 
 def test_a_file_at_the_endpoint_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "events").write_text("precious")
-    with pytest.raises(InvalidRequest, match="no socket"):
+    with pytest.raises(InvalidRequest, match="not a socket"):
         ScriptedDaemon(tmp_path)
     assert (tmp_path / "events").read_text() == "precious"
     assert not (tmp_path / "command").exists()

@@ -6,19 +6,17 @@ It never waits for a command to be done, so a slow one holds up nobody.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import stat
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, Self
 
 import zmq
 
+from chaos.doors.zmq.claim import Claim
 from chaos.protocol.codec import MAX_MESSAGE_BYTES, decode_request, encode_error, encode_ok, request_id
 from chaos.protocol.config import Config, ipc_path
 from chaos.protocol.requests import Request
@@ -65,12 +63,12 @@ class Bus:
         self._closed = False
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._claims: list[_Claim] = []
+        self._claims: list[Claim] = []
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             for endpoint in (config.endpoint, config.events_endpoint):
-                self._claims.append(_Claim(ipc_path(endpoint)))
+                self._claims.append(Claim(ipc_path(endpoint)))
             self._commands = self._bind(zmq.ROUTER, config.endpoint)
             self._events = self._bind(zmq.XPUB, config.events_endpoint)
         except BaseException:
@@ -87,7 +85,7 @@ class Bus:
     def start(self) -> None:
         """Begin to answer. Once only."""
         if self._thread is not None or self._closed:
-            raise RuntimeError("a bus is started once")
+            raise RuntimeError("a bus can be started only once")
         self._thread = threading.Thread(target=self._run, name="bus", daemon=True)
         self._thread.start()
 
@@ -181,7 +179,7 @@ class Bus:
             try:
                 self._on_subscriptions(now)
             except Exception:
-                log.exception("subscriptions were not taken note of")
+                log.exception("the engine could not be told of subscriptions")
 
     def _accept(self) -> None:
         """Take one command and pass it on, or answer why not."""
@@ -190,8 +188,8 @@ class Bus:
         try:
             if self._pending_of[client] >= MAX_PENDING_PER_CLIENT:
                 raise InvalidRequest(
-                    f"{MAX_PENDING_PER_CLIENT} commands of this client are not answered yet",
-                    hint="read their answers first",
+                    f"{MAX_PENDING_PER_CLIENT} commands of this client have not been answered yet",
+                    hint="read the answers first",
                 )
             request = decode_request(raw)
             future = self._submit(request)
@@ -218,56 +216,8 @@ class Bus:
         self._commands.send_multipart([*envelope, answer])
 
 
-class _Claim:
-    """An endpoint's socket file, held by a lock beside it: ZeroMQ alone takes it from a living daemon."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock_path = path.with_name(f"{path.name}.lock")
-        self._fd = self._locked()
-        try:
-            if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-                raise InvalidRequest(f"{path} is a file and no socket", hint="choose another endpoint")
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, str(os.getpid()).encode(), 0)
-        except BaseException:
-            os.close(self._fd)
-            raise
-
-    def release(self) -> None:
-        self._path.unlink(missing_ok=True)
-        self._lock_path.unlink(missing_ok=True)
-        os.close(self._fd)
-
-    def _locked(self) -> int:
-        while True:
-            try:
-                fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            except OSError as e:
-                raise StorageFailed(
-                    f"cannot make {self._lock_path}: {e.strerror}",
-                    hint="choose another endpoint",
-                    details={"errno": e.errno},
-                ) from e
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._lock_path.exists() and os.path.samestat(os.fstat(fd), self._lock_path.stat()):
-                    return fd
-            except BlockingIOError:
-                owner = os.pread(fd, 32, 0).decode(errors="replace") or "unknown"
-                os.close(fd)
-                raise InvalidRequest(
-                    f"another chaosd (process {owner}) already answers at {self._path}",
-                    hint="use that one, or give this one another --endpoint and --events",
-                    details={"pid": owner},
-                ) from None
-            os.close(fd)
-
-
 def _as_chaos_error(error: BaseException) -> ChaosError:
     if isinstance(error, ChaosError):
         return error
     log.error("a command failed", exc_info=error)
-    return InternalError(
-        f"{type(error).__name__}: {error}", hint="this is a defect of chaosd; its log has more"
-    )
+    return InternalError(f"{type(error).__name__}: {error}", hint="this is a bug in chaosd; its log has more")

@@ -1,0 +1,66 @@
+"""A ZeroMQ socket that knows when its connection is lost, which ZeroMQ itself keeps to itself."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+__all__ = ["ConnectionLost", "WatchedSocket"]
+
+_names = itertools.count(1)
+
+
+class ConnectionLost(Exception):
+    """The other side has gone, and all it had sent before is read."""
+
+
+class WatchedSocket:
+    """A socket connected to one endpoint, and a watch over that connection; for one thread at a time.
+
+    `socket` is there to set options and to send. A connection counts as made once both sides have shaken hands.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], kind: int, endpoint: str) -> None:
+        self.socket = context.socket(kind)
+        self.socket.linger = 0
+        # A name from a counter: libzmq frees a monitor's address later than Python frees an object's id.
+        self._watch = self.socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED, f"inproc://watch-{next(_names)}"
+        )
+        self._poller = zmq.Poller()
+        self._poller.register(self.socket, zmq.POLLIN)
+        self._poller.register(self._watch, zmq.POLLIN)
+        self.socket.connect(endpoint)
+
+    def receive(self, deadline: float) -> list[bytes] | None:
+        """The next message, None if none came by `deadline` (of time.monotonic). Raises ConnectionLost."""
+        lost = False
+        while True:
+            try:
+                return self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                if lost:
+                    raise ConnectionLost from None
+            ready = dict(self._poller.poll(_milliseconds_until(deadline)))
+            if not ready:
+                return None
+            if self._watch in ready:
+                lost = recv_monitor_message(self._watch)["event"] == zmq.EVENT_DISCONNECTED or lost
+
+    def await_connection(self, deadline: float) -> bool:
+        """Whether the connection was made by `deadline`."""
+        return bool(self._watch.poll(_milliseconds_until(deadline)))
+
+    def close(self) -> None:
+        """Closing twice is harmless."""
+        self.socket.disable_monitor()
+        self.socket.close()
+        self._watch.close()
+
+
+def _milliseconds_until(deadline: float) -> int | None:
+    return None if deadline == math.inf else max(0, math.ceil((deadline - time.monotonic()) * 1000))
