@@ -74,24 +74,44 @@ def _size(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="chaosd",
-        description="Captures audio devices through PipeWire and accounts for every frame.",
-        epilog="Talk to it with chaosctl, or in the protocol that docs/PROTOCOL.md describes.",
+        description="Records audio devices through PipeWire and accounts for every frame.",
+        epilog="Control it with chaosctl, or with the protocol in docs/PROTOCOL.md.",
     )
     parser.add_argument("--version", action="version", version=f"chaosd {__version__}")
-    parser.add_argument("--endpoint", metavar="URL", help="of commands (default: in the session's runtime folder)")
-    parser.add_argument("--events", metavar="URL", help="of events")
-    parser.add_argument("--store", metavar="FOLDER", type=Path, help="where recordings go")
-    parser.add_argument("--staging-dir", metavar="FOLDER", type=Path, help="where slots lie, best on tmpfs")
-    parser.add_argument("--staging-seconds", metavar="S", type=float, help="what the slots of a stream hold (30)")
+    parser.add_argument("--endpoint", metavar="URL", help="command socket (default: in $XDG_RUNTIME_DIR/chaos)")
+    parser.add_argument("--events", metavar="URL", help="event socket (default: beside the command socket)")
     parser.add_argument(
-        "--allow-path", metavar="FOLDER", type=Path, action="append", default=[], help="clients may write here too"
+        "--store", metavar="DIR", type=Path, help="directory for recordings (default: ~/.local/share/chaos)"
     )
     parser.add_argument(
-        "--free-margin", metavar="BYTES", type=_size, help="warn when less is free in the store (1G)"
+        "--staging-dir", metavar="DIR", type=Path, help="directory for the capture buffers; should be on tmpfs"
     )
-    parser.add_argument("--keep", metavar="TIME|BYTES", help="let the oldest audio go beyond 7d or 200GB (all stays)")
-    parser.add_argument("--remote", metavar="NAME", help="the PipeWire to connect to")
-    parser.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
+    parser.add_argument(
+        "--staging-seconds", metavar="S", type=float, help="audio to buffer per stream, in seconds (default: 30)"
+    )
+    parser.add_argument(
+        "--allow-path",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="directory that clients may write to besides the store (repeatable)",
+    )
+    parser.add_argument(
+        "--free-margin",
+        metavar="BYTES",
+        type=_size,
+        help="warn when the store has less free space than this (default: 1G)",
+    )
+    parser.add_argument(
+        "--keep",
+        metavar="TIME|BYTES",
+        help="delete the oldest audio beyond this age or size, e.g. 7d or 200GB (default: keep everything)",
+    )
+    parser.add_argument("--remote", metavar="NAME", help="PipeWire instance to connect to")
+    parser.add_argument(
+        "--log-level", default="warning", choices=("debug", "info", "warning", "error"), help="default: warning"
+    )
     return parser
 
 

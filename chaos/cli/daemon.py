@@ -1,78 +1,21 @@
-"""chaosctl's commands about the daemon and what it sees: devices, ping, events, shutdown."""
+"""chaosctl's commands about the daemon: ping, events, shutdown."""
 
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 import click
 
 from chaos.cli.session import Session, json_option, print_json
 
-if TYPE_CHECKING:
-    from chaos.client import Client
-
 __all__ = ["COMMANDS"]
-
-
-@click.command()
-@click.option(
-    "--direction",
-    type=click.Choice(["input", "output"]),
-    help="Only what can be captured (input) or played to.",
-)
-@click.option("--type", "kind", type=click.Choice(["audio", "midi"]), help="Only these.")
-@click.option("--watch", is_flag=True, help="Go on and show what is plugged in and out, until Ctrl-C.")
-@json_option
-@click.pass_obj
-def devices(session: Session, direction: str | None, kind: str | None, watch: bool, as_json: bool) -> None:
-    """List devices; `*` marks a default one.
-
-    With --watch and --json each event is a line.
-    """
-    from chaos.cli.show import DEVICE_HEADERS, device_rows, table
-
-    asked = {name: value for name, value in (("direction", direction), ("format", kind)) if value}
-    with session.client() as chaosd:
-        if watch:
-            _watch_devices(chaosd, asked, as_json)
-            return
-        found = chaosd.call("device_list", **asked)
-    if as_json:
-        print_json(found)
-    else:
-        table(DEVICE_HEADERS, device_rows(found["devices"]))
-
-
-def _watch_devices(chaosd: Client, asked: dict[str, str], as_json: bool) -> None:
-    from chaos.cli.show import DEVICE_HEADERS, device_rows, event_line, table, watching
-
-    def rows() -> list[tuple[str, ...]]:
-        return device_rows(chaosd.call("device_list", **asked)["devices"])
-
-    live = sys.stdout.isatty() and not as_json
-    with chaosd.events("device_") as followed, watching(DEVICE_HEADERS) if live else nullcontext() as show:
-        try:
-            if show is not None:
-                show(rows())
-            elif not as_json:
-                table(DEVICE_HEADERS, rows())
-            for event in followed:
-                if show is not None:
-                    show(rows())
-                else:
-                    click.echo(json.dumps(event, ensure_ascii=False) if as_json else event_line(event))
-        except KeyboardInterrupt:
-            return
 
 
 @click.command()
 @json_option
 @click.pass_obj
 def ping(session: Session, as_json: bool) -> None:
-    """Ask whether chaosd answers."""
+    """Check that chaosd is running."""
     with session.client() as chaosd:
         pong = chaosd.call("ping")
     if as_json:
@@ -86,14 +29,19 @@ def ping(session: Session, as_json: bool) -> None:
 
 @click.command()
 @click.argument("prefixes", metavar="[TOPIC]...", nargs=-1)
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
-@click.option("--timeout", type=float, metavar="S", help="End with exit code 7 after a silence of S seconds.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
+@click.option(
+    "--timeout", type=float, metavar="S", help="Give up, with exit code 7, when no event comes for S seconds."
+)
 @json_option
 @click.pass_obj
 def events(
     session: Session, prefixes: tuple[str, ...], count: int | None, timeout: float | None, as_json: bool
 ) -> None:
-    """Follow events, those whose topic begins with a TOPIC (`stream_gap`, `device_`), until Ctrl-C."""
+    """Print events as they happen, until Ctrl-C.
+
+    With TOPICs, only events whose topic begins with one of them: `stream_gap`, `device_`.
+    """
     from itertools import islice
 
     from chaos.cli.show import event_line
@@ -110,11 +58,11 @@ def events(
 @json_option
 @click.pass_obj
 def shutdown(session: Session, as_json: bool) -> None:
-    """Stop every stream cleanly, then the daemon."""
+    """Stop all streams, finish their recordings, and end chaosd."""
     with session.client() as chaosd:
         result = chaosd.call("shutdown")
     if as_json:
         print_json(result)
 
 
-COMMANDS = (devices, ping, events, shutdown)
+COMMANDS = (ping, events, shutdown)

@@ -1,4 +1,4 @@
-"""What chaosctl's commands share: the way to the daemon and to the store, options, exit codes."""
+"""What chaosctl's commands share: reaching the daemon and the store, options, exit codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Session:
-    """What the options before the command say; None where they are left out."""
+    """The options before the command; None where they are left out."""
 
     endpoint: str | None
     events: str | None
@@ -63,22 +63,33 @@ class Session:
 
         return Config().store
 
+    def store_folder(self) -> Path:
+        """The store's folder, absolute, whether or not a daemon runs."""
+        with self.client_if_running() as client:
+            return self.store_of(client).absolute()
+
 
 def json_option(command: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(command)
 
 
 def strict_option(command: F) -> F:
-    return click.option("--strict", is_flag=True, help="Exit with 5 when frames were lost.")(command)
+    return click.option("--strict", is_flag=True, help="Exit with code 5 if frames are missing.")(command)
 
 
 def range_options(command: F) -> F:
     """--last, --from and --to as `last`, `first` and `end`, for `chaos.terms.units.parse_range`."""
-    place = "A frame, 30s, -30s or an RFC 3339 time."
+    place = "Start of the range: a frame, 30s (from the start), -30s (from the end) or an RFC 3339 time."
     for option in (
-        click.option("--to", "end", default="head", metavar="PLACE", help="Likewise; not included."),
+        click.option(
+            "--to",
+            "end",
+            default="head",
+            metavar="PLACE",
+            help="End of the range, in the same forms as --from (exclusive).",
+        ),
         click.option("--from", "first", default="start", metavar="PLACE", help=place),
-        click.option("--last", metavar="TIME", help="The last 30s, 5m or 1h."),
+        click.option("--last", metavar="TIME", help="The last part of it: 30s, 5m, 1h."),
     ):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""How chaosctl shows things: tables, times, levels, progress. Rich is used only where a person watches."""
+"""How chaosctl shows things: tables, durations, levels, progress. Rich is used only on a terminal."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chaos.export.audio import SaveReport
+    from chaos.export.report import SaveReport
 
 __all__ = [
     "DEVICE_HEADERS",
     "STREAM_HEADERS",
-    "clock",
     "daemon_lines",
     "decibels",
     "device_format",
     "device_rows",
+    "duration",
     "event_line",
     "lost_frames",
     "progress",
@@ -74,7 +74,7 @@ def watching(headers: Sequence[str]) -> Iterator[Callable[[Sequence[Sequence[str
 
 @contextmanager
 def progress(label: str) -> Iterator[Progress]:
-    """A callback `(done, total)` that moves a bar on a terminal's stderr, and does nothing elsewhere."""
+    """A callback `(done, total)` that moves a progress bar where stderr is a terminal, and does nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -88,8 +88,8 @@ def progress(label: str) -> Iterator[Progress]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def clock(n_frames: int, sample_rate: int | None) -> str:
-    """`1:02:03.450` of a count of frames; the frames where the rate is not known."""
+def duration(n_frames: int, sample_rate: int | None) -> str:
+    """`1:02:03.450` for a number of frames; the number itself where the rate is not known."""
     if not sample_rate:
         return f"{n_frames} frames"
     ms = n_frames * 1000 // sample_rate
@@ -151,7 +151,7 @@ def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:
         (
             stream["uri"],
             stream["state"],
-            clock(stream["head_frame"], stream["format"].get("sample_rate")),
+            duration(stream["head_frame"], stream["format"].get("sample_rate")),
             str(stream["n_chunks_sealed"]),
             str(stream["n_gaps"]),
             str(stream["lost_frames"]),
@@ -163,18 +163,18 @@ def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:
 
 
 def stream_lines(stream: Wire) -> list[str]:
-    """A StreamStatus, a line for each thing that people ask of one."""
+    """A StreamStatus in full."""
     rate = stream["format"].get("sample_rate")
     slots, drift = stream["slots"], stream["drift_ppm"]
     return [
         f"{stream['uri']}: {stream['state']}",
         f"  device     {_device_name(stream['device'])}",
         f"  format     {stream_format(stream['format'])}",
-        f"  head       {clock(stream['head_frame'], rate)} (frame {stream['head_frame']})",
+        f"  head       {duration(stream['head_frame'], rate)} (frame {stream['head_frame']})",
         f"  chunks     {stream['n_chunks_sealed']} sealed, of {stream['chunk_frames']} frames",
         f"  loss       {stream['lost_frames']} frames in {stream['n_gaps']} gaps,"
         f" {stream['overruns']} overruns, {stream['xruns']} xruns",
-        f"  slots      {slots['free']} free, {slots['full']} full, {slots['total']} in all",
+        f"  slots      {slots['free']} free, {slots['full']} full, {slots['total']} in total",
         f"  graph      quantum {stream['quantum']}, {stream['callbacks']} callbacks,"
         f" drift {'not known yet' if drift is None else f'{drift:+.1f} ppm'}",
         f"  peak dBFS  {decibels(stream['levels'], most=64)}",
@@ -183,7 +183,7 @@ def stream_lines(stream: Wire) -> list[str]:
 
 
 def daemon_lines(status: Wire) -> list[str]:
-    """The daemon's own part of `status`."""
+    """The part of `status` about the daemon itself."""
     pipewire, staging, store = status["pipewire"], status["staging"], status["store"]
     priority = f", {pipewire['rt_policy']} {pipewire['rt_priority']}" if pipewire["rt_policy"] else ""
     connection = f"{pipewire['version']}{priority}" if pipewire["connected"] else "not connected"
@@ -196,7 +196,7 @@ def daemon_lines(status: Wire) -> list[str]:
 
 
 def verify_lines(report: Wire) -> list[str]:
-    """A VerifyReport: one line of counts, the root hash, and a line for each defect."""
+    """A VerifyReport: the verdict, the root hash, and a line for each defect."""
     verdict = "ok" if report["ok"] else "BAD"
     lines = [
         f"{verdict}: {report['n_frames']} frames in {report['n_chunks']} chunks,"
@@ -221,18 +221,18 @@ def _defect(defect: Wire) -> str:
 
 
 def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
-    """What became of a `save`: a line for each file, and one more where it is not exact."""
+    """The reports of a `save`: a line for each file, and one more where it is not exact."""
     lines = []
     for report in reports:
-        length = clock(report.n_written, report.sample_rate)
+        length = duration(report.n_written, report.sample_rate)
         lines.append(
-            f"{report.path}: {length} of {report.container} {report.subtype}, {report.channels} ch"
+            f"{report.path}: {length}, {report.container} {report.subtype}, {report.channels} ch"
             f" {report.sample_rate} Hz, {len(report.gaps)} gaps, {report.lost_frames} frames lost"
         )
         if not report.is_exact:
             error = f"{20 * math.log10(report.max_error):.0f} dBFS" if report.max_error else "none"
             lines.append(
-                f"  not exact: to {report.subtype}, largest error {error}, {report.clipped} samples clipped"
+                f"  not exact: converted to {report.subtype}, largest error {error}, {report.clipped} samples clipped"
             )
     if reports[0].aligned_by:
         lines.append(f"aligned by the {reports[0].aligned_by.replace('_', ' ')}, from frame {reports[0].first_frame}")

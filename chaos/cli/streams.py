@@ -23,26 +23,26 @@ _WATCH_S = 0.25
 
 @click.command()
 @click.argument("uri", required=False)
+@click.option("--target", metavar="DEVICE", help="Device: identity, name or description. Default: the default device.")
+@click.option("--rate", type=int, metavar="HZ", help="Fail unless the device runs at this rate.")
+@click.option("--channels", type=int, metavar="N", help="Fail unless the device has this many channels.")
+@click.option("--format", "sample_format", default="f32", show_default=True, help="Sample format: f32, s16 or s32.")
+@click.option("--latency", metavar="N|TIME", help="Ask PipeWire for this quantum: frames (256) or a time (5ms).")
 @click.option(
-    "--target", metavar="DEVICE", help="Identity, name or description; left out: the default device."
+    "--layout",
+    type=click.Choice(["planar", "interleaved"]),
+    help="How PipeWire delivers samples. Default: chosen by the format.",
 )
-@click.option("--rate", type=int, metavar="HZ", help="Refuse a device of another rate.")
-@click.option("--channels", type=int, metavar="N", help="Refuse a device of another count.")
-@click.option("--format", "sample_format", default="f32", show_default=True, help="f32, s16 or s32.")
-@click.option("--latency", metavar="N|TIME", help="Quantum to ask for: frames (256) or a time (5ms).")
+@click.option("--chunk-size", metavar="BYTES", help="Chunk size, all channels together: 65536, 64k, 2M.")
 @click.option(
-    "--layout", type=click.Choice(["planar", "interleaved"]), help="How to take samples from PipeWire."
-)
-@click.option("--chunk-size", metavar="BYTES", help="Size of a chunk, all channels: 65536, 64k, 2M.")
-@click.option(
-    "--staging-seconds", type=float, metavar="S", help="Audio that memory holds while the disk stalls."
+    "--staging-seconds", type=float, metavar="S", help="How much audio to buffer in memory while the disk is slow."
 )
 @click.option(
-    "--chunk-path", metavar="FILE", help="Write the first chunk here; rotate with stream_switch_chunk."
+    "--chunk-path", metavar="FILE", help="File for the first chunk; a controller then sends stream_switch_chunk."
 )
-@click.option("--keep", metavar="TIME|BYTES", help="Let the oldest of it go beyond 7d or 200GB.")
-@click.option("--roll", metavar="TIME", help="Begin a new take every 1h, at an exact frame.")
-@click.option("--wait", is_flag=True, help="Start even when the device is not there yet.")
+@click.option("--keep", metavar="TIME|BYTES", help="Delete its oldest audio beyond this age or size: 7d, 200GB.")
+@click.option("--roll", metavar="TIME", help="Begin a new take every TIME (1h), without losing a frame.")
+@click.option("--wait", is_flag=True, help="If the device is not there yet, wait for it.")
 @json_option
 @click.pass_obj
 def start(
@@ -62,9 +62,9 @@ def start(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Capture a device, and return once it streams.
+    """Start recording a device. Returns once audio is being recorded.
 
-    URI is stream://NAME/TAKE; left out it is made of the device's name and the time.
+    URI is stream://NAME/TAKE. Default: made from the device's name and the time.
     """
     from chaos.terms.units import parse_latency_frames, parse_size
     from chaos.terms.uri import check_uri
@@ -92,9 +92,7 @@ def start(
         if latency is not None:
             own_rate = None if device is None else device["format"].get("sample_rate")
             request["latency_frames"] = parse_latency_frames(latency, rate or own_rate)
-        request["uri"] = uri or _uri_for(
-            target if device is None else device["description"] or device["name"]
-        )
+        request["uri"] = uri or _uri_for(target if device is None else device["description"] or device["name"])
         request["device_identity"] = target if device is None else device["identity"]
         started = chaosd.start(**{name: value for name, value in request.items() if value is not None})
     if as_json:
@@ -104,14 +102,14 @@ def start(
 
     what = request["device_identity"] if device is None else device["description"]
     click.echo(f"{started['state']}: {what}, {stream_format(started['format'])}")
-    click.echo(f"  {started['uri']}\n  {started['recording']}\n  end it with: chaosctl stop {started['uri']}")
+    click.echo(f"  {started['uri']}\n  {started['recording']}\n  stop it with: chaosctl stop {started['uri']}")
 
 
 def _target(chaosd: Client, target: str | None, wait: bool) -> dict[str, Any] | None:
-    """The device to capture; None where it is to be waited for. Raises DeviceNotFound, DeviceAmbiguous."""
+    """The device to record; None if it is not there and we wait for it. Raises DeviceNotFound, DeviceAmbiguous."""
     if target is None:
         device = chaosd.default_device()
-        click.echo(f"no --target: the default device is {device['description']}", err=True)
+        click.echo(f"recording the default device, {device['description']} (choose another with --target)", err=True)
         return device
     try:
         return dict(chaosd.call("device_find", name=target)["device"])
@@ -135,13 +133,13 @@ def _uri_for(name: str | None) -> str:
 @json_option
 @click.pass_obj
 def stop(session: Session, uri: str | None, strict: bool, as_json: bool) -> None:
-    """Stop a stream and seal its recording; URI may be left out where only one runs."""
+    """Stop a stream and finish its recording. URI can be left out if only one stream is running."""
     with session.client() as chaosd:
         stopped = chaosd.call("stream_stop", uri=uri or _only_stream(chaosd))
     if as_json:
         print_json(stopped)
     else:
-        ending = "" if stopped["clean"] else ", not cleanly"
+        ending = "" if stopped["clean"] else " after an error"
         click.echo(
             f"stopped{ending}: {stopped['n_frames']} frames in {stopped['n_chunks']} chunks,"
             f" {stopped['n_gaps']} gaps, {stopped['lost_frames']} frames lost"
@@ -156,18 +154,19 @@ def _only_stream(chaosd: Client) -> str:
     uris = [stream["uri"] for stream in chaosd.call("stream_list")["streams"] if stream["state"] != "stopped"]
     if len(uris) != 1:
         raise StreamNotFound(
-            f"{len(uris) or 'no'} streams run" + (", which one?" if uris else ""), hint="; ".join(uris)
+            f"{len(uris)} streams are running: say which one to stop" if uris else "no stream is running",
+            hint="; ".join(f"chaosctl stop {uri}" for uri in uris) or "start one with: chaosctl start",
         )
     return str(uris[0])
 
 
 @click.command(name="list")
-@click.option("--recordings", is_flag=True, help="What lies in the store, in place of what runs.")
+@click.option("--recordings", is_flag=True, help="List the recordings in the store instead of running streams.")
 @json_option
 @click.pass_obj
 def list_(session: Session, recordings: bool, as_json: bool) -> None:
-    """List streams, or recordings."""
-    from chaos.cli.show import STREAM_HEADERS, clock, stream_rows, table
+    """List running streams, or recordings."""
+    from chaos.cli.show import STREAM_HEADERS, duration, stream_rows, table
 
     with session.client() as chaosd:
         found = chaosd.call("recording_list" if recordings else "stream_list")
@@ -178,7 +177,7 @@ def list_(session: Session, recordings: bool, as_json: bool) -> None:
             (
                 each["uri"],
                 each["state"],
-                clock(each["n_frames"], each["sample_rate"]),
+                duration(each["n_frames"], each["sample_rate"]),
                 str(each["n_gaps"]),
                 str(each["lost_frames"]),
                 each["recording"],
@@ -192,11 +191,11 @@ def list_(session: Session, recordings: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("uri", required=False)
-@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Keep the display up to date, until Ctrl-C.")
 @json_option
 @click.pass_obj
 def status(session: Session, uri: str | None, watch: bool, as_json: bool) -> None:
-    """Show the daemon and its streams, or one stream."""
+    """Show the state of chaosd and its streams, or of one stream."""
     from chaos.cli.show import STREAM_HEADERS, daemon_lines, stream_lines, stream_rows, table
 
     with session.client() as chaosd:
@@ -231,7 +230,7 @@ def _watch(chaosd: Client, uri: str | None, as_json: bool) -> None:
                 streams = chaosd.call("stream_list")["streams"]
                 chosen = [stream for stream in streams if uri in (None, stream["uri"])]
                 if uri is not None and not chosen:
-                    raise StreamNotFound(f"{uri} does not run", hint="`chaosctl list` shows what does")
+                    raise StreamNotFound(f"no stream {uri} is running", hint="see what is running with: chaosctl list")
                 if show is None:
                     click.echo(json.dumps({"streams": chosen}))
                 else:

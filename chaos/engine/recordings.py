@@ -12,7 +12,9 @@ from chaos.engine.view import StreamView
 from chaos.export.jobs import Slicer
 from chaos.protocol.config import Config
 from chaos.protocol.requests import RecordingList, Retire, Slice, Verify
+from chaos.store.info import load
 from chaos.store.retention import Retired, retire
+from chaos.store.slices import virtual
 from chaos.store.verify import verify
 from chaos.store.writer import list_recordings, recording_path
 from chaos.terms.errors import RecordingNotFound
@@ -66,10 +68,17 @@ class Recordings:
 
     def slice(self, request: Slice, future: Future[Any]) -> None:
         path = self._recorded(request.uri)
+        first, end = request.from_, request.to
+        if request.output == "virtual":
+            self.work(future, lambda: virtual(load(path), first, end))
+            return
         out = None if request.path is None else self._config.permit(request.path)
         view = self._running(request.uri)
         head = view.head_frame if view is not None and view.recording == str(path) else 0
-        self.work(future, lambda: self._slicer.slice(request, path, out, head))
+        self.work(
+            future,
+            lambda: self._slicer.materialize(path, first, end, head, out, request.container, request.gaps),
+        )
 
     def retire(self, request: Retire, future: Future[Any]) -> None:
         chosen = request.keep or self._config.keep

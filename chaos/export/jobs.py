@@ -1,5 +1,5 @@
-"""Slices for clients of the daemon. Files are written by a process of their own: the daemon has no numpy, stays small,
-and its threads stay free.
+"""Slices that the daemon writes for its clients, in a process of their own: the daemon has no numpy, stays small, and
+its threads stay free.
 
 That process takes one `Job` as JSON on stdin and answers with one line of JSON: the report, or the error.
 """
@@ -13,15 +13,16 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from chaos.protocol.requests import Slice
 from chaos.store.info import load
-from chaos.store.slices import chunk_spans, gaps_in, resolve
+from chaos.store.slices import chunk_spans, resolve
 from chaos.system.files import make_folders, storage_errors
+from chaos.terms.containers import Container, GapFill
 from chaos.terms.errors import ChaosError, InternalError, InvalidRequest, PathNotAllowed, error_from_code
+from chaos.terms.moments import Time
 
 __all__ = ["Job", "Slicer"]
 
@@ -36,8 +37,8 @@ class Job(msgspec.Struct, frozen=True):
     out: str
     first_frame: int
     n_frames: int
-    gaps: Literal["zeros", "cut", "nan"]
-    container: str | None
+    gaps: GapFill
+    container: Container | None
 
 
 class _Done(msgspec.Struct, omit_defaults=True):
@@ -46,7 +47,7 @@ class _Done(msgspec.Struct, omit_defaults=True):
 
 
 class Slicer:
-    """Answers `slice` requests, from any thread, until `close`, which breaks off what is being written.
+    """Writes slices as files, from any thread, until `close`, which breaks off what is being written.
 
     Files that no path is given for go to `folder`.
     """
@@ -57,37 +58,35 @@ class Slicer:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
-    def slice(self, request: Slice, recording: Path, out: Path | None, head: int) -> dict[str, Any]:
-        """The result of the request. `head` is the running stream's, 0 for one that has ended.
+    def materialize(
+        self,
+        recording: Path,
+        first: Time,
+        end: Time,
+        head: int = 0,
+        out: Path | None = None,
+        container: Container | None = None,
+        gaps: GapFill = "zeros",
+    ) -> dict[str, Any]:
+        """The result of a `slice` request. `head` is the running stream's, 0 for one that has ended.
 
-        A virtual slice has what is sealed or in a gap, and its head is the end of that. Raises InvalidRange,
-        InvalidRequest, PathNotAllowed for a path that is taken, and what `chaos.export.audio.save` raises.
+        Raises InvalidRange, InvalidRequest, PathNotAllowed for a path that is taken, and what `save` raises.
         """
         info = load(recording)
-        if request.output == "virtual":
-            if request.path or request.container:
-                raise InvalidRequest("a virtual slice has no file", hint='ask for "materialize", or leave out the path')
-            first, end = resolve(info, request.from_, request.to, info.n_frames)
-            return {
-                "first_frame": first,
-                "n_frames": end - first,
-                "chunks": chunk_spans(info, first, end),
-                "gaps": [gap.to_wire() for gap in gaps_in(info.gaps, first, end)],
-            }
-        first, end = resolve(info, request.from_, request.to, max(head, info.n_frames))
+        begin, stop = resolve(info, first, end, max(head, info.n_frames))
         if out is None:
-            stem = request.uri.removeprefix("stream://").replace("/", "-")
-            out = self._folder / f"{stem}-{first}-{end}.{request.container or 'wav'}"
+            stem = info.definition.uri.removeprefix("stream://").replace("/", "-")
+            out = self._folder / f"{stem}-{begin}-{stop}.{container or 'wav'}"
         if out.exists():
-            raise PathNotAllowed(f"{out} exists and is left as it is", hint="name a new file")
+            raise PathNotAllowed(f"{out} exists already", hint="choose another path, or remove that file first")
         with storage_errors("make the folder", out.parent):
             make_folders(out.parent)
-        report = self._write(Job(str(recording), str(out), first, end - first, request.gaps, request.container))
-        return {**report, "chunks": chunk_spans(load(recording), first, end)}
+        report = self._write(Job(str(recording), str(out), begin, stop - begin, gaps, container))
+        return {**report, "chunks": chunk_spans(load(recording), begin, stop)}
 
     def _write(self, job: Job) -> dict[str, Any]:
         command = [sys.executable, "-m", "chaos.export.jobs"]
-        stopping = InvalidRequest("chaosd is stopping", hint="start it again first")
+        stopping = InvalidRequest("chaosd is stopping", hint="start it again with: chaosd")
         with self._lock:
             if self._closed:
                 raise stopping
@@ -104,7 +103,7 @@ class Slicer:
             if self._closed:
                 raise stopping from None
             raise InternalError(
-                f"the export of {job.out} broke off (exit code {child.returncode})", hint="the daemon's log has more"
+                f"writing {job.out} failed (exit code {child.returncode})", hint="chaosd's log says why"
             ) from None
         if done.error is not None:
             error = done.error
@@ -129,7 +128,7 @@ def main() -> None:
 
 
 def _carry_out(job: Job) -> _Done:
-    from chaos.export.audio import save
+    from chaos.export.save import save
     from chaos.read.recording import open as open_recording
 
     try:

@@ -6,14 +6,15 @@ from the stream's first.
 
 from __future__ import annotations
 
-import datetime as dt
-import math
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from chaos.terms.chunking import SAMPLE_BYTES, check_chunk_size
-from chaos.terms.errors import InvalidFormat, InvalidRange, InvalidRequest, PathNotAllowed
+from chaos.terms.chunking import check_chunk_size
+from chaos.terms.containers import Container, GapFill
+from chaos.terms.errors import InvalidRange, InvalidRequest, PathNotAllowed
+from chaos.terms.formats import AudioFormat, Format, MidiFormat
+from chaos.terms.moments import TIME_HINT, Moment, Time
 from chaos.terms.units import parse_duration_s, parse_keep
 from chaos.terms.uri import check_uri
 
@@ -46,9 +47,6 @@ __all__ = [
     "shown",
 ]
 
-MAX_CHANNELS = 64
-LAYOUTS = ("planar", "interleaved")
-_OWN = "leave it out to use the device's own, or give"
 STAGING_SECONDS = (0.1, 3600.0)  # of the engine's setting and of a stream's own
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -59,64 +57,6 @@ Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=366 * 86400)]
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A request or a part of one."""
-
-
-class AudioFormat(_Part, tag_field="type", tag="audio", omit_defaults=False):
-    """What a stream captures. `sample_rate` and `channels` left out are the device's own.
-
-    `layout` is how the samples are asked of PipeWire, "planar" or "interleaved"; left out, the engine
-    chooses. What is recorded is always planar. Raises InvalidFormat.
-    """
-
-    sample_rate: int | None = None
-    channels: int | None = None
-    sample_format: str = "f32"
-    layout: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.sample_rate is not None and not 1000 <= self.sample_rate <= 1_536_000:
-            raise InvalidFormat(f"sample_rate is {self.sample_rate}", hint=f"{_OWN} 1000 to 1536000")
-        if self.channels is not None and not 1 <= self.channels <= MAX_CHANNELS:
-            raise InvalidFormat(f"channels is {self.channels}", hint=f"{_OWN} 1 to {MAX_CHANNELS}")
-        if self.sample_format not in SAMPLE_BYTES:
-            raise InvalidFormat(
-                f"sample_format {self.sample_format!r} can't be recorded",
-                hint=f"use one of {', '.join(SAMPLE_BYTES)} (24-bit devices go into s32)",
-            )
-        if self.layout is not None and self.layout not in LAYOUTS:
-            raise InvalidFormat(f"layout {self.layout!r} is unknown", hint=f"use one of {', '.join(LAYOUTS)}")
-
-    @property
-    def sample_bytes(self) -> int:
-        return SAMPLE_BYTES[self.sample_format]
-
-
-class MidiFormat(_Part, tag_field="type", tag="midi"):
-    """MIDI. Nothing about it can be chosen."""
-
-
-Format: TypeAlias = AudioFormat | MidiFormat
-
-
-class Moment(_Part):
-    """Exactly one of the three. `seconds_ago` counts back from the head. Raises InvalidRange."""
-
-    frame: int | None = None
-    seconds_ago: float | None = None
-    utc: Annotated[dt.datetime, msgspec.Meta(tz=True)] | None = None
-
-    def __post_init__(self) -> None:
-        given = [name for name in self.__struct_fields__ if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise InvalidRange(f"a time with {' and '.join(given) or 'nothing in it'}", hint=TIME_HINT)
-        if self.frame is not None and not 0 <= self.frame < 2**63:
-            raise InvalidRange(f"frame {self.frame} is not in any stream", hint="frames count from 0 to 2^63 - 1")
-        if self.seconds_ago is not None and not 0 <= self.seconds_ago < math.inf:
-            raise InvalidRange(f"seconds_ago is {self.seconds_ago}", hint="it is 0 (the head) or more")
-
-
-Time: TypeAlias = Literal["start", "head"] | Moment
-TIME_HINT = 'a time is "start", "head", {"frame": N}, {"seconds_ago": s} or {"utc": "2026-01-31T12:00:00Z"}'
 
 
 class Request(_Part, kw_only=True, tag_field="op"):
@@ -217,7 +157,7 @@ class RecordingList(Request, tag="recording_list"):
 class Slice(Request, tag="slice"):
     """A range of a recording, from `from` up to, not including, `to`.
 
-    Raises InvalidURI, InvalidRange, PathNotAllowed.
+    Raises InvalidURI, InvalidRange, InvalidRequest, PathNotAllowed.
     """
 
     uri: str
@@ -225,15 +165,21 @@ class Slice(Request, tag="slice"):
     to: Time
     output: Literal["virtual", "materialize"]
     path: FilePath | None = None
-    container: Literal["wav", "rf64", "flac", "raw"] | None = None
-    gaps: Literal["zeros", "cut", "nan"] = "zeros"
+    container: Container | None = None
+    gaps: GapFill = "zeros"
 
     def __post_init__(self) -> None:
         check_uri(self.uri)
         _check_path(self.path)
+        if self.output == "virtual" and (self.path or self.container):
+            raise InvalidRequest(
+                "a virtual slice writes no file", hint='leave out path and container, or use output "materialize"'
+            )
         first, last = (t.frame if isinstance(t, Moment) else None for t in (self.from_, self.to))
         if first is not None and last is not None and first > last:
-            raise InvalidRange(f"from frame {first} lies after to frame {last}", hint="from comes first")
+            raise InvalidRange(
+                f"the range begins at frame {first} and ends before it, at {last}", hint="`from` must not be after `to`"
+            )
 
 
 class Verify(_OfStream, tag="verify"):
@@ -274,14 +220,14 @@ REQUESTS = _ops(Request)
 
 def _check_roll(roll: str, uri: str) -> None:
     if parse_duration_s(roll) < 1:
-        raise InvalidRequest(f"a new take every {shown(roll)}", hint="roll takes at least a second: 30m, 1h")
+        raise InvalidRequest(f"a take of {shown(roll)} is too short", hint="use 1s or more, for example 30m or 1h")
     check_uri(f"{uri}.0002")
 
 
 def _check_path(path: str | None) -> None:
     if path is not None and (not path.startswith("/") or "\0" in path):
         raise PathNotAllowed(
-            f"{shown(path)} is not an absolute path", hint="give one that begins with a slash"
+            f"{shown(path)} is not an absolute path", hint="use a path that begins with a slash"
         )
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from chaos import _slots
-from chaos.terms.chunking import SAMPLE_BYTES
 from chaos.terms.errors import StagingFull, StorageFailed
+from chaos.terms.formats import SAMPLE_BYTES
 
 __all__ = ["SUFFIX", "Staging", "StagingReader", "boot_id", "slots_for"]
 

@@ -15,12 +15,13 @@ import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
 from chaos.system.files import storage_errors, write_all
 from chaos.terms.errors import RecordingNotFound, StorageFailed, StreamExists
+from chaos.terms.formats import SAMPLE_BYTES, SampleFormat
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
 __all__ = [
@@ -42,8 +43,6 @@ JOURNAL_VERSION = 1
 _LOCK_TRIES = 10
 _LOCK_PAUSE_S = 0.005
 
-SampleFormat = Literal["f32", "s16", "s32"]
-_ITEM_SIZES = {"f32": 4, "s16": 2, "s32": 4}
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -75,7 +74,7 @@ class Definition(msgspec.Struct, frozen=True):
     @property
     def item_size(self) -> int:
         """Bytes of one sample."""
-        return _ITEM_SIZES[self.sample_format]
+        return SAMPLE_BYTES[self.sample_format]
 
     @property
     def chunk_bytes(self) -> int:

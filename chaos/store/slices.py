@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from blake3 import blake3
 
-from chaos.protocol.requests import Moment, Time
 from chaos.store.info import RecordingInfo, SealedChunk
 from chaos.store.timeline import frame_of_moment
 from chaos.terms.errors import InvalidRange
 from chaos.terms.ledger import Cause, Gap
+from chaos.terms.moments import Moment, Time
 
-__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "gone_chunks", "resolve", "root_hash"]
+__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "gone_chunks", "resolve", "root_hash", "virtual"]
 
 
 class ChunkSpan(msgspec.Struct, frozen=True):
@@ -24,6 +25,17 @@ class ChunkSpan(msgspec.Struct, frozen=True):
     hash: str
     first_frame: int
     n_frames: int
+
+
+def virtual(info: RecordingInfo, first: Time, end: Time) -> dict[str, Any]:
+    """The result of a virtual `slice`: what is sealed or in a gap; its head is the end of that. Raises InvalidRange."""
+    begin, stop = resolve(info, first, end, info.n_frames)
+    return {
+        "first_frame": begin,
+        "n_frames": stop - begin,
+        "chunks": chunk_spans(info, begin, stop),
+        "gaps": [gap.to_wire() for gap in gaps_in(info.gaps, begin, stop)],
+    }
 
 
 def resolve(info: RecordingInfo, first: Time, end: Time, head: int) -> tuple[int, int]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from chaos.terms.errors import InvalidChunkSize
+from chaos.terms.formats import SAMPLE_BYTES
 
-__all__ = ["MAX_CHUNK_BYTES", "MIN_CHUNK_FRAMES", "SAMPLE_BYTES", "check_chunk_size", "chunk_frames", "is_short"]
+__all__ = ["MAX_CHUNK_BYTES", "MIN_CHUNK_FRAMES", "check_chunk_size", "chunk_frames", "is_short"]
 
-SAMPLE_BYTES = {"f32": 4, "s16": 2, "s32": 4}
 MIN_CHUNK_FRAMES = 1024
 MAX_CHUNK_BYTES = 256 << 20
 _DEFAULT_BYTES = 16 << 20
@@ -15,9 +15,7 @@ _MEDIUM_S = 4
 _SHORT_S = 0.9
 
 
-def chunk_frames(
-    chunk_size_bytes: int | None, *, channels: int, sample_rate: int, sample_format: str = "f32"
-) -> int:
+def chunk_frames(chunk_size_bytes: int | None, *, channels: int, sample_rate: int, sample_format: str = "f32") -> int:
     """Frames of a chunk: the whole ones that fit into `chunk_size_bytes`.
 
     Left out it is about 10 s, at most 16 MiB; where these hold less than 4 s, it is 0.9 s: such chunks need no
@@ -45,13 +43,13 @@ def check_chunk_size(n_bytes: int, channels: int, sample_bytes: int) -> None:
     limits = {"smallest": smallest, "largest": MAX_CHUNK_BYTES}
     if n_bytes < smallest:
         raise InvalidChunkSize(
-            f"a chunk of {n_bytes} bytes holds less than {MIN_CHUNK_FRAMES} frames",
-            hint=f"the smallest for {channels} channel{'s' * (channels != 1)} is {smallest}",
+            f"a chunk of {n_bytes} bytes is too small: it must hold {MIN_CHUNK_FRAMES} frames",
+            hint=f"the smallest size for {channels} channel{'s' * (channels != 1)} is {smallest} bytes",
             details=limits,
         )
     if n_bytes > MAX_CHUNK_BYTES:
         raise InvalidChunkSize(
             f"a chunk of {n_bytes} bytes is too large",
-            hint=f"the largest is {MAX_CHUNK_BYTES}",
+            hint=f"the largest size is {MAX_CHUNK_BYTES} bytes",
             details=limits,
         )

@@ -1,7 +1,7 @@
 """Everything that can go wrong, as exceptions with a stable code.
 
-A code is part of the wire protocol (docs: PROTOCOL.md, "Error codes"); the exit code is what the commands
-end with. Messages say what was wrong, hints what would work.
+A code is part of the wire protocol (docs/PROTOCOL.md, "Error codes"); the exit code is the commands'. Messages say
+what was wrong, hints what would work.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class ChaosError(Exception):
-    """Base of all errors that people and programs are meant to see.
+    """Base of all errors that are shown to people and programs.
 
     `code` never changes once released; `hint` says what would work; `details` is JSON-serialisable.
     """
@@ -58,7 +58,7 @@ class ChaosError(Exception):
 
 
 class InternalError(ChaosError):
-    """A defect of ours: the message names it, the log has the traceback."""
+    """A bug in chaosd: the message names it, the log has the traceback."""
 
 
 class InvalidRequest(ChaosError):
@@ -97,7 +97,7 @@ class DeviceNotFound(ChaosError):
 
 
 class DeviceAmbiguous(ChaosError):
-    """More than one device answers to the name; `details["candidates"]` lists them."""
+    """More than one device matches the name; `details["candidates"]` lists them."""
 
     code = "device_ambiguous"
     exit_code = 3
@@ -119,7 +119,7 @@ class FormatUnsupported(ChaosError):
 
 
 class ForeignLink(ChaosError):
-    """Somebody linked another source to a capture of ours; no frame is kept until that link is gone."""
+    """Another client linked a source to one of our captures; no frame is kept until that link is gone."""
 
     code = "foreign_link"
 

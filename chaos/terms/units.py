@@ -1,4 +1,4 @@
-"""What people write for durations, sizes and places in a recording."""
+"""Durations, sizes and places in a recording, as people write them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parse_duration_s(text: str) -> float:
     """Seconds of "30s", "250ms", "1.5m", "2h"; a bare number is seconds. Raises InvalidRequest."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip())
     if match is None or (match[2] or "s") not in _SECONDS:
-        raise InvalidRequest(f"{text!r} is no duration", hint="write it as 30s, 250ms, 1.5m or 2h")
+        raise InvalidRequest(f"{text!r} is not a valid duration", hint="write it like 30s, 250ms, 1.5m or 2h")
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
@@ -36,7 +36,7 @@ def parse_size(text: str) -> int:
     """Bytes of "65536", "64k", "2M", "2MiB": powers of 1024 all. Raises InvalidRequest."""
     match = re.fullmatch(r"(\d+)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
     if match is None:
-        raise InvalidRequest(f"{text!r} is no size", hint="write it as 65536, 64k or 2M")
+        raise InvalidRequest(f"{text!r} is not a valid size", hint="write it like 65536, 64k or 2M")
     return int(match[1]) * _BYTES[match[2]]
 
 
@@ -48,13 +48,13 @@ class Keep(NamedTuple):
 
 
 def parse_keep(text: str) -> Keep:
-    """"7d", "12h" or "200GB", "500M". Raises InvalidRequest."""
+    """ "7d", "12h" or "200GB", "500M". Raises InvalidRequest."""
     with suppress(InvalidRequest):
         return Keep(parse_duration_s(text), None)
     with suppress(InvalidRequest):
         return Keep(None, parse_size(text))
-    hint = "a time (7d, 12h) or a size (200GB, 500M)"
-    raise InvalidRequest(f"{text!r} does not say what to keep", hint=hint)
+    hint = "use an age (7d, 12h) or a size (200GB, 500MB)"
+    raise InvalidRequest(f"{text!r} is neither an age nor a size to keep", hint=hint)
 
 
 def parse_latency_frames(text: str, sample_rate: int | None) -> int:
@@ -63,8 +63,8 @@ def parse_latency_frames(text: str, sample_rate: int | None) -> int:
         return int(text)
     if sample_rate is None:
         raise InvalidRequest(
-            f"a latency of {text} needs the sample rate, and the device states none",
-            hint="give it in frames (--latency 256), or give --rate too",
+            f"a latency of {text} needs a sample rate, and the device reports none",
+            hint="give the latency in frames (--latency 256), or add --rate",
         )
     return max(1, round(parse_duration_s(text) * sample_rate))
 
@@ -89,7 +89,10 @@ def parse_range(
         return max(0, n_frames - frame_of(parse_duration_s(last))), n_frames
     begin, stop = (parse_place(text, n_frames, frame_of) for text in (first, end))
     if begin > stop:
-        raise InvalidRange(f"{first} (frame {begin}) comes after {end} (frame {stop})", hint="--from comes first")
+        raise InvalidRange(
+            f"the range ends at {end} (frame {stop}), before it begins at {first} (frame {begin})",
+            hint="--from must not be after --to",
+        )
     return begin, stop
 
 
@@ -106,6 +109,6 @@ def _place(text: str, n_frames: int, frame_of: Callable[[float | dt.datetime], i
         return frame_of(dt.datetime.fromisoformat(text))
     except (InvalidRequest, ValueError, OverflowError):
         raise InvalidRange(
-            f"{text!r} is no place in a recording",
+            f"{text!r} is not a place in a recording",
             hint="use start, head, a frame, 30s (from the start), -30s (from the head) or an RFC 3339 time",
         ) from None

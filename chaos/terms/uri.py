@@ -11,7 +11,7 @@ __all__ = ["check_uri", "make_uri", "parse_uri", "slug"]
 _SCHEME = "stream://"
 _MAX_PART = 64
 _FOREIGN = re.compile(r"[^A-Za-z0-9._-]")
-_FORM = "stream://<name>/<take>, each part 1-64 of A-Z a-z 0-9 . _ -, not beginning with a dot"
+_FORM = "stream://NAME/TAKE, each 1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot"
 
 
 def parse_uri(text: str) -> tuple[str, str]:
@@ -20,19 +20,19 @@ def parse_uri(text: str) -> tuple[str, str]:
     Raises InvalidURI, which says what is wrong and shows the form.
     """
     if not text.startswith(_SCHEME):
-        raise _invalid(text, f"it does not begin with {_SCHEME}")
+        raise _invalid(text, f"it must start with {_SCHEME}")
     parts = text[len(_SCHEME) :].split("/")
     if len(parts) != 2:
-        raise _invalid(text, f"it has {len(parts)} part{'s' * (len(parts) != 1)} and not a name and a take")
+        raise _invalid(text, f"it must have two parts, a name and a take, and has {len(parts)}")
     for what, part in zip(("name", "take"), parts, strict=True):
         if not part:
             raise _invalid(text, f"its {what} is empty")
         if len(part) > _MAX_PART:
-            raise _invalid(text, f"its {what} is {len(part)} characters long, more than {_MAX_PART}")
+            raise _invalid(text, f"its {what} has {len(part)} characters, more than {_MAX_PART}")
         if part.startswith("."):
-            raise _invalid(text, f"its {what} begins with a dot")
+            raise _invalid(text, f"its {what} starts with a dot")
         if foreign := _FOREIGN.search(part):
-            raise _invalid(text, f"its {what} holds {foreign.group()!r}")
+            raise _invalid(text, f"its {what} contains {foreign.group()!r}")
     return parts[0], parts[1]
 
 
@@ -55,4 +55,4 @@ def make_uri(name: str, take: str) -> str:
 
 def _invalid(text: str, why: str) -> InvalidURI:
     shown = text if len(text) <= 200 else f"{text[:200]}..."
-    return InvalidURI(f"{shown!r} is no stream URI: {why}", hint=f"the form is {_FORM}")
+    return InvalidURI(f"{shown!r} is not a stream URI: {why}", hint=f"use {_FORM}")

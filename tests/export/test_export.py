@@ -12,8 +12,8 @@ import pytest
 import soundfile
 from recorded import Rotator, definition, failing_call, no_space
 
-from chaos.export import audio as export
-from chaos.export import wav
+from chaos.export import file, wav
+from chaos.export import save as export
 from chaos.read import recording as reader
 from chaos.store.writer import RecordingWriter, SampleFormat
 from chaos.terms.errors import FormatUnsupported, InvalidRange, InvalidRequest, StorageFailed, StorageFull
@@ -44,7 +44,7 @@ def recording(rotator: Rotator) -> reader.Recording:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "_BLOCK_SAMPLES", 2)
+    monkeypatch.setattr(file, "_BLOCK_SAMPLES", 2)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_wav_becomes_rf64_where_it_must(
         ({"first_frame": 5, "n_frames": -1}, InvalidRange, "10000"),
         ({"container": "mp3"}, InvalidRequest, "mp3"),
         ({"container": "flac", "gaps": "nan"}, InvalidRequest, "NaN"),
-        ({"out": "no/such/out.wav"}, InvalidRequest, "no folder"),
+        ({"out": "no/such/out.wav"}, InvalidRequest, "does not exist"),
     ],
 )
 def test_what_cannot_be_is_refused(

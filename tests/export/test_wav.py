@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from recorded import START_NS, Rotator, definition
 
-from chaos.export import audio as export
+from chaos.export import save as export
 from chaos.export import wav
 from chaos.read import recording as reader
 from chaos.store.verify import verify

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from chaos.protocol import codec as wire
 from chaos.protocol import requests as r
 from chaos.protocol.answers import RESULTS
-from chaos.terms.chunking import MAX_CHUNK_BYTES, SAMPLE_BYTES
+from chaos.terms.chunking import MAX_CHUNK_BYTES
+from chaos.terms.containers import CONTAINERS
 from chaos.terms.errors import (
     ChaosError,
     InternalError,
@@ -28,6 +29,7 @@ from chaos.terms.errors import (
     StreamExists,
     UnknownOp,
 )
+from chaos.terms.formats import SAMPLE_BYTES
 
 START: dict[str, Any] = {
     "op": "stream_start",
@@ -91,11 +93,12 @@ requests = st.one_of(
         uri=uris,
         from_=st.just("start") | st.builds(r.Moment, frame=st.just(0)),
         to=moments,
-        output=st.sampled_from(["virtual", "materialize"]),
+        output=st.just("materialize"),
         path=st.none() | paths,
-        container=st.sampled_from([None, "wav", "rf64", "flac", "raw"]),
+        container=st.sampled_from([None, *CONTAINERS]),
         gaps=st.sampled_from(["zeros", "cut", "nan"]),
     ),
+    st.builds(r.Slice, id=ids, uri=uris, from_=st.just("start"), to=moments, output=st.just("virtual")),
     st.builds(r.Verify, id=ids, uri=uris),
     st.builds(r.EventsSince, id=ids, seq=st.integers(0, 2**63 - 1), limit=st.integers(1, 10_000)),
     st.builds(r.Shutdown, id=ids),
@@ -186,10 +189,10 @@ def test_whatever_comes_gives_a_request_or_a_helpful_error(raw: bytes) -> None:
         (b'{"op": "device_find", "name": ""}', InvalidRequest, "`name`"),
         (b'{"op": "device_list", "direction": "in"}', InvalidRequest, "`direction`"),
         (b'{"op": "events_since", "seq": -1}', InvalidRequest, "`seq`"),
-        (start(uri="stream://a/../b"), InvalidURI, "3 parts"),
-        (start(uri="stream://a/.."), InvalidURI, "begins with a dot"),
+        (start(uri="stream://a/../b"), InvalidURI, "has 3"),
+        (start(uri="stream://a/.."), InvalidURI, "starts with a dot"),
         (start(uri=7), InvalidRequest, "`uri`"),
-        (start(chunk_size_bytes=1), InvalidChunkSize, "less than 1024 frames"),
+        (start(chunk_size_bytes=1), InvalidChunkSize, "must hold 1024 frames"),
         (start(chunk_size_bytes=1 << 30), InvalidChunkSize, "too large"),
         (start(chunk_size_bytes="1M"), InvalidRequest, "`chunk_size_bytes`"),
         (start(format=3), InvalidRequest, "`format`"),
@@ -252,6 +255,13 @@ def test_times_that_are_none(first: Any, last: Any, kind: type[ChaosError]) -> N
         wire.decode_request(json.dumps(request).encode())
     assert type(caught.value) is kind
     assert caught.value.hint
+
+
+def test_a_virtual_slice_writes_no_file() -> None:
+    request = {"op": "slice", "uri": "stream://a/b", "from": "start", "to": "head", "output": "virtual"}
+    for more in ({"path": "/x.wav"}, {"container": "wav"}):
+        with pytest.raises(InvalidRequest, match="no file"):
+            wire.decode_request(json.dumps({**request, **more}).encode())
 
 
 def test_the_id_comes_back_also_from_what_is_wrong() -> None:

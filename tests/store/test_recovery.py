@@ -383,7 +383,7 @@ def test_the_command_reports_as_json(store: Path, slots: Path) -> None:
     report = msgspec.convert(json.loads(result.stdout), RecoveryReport)
     assert [item.outcome for item in report.items] == ["recovered"]
     check_recording(stream)
-    assert "nothing was left" in CliRunner().invoke(main, command).stdout
+    assert "Nothing to recover." in CliRunner().invoke(main, command).stdout
 
 
 def test_staging_says_what_it_is_about(store: Path, slots: Path) -> None:

@@ -16,18 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import START_NS, Rotator, definition
 
-from chaos.export.audio import save_aligned
 from chaos.export.jobs import Slicer
-from chaos.protocol.requests import Moment, Slice
+from chaos.export.save import save_aligned
 from chaos.read import recording as reader
 from chaos.store.info import RecordingInfo, load
 from chaos.store.retention import retire
-from chaos.store.slices import chunk_spans, resolve, root_hash
+from chaos.store.slices import chunk_spans, resolve, root_hash, virtual
 from chaos.store.timeline import align
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRange, InvalidRequest, PathNotAllowed, RateMismatch
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+from chaos.terms.moments import Moment
 from chaos.terms.units import Keep
 
 RATE = 48_000
@@ -104,39 +104,33 @@ def test_what_is_not_there_is_refused(info: RecordingInfo, first: Any, end: Any)
         resolve(info, first, end, 10_000)
 
 
-def request(output: str, **more: Any) -> Slice:
-    fields = {"uri": "stream://mic/take", "from": {"frame": 1000}, "to": {"frame": 8000}, "output": output, **more}
-    return msgspec.convert(fields, Slice)
+FROM, TO = Moment(frame=1000), Moment(frame=8000)
 
 
 def test_a_virtual_slice_copies_nothing(rotator: Rotator, tmp_path: Path) -> None:
-    slicer = Slicer(tmp_path / "slices")
-    result = msgspec.to_builtins(slicer.slice(request("virtual"), rotator.writer.path, None, 0))
+    result = msgspec.to_builtins(virtual(load(rotator.writer.path), FROM, TO))
     assert (result["first_frame"], result["n_frames"]) == (1000, 7000)
     assert [each["chunk"] for each in result["chunks"]] == [0, 1, 5, 6, 7]
     assert {"hash", "first_frame", "n_frames"} < result["chunks"][0].keys()
     assert [gap["cause"] for gap in result["gaps"]] == ["device_away"]
     assert not list(tmp_path.iterdir())
-    with pytest.raises(InvalidRequest, match="no file"):
-        slicer.slice(request("virtual", path="/x.wav"), rotator.writer.path, Path("/x.wav"), 0)
 
 
 def test_a_slice_is_materialised_by_another_process(rotator: Rotator, tmp_path: Path) -> None:
-    slicer = Slicer(tmp_path / "slices")
-    result = slicer.slice(request("materialize"), rotator.writer.path, None, 0)
+    slicer, recording = Slicer(tmp_path / "slices"), rotator.writer.path
+    result = slicer.materialize(recording, FROM, TO)
     path = tmp_path / "slices" / "mic-take-1000-8000.wav"
     assert (result["path"], result["n_frames"], result["lost_frames"]) == (str(path), 7000, 3500)
     np.testing.assert_array_equal(soundfile.read(path, dtype="float32")[0].T, rotator.model[:, 1000:8000])
-    with pytest.raises(PathNotAllowed, match="left as it is"):
-        slicer.slice(request("materialize"), rotator.writer.path, None, 0)
-    out = tmp_path / "new" / "cut.flac"
-    result = slicer.slice(request("materialize", gaps="cut"), rotator.writer.path, out, 0)
+    with pytest.raises(PathNotAllowed, match="exists already"):
+        slicer.materialize(recording, FROM, TO)
+    result = slicer.materialize(recording, FROM, TO, out=tmp_path / "new" / "cut.flac", gaps="cut")
     assert (result["container"], result["n_written"]) == ("flac", 3500)
     with pytest.raises(InvalidRequest, match="NaN"):
-        slicer.slice(request("materialize", gaps="nan", container="flac"), rotator.writer.path, tmp_path / "x", 0)
+        slicer.materialize(recording, FROM, TO, out=tmp_path / "x", container="flac", gaps="nan")
     slicer.close()
     with pytest.raises(InvalidRequest, match="stopping"):
-        slicer.slice(request("materialize"), rotator.writer.path, tmp_path / "y.wav", 0)
+        slicer.materialize(recording, FROM, TO, out=tmp_path / "y.wav")
 
 
 def test_a_slice_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
@@ -147,9 +141,8 @@ def test_a_slice_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "slices"
     folder.mkdir()
     slicer = Slicer(folder)
-    whole = msgspec.convert({"uri": "stream://mic/take", "from": "start", "to": "head", "output": "materialize"}, Slice)
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(slicer.slice, whole, writer.path, None, 0)
+        answer = pool.submit(slicer.materialize, writer.path, "start", "head")
         while not any(folder.iterdir()):
             assert not answer.done()
         slicer.close()

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.terms.chunking import MAX_CHUNK_BYTES, MIN_CHUNK_FRAMES, SAMPLE_BYTES, chunk_frames, is_short
+from chaos.terms.chunking import MAX_CHUNK_BYTES, MIN_CHUNK_FRAMES, chunk_frames, is_short
 from chaos.terms.errors import InvalidChunkSize
+from chaos.terms.formats import SAMPLE_BYTES
 
 
 @pytest.mark.parametrize(

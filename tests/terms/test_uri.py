@@ -44,4 +44,4 @@ def test_a_slug_is_a_uri_part(anyhow: str) -> None:
 def test_uris_that_are_none(wrong: str) -> None:
     with pytest.raises(InvalidURI) as caught:
         parse_uri(wrong)
-    assert "stream://<name>/<take>" in caught.value.hint
+    assert "stream://NAME/TAKE" in caught.value.hint

@@ -1,0 +1,71 @@
+"""`chaosctl devices`: what can be captured and played to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import click
+
+from chaos.cli.session import Session, json_option, print_json
+
+if TYPE_CHECKING:
+    from chaos.client import Client
+
+__all__ = ["COMMANDS"]
+
+
+@click.command()
+@click.option(
+    "--direction",
+    type=click.Choice(["input", "output"]),
+    help="Show only devices to record from (input) or to play to (output).",
+)
+@click.option("--type", "kind", type=click.Choice(["audio", "midi"]), help="Show only audio or only MIDI devices.")
+@click.option("--watch", is_flag=True, help="Keep running and show devices as they come and go, until Ctrl-C.")
+@json_option
+@click.pass_obj
+def devices(session: Session, direction: str | None, kind: str | None, watch: bool, as_json: bool) -> None:
+    """List audio and MIDI devices. `*` marks the defaults.
+
+    With --watch --json, one event per line is printed.
+    """
+    from chaos.cli.show import DEVICE_HEADERS, device_rows, table
+
+    asked = {name: value for name, value in (("direction", direction), ("format", kind)) if value}
+    with session.client() as chaosd:
+        if watch:
+            _watch_devices(chaosd, asked, as_json)
+            return
+        found = chaosd.call("device_list", **asked)
+    if as_json:
+        print_json(found)
+    else:
+        table(DEVICE_HEADERS, device_rows(found["devices"]))
+
+
+def _watch_devices(chaosd: Client, asked: dict[str, str], as_json: bool) -> None:
+    from chaos.cli.show import DEVICE_HEADERS, device_rows, event_line, table, watching
+
+    def rows() -> list[tuple[str, ...]]:
+        return device_rows(chaosd.call("device_list", **asked)["devices"])
+
+    live = sys.stdout.isatty() and not as_json
+    with chaosd.events("device_") as followed, watching(DEVICE_HEADERS) if live else nullcontext() as show:
+        try:
+            if show is not None:
+                show(rows())
+            elif not as_json:
+                table(DEVICE_HEADERS, rows())
+            for event in followed:
+                if show is not None:
+                    show(rows())
+                else:
+                    click.echo(json.dumps(event, ensure_ascii=False) if as_json else event_line(event))
+        except KeyboardInterrupt:
+            return
+
+
+COMMANDS = (devices,)
