@@ -21,7 +21,7 @@ from typing import Any
 from rig import Session
 from rig.music import write_music
 
-from chaos.cli.show import clock, decibels, device_format
+from chaos.cli.show import decibels, device_format, duration
 from chaos.client import Client, DaemonUnreachable
 from chaos.protocol.config import Config
 from chaos.terms.errors import ChaosError, TimedOut
@@ -150,7 +150,7 @@ def capture(client: Client, device: dict[str, Any], seconds: float) -> dict[str,
                 elif stopped is None:
                     head = event["frame"]
                     levels = client.call("stream_status", uri=uri)["levels"]
-                    progress = f"  {clock(min(head, n_wanted), rate)}  peak dBFS {decibels(levels)}"
+                    progress = f"  {duration(min(head, n_wanted), rate)}  peak dBFS {decibels(levels)}"
                     second = head // rate > told_s and not sys.stdout.isatty()
                     told_s = head // rate
                     show([progress] if second else [progress, *map(meter, levels[:8])], second)
