@@ -160,7 +160,9 @@ class DaemonActor(pykka.ThreadingActor):
             case Emit(kind, uri, fields):
                 self._emit(kind, uri, fields)
             case StreamGone(uri):
-                self._streams.pop(uri, None)
+                stream = self._streams.pop(uri, None)
+                if stream is not None and stream.actor is not None:
+                    stream.actor.stop(block=False)
                 self._look_for_end()
             case Subscriptions(prefixes):
                 self._on_subscriptions(prefixes)

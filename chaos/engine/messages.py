@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from pykka import ActorRef
+from pykka import ActorDeadError, ActorRef
 
 from chaos.protocol.requests import Request
 from chaos.store.info import SealedChunk
 from chaos.store.journal import Definition
-from chaos.terms.ledger import Gap
+from chaos.terms.errors import ChaosError
+from chaos.terms.ledger import Cause, Confidence, Gap
 
 if TYPE_CHECKING:
     from chaos._connection import Connection
@@ -102,6 +103,13 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class DropWait:
+    """The `number`-th wait is over: time is up, or whoever asked has gone."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Follow:
     """Keep a stream informed of its device and of its own node. A later one replaces the former."""
 
@@ -175,6 +183,11 @@ class OfTake:
 
 
 @dataclass(frozen=True, slots=True)
+class Rolled:
+    """The callback has come to the next take: its rotator has something to tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class WrongRate:
     """The graph runs at another rate than the one asked for; no frame was kept."""
 
@@ -197,11 +210,34 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Stored:
     """The rotator has stored all there was; `error` where it could not."""
 
     n_frames: int
-    error: BaseException | None
+    error: ChaosError | None
+
+
+@dataclass(frozen=True, slots=True)
+class PastStored:
+    """The rotator of a take that the stream has left is done, or has failed."""
+
+    number: int
+    end: Stored | Broken
+
+
+@dataclass(frozen=True, slots=True)
+class Roll:
+    """It is time for the next take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relink:
+    """A link has failed a while ago: try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStart:
+    """Time is up: answer the start with what there is."""
 
 
 # ---- to a rotator
@@ -214,6 +250,14 @@ class Rotate:
 @dataclass(frozen=True, slots=True)
 class Tick:
     """A second has passed: make a checkpoint, and try again what storage refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """No frame comes, for a reason that the callback can't see."""
+
+    cause: Cause
+    confidence: Confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +275,19 @@ class RetireChunks:
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class StoreRest:
     """The callback is detached: store the rest. `end_ns`: CLOCK_MONOTONIC at the end, if the device is away then."""
 
     end_ns: int | None
+
+
+def tell(actor: ActorRef[Any], message: Any) -> bool:
+    """Tells an actor that may have ended meanwhile; False if it has."""
+    try:
+        actor.tell(message)
+    except ActorDeadError:
+        return False
+    return True
 
 
 def settle(future: Future[T], result: T) -> None:

@@ -18,11 +18,12 @@ from chaos import _slots
 from chaos.engine.messages import (
     Began,
     Broken,
-    Finish,
-    Finished,
+    Interrupted,
     Progress,
     RetireChunks,
     Rotate,
+    Stored,
+    StoreRest,
     SwitchChunk,
     Tick,
     WrongRate,
@@ -86,10 +87,26 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         self._ticked = (-1, 0)
         self._refused = ""
         self._is_low = False
-        self._told_overrun = False
+        self._told_open = -1  # first frame of the open gap that was told
         self._told_rate = 0
+        self._has_failed = False
 
     def on_receive(self, message: Any) -> None:
+        """A failure is told once; after it the actor only refuses, until its stream stops it."""
+        if self._has_failed:
+            if isinstance(message, SwitchChunk):
+                refuse(message.future, StorageFailed("the rotator has failed", hint="see the stream's stream_error"))
+            return
+        try:
+            self._carry_out(message)
+        except Exception as error:
+            self._has_failed = True
+            self._close()
+            self._stream.tell(Broken(error))
+            if isinstance(message, SwitchChunk):
+                refuse(message.future, StorageFailed(f"the rotator failed: {error}"))
+
+    def _carry_out(self, message: Any) -> None:
         match message:
             case Rotate():
                 self._work()
@@ -100,12 +117,14 @@ class ChunkRotatorActor(pykka.ThreadingActor):
                 self._switch(path, future)
             case RetireChunks(chunks, gaps):
                 self._retire(chunks, gaps)
-            case Finish(end_ns):
+            case Interrupted(cause, confidence):
+                self._take_over()
+                self._tell_open(Gap(self._slots.stats()["head_frame"], 0, cause, confidence))
+            case StoreRest(end_ns):
                 self._finish(end_ns)
 
-    def on_failure(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._let_go()
-        self._stream.tell(Broken(error or StorageFailed("the rotator failed")))
+    def on_stop(self) -> None:
+        self._close()
 
     # -- the work
 
@@ -114,7 +133,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
 
         With `checkpoint` also what the slot being filled holds, so that a power cut costs at most a second.
         """
-        self._take()
+        self._take_over()
         self._look_at_rate()
         try:
             if self._recording is None and not self._open():
@@ -127,7 +146,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         except (StorageFull, StorageFailed) as error:
             self._tell_refusal(error)
 
-    def _take(self) -> None:
+    def _take_over(self) -> None:
         while (full := self._slots.take_full()) is not None:
             self._full.append(full)
         offset_ns = time.time_ns() - time.monotonic_ns()
@@ -136,12 +155,11 @@ class ChunkRotatorActor(pykka.ThreadingActor):
                 gap = Gap(first, n, Cause(cause), Confidence(confidence))
                 self._ledger.append(gap)
                 self._plan.emit("stream_gap", gap.to_wire())
-                self._told_overrun = False
             else:
                 wall_ns = monotonic_ns + offset_ns
                 self._ledger.append(ClockAnchor(first, position, monotonic_ns, wall_ns, clock_id))
                 self._measure_drift(clock_id, position, monotonic_ns, rate)
-        self._look_for_overrun()
+        self._look_for_open_gap()
 
     def _measure_drift(self, clock_id: int, position: int, monotonic_ns: int, rate: int) -> None:
         if self._first is None or self._first[0] != clock_id or position < self._first[1]:
@@ -151,14 +169,18 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         if elapsed_s >= 1:
             self._drift_ppm = ((position - self._first[1]) / rate / elapsed_s - 1) * 1e6
 
-    def _look_for_overrun(self) -> None:
-        """Says at once, and once, that slots have run out: its note only comes when the gap has ended."""
+    def _look_for_open_gap(self) -> None:
+        """Tells a gap while it is still open, once: its note only comes when it has ended."""
         stats = self._slots.stats()
-        open_overrun = stats["gap_first"] >= 0 and stats["gap_cause"] == Cause.OVERRUN
-        if open_overrun and not self._told_overrun:
-            self._told_overrun = True
-            gap = Gap(stats["gap_first"], 0, Cause.OVERRUN, Confidence.EXACT)
-            self._plan.emit("stream_gap", {**gap.to_wire(), "n_frames": None})
+        if stats["gap_first"] >= 0:
+            self._tell_open(Gap(stats["gap_first"], 0, Cause(stats["gap_cause"]), Confidence.EXACT))
+
+    def _tell_open(self, gap: Gap) -> None:
+        if gap.first_frame == self._told_open or not self._slots.stats()["first_ns"]:
+            return
+        self._told_open = gap.first_frame
+        self._plan.emit("stream_gap", {**gap.to_wire(), "n_frames": None})
+        if gap.cause is Cause.OVERRUN:
             full = StagingFull(
                 f"all {self._staging.n_slots} slots are full; frames are lost until one is stored",
                 hint="a longer staging_seconds rides out longer stalls",
@@ -310,12 +332,12 @@ class ChunkRotatorActor(pykka.ThreadingActor):
 
     def _finish(self, end_ns: int | None) -> None:
         """Stores the rest and closes the recording. What storage refuses stays in staging for another start."""
-        self._take()
+        self._take_over()
         n_frames, gap = self._slots.finish(end_ns)
         if gap is not None:
             self._ledger.append(Gap(gap[0], gap[1], Cause(gap[2]), Confidence(gap[3])))
             self._plan.emit("stream_gap", self._ledger[-1].to_wire())  # type: ignore[union-attr]
-        self._take()
+        self._take_over()
         error: ChaosError | None = None
         try:
             if self._recording is not None or self._open():
@@ -329,8 +351,8 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         except ChaosError as refused:
             self._tell_refusal(refused)
             error = refused
-        self._let_go()
-        self._stream.tell(Finished(n_frames, error))
+        self._close()
+        self._stream.tell(Stored(n_frames, error))
         self.stop()
 
     def _find_place(self, chunk: int) -> None:
@@ -339,6 +361,6 @@ class ChunkRotatorActor(pykka.ThreadingActor):
             assert self._recording is not None
             self._path = self._recording.path / "unclaimed" / str(chunk)
 
-    def _let_go(self) -> None:
+    def _close(self) -> None:
         if self._recording is not None:
             self._recording.close()

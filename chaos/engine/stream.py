@@ -1,4 +1,4 @@
-"""A stream: one device, one capture node, one staging file, one rotator, from start to stop."""
+"""A stream: one device, one capture node, one take after another, from start to stop."""
 
 from __future__ import annotations
 
@@ -6,53 +6,53 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 import pykka
 
 from chaos._connection import Connection
-from chaos._link import LINK_GONE
-from chaos._rt import STATES, Capture
+from chaos.engine.feed import Feed
+from chaos.engine.life import Life, may_lead_to
 from chaos.engine.messages import (
+    AnswerStart,
     Began,
     Broken,
     CaptureState,
-    Finish,
-    Finished,
-    Follow,
     Intruder,
     LinkState,
     OfTake,
     Pairs,
+    PastStored,
     Progress,
+    Relink,
     RetireChunks,
+    Roll,
+    Rolled,
     Stop,
+    Stored,
     StreamGone,
     SwitchChunk,
     Target,
-    Unfollow,
     WrongRate,
     refuse,
     settle,
+    tell,
 )
 from chaos.engine.take import Take, make_take, next_take_uri
+from chaos.engine.takes import Takes
 from chaos.engine.view import StreamView
 from chaos.graph.devices import DeviceInfo, check_format
 from chaos.protocol.config import Config
 from chaos.protocol.requests import StreamStart
 from chaos.system.pump import Pump
-from chaos.terms.errors import ChaosError, ForeignLink, InternalError, RateMismatch
-from chaos.terms.ledger import Cause, Confidence, Gap
+from chaos.terms.errors import ChaosError, InternalError, RateMismatch, StreamNotFound
 from chaos.terms.units import parse_duration_s
-from chaos.terms.uri import parse_uri
 
 __all__ = ["InputStreamActor"]
 
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN_S = 5.0
-RELINK_S = 0.25
 
 
 class InputStreamActor(pykka.ThreadingActor):
@@ -60,7 +60,9 @@ class InputStreamActor(pykka.ThreadingActor):
 
     `Target` messages from the registry say how things stand; the actor makes its capture node, links it to the device
     whenever all ports are there, and says *waiting* while they are not. `start_future` is answered once frames come,
-    at once with `wait`, or after a few seconds with the state as it then is.
+    at once with `wait`, or after a few seconds with the state as it then is. What a message may do is in
+    `chaos.engine.life`. Whatever goes wrong ends this stream and nothing else; once ended, the actor answers what
+    still comes until the daemon has heard `StreamGone` and stops it.
     """
 
     use_daemon_thread = True
@@ -87,90 +89,114 @@ class InputStreamActor(pykka.ThreadingActor):
         self._identity = identity
         self._pump = pump
         self._daemon = daemon
-        self._registry = registry
         self._emit = emit
         self._start_future = start_future
         self._stop_futures: list[Future[Any]] = []
-        self._connection: Connection | None = None
-        self._capture: Capture | None = None
-        self._links: Pairs = ()
-        self._take: Take | None = None
-        self._next: Take | None = None
-        self._past: dict[int, Take] = {}
-        self._last: Finished | None = None
-        self._ending = False
-        self._error: ChaosError | None = None
+        self._life = Life.SEEKING
+        self._feed = Feed(
+            self.actor_ref, view, request, identity=identity, pump=pump, registry=registry, emit=emit
+        )
+        self._takes = Takes(self._make_take)
+        self._error: ChaosError | None = None  # why it ends, where nobody asked for that
+        self._result: dict[str, Any] | ChaosError = {}  # what who asks for the end is told, once ENDED
 
     def on_start(self) -> None:
-        self._registry.tell(Follow(self.actor_ref, self._identity))
+        self._feed.follow()
         if not self._request.wait:
-            self._pump.after((self._view.uri, "answer"), ANSWER_WITHIN_S, lambda: self.actor_ref.tell(_AnswerStart()))
+            self._pump.after(self._key("answer"), ANSWER_WITHIN_S, lambda: tell(self.actor_ref, AnswerStart()))
 
     def on_receive(self, message: Any) -> None:
+        try:
+            if isinstance(message, OfTake):
+                self._hear(message)
+            else:
+                self._obey(message)
+        except Exception as error:
+            self._fail(error)
+
+    def on_failure(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Not even ending worked."""
+        failure = _failure(error)
+        refuse(self._start_future, failure)
+        self._leave(failure)
+
+    def _hear(self, message: OfTake) -> None:
+        """What a rotator tells. The next take's has something to tell as soon as the callback has come to it."""
+        following = self._takes.following
+        if following is not None and message.number == following.number:
+            self._obey(Rolled())
+        current = self._takes.current
+        if current is not None and message.number == current.number:
+            self._obey(message.message)
+        elif isinstance(message.message, Stored | Broken) and self._takes.is_past(message.number):
+            self._obey(PastStored(message.number, message.message))
+
+    def _obey(self, message: Any) -> None:
+        """Does what the message asks for, if it counts in this life."""
+        before = self._life
+        allowed = may_lead_to(message, before)
+        if not allowed:
+            return
+        self._carry_out(message)
+        if self._life not in allowed:
+            raise InternalError(f"{type(message).__name__} led from {before.value} to {self._life.value}")
+
+    def _carry_out(self, message: Any) -> None:
         match message:
             case Target():
                 self._on_target(message)
-                if self._request.wait and not self._ending:
+                if self._request.wait and self._life in (Life.SEEKING, Life.CAPTURING, Life.ROLLING):
                     self._answer_start()
             case CaptureState(state, error):
-                self._on_capture_state(STATES.get(state, "error"), error)
+                self._feed.on_capture_state(state, error)
             case LinkState(_, state, error):
-                self._on_link_state(state, error)
+                self._feed.on_link_state(state, error, self._takes.current)
             case Intruder(source):
-                self._tell_of_intruder(source)
-            case OfTake(number, said):
-                self._on_take(number, said)
-            case _Roll():
+                self._feed.on_intruder(source)
+            case Relink():
+                self._feed.relink()
+            case Roll():
                 self._roll()
-            case Progress(n_chunks, drift_ppm):
-                self._view.n_chunks_sealed = n_chunks
-                self._view.drift_ppm = drift_ppm
+            case Rolled():
+                self._settle_roll()
             case Began(definition, recording):
                 self._view.sample_rate = definition.sample_rate
                 self._view.started_wall_ns = definition.started_wall_ns
                 self._view.recording = str(recording)
                 self._answer_start()
+            case Progress(n_chunks, drift_ppm):
+                self._view.n_chunks_sealed = n_chunks
+                self._view.drift_ppm = drift_ppm
             case WrongRate(found):
                 self._on_wrong_rate(found)
-            case SwitchChunk(_, future):
-                if self._take is None:
-                    refuse(future, InternalError("the stream has no rotator yet", hint="try again"))
-                else:
-                    self._take.rotator.tell(message)
+            case SwitchChunk():
+                self._switch_chunk(message)
             case RetireChunks():
-                if self._take is not None:
-                    self._take.retire(message)
+                if self._takes.current is not None:
+                    self._takes.current.tell(message)
+            case AnswerStart():
+                self._answer_start()
             case Stop(future):
                 self._stop_futures.append(future)
                 self._end()
-            case _AnswerStart():
-                self._answer_start()
-            case _Relink():
-                if self._capture is not None and not self._links:
-                    self._follow()
-            case Finished(n_frames, error):
-                self._last = message
-                if not self._past:
-                    self._on_finished(n_frames, error)
+            case Stored():
+                self._takes.settle(message)
+                self._finish_if_stored()
+            case PastStored(number, end):
+                self._takes.close_past(number, end)
+                self._finish_if_stored()
             case Broken(error):
                 self._fail(error)
-                self.stop()
 
-    def on_failure(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._fail(error or InternalError("the stream failed"))
-
-    # -- the device and the graph
+    # -- the device
 
     def _on_target(self, target: Target) -> None:
-        if self._ending:
-            return
-        if target.connection is not self._connection:
-            self._drop_capture()
-            self._connection = target.connection
+        if self._feed.is_open and not self._feed.is_on(target.connection):
+            self._detach()
         if target.connection is None:
-            self._wait("PipeWire is not running")
+            self._feed.stand_by("PipeWire is not running", self._takes.current)
         elif target.device is None:
-            self._wait(f"{self._identity} is away")
+            self._feed.stand_by(f"{self._identity} is away", self._takes.current)
         else:
             try:
                 self._attach(target.connection, target.device, target.pairs)
@@ -178,39 +204,32 @@ class InputStreamActor(pykka.ThreadingActor):
                 self._refuse(error)
 
     def _attach(self, connection: Connection, device: DeviceInfo, pairs: Pairs) -> None:
-        self._take_note(device, check_format(device, self._view.format()))
-        if self._take is None:
-            self._take = self._make_take(device, 1)
-            self._view.staging = self._take.staging
+        self._tell_remarks(device, check_format(device, self._view.format()))
+        if self._takes.current is None:
+            self._view.staging = self._takes.begin(device).staging
+            self._life = Life.CAPTURING
             if self._request.roll is not None:
                 period_s = parse_duration_s(self._request.roll)
-                self._pump.every((self._view.uri, "roll"), period_s, lambda: self.actor_ref.tell(_Roll()))
-        if self._capture is None:
-            self._make_capture(connection, device)
-        assert self._capture is not None
-        if pairs and pairs != self._links:
-            self._capture.link(pairs)
-            self._links = pairs
+                self._pump.every(self._key("roll"), period_s, lambda: tell(self.actor_ref, Roll()))
+        assert self._takes.current is not None
+        self._feed.attach(connection, device, pairs, self._takes.current)
 
-    def _take_note(self, device: DeviceInfo, notes: list[str]) -> None:
+    def _tell_remarks(self, device: DeviceInfo, remarks: list[str]) -> None:
         """Says what PipeWire does to the device's samples, where that has changed in mid-take."""
-        if self._view.recording and notes != self._view.notes:
+        if self._view.recording and remarks != self._view.remarks:
             self._emit(
-                "stream_notice", {"notes": notes, "sample_gain": device.sample_gain, "muted": device.muted}
+                "stream_notice", {"notes": remarks, "sample_gain": device.sample_gain, "muted": device.muted}
             )
-        self._view.device, self._view.notes = device, notes
+        self._view.device, self._view.remarks = device, remarks
 
-    def _wait(self, reason: str) -> None:
-        if self._capture is not None and self._links:
-            self._capture.unlink()
-        self._links = ()
-        if self._take is not None and self._view.recording and self._view.state != "waiting":
-            self._take.staging.writer.set_hint(Cause.DEVICE_AWAY)
-            gap = Gap(self._view.head_frame, 0, Cause.DEVICE_AWAY, Confidence.CLOCK)
-            self._emit("stream_gap", {**gap.to_wire(), "n_frames": None})
-        self._say("waiting", reason)
+    def _detach(self) -> None:
+        self._feed.detach()
+        if self._life is Life.ROLLING:
+            self._settle_roll()
 
-    def _make_take(self, device: DeviceInfo, number: int, continues: str | None = None) -> Take:
+    # -- takes
+
+    def _make_take(self, device: DeviceInfo, number: int, continues: str | None) -> Take:
         return make_take(
             self.actor_ref,
             number,
@@ -225,108 +244,48 @@ class InputStreamActor(pykka.ThreadingActor):
             continues=continues,
         )
 
-    def _make_capture(self, connection: Connection, device: DeviceInfo) -> None:
-        assert self._take is not None
-        asked = self._view.asked
-        name, take = parse_uri(self._view.uri)
-        self._capture = Capture(
-            connection,
-            self._take.staging.writer,
-            name=f"chaosd.{name}.{take}",
-            description=f"chaosd {name}/{take}",
-            positions=list(device.positions),
-            sample_format=asked.sample_format,
-            sample_rate=asked.sample_rate or device.sample_rate or 0,
-            interleaved=asked.layout == "interleaved" or asked.sample_format != "f32",
-            latency_frames=self._request.latency_frames,
-        )
-        self._follow()
-
-    def _follow(self) -> None:
-        assert self._capture is not None
-        self._registry.tell(Follow(self.actor_ref, self._identity, self._capture.handle, self._capture.node_id))
-
-    def _on_capture_state(self, state: str, error: str) -> None:
-        if self._capture is None or self._ending:
-            return
-        if state == "error":
-            self._say("error", error)
-            return
-        self._follow()
-        if self._links and state != "unconnected":
-            self._say(state, "")
-
-    def _on_link_state(self, state: int, error: str) -> None:
-        """Has links made anew that have gone: at once, if both their ports are still there then."""
-        if state >= 0 or self._ending or not self._links:
-            return
-        self._links = ()
-        if self._take is not None:
-            self._take.staging.writer.set_hint(Cause.DEVICE_AWAY)
-        if state == LINK_GONE:
-            self._follow()
-            return
-        failed = InternalError(f"a link to {self._identity} failed: {error}", hint="it is tried again")
-        self._emit("stream_error", {"error": failed.to_wire(), "recoverable": True})
-        self._pump.after((self._view.uri, "relink"), RELINK_S, lambda: self.actor_ref.tell(_Relink()))
-
-    def _tell_of_intruder(self, source: str) -> None:
-        error = ForeignLink(
-            f"{source} was linked to {self._view.uri}; that link was removed, and no frame kept while it was there",
-            hint="what links everything to everything (a patchbay) should leave chaosd's ports alone",
-        )
-        self._emit("stream_error", {"error": error.to_wire(), "recoverable": True})
-
-    def _say(self, state: str, reason: str) -> None:
-        if (state, reason) != (self._view.state, self._view.reason):
-            self._view.state, self._view.reason = state, reason
-            self._emit("stream_state", {"state": state, "reason": reason})
-
-    # -- takes
-
-    def _on_take(self, number: int, said: Any) -> None:
-        """What a rotator tells. The next take's has something to tell as soon as the callback has come to it."""
-        if self._next is not None and number == self._next.number:
-            self._settle_roll()
-        if self._take is not None and number == self._take.number:
-            self.on_receive(said)
-        elif isinstance(said, Finished | Broken) and number in self._past:
-            self._past.pop(number).close(keep_staging=said.error is not None)
-            if self._last is not None and not self._past:
-                self._on_finished(self._last.n_frames, self._last.error)
-
     def _roll(self) -> None:
         """Prepares the next take; the callback goes over to it where the device's frames have no seam."""
-        device = self._view.device
-        if self._ending or self._next is not None or self._capture is None or device is None:
-            return
-        if self._take is None or not self._take.has_begun:
+        device, current = self._view.device, self._takes.current
+        if not self._feed.is_open or device is None or current is None or not current.has_begun:
             return
         try:
-            self._next = self._make_take(device, self._take.number + 1, self._take.uri)
+            following = self._takes.prepare(device)
         except ChaosError as error:
             self._emit("stream_error", {"error": error.to_wire(), "recoverable": True})
             return
-        self._capture.go_on_with(self._next.staging.writer)
+        self._life = Life.ROLLING
+        self._feed.go_on_with(following.staging.writer)
 
     def _settle_roll(self) -> None:
         """Goes over to the next take, or drops it where the callback will never come to it."""
-        if self._next is None or self._take is None:
+        former = self._takes.roll()
+        current = self._takes.current
+        if former is not None and current is not None:
+            self._view.staging = current.staging
+            self._emit("stream_rolled", {"take": current.uri, "continues": former.uri})
+        self._life = Life.CAPTURING
+
+    def _switch_chunk(self, message: SwitchChunk) -> None:
+        current = self._takes.current
+        if self._life in (Life.STORING, Life.ENDED):
+            error: ChaosError = StreamNotFound(
+                f"{self._view.uri} is stopping", hint="its last chunks go into the recording's own folder"
+            )
+        elif current is None:
+            error = InternalError("the device has not been there yet", hint="try again once frames come")
+        elif current.tell(message):
             return
-        old, self._next = self._next, None
-        if old.has_begun:
-            old, self._take = self._take, old
-            self._view.staging = self._take.staging
-            self._emit("stream_rolled", {"take": self._take.uri, "continues": old.uri})
-        self._past[old.number] = old
-        old.hush()
-        old.rotator.tell(Finish(None))
+        else:
+            error = InternalError("the rotator has failed", hint="see the stream's stream_error event")
+        refuse(message.future, error)
 
     # -- begin and end
 
     def _answer_start(self) -> None:
         view = self._view
-        self._pump.cancel((view.uri, "answer"))
+        self._pump.cancel(self._key("answer"))
+        take = self._takes.current
         settle(
             self._start_future,
             {
@@ -334,7 +293,7 @@ class InputStreamActor(pykka.ThreadingActor):
                 "recording": view.recording,
                 "device": view.device.to_wire() if view.device is not None else None,
                 "format": view.format(),
-                "chunk_frames": self._take.staging.chunk_frames if self._take is not None else 0,
+                "chunk_frames": take.staging.chunk_frames if take is not None else 0,
                 "state": view.state,
             },
         )
@@ -356,90 +315,86 @@ class InputStreamActor(pykka.ThreadingActor):
             self._emit("stream_error", {"error": error.to_wire(), "recoverable": False})
         self._end()
 
-    def _drop_capture(self) -> None:
-        self._pump.cancel((self._view.uri, "relink"))
-        if self._capture is not None:
-            self._capture.close()
-            self._capture = None
-            self._settle_roll()
-        self._links = ()
-
     def _end(self) -> None:
-        """Detaches the callback and lets the rotator store the rest; `Finished` goes on from there."""
-        if self._ending:
+        """Detaches the callback and lets the rotator store the rest; `Stored` goes on from there."""
+        if self._life is Life.ENDED:
+            self._answer_stops()
             return
-        self._ending = True
-        self._pump.cancel((self._view.uri, "answer"))
-        self._drop_capture()
-        end_ns = time.monotonic_ns() if self._view.state == "waiting" else None
-        self._pump.cancel((self._view.uri, "roll"))
-        if self._take is None:
-            self._on_finished(0, None)
+        if self._life is Life.STORING:
             return
-        self._take.hush()
-        self._take.rotator.tell(Finish(end_ns))
+        self._detach()
+        self._cancel_timers()
+        if self._takes.current is None:
+            self._finish(Stored(0, None))
+            return
+        self._life = Life.STORING
+        self._takes.store_rest(time.monotonic_ns() if self._view.state == "waiting" else None)
 
-    def _on_finished(self, n_frames: int, error: BaseException | None) -> None:
+    def _finish_if_stored(self) -> None:
+        if self._life is Life.STORING and (stored := self._takes.stored) is not None:
+            self._finish(stored)
+
+    def _finish(self, stored: Stored) -> None:
+        """Everything is stored, as far as storage took it: whoever waits is answered."""
         stats = self._view.stats()
+        clean = stored.error is None and self._error is None
         result = {
             "uri": self._view.uri,
             "recording": self._view.recording,
-            "n_frames": n_frames,
+            "n_frames": stored.n_frames,
             "n_chunks": self._view.n_chunks_sealed,
             "n_gaps": stats["n_gaps"],
             "lost_frames": stats["lost_frames"],
-            "clean": error is None and self._error is None,
+            "clean": clean,
         }
-        self._view.state = "stopped" if self._error is None and error is None else "error"
-        self._close(keep_staging=error is not None)
+        self._view.state = "stopped" if clean else "error"
+        self._takes.close(keep_staging=stored.error is not None)
         self._emit("stream_stopped", {k: v for k, v in result.items() if k != "uri"})
         if self._error is not None:
             refuse(self._start_future, self._error)
         settle(self._start_future, {**result, "state": "stopped"})
-        for future in self._stop_futures:
-            if error is not None:
-                refuse(future, error)
-            else:
-                settle(future, result)
-        self.stop()
+        self._leave(stored.error if stored.error is not None else result)
 
-    def _close(self, *, keep_staging: bool) -> None:
-        self._registry.tell(Unfollow(self.actor_ref))
+    def _leave(self, result: dict[str, Any] | ChaosError) -> None:
+        """Nothing is left to do but to answer."""
+        self._life = Life.ENDED
+        self._result = result
+        self._feed.close()
         self._view.staging = None
-        if self._take is not None:
-            self._take.close(keep_staging=keep_staging)
-        self._daemon.tell(StreamGone(self._view.uri))
+        self._answer_stops()
+        if not tell(self._daemon, StreamGone(self._view.uri)):
+            self.stop()
+
+    def _answer_stops(self) -> None:
+        futures, self._stop_futures = self._stop_futures, []
+        for future in futures:
+            if isinstance(self._result, ChaosError):
+                refuse(future, self._result)
+            else:
+                settle(future, self._result)
 
     def _fail(self, error: BaseException) -> None:
         """A defect of ours, or of a thread below: the stream ends; what is in staging stays there for recovery."""
         log.error("%s failed", self._view.uri, exc_info=error)
-        wire = InternalError(f"the stream failed: {error}", hint="what was captured is in the recording or in staging")
-        self._emit("stream_error", {"error": wire.to_wire(), "recoverable": False})
-        self._pump.cancel((self._view.uri, "answer"))
-        self._pump.cancel((self._view.uri, "roll"))
-        self._drop_capture()
-        for take in (*self._past.values(), *([self._take] if self._take else [])):
-            take.hush()
-            take.rotator.stop()
-        for take in self._past.values():
-            take.close(keep_staging=True)
-        self._ending = True
-        for future in (self._start_future, *self._stop_futures):
-            refuse(future, wire)
+        if self._life is Life.ENDED:
+            return
+        self._life = Life.ENDED
+        failure = _failure(error)
+        self._emit("stream_error", {"error": failure.to_wire(), "recoverable": False})
+        self._cancel_timers()
+        self._feed.detach()
+        self._takes.abandon()
+        refuse(self._start_future, failure)
         self._view.state = "error"
-        self._close(keep_staging=True)
+        self._leave(failure)
+
+    def _cancel_timers(self) -> None:
+        for name in ("answer", "roll"):
+            self._pump.cancel(self._key(name))
+
+    def _key(self, timer: str) -> tuple[str, str]:
+        return self._view.uri, timer
 
 
-@dataclass(frozen=True, slots=True)
-class _Relink:
-    """A link has failed a while ago: try again."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Roll:
-    """It is time for the next take."""
-
-
-@dataclass(frozen=True, slots=True)
-class _AnswerStart:
-    """Time is up: answer the start with what there is."""
+def _failure(error: BaseException | None) -> InternalError:
+    return InternalError(f"the stream failed: {error}", hint="what was captured is in the recording or in staging")

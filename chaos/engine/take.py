@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pykka
 
 from chaos import __version__
-from chaos.engine.messages import OfTake, RetireChunks, Rotate, Tick
+from chaos.engine.messages import Interrupted, OfTake, RetireChunks, Rotate, StoreRest, SwitchChunk, Tick, tell
 from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
 from chaos.graph.devices import DeviceInfo
 from chaos.protocol.config import Config
@@ -29,19 +29,21 @@ from chaos.terms.uri import parse_uri
 __all__ = ["GRAPH_RATE", "Take", "make_take", "next_take_uri"]
 
 TICK_S = 0.8  # with the checkpoint's own time, less than the second that a power cut may cost
+ABANDON_WITHIN_S = 5.0
 GRAPH_RATE = 48000
+
+log = logging.getLogger(__name__)
 
 
 class _Voice:
-    """What a rotator tells its stream through, so that the stream knows which of its takes speaks."""
+    """What a rotator talks to its stream through, so that the stream knows which of its takes speaks."""
 
     def __init__(self, stream: pykka.ActorRef[Any], number: int) -> None:
         self._stream = stream
         self._number = number
 
     def tell(self, message: Any) -> None:
-        with suppress(pykka.ActorDeadError):
-            self._stream.tell(OfTake(self._number, message))
+        tell(self._stream, OfTake(self._number, message))
 
 
 @dataclass
@@ -57,16 +59,33 @@ class Take:
 
     def listen(self) -> None:
         rotator = self.rotator
-        self.pump.watch(self.wake, lambda: _tell(rotator, Rotate()), is_eventfd=True)
-        self.pump.every(("tick", self.staging.path), TICK_S, lambda: _tell(rotator, Tick()))
+        self.pump.watch(self.wake, lambda: tell(rotator, Rotate()), is_eventfd=True)
+        self.pump.every(("tick", self.staging.path), TICK_S, lambda: tell(rotator, Tick()))
 
     def hush(self) -> None:
         if self.wake >= 0:
             self.pump.unwatch(self.wake)
         self.pump.cancel(("tick", self.staging.path))
 
-    def retire(self, message: RetireChunks) -> None:
-        _tell(self.rotator, message)
+    def tell(self, message: Interrupted | RetireChunks | SwitchChunk) -> bool:
+        """Passes it on to the rotator; False if that has ended."""
+        return tell(self.rotator, message)
+
+    def store_rest(self, end_ns: int | None) -> None:
+        """Has the rotator store what there is and end; it tells `Stored`."""
+        self.hush()
+        tell(self.rotator, StoreRest(end_ns))
+
+    def abandon(self) -> None:
+        """Ends the rotator as it is. What is in staging stays there, and where the rotator hangs in storage it stays
+        open as well."""
+        self.hush()
+        try:
+            self.rotator.stop(timeout=ABANDON_WITHIN_S)
+        except pykka.Timeout:
+            log.error("the rotator of %s hangs; its staging file is left as it is", self.uri)
+            return
+        self.close(keep_staging=True)
 
     @property
     def has_begun(self) -> bool:
@@ -79,11 +98,6 @@ class Take:
         if self.wake >= 0:
             os.close(self.wake)
             self.wake = -1
-
-
-def _tell(rotator: pykka.ActorRef[Any], message: Any) -> None:
-    with suppress(pykka.ActorDeadError):
-        rotator.tell(message)
 
 
 def next_take_uri(store: Path, stream_uri: str, number: int) -> str:

@@ -39,7 +39,7 @@ class StreamView:
     n_chunks_sealed: int = 0
     drift_ppm: float | None = None
     recording: str = ""
-    notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""
@@ -90,7 +90,7 @@ class StreamView:
             recording=self.recording,
             callback_ns=self.callback_ns(stats),
             reason=self.reason,
-            notes=self.notes,
+            notes=self.remarks,
         )
 
     def callback_ns(self, stats: dict[str, int]) -> CallbackTimes:

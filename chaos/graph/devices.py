@@ -16,9 +16,9 @@ import msgspec
 from chaos.graph.deviceinfo import DeviceInfo, Direction, check_format, choose, is_same
 from chaos.graph.identity import Role, first, ladder
 from chaos.graph.nodeformat import node_format, node_volume
-from chaos.graph.objects import Decoder, Graph, Kind, Link, MetadataEntry, ObjectAdded, Port, RegistryEvent
+from chaos.graph.objects import Decoder, Graph, Kind, MetadataEntry, ObjectAdded, Port, RegistryEvent
 
-__all__ = ["Change", "Decoder", "DeviceInfo", "DeviceMap", "Link", "Port", "RegistryEvent", "check_format"]
+__all__ = ["Change", "Decoder", "DeviceInfo", "DeviceMap", "Port", "RegistryEvent", "check_format"]
 
 _ROLES: dict[str, tuple[Role, ...]] = {
     "Audio/Source": ("input",),
@@ -107,10 +107,6 @@ class DeviceMap:
             for port in self._graph.ports(node_id)
             if port.direction == direction and monitor in (None, port.monitor)
         ]
-
-    def links(self) -> list[Link]:
-        """All links of the graph, ours and others'."""
-        return list(self._graph.links())
 
     def node_props(self, node_id: int) -> dict[str, str]:
         """What any node tells of itself; empty if there is none."""

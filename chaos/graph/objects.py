@@ -1,6 +1,6 @@
 """PipeWire's object graph as its registry tells of it: what there is, by id, and what hangs on what. Pure.
 
-The listener (`chaos._registry`) sends notes; a `Decoder` makes events of them; a `Graph` takes events in any
+The listener (`chaos._registry`) sends records; a `Decoder` makes events of them; a `Graph` takes events in any
 order, late and repeated ones too, and ends up the same. That works because every object is named by its id
 and its serial: ids are used again, serials never, and of two serials at one id the lower is the older object.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -21,23 +20,22 @@ __all__ = [
     "DeviceState",
     "Graph",
     "Kind",
-    "Link",
     "MetadataEntry",
     "NodeState",
-    "Note",
-    "NoteKind",
     "ObjectAdded",
     "ObjectRemoved",
     "Port",
+    "Record",
+    "RecordKind",
     "RegistryEvent",
 ]
 
-Note: TypeAlias = tuple[int, int, int, int, bytes]
+Record: TypeAlias = tuple[int, int, int, int, bytes]
 """(kind, id, a, b, payload) as `Connection.drain()` gives it; a is the object's serial in all of ours."""
 
 
-class NoteKind(enum.IntEnum):
-    """What a note says, and its b and payload. A dict is key, NUL, value, NUL, ..."""
+class RecordKind(enum.IntEnum):
+    """What a record says, and its b and payload. A dict is key, NUL, value, NUL, ..."""
 
     ADDED = 100  # b: Kind; payload: the global's properties
     REMOVED = 101
@@ -127,46 +125,38 @@ class Port(msgspec.Struct, frozen=True, order=True):
     dsp: str
 
 
-class Link(msgspec.Struct, frozen=True):
-    id: int
-    output_node: int
-    output_port: int
-    input_node: int
-    input_port: int
-
-
 class Decoder:
-    """Notes of one listener, in their order, to events. A new listener needs a new decoder."""
+    """Records of one listener, in their order, to events. A new listener needs a new decoder."""
 
     def __init__(self) -> None:
-        self._nodes: dict[int, _NodeNotes] = {}
+        self._nodes: dict[int, _NodeRecords] = {}
 
-    def decode(self, note: Note) -> RegistryEvent | None:
-        """The event that this note completes, if it does. Notes of others and broken ones give None."""
-        kind, object_id, serial, b, payload = note
-        if kind == NoteKind.ADDED:
+    def decode(self, record: Record) -> RegistryEvent | None:
+        """The event that this record completes, if it does. Records of others and broken ones give None."""
+        kind, object_id, serial, b, payload = record
+        if kind == RecordKind.ADDED:
             return ObjectAdded(object_id, serial, Kind(b), _dict(payload))
-        if kind == NoteKind.REMOVED:
+        if kind == RecordKind.REMOVED:
             self._nodes.pop(serial, None)
             return ObjectRemoved(object_id, serial)
-        if kind == NoteKind.NODE_INFO:
+        if kind == RecordKind.NODE_INFO:
             self._node(serial).take_info(payload)
-        elif kind == NoteKind.NODE_PARAM:
+        elif kind == RecordKind.NODE_PARAM:
             self._node(serial).take_param(b >> 32, b & RESET, payload)
-        elif kind == NoteKind.NODE_SYNCED:
+        elif kind == RecordKind.NODE_SYNCED:
             return self._node(serial).state(object_id, serial, b)
-        elif kind == NoteKind.DEVICE_INFO:
+        elif kind == RecordKind.DEVICE_INFO:
             return DeviceState(object_id, serial, b, _dict(payload))
-        elif kind == NoteKind.METADATA:
+        elif kind == RecordKind.METADATA:
             return _metadata(object_id, serial, b, payload)
         return None
 
-    def _node(self, serial: int) -> _NodeNotes:
-        return self._nodes.setdefault(serial, _NodeNotes())
+    def _node(self, serial: int) -> _NodeRecords:
+        return self._nodes.setdefault(serial, _NodeRecords())
 
 
-class _NodeNotes:
-    """What the notes of one node have told so far."""
+class _NodeRecords:
+    """What the records of one node have told so far."""
 
     def __init__(self) -> None:
         self._ports = (0, 0)
@@ -309,12 +299,6 @@ class Graph:
     def ports(self, node_id: int) -> list[Port]:
         """All ports of a node by their index."""
         return sorted(self._ports.get(node_id, {}).values())
-
-    def links(self) -> Iterator[Link]:
-        for link_id in self.ids(Kind.LINK):
-            props = self.props(link_id)
-            ends = ("link.output.node", "link.output.port", "link.input.node", "link.input.port")
-            yield Link(link_id, *(_integer(props.get(end)) for end in ends))
 
     def metadata(self, name: str, key: str, subject: int = 0) -> str | None:
         """The value in the metadata object of that name; of several the oldest object that has one."""

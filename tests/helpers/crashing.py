@@ -17,7 +17,7 @@ import numpy.typing as npt
 import zarr
 from recorded import DTYPES, definition
 
-from chaos.engine.messages import Finish, Rotate, Tick
+from chaos.engine.messages import Rotate, StoreRest, Tick
 from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
 from chaos.staging.file import SUFFIX, Staging, boot_id
 from chaos.store.info import load, recording_path
@@ -155,7 +155,7 @@ class CrashingStream:
 
     def finish(self) -> None:
         """The rotator stores the rest, if it can."""
-        self.rotator.on_receive(Finish(None))
+        self.rotator.on_receive(StoreRest(None))
 
     def stop(self) -> None:
         """A clean end."""
@@ -164,7 +164,7 @@ class CrashingStream:
 
     def crash(self) -> None:
         """As `kill -9` does: locks go, files stay, and what was in memory is gone."""
-        self.rotator.on_failure(None, None, None)
+        self.rotator.on_stop()
         self._let_go(remove=False)
 
     def _hear(self, kind: str, fields: dict[str, Any]) -> None:

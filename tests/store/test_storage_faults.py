@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 from crashing import CrashingStream, check_recording, fast_folder
 
-from chaos.engine.messages import Finished
+from chaos.engine.messages import Stored
 from chaos.store.info import load
 from chaos.store.recovery import recover
 from chaos.store.verify import verify
@@ -104,7 +104,7 @@ def test_an_end_on_a_full_disk_leaves_everything_for_recovery(folder: Path) -> N
     stream.write(30)
     with refusing(errno.ENOSPC):
         stream.finish()
-    assert next(heard for heard in stream.stream.heard if isinstance(heard, Finished)).error is not None
+    assert next(heard for heard in stream.stream.heard if isinstance(heard, Stored)).error is not None
     stream.crash()
     assert [item.outcome for item in recover(folder / "store", folder / "slots").items] == ["recovered"]
     check_recording(stream)

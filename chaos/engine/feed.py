@@ -1,0 +1,162 @@
+"""What feeds a stream: its capture node in PipeWire's graph, the links from the device to it, and their state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pykka
+
+from chaos._connection import Connection
+from chaos._link import LINK_GONE
+from chaos._rt import STATES, Capture
+from chaos._slots import SlotWriter
+from chaos.engine.messages import Follow, Interrupted, Pairs, Relink, Unfollow, tell
+from chaos.engine.take import Take
+from chaos.engine.view import StreamView
+from chaos.graph.devices import DeviceInfo
+from chaos.protocol.requests import StreamStart
+from chaos.system.pump import Pump
+from chaos.terms.errors import ForeignLink, InternalError
+from chaos.terms.ledger import Cause, Confidence
+from chaos.terms.uri import parse_uri
+
+__all__ = ["Feed"]
+
+RELINK_S = 0.25
+
+
+class Feed:
+    """Belongs to one stream's actor. It has one capture at a time, on one connection, and says how that stands."""
+
+    def __init__(
+        self,
+        stream: pykka.ActorRef[Any],
+        view: StreamView,
+        request: StreamStart,
+        *,
+        identity: str,
+        pump: Pump,
+        registry: pykka.ActorRef[Any],
+        emit: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        self._stream = stream
+        self._view = view
+        self._request = request
+        self._identity = identity
+        self._pump = pump
+        self._registry = registry
+        self._emit = emit
+        self._connection: Connection | None = None
+        self._capture: Capture | None = None
+        self._links: Pairs = ()
+
+    @property
+    def is_open(self) -> bool:
+        return self._capture is not None
+
+    def is_on(self, connection: Connection | None) -> bool:
+        return connection is self._connection
+
+    def follow(self) -> None:
+        """Has the registry tell how things stand, now and whenever that changes."""
+        capture = self._capture
+        handle, node_id = (None, None) if capture is None else (capture.handle, capture.node_id)
+        tell(self._registry, Follow(self._stream, self._identity, handle, node_id))
+
+    def attach(self, connection: Connection, device: DeviceInfo, pairs: Pairs, take: Take) -> None:
+        """The device is there: makes the node if there is none, and these links; without any it waits for ports.
+
+        Raises as `Capture`.
+        """
+        if self._capture is None:
+            self._capture = self._open(connection, device, take)
+            self._connection = connection
+            self.follow()
+        if pairs and pairs != self._links:
+            self._capture.link(pairs)
+            self._links = pairs
+
+    def stand_by(self, reason: str, take: Take | None) -> None:
+        """The device is away, or PipeWire is."""
+        if self._capture is not None and self._links:
+            self._capture.unlink()
+        self._links = ()
+        if take is not None and self._view.recording and self._view.state != "waiting":
+            take.staging.writer.set_hint(Cause.DEVICE_AWAY)
+            take.tell(Interrupted(Cause.DEVICE_AWAY, Confidence.CLOCK))
+        self._say("waiting", reason)
+
+    def on_capture_state(self, number: int, error: str) -> None:
+        state = STATES.get(number, "error")
+        if self._capture is None:
+            return
+        if state == "error":
+            self._say("error", error)
+            return
+        self.follow()
+        if self._links and state != "unconnected":
+            self._say(state, "")
+
+    def on_link_state(self, state: int, error: str, take: Take | None) -> None:
+        """Has links made anew that have gone: at once, if both their ports are still there then."""
+        if state >= 0 or not self._links:
+            return
+        self._links = ()
+        if take is not None:
+            take.staging.writer.set_hint(Cause.DEVICE_AWAY)
+        if state == LINK_GONE:
+            self.follow()
+            return
+        failed = InternalError(f"a link to {self._identity} failed: {error}", hint="it is tried again")
+        self._emit("stream_error", {"error": failed.to_wire(), "recoverable": True})
+        self._pump.after((self._view.uri, "relink"), RELINK_S, lambda: tell(self._stream, Relink()))
+
+    def relink(self) -> None:
+        if self._capture is not None and not self._links:
+            self.follow()
+
+    def on_intruder(self, source: str) -> None:
+        error = ForeignLink(
+            f"{source} was linked to {self._view.uri}; that link was removed, and no frame kept while it was there",
+            hint="what links everything to everything (a patchbay) should leave chaosd's ports alone",
+        )
+        self._emit("stream_error", {"error": error.to_wire(), "recoverable": True})
+
+    def go_on_with(self, following: SlotWriter) -> None:
+        """See `Capture.go_on_with`."""
+        assert self._capture is not None
+        self._capture.go_on_with(following)
+
+    def detach(self) -> None:
+        """Takes the node out of the graph: the callback has run for the last time."""
+        self._pump.cancel((self._view.uri, "relink"))
+        if self._capture is not None:
+            self._capture.close()
+        self._capture = self._connection = None
+        self._links = ()
+
+    def close(self) -> None:
+        """Detaches for good."""
+        self.detach()
+        tell(self._registry, Unfollow(self._stream))
+
+    def _open(self, connection: Connection, device: DeviceInfo, take: Take) -> Capture:
+        asked = self._view.asked
+        name, number = parse_uri(self._view.uri)
+        return Capture(
+            connection,
+            take.staging.writer,
+            name=f"chaosd.{name}.{number}",
+            description=f"chaosd {name}/{number}",
+            positions=list(device.positions),
+            sample_format=asked.sample_format,
+            sample_rate=asked.sample_rate or device.sample_rate or 0,
+            interleaved=asked.layout == "interleaved" or asked.sample_format != "f32",
+            latency_frames=self._request.latency_frames,
+        )
+
+    def _say(self, state: str, reason: str) -> None:
+        if (state, reason) != (self._view.state, self._view.reason):
+            self._view.state, self._view.reason = state, reason
+            self._emit("stream_state", {"state": state, "reason": reason})

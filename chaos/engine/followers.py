@@ -1,0 +1,113 @@
+"""The streams that follow a device: how things stand for each, and what it was last told."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import pykka
+
+from chaos._connection import Connection
+from chaos.engine.messages import CaptureState, Follow, Intruder, LinkState, Target, tell
+from chaos.graph.devices import DeviceInfo, DeviceMap
+from chaos.terms.errors import DeviceAmbiguous, DeviceNotFound
+
+__all__ = ["Followers", "Unported"]
+
+UNCLAIMED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Unported:
+    """A device is there and not all ports that a stream needs of it: `node_id` is the stream's own node, where it
+    lacks ports."""
+
+    device: DeviceInfo
+    node_id: int | None
+
+
+@dataclass(slots=True)
+class _Follower:
+    """`device`: as it was when it was last there."""
+
+    follow: Follow
+    device: DeviceInfo | None = None
+    told: Target | None = None
+
+
+class Followers:
+    """Tells each stream its `Target` whenever that has changed, and passes on what its capture has to say."""
+
+    def __init__(self, devices: DeviceMap) -> None:
+        self._devices = devices
+        self._followers: dict[str, _Follower] = {}
+        # What a capture tells before its stream has said which capture it has.
+        self._unclaimed: deque[tuple[int, CaptureState | LinkState]] = deque(maxlen=UNCLAIMED)
+
+    def follow(self, message: Follow) -> None:
+        """Takes a stream in, or takes over what it says of its capture. `inform` is due then."""
+        urn = message.stream.actor_urn
+        known = self._followers.get(urn)
+        self._followers[urn] = _Follower(message, known.device if known else None)
+        if message.handle is not None:
+            waiting = [said for owner, said in self._unclaimed if owner == message.handle]
+            others = [each for each in self._unclaimed if each[0] != message.handle]
+            self._unclaimed = deque(others, maxlen=UNCLAIMED)
+            for said in waiting:
+                tell(message.stream, said)
+
+    def unfollow(self, stream: pykka.ActorRef[Any]) -> None:
+        self._followers.pop(stream.actor_urn, None)
+
+    def route(self, handle: int, message: CaptureState | LinkState) -> None:
+        """Passes on what the capture of this handle tells."""
+        for follower in self._followers.values():
+            if follower.follow.handle == handle:
+                tell(follower.follow.stream, message)
+                return
+        self._unclaimed.append((handle, message))
+
+    def tell_of_intruder(self, source: int, node_id: int) -> None:
+        """Node `source` was linked to a stream's node."""
+        name = self._devices.node_props(source).get("node.name", f"node {source}")
+        for follower in self._followers.values():
+            if follower.follow.node_id == node_id:
+                tell(follower.follow.stream, Intruder(name))
+
+    def inform(self, connection: Connection | None, only: pykka.ActorRef[Any] | None = None) -> list[Unported]:
+        """Tells all, or only one, whose target has changed; gives the devices that lack ports."""
+        unported = []
+        concerned = self._followers.values() if only is None else [self._followers[only.actor_urn]]
+        for follower in list(concerned):
+            target, lacking = self._target(follower, connection)
+            if lacking is not None:
+                unported.append(lacking)
+            if target != follower.told:
+                follower.told = target
+                tell(follower.follow.stream, target)
+        return unported
+
+    def _target(self, follower: _Follower, connection: Connection | None) -> tuple[Target, Unported | None]:
+        if connection is None:
+            return Target(None, None, ()), None
+        device = self._locate(follower)
+        if device is None:
+            return Target(connection, None, ()), None
+        follower.device = device
+        node_id = follower.follow.node_id
+        own = self._devices.ports(node_id, "input") if node_id is not None else []
+        if node_id is None or not own or len(own) != len(device.ports):
+            return Target(connection, device, ()), Unported(device, node_id if not own else None)
+        pairs = tuple(
+            (device.node_id, out.id, node_id, to.id, out.serial) for out, to in zip(device.ports, own, strict=True)
+        )
+        return Target(connection, device, pairs), None
+
+    def _locate(self, follower: _Follower) -> DeviceInfo | None:
+        if follower.device is not None:
+            return self._devices.follow(follower.device)
+        try:
+            return self._devices.find(follower.follow.identity, "input")
+        except (DeviceNotFound, DeviceAmbiguous):
+            return None

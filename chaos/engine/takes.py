@@ -1,0 +1,88 @@
+"""The takes of one stream: the one that runs, the next one while it is on its way, past ones until they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chaos.engine.messages import Broken, Stored
+from chaos.engine.take import Take
+from chaos.graph.devices import DeviceInfo
+
+__all__ = ["Takes"]
+
+MakeTake = Callable[[DeviceInfo, int, str | None], Take]
+"""Of the device, the take's number and the URI of the take that it continues."""
+
+
+class Takes:
+    """`current` is None before the first device; `following` is None unless a roll is on its way.
+
+    A take has its rotator until that has stored the rest (`store_rest`, then `settle`).
+    """
+
+    def __init__(self, make: MakeTake) -> None:
+        self._make = make
+        self._past: dict[int, Take] = {}
+        self._stored: Stored | None = None
+        self.current: Take | None = None
+        self.following: Take | None = None
+
+    def begin(self, device: DeviceInfo) -> Take:
+        """Makes the first take. Raises as `make_take`."""
+        self.current = self._make(device, 1, None)
+        return self.current
+
+    def prepare(self, device: DeviceInfo) -> Take:
+        """Makes the take that is to continue the current one. Raises as `make_take`."""
+        assert self.current is not None
+        self.following = self._make(device, self.current.number + 1, self.current.uri)
+        return self.following
+
+    def roll(self) -> Take | None:
+        """Goes over to the following take, or drops it where the callback has not come to it; what is left behind is
+        stored. Gives the former take if it was left."""
+        if self.following is None or self.current is None:
+            return None
+        former: Take | None = None
+        dropped, self.following = self.following, None
+        if dropped.has_begun:
+            former = self.current
+            dropped, self.current = self.current, dropped
+        self._past[dropped.number] = dropped
+        dropped.store_rest(None)
+        return former
+
+    def store_rest(self, end_ns: int | None) -> None:
+        """Has the current take's rotator store what there is; the callback must be detached."""
+        assert self.current is not None
+        self.current.store_rest(end_ns)
+
+    def settle(self, stored: Stored) -> None:
+        """The current take is stored."""
+        self._stored = stored
+
+    def is_past(self, number: int) -> bool:
+        return number in self._past
+
+    def close_past(self, number: int, end: Stored | Broken) -> None:
+        """A past take is stored, or its rotator has failed; then what it has stays in staging."""
+        self._past.pop(number).close(keep_staging=end.error is not None)
+
+    @property
+    def stored(self) -> Stored | None:
+        """How the current take was stored, once all are."""
+        return None if self._past else self._stored
+
+    def close(self, *, keep_staging: bool) -> None:
+        """Closes the current take."""
+        if self.current is not None:
+            self.current.close(keep_staging=keep_staging)
+
+    def abandon(self) -> None:
+        """Ends all rotators as they are; staging files stay for recovery."""
+        takes = (self.current, self.following, *self._past.values())
+        self._past.clear()
+        self.following = None
+        for take in takes:
+            if take is not None:
+                take.abandon()

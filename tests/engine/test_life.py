@@ -1,0 +1,207 @@
+"""The life of a stream: every message in every state does what the table says, and whoever asks is answered once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crashing import fast_folder
+from lone import LoneStream, microphone
+
+from chaos.engine import messages as m
+from chaos.engine.life import TRANSITIONS, Life, may_lead_to
+from chaos.terms.errors import ChaosError, InternalError, StreamNotFound
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with fast_folder() as made:
+        yield made
+
+
+@pytest.fixture
+def stream(folder: Path) -> Iterator[LoneStream]:
+    lone = LoneStream(folder)
+    yield lone
+    lone.close()
+
+
+def bring_to(stream: LoneStream, life: Life) -> None:
+    """The way a stream comes to stand there."""
+    if life is Life.SEEKING:
+        return
+    stream.plug()
+    stream.run(4)
+    stream.take_in(m.Began)
+    if life is Life.ROLLING:
+        stream.give(m.Roll())
+    if life in (Life.STORING, Life.ENDED):
+        stream.give(m.Stop(Future()))
+    if life is Life.ENDED:
+        stream.take_in(m.Stored)
+    assert stream.life is life
+
+
+def message_of(kind: type, stream: LoneStream) -> Any:
+    """One such message, as it would come."""
+    device = microphone()
+    made: dict[type, Callable[[], Any]] = {
+        m.Target: lambda: m.Target(stream.connection, device, ()),
+        m.CaptureState: lambda: m.CaptureState(3, ""),
+        m.LinkState: lambda: m.LinkState(0, -2, "gone"),
+        m.Intruder: lambda: m.Intruder("loud"),
+        m.SwitchChunk: lambda: m.SwitchChunk(Path("/nowhere/1"), Future()),
+        m.RetireChunks: lambda: m.RetireChunks([], []),
+        m.Stop: lambda: m.Stop(Future()),
+        m.Began: lambda: m.Began(stream.definition, Path("/nowhere")),
+        m.Progress: lambda: m.Progress(3, None),
+        m.WrongRate: lambda: m.WrongRate(44100),
+        m.Stored: lambda: m.Stored(5, None),
+        m.Broken: lambda: m.Broken(RuntimeError("as a test has it")),
+    }
+    return made[kind]() if kind in made else kind()
+
+
+WALK = [(life, kind) for kind in TRANSITIONS for life in Life]
+OF_TAKES = (m.Began, m.Progress, m.WrongRate, m.Stored, m.Broken)
+
+
+@pytest.mark.parametrize(("life", "kind"), WALK, ids=lambda value: getattr(value, "value", None) or value.__name__)
+def test_every_message_in_every_life(stream: LoneStream, life: Life, kind: type) -> None:
+    bring_to(stream, life)
+    if kind is m.Rolled:
+        return  # it comes with the next take's first message: test_a_roll_is_settled_by_the_next_takes_voice
+    if kind is m.PastStored:
+        return  # so does a past take's: test_a_past_take_holds_the_end_up
+    before = dict(vars(stream.view))
+    message = message_of(kind, stream)
+    is_of_take = kind in OF_TAKES and stream.actor._takes.current is not None
+    stream.give(m.OfTake(1, message) if is_of_take else message)
+    allowed = may_lead_to(message, life)
+    assert stream.life in (allowed or {life})
+    if not allowed:
+        assert vars(stream.view) == before
+    if life is Life.ENDED:
+        assert stream.life is Life.ENDED
+    future = getattr(message, "future", None)
+    if future is not None:
+        settle_end(stream)
+        rotator = stream.actor._takes.current
+        if rotator is not None:
+            rotator.rotator.stop()
+        assert future.done()
+    assert stream.life is not Life.ENDED or stream.start.done()
+
+
+def settle_end(stream: LoneStream) -> None:
+    while stream.life is Life.STORING:
+        stream.take_in(m.Stored)
+
+
+def test_the_table_names_every_message_that_a_stream_gets() -> None:
+    """Also that no life is left out by mistake: what asks for an answer counts everywhere."""
+    for kind, lives in TRANSITIONS.items():
+        assert lives, kind
+        if "future" in getattr(kind, "__dataclass_fields__", {}):
+            assert set(lives) == set(Life), kind
+    for lives in TRANSITIONS.values():
+        assert lives.get(Life.ENDED, frozenset()) <= {Life.ENDED}
+
+
+def test_a_roll_is_settled_by_the_next_takes_voice(stream: LoneStream) -> None:
+    bring_to(stream, Life.ROLLING)
+    stream.run(3)
+    while stream.life is Life.ROLLING:
+        stream.take_in(object)
+    assert stream.life is Life.CAPTURING
+    assert stream.view.staging is stream.actor._takes.current.staging  # type: ignore[union-attr]
+    stream.take_in(m.Stored)
+    asked: Future[Any] = Future()
+    stream.give(m.Stop(asked))
+    stream.take_in(m.Stored)
+    assert asked.result()["clean"] is True
+
+
+def test_a_past_take_holds_the_end_up(stream: LoneStream) -> None:
+    bring_to(stream, Life.ROLLING)
+    asked: Future[Any] = Future()
+    stream.give(m.Stop(asked))
+    assert stream.life is Life.STORING
+    stream.take_in(m.Stored)
+    assert not asked.done()
+    stream.take_in(m.Stored)
+    assert asked.result()["n_frames"] == 4 * 256
+    assert stream.life is Life.ENDED
+
+
+def test_each_stop_is_answered_with_the_same_end(stream: LoneStream) -> None:
+    """Also those that come while the first one works, and after it."""
+    bring_to(stream, Life.CAPTURING)
+    asked: list[Future[Any]] = [Future() for _ in range(5)]
+    for future in asked[:3]:
+        stream.give(m.Stop(future))
+    stream.take_in(m.Stored)
+    for future in asked[3:]:
+        stream.give(m.Stop(future))
+    assert {str(future.result(0)) for future in asked} == {str(asked[0].result(0))}
+    assert asked[0].result()["clean"] is True
+    assert len(stream.daemon.of(m.StreamGone)) == 1
+
+
+def test_a_switch_while_it_stops_is_refused(stream: LoneStream) -> None:
+    bring_to(stream, Life.STORING)
+    for _ in range(2):
+        switch = m.SwitchChunk(Path("/nowhere/1"), Future())
+        stream.give(switch)
+        assert isinstance(switch.future.exception(0), StreamNotFound)
+        settle_end(stream)
+
+
+def test_a_defect_of_ours_ends_the_stream_and_answers_everybody(
+    stream: LoneStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    stream.plug()
+    monkeypatch.setattr(stream.actor, "_on_target", fail)
+    stream.plug()
+    assert stream.life is Life.ENDED
+    with pytest.raises(InternalError, match="a defect"):
+        stream.start.result(0)
+    asked: Future[Any] = Future()
+    stream.give(m.Stop(asked))
+    assert isinstance(asked.exception(0), ChaosError)
+    assert len(stream.daemon.of(m.StreamGone)) == 1
+
+
+def test_a_rotator_that_fails_ends_the_stream(stream: LoneStream) -> None:
+    bring_to(stream, Life.CAPTURING)
+    take = stream.actor._takes.current
+    assert take is not None
+    switch = m.SwitchChunk(Path("/nowhere/1"), Future())
+    take.rotator.tell(m.RetireChunks(None, None))  # type: ignore[arg-type]
+    take.rotator.tell(switch)
+    broken = stream.take_in(m.Broken)
+    assert isinstance(broken.error, Exception)
+    assert stream.life is Life.ENDED
+    assert isinstance(switch.future.exception(1), ChaosError)
+
+
+def test_the_answer_to_a_start_tells_what_there_is(stream: LoneStream) -> None:
+    stream.actor.on_start()
+    assert not stream.start.done()
+    stream.pump.timers[stream.view.uri, "answer"]()
+    stream.take_in(m.AnswerStart)
+    assert stream.start.result(0)["state"] == "connecting"
+
+
+def test_a_start_that_waits_is_answered_at_once(folder: Path) -> None:
+    stream = LoneStream(folder, wait=True)
+    stream.unplug()
+    assert stream.start.result(0)["state"] == "waiting"
+    assert stream.view.reason == "name:mic is away"
+    stream.close()
