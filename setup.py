@@ -44,7 +44,10 @@ def with_pipewire(name: str) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [plain("_slots"), *map(with_pipewire, ("_connection", "_link", "_registry", "_rt"))],
+        [
+            *map(plain, ("_layout", "_cycle", "_slots", "_audio")),
+            *map(with_pipewire, ("_connection", "_link", "_tracked", "_registry", "_rt", "_capture")),
+        ],
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

@@ -14,7 +14,7 @@ cdef struct Record:             # from a PipeWire callback to Python, in order
     size_t size
     char *payload
 
-cdef struct Notes:              # touched only with the loop locked, as in callbacks it is
+cdef struct Records:            # touched only with the loop locked, as in callbacks it is
     Record *first
     Record *last
     int wake_fd
@@ -33,19 +33,19 @@ cdef struct Guard:              # what the registry listener asks of a capture, 
 cdef int check(int res, str doing) except -1
 cdef int check_pointer(const void *p, str doing) except -1
 
-cdef void notes_push(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text,
-                     size_t n) noexcept nogil
-cdef void push_text(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text) noexcept nogil
+cdef void records_push(Records *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text,
+                       size_t n) noexcept nogil
+cdef void records_push_text(Records *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text) noexcept nogil
 
 cdef class Connection:
     cdef pw_thread_loop *loop
     cdef pw_context *context
     cdef pw_core *core
-    cdef Notes *notes
+    cdef Records *records
     cdef spa_hook *hook
     cdef Guard *guards
     cdef object children
     cdef readonly str remote
     cdef object __weakref__
-    cdef int ask(self) except -1
+    cdef int alive(self) except -1
     cdef int open(self) except -1

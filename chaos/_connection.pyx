@@ -11,6 +11,7 @@ from libc.string cimport memcpy, strerror, strlen
 from chaos.pipewire cimport *
 
 import os
+import warnings
 from weakref import WeakSet
 
 from chaos.terms.errors import PipeWireUnavailable
@@ -19,11 +20,11 @@ cdef extern from "unistd.h" nogil:
     ssize_t write(int fd, const void *data, size_t n)
 
 cdef enum:
-    KIND_CORE_INFO = 1
-    KIND_CORE_ERROR = 2
+    RECORD_CORE_INFO = 1
+    RECORD_CORE_ERROR = 2
 
-CORE_INFO = KIND_CORE_INFO
-CORE_ERROR = KIND_CORE_ERROR
+CORE_INFO = RECORD_CORE_INFO
+CORE_ERROR = RECORD_CORE_ERROR
 
 
 # ---- one door for C's errors ---------------------------------------------------------------------------------------
@@ -44,8 +45,8 @@ cdef int check_pointer(const void *p, str doing) except -1:
 
 # ---- records from callbacks to Python ------------------------------------------------------------------------------
 
-cdef void notes_push(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text,
-                     size_t n) noexcept nogil:
+cdef void records_push(Records *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text,
+                       size_t n) noexcept nogil:
     """Appends a record. For callbacks of the loop's own thread, or with the loop locked; never for the RT thread."""
     cdef uint64_t one = 1
     cdef Record *r = <Record *>malloc(sizeof(Record) + n)
@@ -68,26 +69,26 @@ cdef void notes_push(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, cons
     q.last = r
 
 
-cdef void push_text(Notes *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text) noexcept nogil:
-    notes_push(q, kind, id, a, b, text, strlen(text) if text != NULL else 0)
+cdef void records_push_text(Records *q, int kind, uint32_t id, int64_t a, int64_t b, const char *text) noexcept nogil:
+    records_push(q, kind, id, a, b, text, strlen(text) if text != NULL else 0)
 
 
 cdef void on_core_info(void *data, const pw_core_info *info) noexcept nogil:
-    push_text(<Notes *>data, KIND_CORE_INFO, info.id, info.cookie, 0, info.version)
+    records_push_text(<Records *>data, RECORD_CORE_INFO, info.id, info.cookie, 0, info.version)
 
 
 cdef void on_core_done(void *data, uint32_t id, int seq) noexcept nogil:
-    cdef Notes *q = <Notes *>data
+    cdef Records *q = <Records *>data
     if id == PW_ID_CORE:
         q.done_seq = seq
         pw_thread_loop_signal(q.loop, False)
 
 
 cdef void on_core_error(void *data, uint32_t id, int seq, int res, const char *message) noexcept nogil:
-    cdef Notes *q = <Notes *>data
+    cdef Records *q = <Records *>data
     if id == PW_ID_CORE and res == -EPIPE:
         q.broken = True
-    push_text(q, KIND_CORE_ERROR, id, res, seq, message)
+    records_push_text(q, RECORD_CORE_ERROR, id, res, seq, message)
     pw_thread_loop_signal(q.loop, False)
 
 
@@ -119,12 +120,21 @@ cdef class Connection:
     def __cinit__(self, remote=None):
         self.remote = remote or ""
         self.children = WeakSet()
+        cdef int wake_fd = -1
         pw_init(NULL, NULL)
-        self.notes = <Notes *>calloc(1, sizeof(Notes))
+        try:
+            wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError as error:
+            check(-error.errno, "making an eventfd")
+        self.records = <Records *>calloc(1, sizeof(Records))
         self.hook = <spa_hook *>calloc(1, sizeof(spa_hook))
-        if self.notes == NULL or self.hook == NULL:
+        if self.records == NULL or self.hook == NULL:
+            free(self.records)
+            free(self.hook)
+            self.records = NULL
+            os.close(wake_fd)
             raise MemoryError
-        self.notes.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.records.wake_fd = wake_fd
         try:
             self.open()
         except BaseException:
@@ -136,7 +146,7 @@ cdef class Connection:
         cdef pw_properties *props
         self.loop = pw_thread_loop_new(b"chaosd-pw", NULL)
         check_pointer(self.loop, "making a loop")
-        self.notes.loop = self.loop
+        self.records.loop = self.loop
         # Before 1.0 only client-rt.conf asks for a real-time data thread; from then on client.conf does.
         props = NULL
         if library_version().startswith("0."):
@@ -151,12 +161,12 @@ cdef class Connection:
                 pw_properties_set(props, b"remote.name", name)
             self.core = pw_context_connect(self.context, props, 0)
             check_pointer(self.core, "connecting")
-            pw_core_add_listener(self.core, self.hook, &core_events, self.notes)
+            pw_core_add_listener(self.core, self.hook, &core_events, self.records)
         finally:
             pw_thread_loop_unlock(self.loop)
         self.sync()
 
-    cdef int ask(self) except -1:
+    cdef int alive(self) except -1:
         """Raises unless the connection is alive."""
         if self.core == NULL:
             raise PipeWireUnavailable("the connection to PipeWire is closed", hint="make a new one")
@@ -164,7 +174,7 @@ cdef class Connection:
 
     @property
     def wake_fd(self):
-        return self.notes.wake_fd
+        return self.records.wake_fd
 
     def sync(self, int timeout_s=5):
         """Waits until PipeWire has carried out all that was asked of it so far.
@@ -172,17 +182,17 @@ cdef class Connection:
         Raises:
             PipeWireUnavailable: it has gone, or did not answer within `timeout_s`.
         """
-        self.ask()
+        self.alive()
         cdef int seq, waited = 0
         with nogil:
             pw_thread_loop_lock(self.loop)
             seq = pw_core_sync(self.core, PW_ID_CORE, 0)
-            while self.notes.done_seq != seq and waited == 0 and not self.notes.broken:
+            while self.records.done_seq != seq and waited == 0 and not self.records.broken:
                 waited = pw_thread_loop_timed_wait(self.loop, timeout_s)
             pw_thread_loop_unlock(self.loop)
         if waited != 0:
             raise PipeWireUnavailable("PipeWire does not answer", hint="is its process stopped?")
-        if self.notes.broken:
+        if self.records.broken:
             raise PipeWireUnavailable("PipeWire has gone", hint="start it again")
 
     def drain(self):
@@ -194,14 +204,14 @@ cdef class Connection:
             return found
         # First the signal, then the queue: what comes between both is found now, and signals once more for nothing.
         try:
-            os.eventfd_read(self.notes.wake_fd)
+            os.eventfd_read(self.records.wake_fd)
         except BlockingIOError:
             pass
         with nogil:
             pw_thread_loop_lock(self.loop)
-            r = self.notes.first
-            self.notes.first = NULL
-            self.notes.last = NULL
+            r = self.records.first
+            self.records.first = NULL
+            self.records.last = NULL
             pw_thread_loop_unlock(self.loop)
         while r != NULL:
             found.append((r.kind, r.id, r.a, r.b, r.payload[:r.size]))
@@ -212,7 +222,7 @@ cdef class Connection:
 
     def lock(self):
         """Keeps the loop's thread out until `unlock`; the same thread may lock again."""
-        self.ask()
+        self.alive()
         with nogil:
             pw_thread_loop_lock(self.loop)
 
@@ -243,17 +253,20 @@ cdef class Connection:
                     self.context = NULL
                 pw_thread_loop_destroy(self.loop)
                 self.loop = NULL
-        if self.notes != NULL:
-            while self.notes.first != NULL:
-                r = self.notes.first
-                self.notes.first = r.next
+        if self.records != NULL:
+            while self.records.first != NULL:
+                r = self.records.first
+                self.records.first = r.next
                 free(r)
-            os.close(self.notes.wake_fd)
-            free(self.notes)
+            os.close(self.records.wake_fd)
+            free(self.records)
             free(self.hook)
-            self.notes = NULL
+            self.records = NULL
             self.hook = NULL
 
-    def __dealloc__(self):
-        if self.notes != NULL:
-            self.close()
+    def __del__(self):
+        if self.records != NULL:
+            try:
+                warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self)
+            finally:
+                self.close()

@@ -1,5 +1,5 @@
-/* The loops that touch every sample, in C so that the compiler can vectorise them; and the atomics that Cython
- * has no words for. Nothing here allocates, locks or calls into the kernel: all of it may run in the RT callback.
+/* The loops that touch every sample, in C so that the compiler can vectorise them. Nothing here allocates, locks or
+ * calls into the kernel: all of it may run in the RT callback.
  */
 #ifndef CHAOS_KERNELS_H
 #define CHAOS_KERNELS_H
@@ -10,12 +10,6 @@
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
-
-static inline uint64_t chaos_load(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-static inline void chaos_store(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
-static inline uint64_t chaos_peek(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
-/* Orders the loads of a copy before the load that checks whether what was copied still stood. */
-static inline void chaos_fence(void) { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
 
 /* Interleaved (n frames of `channels` samples) to planar: dst is the first channel's place, `stride` samples lie between
  * one channel's place and the next.

@@ -2,18 +2,18 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from chaos._connection cimport Notes
+from chaos._connection cimport Records
 from chaos.pipewire cimport pw_core, pw_proxy, spa_hook
 
-cdef struct Link:               # from a device's port to one of ours
+cdef struct OwnLink:            # from a device's port to one of ours
     pw_proxy *proxy
     spa_hook proxy_hook
     spa_hook link_hook
-    Notes *notes                # what becomes of it is told there
+    Records *records            # what becomes of it is told there
     uint32_t handle
     int64_t index
     int state
     uint64_t *n_active          # how many of its capture's links are
 
-cdef int link_make(Link *link, pw_core *core, ids) except -1
-cdef void link_drop(Link *link) noexcept nogil
+cdef int link_make(OwnLink *link, pw_core *core, ids) except -1
+cdef void link_drop(OwnLink *link) noexcept nogil

@@ -1,45 +1,43 @@
 """Links of ours in the graph: made, watched and dropped, each from one output port to one input port."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
-from chaos._connection cimport check_pointer, notes_push, push_text
+from chaos._connection cimport check_pointer, records_push, records_push_text
+from chaos.atomics cimport chaos_store
 from chaos.pipewire cimport *
 
-cdef extern from "_kernels.h" nogil:
-    void chaos_store(uint64_t *p, uint64_t v)
-
 cdef enum:
-    KIND_LINK = 11
+    RECORD_LINK = 11
     GONE = -3                   # below PipeWire's own states: the link was removed
 
-LINK_STATE = KIND_LINK
+LINK_STATE = RECORD_LINK
 LINK_GONE = GONE
 
 
-cdef inline void set_link_state(Link *link, int state) noexcept nogil:
+cdef inline void set_link_state(OwnLink *link, int state) noexcept nogil:
     cdef int64_t change = (state == PW_LINK_STATE_ACTIVE) - (link.state == PW_LINK_STATE_ACTIVE)
     chaos_store(link.n_active, link.n_active[0] + change)
     link.state = state
 
 
 cdef void on_link_info(void *data, const pw_link_info *info) noexcept nogil:
-    cdef Link *link = <Link *>data
+    cdef OwnLink *link = <OwnLink *>data
     if info.change_mask & PW_LINK_CHANGE_MASK_STATE and link.state != info.state:
         set_link_state(link, info.state)
-        push_text(link.notes, KIND_LINK, link.handle, link.index, info.state, info.error)
+        records_push_text(link.records, RECORD_LINK, link.handle, link.index, info.state, info.error)
 
 
 cdef void on_link_removed(void *data) noexcept nogil:
-    cdef Link *link = <Link *>data
+    cdef OwnLink *link = <OwnLink *>data
     set_link_state(link, GONE)
-    notes_push(link.notes, KIND_LINK, link.handle, link.index, GONE, NULL, 0)
+    records_push(link.records, RECORD_LINK, link.handle, link.index, GONE, NULL, 0)
 
 
 cdef void on_link_error(void *data, int seq, int res, const char *message) noexcept nogil:
-    cdef Link *link = <Link *>data
+    cdef OwnLink *link = <OwnLink *>data
     set_link_state(link, PW_LINK_STATE_ERROR)
-    push_text(link.notes, KIND_LINK, link.handle, link.index, PW_LINK_STATE_ERROR, message)
+    records_push_text(link.records, RECORD_LINK, link.handle, link.index, PW_LINK_STATE_ERROR, message)
 
 
 cdef pw_link_events link_events
@@ -52,7 +50,7 @@ link_proxy_events.removed = on_link_removed
 link_proxy_events.error = on_link_error
 
 
-cdef int link_make(Link *link, pw_core *core, ids) except -1:
+cdef int link_make(OwnLink *link, pw_core *core, ids) except -1:
     """Asks for a link between `ids`: output node, output port, input node, input port. With the loop locked.
 
     The caller has set all but the proxy and its hooks. Raises PipeWireUnavailable; then there is nothing to drop.
@@ -73,7 +71,7 @@ cdef int link_make(Link *link, pw_core *core, ids) except -1:
     return 0
 
 
-cdef void link_drop(Link *link) noexcept nogil:
+cdef void link_drop(OwnLink *link) noexcept nogil:
     """Ends a link that was made. With the loop locked."""
     spa_hook_remove(&link.link_hook)
     spa_hook_remove(&link.proxy_hook)

@@ -2,11 +2,11 @@ from typing import Final
 
 from chaos._connection import Connection
 
-NOTE_KINDS: Final[dict[str, int]]
+RECORD_KINDS: Final[dict[str, int]]
 KINDS: Final[dict[str, int]]
 
 class Registry:
-    """Listens from construction to `close`; the notes come out of the connection's `drain`."""
+    """Listens from construction to `close`; the records come out of the connection's `drain`."""
 
     def __init__(self, connection: Connection) -> None: ...
     @property

@@ -1,37 +1,10 @@
-from typing import Final
-
 from typing_extensions import Buffer
 
-CAUSES: Final[dict[str, int]]
-CONFIDENCES: Final[dict[str, int]]
-NOTE_KINDS: Final[dict[str, int]]
-OFFSETS: Final[dict[str, int]]
-ENTRY_BYTES: Final[int]
-NOTE_BYTES: Final[int]
-RT_BYTES: Final[int]
-LAYOUT: Final[int]
-CONTROL: Final[int]
-
-def acquire_fence() -> None: ...
-
-class SlotWriter:
+class Slots:
     def __init__(self, buffer: Buffer, wake_fd: int) -> None: ...
-    def cycle(
-        self,
-        position: int,
-        n_frames: int,
-        data: Buffer | None,
-        *,
-        rate: int = 48000,
-        clock_id: int = 1,
-        monotonic_ns: int | None = None,
-        interleaved: bool = False,
-        torn: bool = False,
-        foreign: bool = False,
-    ) -> None: ...
     def trusts(self, position: int, n_frames: int, *, rate: int = 48000, clock_id: int = 1) -> bool: ...
     def hands_over(
-        self, following: SlotWriter, position: int, n_frames: int, *, rate: int = 48000, clock_id: int = 1
+        self, following: Slots, position: int, n_frames: int, *, rate: int = 48000, clock_id: int = 1
     ) -> bool: ...
     def take_full(self) -> tuple[int, int] | None: ...
     def give_back(self, slot: int) -> None: ...
@@ -41,7 +14,6 @@ class SlotWriter:
     def set_hint(self, cause: int) -> None: ...
     def set_rate(self, sample_rate: int) -> None: ...
     def lock(self) -> int: ...
-    def levels(self, n_frames: int) -> list[tuple[float, float]]: ...
     def stats(self) -> dict[str, int]: ...
     def busy_histogram(self) -> list[int]: ...
     def close(self) -> None: ...

@@ -15,7 +15,7 @@ import pytest
 import chaos
 
 PACKAGE = Path(chaos.__file__).parent
-EXTENSIONS = ("_slots", "_connection", "_link", "_rt", "_registry")
+EXTENSIONS = tuple(path.stem for path in PACKAGE.glob("_*.pyx"))
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)

@@ -18,7 +18,7 @@ from chaos import __version__
 from chaos._connection import library_version
 from chaos.engine.history import EventHistory
 from chaos.engine.messages import (
-    Ask,
+    AskDevices,
     Call,
     Command,
     Emit,
@@ -295,7 +295,7 @@ class DaemonActor(pykka.ThreadingActor):
         assert self._registry is not None
         answer: Future[Any] = Future()
         answer.add_done_callback(lambda done: self._pass_on(self.actor_ref, Call(lambda: then(done))))
-        self._registry.tell(Ask(question, answer))
+        self._registry.tell(AskDevices(question, answer))
 
     def _device_list(self, request: DeviceList, future: Future[Any]) -> None:
         assert self._registry is not None
@@ -303,11 +303,11 @@ class DaemonActor(pykka.ThreadingActor):
         def question(devices: DeviceMap) -> dict[str, Any]:
             return {"devices": [device.to_wire() for device in devices.devices(request.direction, request.format)]}
 
-        self._registry.tell(Ask(question, future))
+        self._registry.tell(AskDevices(question, future))
 
     def _device_find(self, request: DeviceFind, future: Future[Any]) -> None:
         assert self._registry is not None
-        self._registry.tell(Ask(lambda devices: {"device": devices.find(request.name).to_wire()}, future))
+        self._registry.tell(AskDevices(lambda devices: {"device": devices.find(request.name).to_wire()}, future))
 
     def _device_wait(self, request: DeviceWait, future: Future[Any]) -> None:
         assert self._registry is not None

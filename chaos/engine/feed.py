@@ -7,10 +7,11 @@ from typing import Any
 
 import pykka
 
+from chaos._audio import AudioSlots
+from chaos._capture import Capture
 from chaos._connection import Connection
 from chaos._link import LINK_GONE
-from chaos._rt import STATES, Capture
-from chaos._slots import SlotWriter
+from chaos._rt import STATES
 from chaos.engine.messages import Follow, Interrupted, Pairs, Relink, Unfollow, tell
 from chaos.engine.take import Take
 from chaos.engine.view import StreamView
@@ -83,7 +84,7 @@ class Feed:
             self._capture.unlink()
         self._links = ()
         if take is not None and self._view.recording and self._view.state != "waiting":
-            take.staging.writer.set_hint(Cause.DEVICE_AWAY)
+            take.staging.slots.set_hint(Cause.DEVICE_AWAY)
             take.tell(Interrupted(Cause.DEVICE_AWAY, Confidence.CLOCK))
         self._say("waiting", reason)
 
@@ -104,7 +105,7 @@ class Feed:
             return
         self._links = ()
         if take is not None:
-            take.staging.writer.set_hint(Cause.DEVICE_AWAY)
+            take.staging.slots.set_hint(Cause.DEVICE_AWAY)
         if state == LINK_GONE:
             self.follow()
             return
@@ -123,7 +124,7 @@ class Feed:
         )
         self._emit("stream_error", {"error": error.to_wire(), "recoverable": True})
 
-    def go_on_with(self, following: SlotWriter) -> None:
+    def go_on_with(self, following: AudioSlots) -> None:
         """See `Capture.go_on_with`."""
         assert self._capture is not None
         self._capture.go_on_with(following)
@@ -146,7 +147,7 @@ class Feed:
         name, number = parse_uri(self._view.uri)
         return Capture(
             connection,
-            take.staging.writer,
+            take.staging.slots,
             name=f"chaosd.{name}.{number}",
             description=f"chaosd {name}/{number}",
             positions=list(device.positions),

@@ -86,7 +86,7 @@ class Reconnect:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AskDevices:
     """A question that the map of devices answers: `question(map)`, run on the registry's thread."""
 
     question: Callable[[Any], Any]

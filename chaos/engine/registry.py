@@ -14,7 +14,7 @@ from chaos._registry import Registry
 from chaos._rt import CAPTURE_STATE
 from chaos.engine.followers import Followers
 from chaos.engine.messages import (
-    Ask,
+    AskDevices,
     CaptureState,
     Drain,
     DropWait,
@@ -83,7 +83,7 @@ class DeviceRegistryActor(pykka.ThreadingActor):
             if isinstance(message, Drain | Reconnect):
                 self._disconnect()
                 self._retry()
-            if isinstance(message, Ask | Wait):
+            if isinstance(message, AskDevices | Wait):
                 refuse(message.future, InternalError(f"{type(error).__name__}: {error}"))
 
     def _carry_out(self, message: Any) -> None:
@@ -92,7 +92,7 @@ class DeviceRegistryActor(pykka.ThreadingActor):
                 self._drain()
             case Reconnect():
                 self._connect()
-            case Ask(question, future):
+            case AskDevices(question, future):
                 self._answer(question, future)
             case Wait():
                 self._waits.add(message, self._map)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pykka
 
-from chaos import _slots
+from chaos import _layout
 from chaos.engine.messages import (
     Began,
     Broken,
@@ -43,7 +43,7 @@ __all__ = ["ChunkRotatorActor", "RotatorPlan"]
 log = logging.getLogger(__name__)
 
 LARGE_BYTES = 1 << 20
-_GAP = _slots.NOTE_KINDS["gap"]
+_GAP = _layout.NOTE_KINDS["gap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         super().__init__()
         self._stream = stream
         self._staging = staging
-        self._slots = staging.writer
+        self._slots = staging.slots
         self._plan = plan
         self._path = plan.chunk_path
         self._recording: RecordingWriter | None = None

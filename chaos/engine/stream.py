@@ -255,7 +255,7 @@ class InputStreamActor(pykka.ThreadingActor):
             self._emit("stream_error", {"error": error.to_wire(), "recoverable": True})
             return
         self._life = Life.ROLLING
-        self._feed.go_on_with(following.staging.writer)
+        self._feed.go_on_with(following.staging.slots)
 
     def _settle_roll(self) -> None:
         """Goes over to the next take, or drops it where the callback will never come to it."""

@@ -90,7 +90,7 @@ class Take:
     @property
     def has_begun(self) -> bool:
         """Whether the callback has come to this take."""
-        return self.staging.writer.stats()["first_ns"] != 0
+        return self.staging.slots.stats()["first_ns"] != 0
 
     def close(self, *, keep_staging: bool) -> None:
         self.hush()

@@ -44,7 +44,7 @@ class StreamView:
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""
         try:
-            return self.staging.writer.stats() if self.staging is not None else _NO_STATS
+            return self.staging.slots.stats() if self.staging is not None else _NO_STATS
         except ValueError:  # closed since we looked
             return _NO_STATS
 
@@ -62,7 +62,7 @@ class StreamView:
         if self.staging is None or self.state != "streaming":
             return []
         try:
-            found = self.staging.writer.levels(int(LEVEL_WINDOW_S * (self.sample_rate or GRAPH_RATE)))
+            found = self.staging.slots.levels(int(LEVEL_WINDOW_S * (self.sample_rate or GRAPH_RATE)))
         except ValueError:
             return []
         return [Level(_decibels(peak), _decibels(math.sqrt(square))) for peak, square in found]
@@ -96,7 +96,7 @@ class StreamView:
     def callback_ns(self, stats: dict[str, int]) -> CallbackTimes:
         """What the process callback has cost so far."""
         try:
-            histogram = self.staging.writer.busy_histogram() if self.staging is not None else []
+            histogram = self.staging.slots.busy_histogram() if self.staging is not None else []
         except ValueError:  # closed since we looked
             histogram = []
         return CallbackTimes(stats["busy_ns"], stats["busy_max_ns"], histogram)

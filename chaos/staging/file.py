@@ -1,7 +1,7 @@
 """Staging files: the slots that the RT callback fills, on tmpfs, locked, open to readers in any process.
 
 One file per stream. Its first page is control, then come the slot table, three rings and the slots; each slot is one
-chunk, (channels, chunk_frames) planar in C order. `chaos/_slots.pxd` declares the layout once, for C and for here.
+chunk, (channels, chunk_frames) planar in C order. `chaos/_layout.pxd` declares the layout once, for C and for here.
 A disk stall costs nothing until the slots run out; `kill -9` costs nothing at all, since tmpfs keeps the file.
 Whoever makes the file holds a lock (flock) on it for life: so what a dead daemon left is told from a living one's.
 """
@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from chaos import _slots
+from chaos import _layout
+from chaos._audio import AudioSlots
 from chaos.terms.errors import StagingFull, StorageFailed
 from chaos.terms.formats import SAMPLE_BYTES
 
@@ -53,7 +54,7 @@ class Staging:
 
     Attributes:
         path: where it lies.
-        writer: both ends of the hand-off (`chaos._slots.SlotWriter`).
+        slots: what the callback fills and the rotator empties (`chaos._slots.Slots`).
         locked_bytes: how much of it the memlock limit let us lock.
     """
 
@@ -91,11 +92,11 @@ class Staging:
         self.n_slots = n_slots
         self.chunk_bytes = channels * chunk_frames * SAMPLE_BYTES[sample_format]
         ring_size = _power_of_two(n_slots)
-        table = _slots.CONTROL
-        free = table + n_slots * _slots.ENTRY_BYTES
+        table = _layout.CONTROL
+        free = table + n_slots * _layout.ENTRY_BYTES
         full = free + ring_size * 4
         notes = -(-(full + ring_size * 4) // 64) * 64
-        beyond = notes + N_NOTES * _slots.NOTE_BYTES
+        beyond = notes + N_NOTES * _layout.NOTE_BYTES
         data = _pages(beyond + len(about))
         self._slot_bytes = _pages(self.chunk_bytes)
         self._data = data
@@ -126,9 +127,9 @@ class Staging:
         put("about_offset", "Q", beyond)
         put("about_bytes", "Q", len(about))
         self._map[beyond : beyond + len(about)] = about
-        put("version", "I", _slots.LAYOUT)
-        self.writer = _slots.SlotWriter(self._map, wake_fd)
-        self.locked_bytes = self.writer.lock()
+        put("version", "I", _layout.LAYOUT)
+        self.slots = AudioSlots(self._map, wake_fd)
+        self.locked_bytes = self.slots.lock()
 
     def _make(self) -> mmap.mmap:
         try:
@@ -154,7 +155,7 @@ class Staging:
             os.close(fd)
 
     def _put(self, field: str, code: str, value: int | bytes) -> None:
-        struct.pack_into("<" + code, self._map, _slots.OFFSETS[field], value)
+        struct.pack_into("<" + code, self._map, _layout.OFFSETS[field], value)
 
     def set_recording(self, recording: Path) -> None:
         """Where the recording lies, for whoever finds this file after a crash."""
@@ -169,7 +170,7 @@ class Staging:
         """Lets the mapping go and removes the file. The callback must have been detached. Twice is harmless."""
         if self._map.closed:
             return
-        self.writer.close()
+        self.slots.close()
         if remove:
             self.path.unlink(missing_ok=True)
         self._map.close()
@@ -187,14 +188,14 @@ class StagingReader:
         self.path = path
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size < _slots.CONTROL:
+            if size < _layout.CONTROL:
                 raise StorageFailed(f"{path} is too short to be a staging file", hint="a half-made one may be removed")
             self._map = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
         version = self._get("version", "I")
-        if self._bytes("magic", 8) != MAGIC or version != _slots.LAYOUT or self._get("file_bytes", "Q") > size:
+        if self._bytes("magic", 8) != MAGIC or version != _layout.LAYOUT or self._get("file_bytes", "Q") > size:
             self._map.close()
             raise StorageFailed(
-                f"{path} is no staging file of version {_slots.LAYOUT}",
+                f"{path} is no staging file of version {_layout.LAYOUT}",
                 hint="another release of chaosd may have made it; it was left as it is",
                 details={"version": version},
             )
@@ -221,8 +222,8 @@ class StagingReader:
         """Whether all that the control block names lies in the file."""
         chunk_bytes = self.channels * self.chunk_frames * self.sample_bytes
         ends = (
-            self._table + self.n_slots * _slots.ENTRY_BYTES,
-            self._get("notes_offset", "Q") + N_NOTES * _slots.NOTE_BYTES,
+            self._table + self.n_slots * _layout.ENTRY_BYTES,
+            self._get("notes_offset", "Q") + N_NOTES * _layout.NOTE_BYTES,
             self._get("about_offset", "Q") + self._get("about_bytes", "Q"),
             self._data + self.n_slots * self._slot_bytes,
         )
@@ -234,10 +235,10 @@ class StagingReader:
         )
 
     def _get(self, field: str, code: str) -> int:
-        return int(struct.unpack_from("<" + code, self._map, _slots.OFFSETS[field])[0])
+        return int(struct.unpack_from("<" + code, self._map, _layout.OFFSETS[field])[0])
 
     def _bytes(self, field: str, size: int) -> bytes:
-        at = _slots.OFFSETS[field]
+        at = _layout.OFFSETS[field]
         return self._map[at : at + size]
 
     @property
@@ -255,11 +256,11 @@ class StagingReader:
     def head_frame(self) -> int:
         """Frames of the timeline so far; all before it are committed."""
         head = self._get("head_frame", "Q")
-        _slots.acquire_fence()
+        _layout.acquire_fence()
         return head
 
     def state(self, field: str) -> int:
-        """One of the 64-bit fields of the control block, by its name in `chaos._slots.OFFSETS`."""
+        """One of the 64-bit fields of the control block, by its name in `chaos._layout.OFFSETS`."""
         return self._get(field, "Q")
 
     @property
@@ -269,10 +270,10 @@ class StagingReader:
         return None if first == NONE else (first, self._get("gap_cause", "Q"))
 
     def notes(self, since: int) -> Iterator[tuple[int, ...]]:
-        """The callback's notes from index `since` on, as `SlotWriter.take_notes` gives them."""
+        """The callback's notes from index `since` on, as `Slots.take_notes` gives them."""
         at = self._get("notes_offset", "Q")
         for index in range(since, self._get("note_write", "Q")):
-            yield struct.unpack_from("<4I5Q", self._map, at + (index & (N_NOTES - 1)) * _slots.NOTE_BYTES)
+            yield struct.unpack_from("<4I5Q", self._map, at + (index & (N_NOTES - 1)) * _layout.NOTE_BYTES)
 
     def notes_left(self) -> list[tuple[int, ...]]:
         """All notes that still stand in the ring, also those that were taken; for when the writer is dead."""
@@ -297,18 +298,18 @@ class StagingReader:
         slot = self._slot_of(chunk)
         if slot is None:
             return None
-        _slots.acquire_fence()
+        _layout.acquire_fence()
         width = self.sample_bytes
         base = self._data + slot * self._slot_bytes
         pieces = []
         for channel in range(self.channels):
             at = base + (channel * self.chunk_frames + first) * width
             pieces.append(self._map[at : at + (last - first) * width])
-        _slots.acquire_fence()
+        _layout.acquire_fence()
         return b"".join(pieces) if self._chunk_in(slot) == chunk else None
 
     def _chunk_in(self, slot: int) -> int:
-        (chunk,) = struct.unpack_from("<Q", self._map, self._table + slot * _slots.ENTRY_BYTES)
+        (chunk,) = struct.unpack_from("<Q", self._map, self._table + slot * _layout.ENTRY_BYTES)
         return int(chunk)
 
     def _slot_of(self, chunk: int) -> int | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from chaos import _slots
+from chaos import _layout
 from chaos.staging.file import N_NOTES, StagingReader
 from chaos.terms.ledger import Cause, Confidence, Gap
 
 __all__ = ["LiveEnd"]
 
-_GAP = _slots.NOTE_KINDS["gap"]
+_GAP = _layout.NOTE_KINDS["gap"]
 
 
 class LiveEnd:

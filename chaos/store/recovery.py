@@ -24,7 +24,7 @@ from typing import Literal
 
 import msgspec
 
-from chaos import _slots
+from chaos import _layout
 from chaos.staging.file import MAGIC, SUFFIX, StagingReader, boot_id
 from chaos.store.info import RecordingInfo, load, recording_path
 from chaos.store.journal import Definition
@@ -38,8 +38,8 @@ __all__ = ["Recovered", "RecoveryReport", "about", "recover"]
 log = logging.getLogger(__name__)
 
 HALF_MADE_AFTER_S = 60.0
-_GAP = _slots.NOTE_KINDS["gap"]
-_ANCHOR = _slots.NOTE_KINDS["anchor"]
+_GAP = _layout.NOTE_KINDS["gap"]
+_ANCHOR = _layout.NOTE_KINDS["anchor"]
 _ABSURD = 1 << 62  # no frame, position or time of a real stream comes near
 _EXACT = frozenset({Cause.MISSED, Cause.OVERRUN, Cause.NO_DATA, Cause.FOREIGN})
 _Data = tuple[int, bytes]
@@ -199,7 +199,7 @@ def _is_damaged(path: Path) -> bool:
     """Whether no release of chaosd can read the file."""
     with path.open("rb") as file:
         magic, version = struct.unpack("<8sI", file.read(12).ljust(12, b"\0"))
-    if magic == MAGIC and version != _slots.LAYOUT:
+    if magic == MAGIC and version != _layout.LAYOUT:
         return False
     try:
         StagingReader(path).close()

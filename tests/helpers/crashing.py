@@ -119,9 +119,9 @@ class CrashingStream:
             frames = self._random.uniform(-1, 1, shape).astype(self.model.dtype)
         else:
             frames = self._random.integers(-30000, 30000, shape).astype(self.model.dtype)
-        before = self.staging.writer.stats()["n_captured"]
+        before = self.staging.slots.stats()["n_captured"]
         self._cycle(n_frames, frames.tobytes())
-        n_captured = self.staging.writer.stats()["n_captured"] - before
+        n_captured = self.staging.slots.stats()["n_captured"] - before
         causes = np.full(n_frames, int(Cause.OVERRUN))
         causes[:n_captured] = 0
         frames[:, n_captured:] = 0
@@ -140,7 +140,7 @@ class CrashingStream:
 
     def hand_over(self, following: CrashingStream, n_frames: int) -> bool:
         """Whether `following` goes on with the next cycle, of `n_frames`, in this stream's place."""
-        if not self.staging.writer.hands_over(following.staging.writer, self._position, n_frames, rate=RATE):
+        if not self.staging.slots.hands_over(following.staging.slots, self._position, n_frames, rate=RATE):
             return False
         following._position = following._booked = self._position
         following._began_ns = self._began_ns
@@ -178,7 +178,7 @@ class CrashingStream:
         if self._position > self._booked:
             self._expect_gap(self._position - self._booked, Cause.MISSED)
         elapsed_ns = (self._position - 1000) * 1_000_000_000 // RATE
-        self.staging.writer.cycle(
+        self.staging.slots.cycle(
             self._position, n_frames, data, rate=RATE, monotonic_ns=self._began_ns + elapsed_ns
         )
         self._position += n_frames

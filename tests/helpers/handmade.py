@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from recorded import definition
 
-from chaos import _slots
+from chaos import _layout
 from chaos.staging.file import Staging
 from chaos.store.writer import RecordingWriter
 from chaos.terms.ledger import Cause, Confidence, Gap
 
 __all__ = ["Engine"]
 
-_GAP = _slots.NOTE_KINDS["gap"]
+_GAP = _layout.NOTE_KINDS["gap"]
 
 
 class Engine:
@@ -44,25 +44,25 @@ class Engine:
     def cycle(self, n_frames: int, skipped: int = 0) -> None:
         frames = np.random.default_rng(self.position).uniform(-1, 1, (2, n_frames)).astype("<f4")
         self.position += skipped
-        self.staging.writer.cycle(self.position, n_frames, frames.data.cast("B"))
+        self.staging.slots.cycle(self.position, n_frames, frames.data.cast("B"))
         self.position += n_frames
         self.model = np.concatenate([self.model, np.zeros((2, skipped), "<f4"), frames], axis=1)
 
     def rotate(self) -> None:
         """What the rotator does: takes notes, seals full slots and gives them back."""
-        for kind, cause, confidence, _, first, n_frames, *_ in self.staging.writer.take_notes():
+        for kind, cause, confidence, _, first, n_frames, *_ in self.staging.slots.take_notes():
             if kind == _GAP:
                 self.writer.gap(Gap(first, n_frames, Cause(cause), Confidence(confidence)))
-        while full := self.staging.writer.take_full():
+        while full := self.staging.slots.take_full():
             slot, chunk = full
             view = self.staging.slot(slot)
             first = chunk * 1024
             self.writer.seal(chunk, view, first, min(1024, self.model.shape[1] - first))
             view.release()
-            self.staging.writer.give_back(slot)
+            self.staging.slots.give_back(slot)
 
     def finish(self) -> None:
-        n_frames, _ = self.staging.writer.finish(None)
+        n_frames, _ = self.staging.slots.finish(None)
         self.rotate()
         self.writer.finish(n_frames, clean=True)
 

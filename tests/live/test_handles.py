@@ -11,7 +11,7 @@ SCRIPT = """
 import json, os, sys
 from pathlib import Path
 from chaos._connection import Connection
-from chaos._rt import Capture
+from chaos._capture import Capture
 from chaos.terms.errors import ChaosError
 from chaos.staging.file import Staging
 
@@ -26,7 +26,7 @@ def once(n, interleaved):
     staging = Staging(path, uri="stream://h/1", recording="", run_id="0" * 32, channels=2, sample_format="f32",
                       chunk_frames=1024, n_slots=3, sample_rate=48000, wake_fd=wake)
     connection = Connection()
-    capture = Capture(connection, staging.writer, name=f"handle-{n}", description="a handle", positions=["FL", "FR"],
+    capture = Capture(connection, staging.slots, name=f"handle-{n}", description="a handle", positions=["FL", "FR"],
                       sample_rate=48000, interleaved=interleaved)
     # Descriptors that are still on their way when a connection ends stay open in libpipewire (seen with 0.3.65);
     # so what comes with the node's birth has to arrive first.
@@ -72,3 +72,38 @@ def test_without_pipewire_the_error_says_so(own_session: Session) -> None:
         "try:\n    Connection()\nexcept PipeWireUnavailable as e:\n    print(e.code, bool(e.hint))\n"
     )
     assert own_session.run(sys.executable, "-c", script).split() == ["pipewire_unavailable", "True"]
+
+
+UNCLOSED = """
+import gc, os, warnings
+from pathlib import Path
+from chaos._capture import Capture
+from chaos._connection import Connection
+from chaos._registry import Registry
+from chaos.staging.file import Staging
+
+wake = os.eventfd(0, os.EFD_NONBLOCK)
+path = Path(os.environ["XDG_RUNTIME_DIR"]) / "u.staging"
+staging = Staging(path, uri="stream://h/1", recording="", run_id="0" * 32, channels=2, sample_format="f32",
+                  chunk_frames=1024, n_slots=3, sample_rate=48000, wake_fd=wake)
+connection = Connection()
+for make in (
+    lambda: Capture(connection, staging.slots, name="lost", description="lost", positions=["FL", "FR"]),
+    lambda: Registry(connection),
+    lambda: Connection(),
+):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        handle = make()
+        del handle
+        gc.collect()
+    print(*(f"{w.category.__name__}: {w.message}" for w in told), sep="; ")
+connection.sync()
+connection.close()
+staging.close()
+"""
+
+
+def test_handles_that_nobody_closed_say_so(own_session: Session) -> None:
+    said = own_session.run(sys.executable, "-c", UNCLOSED, timeout_s=60).splitlines()
+    assert said == [f"ResourceWarning: unclosed {kind}" for kind in ("Capture", "Registry", "Connection")]

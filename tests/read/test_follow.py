@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from handmade import Engine
 
-from chaos import _slots
+from chaos import _layout
 from chaos.read import recording as reader
 from chaos.read.follow import Lapped
 from chaos.staging import file as staging
@@ -125,7 +125,7 @@ def test_a_slot_that_is_taken_away_in_mid_copy_is_never_given(
     """The slot is given back and filled anew between the copy and the look at its number."""
     engine.cycle(1024)
     calls: list[None] = []
-    real = _slots.acquire_fence
+    real = _layout.acquire_fence
 
     def fence() -> None:
         calls.append(None)
@@ -135,7 +135,7 @@ def test_a_slot_that_is_taken_away_in_mid_copy_is_never_given(
         real()
 
     with staging.StagingReader(engine.path) as straight:
-        monkeypatch.setattr(_slots, "acquire_fence", fence)
+        monkeypatch.setattr(_layout, "acquire_fence", fence)
         assert straight.read_chunk(0, 0, 1024) is None
         assert len(calls) == 2
     monkeypatch.undo()

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chaos import _slots
-from chaos._slots import SlotWriter
+from chaos import _layout
+from chaos._audio import AudioSlots
 from chaos.staging.file import Staging
 
 
 @pytest.fixture
-def writers(tmp_path: Path) -> Iterator[tuple[SlotWriter, SlotWriter]]:
+def both(tmp_path: Path) -> Iterator[tuple[AudioSlots, AudioSlots]]:
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     stagings = [
         Staging(
@@ -32,7 +32,7 @@ def writers(tmp_path: Path) -> Iterator[tuple[SlotWriter, SlotWriter]]:
         )
         for name in ("1", "2")
     ]
-    yield stagings[0].writer, stagings[1].writer
+    yield stagings[0].slots, stagings[1].slots
     for staging in stagings:
         staging.close()
     os.close(wake)
@@ -42,8 +42,8 @@ def frames(n_frames: int) -> bytes:
     return np.ones((1, n_frames), "<f4").tobytes()
 
 
-def test_the_next_take_goes_on_where_the_last_cycle_ended(writers: tuple[SlotWriter, SlotWriter]) -> None:
-    one, other = writers
+def test_the_next_take_goes_on_where_the_last_cycle_ended(both: tuple[AudioSlots, AudioSlots]) -> None:
+    one, other = both
     assert not one.hands_over(other, 0, 32), "nothing has begun"
     one.cycle(0, 32, frames(32))
     assert one.hands_over(other, 32, 32)
@@ -56,26 +56,26 @@ def test_the_next_take_goes_on_where_the_last_cycle_ended(writers: tuple[SlotWri
     ("position", "changed"), [(64, {}), (0, {}), (32, {"clock_id": 2}), (32, {"rate": 44100})]
 )
 def test_no_take_begins_at_a_seam_of_the_clock(
-    writers: tuple[SlotWriter, SlotWriter], position: int, changed: dict[str, int]
+    both: tuple[AudioSlots, AudioSlots], position: int, changed: dict[str, int]
 ) -> None:
-    one, other = writers
+    one, other = both
     one.cycle(0, 32, frames(32))
     assert not one.hands_over(other, position, 32, **changed)
 
 
-def test_no_take_begins_inside_of_a_gap(writers: tuple[SlotWriter, SlotWriter]) -> None:
-    one, other = writers
+def test_no_take_begins_inside_of_a_gap(both: tuple[AudioSlots, AudioSlots]) -> None:
+    one, other = both
     one.cycle(0, 32, frames(32))
     one.cycle(32, 32, None)
     assert not one.hands_over(other, 64, 32)
     one.cycle(64, 32, frames(32))
     assert one.hands_over(other, 96, 32)
-    one.set_hint(_slots.CAUSES["device_away"])
+    one.set_hint(_layout.CAUSES["device_away"])
     assert not one.hands_over(other, 96, 32)
 
 
-def test_what_was_trusted_stays_trusted(writers: tuple[SlotWriter, SlotWriter]) -> None:
-    one, other = writers
+def test_what_was_trusted_stays_trusted(both: tuple[AudioSlots, AudioSlots]) -> None:
+    one, other = both
     at = 0
     while not one.trusts(at, 64):
         at += 64

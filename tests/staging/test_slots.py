@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos import _slots
+from chaos import _layout
 from chaos.staging.file import Staging
 from chaos.terms.ledger import Cause, Confidence
 
 DTYPES = {"f32": np.dtype("<f4"), "s16": np.dtype("<i2"), "s32": np.dtype("<i4")}
-GAP = _slots.NOTE_KINDS["gap"]
+GAP = _layout.NOTE_KINDS["gap"]
 
 Samples = npt.NDArray[np.generic]
 
@@ -28,7 +28,7 @@ class Rig:
 
     def __init__(self, staging: Staging) -> None:
         self.staging = staging
-        self.writer = staging.writer
+        self.slots = staging.slots
         self.chunks: dict[int, Samples] = {}
         self.gaps: list[tuple[int, int, int, int]] = []
         self.anchors: list[tuple[int, int]] = []
@@ -42,7 +42,7 @@ class Rig:
         self.position += jump
         self.ns += jump * 10**9 // 48000
         raw = None if data is None else np.ascontiguousarray(data.T if interleaved else data).tobytes()
-        self.writer.cycle(
+        self.slots.cycle(
             self.position, n, raw, interleaved=interleaved, torn=torn, clock_id=clock_id, monotonic_ns=self.ns
         )
         self.position += n
@@ -50,24 +50,24 @@ class Rig:
 
     def rotate(self, most: int = 1 << 30) -> None:
         """Takes notes and up to `most` full slots, and gives the slots back."""
-        for kind, cause, confidence, _, first, n, position, _, _ in self.writer.take_notes():
+        for kind, cause, confidence, _, first, n, position, _, _ in self.slots.take_notes():
             if kind == GAP:
                 self.gaps.append((first, n, cause, confidence))
             else:
                 self.anchors.append((first, position))
-        while most > 0 and (full := self.writer.take_full()) is not None:
+        while most > 0 and (full := self.slots.take_full()) is not None:
             slot, chunk = full
             assert chunk not in self.chunks
             with self.staging.slot(slot) as view:
                 flat = np.frombuffer(view, DTYPES[self.staging.sample_format])
                 self.chunks[chunk] = flat.reshape(self.staging.channels, -1).copy()
                 del flat
-            self.writer.give_back(slot)
+            self.slots.give_back(slot)
             most -= 1
 
     def finish(self, end_ns: int | None = None) -> Samples:
         """Ends the take and returns its whole timeline, gaps as zeros."""
-        n_frames, gap = self.writer.finish(end_ns)
+        n_frames, gap = self.slots.finish(end_ns)
         if gap is not None:
             self.rotate()
             self.gaps.append(gap)
@@ -132,7 +132,7 @@ def test_any_partition_gives_the_same_bytes_in_the_same_chunks(
         assert same(r.finish(), source)
         assert sorted(r.chunks) == list(range(-(-at // chunk_frames)))
         assert r.gaps == []
-        assert r.writer.stats()["lost_frames"] == 0
+        assert r.slots.stats()["lost_frames"] == 0
         assert all(position - first == 1000 for first, position in r.anchors)
 
 
@@ -187,7 +187,7 @@ def test_with_all_slots_full_the_overrun_is_what_was_offered(n_slots: int, chunk
         source = noise(1, n_slots * chunk_frames + extra)
         r.cycle(source[:, : n_slots * chunk_frames])
         r.cycle(source[:, n_slots * chunk_frames :])
-        stats = r.writer.stats()
+        stats = r.slots.stats()
         assert stats["overruns"] == 1
         assert stats["lost_frames"] == extra
         assert stats["gap_first"] == n_slots * chunk_frames
@@ -204,30 +204,30 @@ def test_whole_chunks_inside_a_gap_are_skipped_by_number() -> None:
         r.finish()
         assert sorted(r.chunks) == [0, 10]
         assert r.gaps == [(50, 1000, Cause.MISSED, Confidence.EXACT)]
-        assert r.writer.stats()["xruns"] == 1
+        assert r.slots.stats()["xruns"] == 1
 
 
 def test_a_device_that_comes_back_closes_its_gap_by_the_clock() -> None:
     with rig(1, "f32", 1000, 4) as r:
         r.cycle(noise(1, 100))
         r.cycle(None, 100)
-        r.writer.set_hint(Cause.DEVICE_AWAY)
+        r.slots.set_hint(Cause.DEVICE_AWAY)
         r.position = 77  # another clock, which counts from elsewhere
         r.ns += 10**9
         r.cycle(noise(1, 100), clock_id=9)
         r.cycle(noise(1, 100), clock_id=9)
         r.finish()
         assert r.gaps == [(100, 100 + 48000, Cause.DEVICE_AWAY, Confidence.CLOCK)]
-        assert r.writer.stats()["switches"] == 1
+        assert r.slots.stats()["switches"] == 1
 
 
 def test_a_foreign_link_is_a_gap_of_its_own_also_while_the_device_is_away() -> None:
     with rig(1, "f32", 1000, 8) as r:
         r.cycle(noise(1, 100))
-        r.writer.set_hint(Cause.DEVICE_AWAY)
+        r.slots.set_hint(Cause.DEVICE_AWAY)
         for jump in (400, 0):
             r.position, r.ns = r.position + jump, r.ns + jump * 10**9 // 48000
-            r.writer.cycle(r.position, 100, None, monotonic_ns=r.ns, foreign=True)
+            r.slots.cycle(r.position, 100, None, monotonic_ns=r.ns, foreign=True)
             r.position, r.ns = r.position + 100, r.ns + 100 * 10**9 // 48000
         r.cycle(noise(1, 100), jump=300)
         r.cycle(noise(1, 100), jump=50)
@@ -242,17 +242,17 @@ def test_a_foreign_link_is_a_gap_of_its_own_also_while_the_device_is_away() -> N
 
 def test_the_first_frame_settles_the_rate() -> None:
     with rig() as r:
-        r.writer.set_rate(0)
+        r.slots.set_rate(0)
         r.cycle(noise(2, 64))
-        r.writer.cycle(r.position, 64, noise(2, 64).tobytes(), rate=44100)
-        stats = r.writer.stats()
+        r.slots.cycle(r.position, 64, noise(2, 64).tobytes(), rate=44100)
+        stats = r.slots.stats()
         assert (stats["head_frame"], stats["sample_rate"], stats["seen_rate"]) == (64, 48000, 44100)
 
 
 def test_a_gap_that_is_open_at_the_end_is_closed_at_the_end() -> None:
     with rig(1, "f32", 1000, 4) as r:
         r.cycle(noise(1, 100))
-        r.writer.set_hint(Cause.DEVICE_AWAY)
+        r.slots.set_hint(Cause.DEVICE_AWAY)
         whole = r.finish(r.ns + 10**9)
         assert whole.shape == (1, 100 + 48000)
         assert r.gaps == [(100, 48000, Cause.DEVICE_AWAY, Confidence.CLOCK)]
@@ -271,8 +271,8 @@ def test_a_driver_switch_is_a_discontinuity_of_its_own(pause_frames: int, n_fram
 
 def test_nothing_is_kept_at_another_rate_than_the_one_asked_for() -> None:
     with rig() as r:
-        r.writer.cycle(0, 64, noise(2, 64).tobytes(), rate=44100)
-        stats = r.writer.stats()
+        r.slots.cycle(0, 64, noise(2, 64).tobytes(), rate=44100)
+        stats = r.slots.stats()
         assert (stats["head_frame"], stats["seen_rate"], stats["callbacks"]) == (0, 44100, 1)
 
 
@@ -283,7 +283,7 @@ def test_capture_begins_with_the_first_whole_cycle() -> None:
         r.cycle(first)
         assert same(r.finish(), first)
         assert r.gaps == []
-        assert r.writer.stats()["first_position"] == 1256
+        assert r.slots.stats()["first_position"] == 1256
 
 
 def test_gaps_that_cannot_be_told_of_yet_do_not_end() -> None:
@@ -292,12 +292,12 @@ def test_gaps_that_cannot_be_told_of_yet_do_not_end() -> None:
         n = 4096
         for _ in range(n):
             r.cycle(noise(1, 1), jump=1)
-        assert r.writer.stats()["gap_first"] >= 0
+        assert r.slots.stats()["gap_first"] >= 0
         r.rotate()
         r.cycle(noise(1, 1))
         whole = r.finish()
         assert r.gaps[-1][1] > 1000
-        assert sum(length for _, length, _, _ in r.gaps) + r.writer.stats()["n_captured"] == whole.shape[1] == 2 * n
+        assert sum(length for _, length, _, _ in r.gaps) + r.slots.stats()["n_captured"] == whole.shape[1] == 2 * n
 
 
 def test_one_signal_per_full_slot_and_one_to_begin() -> None:
@@ -308,23 +308,23 @@ def test_one_signal_per_full_slot_and_one_to_begin() -> None:
             path, uri="stream://t/2", recording="", run_id="0" * 32, channels=1, sample_format="f32",
             chunk_frames=64, n_slots=8, sample_rate=48000, wake_fd=wake,
         )  # fmt: skip
-        staging.writer.cycle(0, 64 * 4 + 10, noise(1, 64 * 4 + 10).tobytes())
+        staging.slots.cycle(0, 64 * 4 + 10, noise(1, 64 * 4 + 10).tobytes())
         assert os.eventfd_read(wake) == 4 + 1
         staging.close()
         os.close(wake)
 
 
 def test_numbers_are_the_ledgers_own() -> None:
-    assert {name: Cause.from_label(name) for name in _slots.CAUSES} == _slots.CAUSES
-    assert {name: Confidence.from_label(name) for name in _slots.CONFIDENCES} == _slots.CONFIDENCES
+    assert {name: Cause.from_label(name) for name in _layout.CAUSES} == _layout.CAUSES
+    assert {name: Confidence.from_label(name) for name in _layout.CONFIDENCES} == _layout.CONFIDENCES
 
 
 def _calls(r: Rig) -> list[Callable[[], object]]:
-    w = r.writer
+    w = r.slots
     return [w.take_full, w.take_notes, w.filling, w.finish, w.stats, w.lock, w.busy_histogram, lambda: w.give_back(0)]
 
 
-def test_a_closed_writer_says_so_and_closing_twice_is_harmless() -> None:
+def test_closed_slots_say_so_and_closing_twice_is_harmless() -> None:
     with rig() as r:
         r.staging.close()
         r.staging.close()
@@ -335,9 +335,9 @@ def test_a_closed_writer_says_so_and_closing_twice_is_harmless() -> None:
 
 def test_a_slot_that_was_not_taken_is_not_given_back() -> None:
     with rig() as r, pytest.raises(ValueError, match="taken"):
-        r.writer.give_back(3)
+        r.slots.give_back(3)
 
 
 def test_data_of_the_wrong_size_is_refused() -> None:
     with rig() as r, pytest.raises(ValueError, match="samples"):
-        r.writer.cycle(0, 10, b"1234")
+        r.slots.cycle(0, 10, b"1234")

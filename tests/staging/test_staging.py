@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chaos import _slots
+from chaos import _layout
 from chaos.staging.file import Staging, StagingReader, slots_for
 from chaos.terms.errors import StagingFull, StorageFailed
 
@@ -44,17 +44,17 @@ def make(path: Path, wake: int, **changed: object) -> Staging:
 
 
 def test_the_layout_is_the_one_written_down() -> None:
-    assert _slots.LAYOUT == 1
-    assert _slots.OFFSETS == LAYOUT_1
-    assert _slots.CONTROL == 4096
-    assert (_slots.ENTRY_BYTES, _slots.NOTE_BYTES) == (64, 64)
-    assert 2048 + _slots.RT_BYTES <= 3072, "the callback's part ends before the rings begin"
+    assert _layout.LAYOUT == 1
+    assert _layout.OFFSETS == LAYOUT_1
+    assert _layout.CONTROL == 4096
+    assert (_layout.ENTRY_BYTES, _layout.NOTE_BYTES) == (64, 64)
+    assert 2048 + _layout.RT_BYTES <= 3072, "the callback's part ends before the rings begin"
 
 
 def test_another_process_reads_what_is_committed(tmp_path: Path, wake: int) -> None:
     staging = make(tmp_path / "s", wake)
     samples = np.arange(2 * 150, dtype="<f4").reshape(2, 150)
-    staging.writer.cycle(0, 150, samples.tobytes())
+    staging.slots.cycle(0, 150, samples.tobytes())
     script = (
         "import sys; from pathlib import Path; from chaos.staging.file import StagingReader\n"
         "with StagingReader(Path(sys.argv[1])) as r:\n"
@@ -70,13 +70,13 @@ def test_another_process_reads_what_is_committed(tmp_path: Path, wake: int) -> N
 
 def test_a_reader_that_was_lapped_finds_out(tmp_path: Path, wake: int) -> None:
     staging = make(tmp_path / "s", wake)
-    staging.writer.cycle(0, 250, np.ones((2, 250), "<f4").tobytes())
+    staging.slots.cycle(0, 250, np.ones((2, 250), "<f4").tobytes())
     with StagingReader(staging.path) as reader:
         assert sorted(reader.chunks()) == [0, 1, 2]
         assert reader.read_chunk(0, 0, 100) is not None
-        full = staging.writer.take_full()
+        full = staging.slots.take_full()
         assert full is not None
-        staging.writer.give_back(full[0])
+        staging.slots.give_back(full[0])
         assert reader.read_chunk(0, 0, 100) is None
     staging.close()
 
@@ -92,6 +92,7 @@ def test_what_is_no_staging_file_is_refused_and_left_alone(tmp_path: Path, wake:
         file.truncate(4096)
     with pytest.raises(StorageFailed):
         StagingReader(staging.path)
+    staging.close()
 
 
 def test_an_existing_file_is_not_taken_over(tmp_path: Path, wake: int) -> None:

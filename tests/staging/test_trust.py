@@ -10,33 +10,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos._slots import SlotWriter
+from chaos._slots import Slots
 from chaos.staging.file import Staging
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[SlotWriter]:
+def slots(tmp_path: Path) -> Iterator[Slots]:
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     staging = Staging(
         tmp_path / "trust.staging", uri="stream://t/1", recording="", run_id="0" * 32, channels=1,
         sample_format="f32", chunk_frames=1024, n_slots=3, sample_rate=48000, wake_fd=wake,
     )  # fmt: skip
-    yield staging.writer
+    yield staging.slots
     staging.close()
     os.close(wake)
 
 
-def test_a_steady_clock_is_believed_from_the_second_cycle_on(writer: SlotWriter) -> None:
-    assert [writer.trusts(1024 * k, 1024) for k in range(4)] == [False, True, True, True]
-    assert writer.stats()["distrusted"] == 1
+def test_a_steady_clock_is_believed_from_the_second_cycle_on(slots: Slots) -> None:
+    assert [slots.trusts(1024 * k, 1024) for k in range(4)] == [False, True, True, True]
+    assert slots.stats()["distrusted"] == 1
 
 
-def test_short_cycles_wait_for_five_milliseconds(writer: SlotWriter) -> None:
-    assert [writer.trusts(64 * k, 64) for k in range(7)] == [False] * 4 + [True] * 3
+def test_short_cycles_wait_for_five_milliseconds(slots: Slots) -> None:
+    assert [slots.trusts(64 * k, 64) for k in range(7)] == [False] * 4 + [True] * 3
 
 
-def test_the_quantum_may_change_on_the_way(writer: SlotWriter) -> None:
-    assert [writer.trusts(at, n) for at, n in ((0, 1024), (1024, 512), (1536, 2048), (3584, 64))] == [
+def test_the_quantum_may_change_on_the_way(slots: Slots) -> None:
+    assert [slots.trusts(at, n) for at, n in ((0, 1024), (1024, 512), (1536, 2048), (3584, 64))] == [
         *(False, True, True, True)
     ]
 
@@ -46,16 +46,16 @@ def test_the_quantum_may_change_on_the_way(writer: SlotWriter) -> None:
     [(4096, 1), (3072 + 5 * 1024, 1), (2048, 1), (0, 1), (3072, 2)],
     ids=["missed", "missed more", "twice", "back", "another clock"],
 )
-def test_a_jump_is_believed_only_once_the_clock_runs_on(writer: SlotWriter, position: int, clock_id: int) -> None:
+def test_a_jump_is_believed_only_once_the_clock_runs_on(slots: Slots, position: int, clock_id: int) -> None:
     for k in range(3):
-        writer.trusts(1024 * k, 1024)
-    assert not writer.trusts(position, 1024, clock_id=clock_id)
-    assert writer.trusts(position + 1024, 1024, clock_id=clock_id)
+        slots.trusts(1024 * k, 1024)
+    assert not slots.trusts(position, 1024, clock_id=clock_id)
+    assert slots.trusts(position + 1024, 1024, clock_id=clock_id)
 
 
-def test_a_late_call_and_the_right_one_for_the_same_cycle_are_both_left_out(writer: SlotWriter) -> None:
+def test_a_late_call_and_the_right_one_for_the_same_cycle_are_both_left_out(slots: Slots) -> None:
     calls = [0, 1, 2, 5, 5, 6, 7]
-    assert [writer.trusts(1024 * k, 1024) for k in calls] == [False, True, True, False, False, True, True]
+    assert [slots.trusts(1024 * k, 1024) for k in calls] == [False, True, True, False, False, True, True]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([64, 256, 1024])), max_size=60))
@@ -70,7 +70,7 @@ def test_what_is_believed_follows_what_was_seen(cycles: list[tuple[int, int]]) -
     try:
         for jump, n_frames in cycles:
             position = (end or 0) + 64 * jump
-            believed = staging.writer.trusts(position, n_frames)
+            believed = staging.slots.trusts(position, n_frames)
             assert not believed or position == end
             end = position + n_frames
     finally:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import PulledPlug, failing_call, no_space
 
-from chaos import _slots
+from chaos import _layout
 from chaos.cli.main import main
 from chaos.store import recovery
 from chaos.store.info import load
@@ -98,7 +98,7 @@ def test_every_committed_frame_and_every_gap_survives(steps: list[tuple[str, int
 def test_the_time_since_is_a_gap_from_clocks(store: Path, slots: Path) -> None:
     stream = CrashingStream(store, slots)
     stream.write(100)
-    ended_ns = stream.staging.writer.stats()["end_ns"]
+    ended_ns = stream.staging.slots.stats()["end_ns"]
     stream.crash()
     before_ns = time.monotonic_ns()
     item = only(recover(store, slots))
@@ -188,7 +188,7 @@ def test_without_its_staging_file_what_was_checkpointed_survives(store: Path, sl
 
 def put(path: Path, field: str, value: bytes) -> None:
     with path.open("r+b") as file:
-        file.seek(_slots.OFFSETS[field])
+        file.seek(_layout.OFFSETS[field])
         file.write(value)
 
 

@@ -1,0 +1,19 @@
+from typing_extensions import Buffer
+
+from chaos._slots import Slots
+
+class AudioSlots(Slots):
+    def cycle(
+        self,
+        position: int,
+        n_frames: int,
+        data: Buffer | None,
+        *,
+        rate: int = 48000,
+        clock_id: int = 1,
+        monotonic_ns: int | None = None,
+        interleaved: bool = False,
+        torn: bool = False,
+        foreign: bool = False,
+    ) -> None: ...
+    def levels(self, n_frames: int) -> list[tuple[float, float]]: ...

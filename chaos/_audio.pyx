@@ -1,0 +1,138 @@
+"""Audio as a form of what slots hold: each chunk is (channels, chunk_frames) samples, planar, in C order."""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from chaos._cycle cimport Cycle, Form, Writer, slots_cycle
+from chaos._layout cimport CAUSE_FOREIGN, CAUSE_NO_DATA
+from chaos._slots cimport Slots
+
+cdef extern from "_kernels.h" nogil:
+    void chaos_deinterleave_32(uint32_t *dst, uint64_t stride, const uint32_t *src, uint64_t channels, uint64_t n)
+    void chaos_deinterleave_16(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels, uint64_t n)
+    void chaos_copy_planes(uint8_t *dst, uint64_t stride, const uint8_t *const *planes, uint64_t channels, uint64_t at,
+                           uint64_t n)
+    void chaos_level_f32(const float *src, uint64_t n, double *peak, double *mean_square)
+    void chaos_level_s16(const int16_t *src, uint64_t n, double *peak, double *mean_square)
+    void chaos_level_s32(const int32_t *src, uint64_t n, double *peak, double *mean_square)
+
+
+# ---- in the callback -----------------------------------------------------------------------------------------------
+
+cdef inline uint8_t *place_of(const Writer *w) noexcept nogil:
+    """Where the first channel's next sample goes."""
+    return w.data + <uint64_t>w.slot * w.definition.slot_bytes + w.offset * w.definition.sample_bytes
+
+
+cdef void put(const Writer *w, const Cycle *c, uint64_t from_frame, uint64_t n) noexcept nogil:
+    cdef const AudioBuffers *from_ = <const AudioBuffers *>c.content
+    cdef uint64_t width = w.definition.sample_bytes
+    cdef uint64_t channels = w.definition.channels
+    cdef uint64_t stride = w.definition.chunk_frames
+    cdef uint8_t *to = place_of(w)
+    if from_.planes != NULL:
+        chaos_copy_planes(to, stride * width, from_.planes, channels, from_frame * width, n * width)
+    elif width == 2:
+        chaos_deinterleave_16(<uint16_t *>to, stride, <const uint16_t *>from_.interleaved + from_frame * channels,
+                              channels, n)
+    else:
+        chaos_deinterleave_32(<uint32_t *>to, stride, <const uint32_t *>from_.interleaved + from_frame * channels,
+                              channels, n)
+
+
+cdef void take_back(const Writer *w, uint64_t n) noexcept nogil:
+    cdef uint64_t width = w.definition.sample_bytes
+    cdef uint8_t *to = place_of(w)
+    cdef uint64_t k
+    for k in range(w.definition.channels):
+        memset(to + k * w.definition.chunk_frames * width, 0, n * width)
+
+
+cdef Form AUDIO
+AUDIO.put = put
+AUDIO.take_back = take_back
+
+
+# ---- for Python ----------------------------------------------------------------------------------------------------
+
+cdef class AudioSlots(Slots):
+    """Slots that hold samples."""
+
+    def __cinit__(self, object buffer, int wake_fd):
+        self.writer.form = &AUDIO
+
+    def cycle(self, uint64_t position, uint64_t n_frames, object data, *, uint32_t rate=48000, uint32_t clock_id=1,
+              object monotonic_ns=None, bint interleaved=False, bint torn=False, bint foreign=False):
+        """Runs what the callback runs for one cycle; for tests.
+
+        Args:
+            position: the clock's position where the cycle begins, frames.
+            data: bytes-like, (channels, n_frames) planar or (n_frames, channels) interleaved; None where the device
+                delivered nothing.
+            torn: pretend that the next cycle began during the copy.
+            foreign: pretend that somebody else's links bring audio, too; without `data`.
+        """
+        cdef Writer *w = self.alive()
+        cdef uint64_t channels = w.definition.channels
+        cdef AudioBuffers buffers
+        cdef Cycle c
+        cdef Py_buffer view
+        cdef uint64_t live = position + (1 if torn else 0)
+        cdef const uint8_t **planes = NULL
+        cdef uint64_t k
+        memset(&c, 0, sizeof(c))
+        memset(&buffers, 0, sizeof(buffers))
+        c.position = position
+        c.n_frames = n_frames
+        c.rate = rate
+        c.clock_id = clock_id
+        c.monotonic_ns = position * 1000000000ULL // rate if monotonic_ns is None else <uint64_t>monotonic_ns
+        c.live_position = &live
+        c.content = &buffers
+        if data is None or foreign:
+            c.lacks = CAUSE_FOREIGN if foreign else CAUSE_NO_DATA
+            slots_cycle(w, &c)
+            return
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            if <uint64_t>view.len != channels * n_frames * w.definition.sample_bytes:
+                raise ValueError("data does not hold channels x n_frames samples")
+            if interleaved:
+                buffers.interleaved = view.buf
+            else:
+                planes = <const uint8_t **>malloc(channels * sizeof(void *))
+                if planes == NULL:
+                    raise MemoryError
+                for k in range(channels):
+                    planes[k] = <uint8_t *>view.buf + k * n_frames * w.definition.sample_bytes
+                buffers.planes = planes
+            slots_cycle(w, &c)
+        finally:
+            free(planes)
+            PyBuffer_Release(&view)
+
+    def levels(self, uint64_t n_frames):
+        """(peak, mean square) of each channel over the last n_frames of the filling slot; full scale is 1.0."""
+        cdef Writer *w = self.alive()
+        now = self.filling()
+        if now is None:
+            return []
+        slot, _, filled = now
+        cdef uint64_t n = min(n_frames, <uint64_t>filled)
+        cdef uint64_t k, first = <uint64_t>filled - n
+        cdef uint8_t *at
+        cdef double peak = 0, square = 0
+        cdef list found = []
+        for k in range(w.definition.channels):
+            at = (w.data + <uint64_t>slot * w.definition.slot_bytes
+                  + (k * w.definition.chunk_frames + first) * w.definition.sample_bytes)
+            if w.definition.sample_format == 1:
+                chaos_level_f32(<const float *>at, n, &peak, &square)
+            elif w.definition.sample_format == 2:
+                chaos_level_s16(<const int16_t *>at, n, &peak, &square)
+            else:
+                chaos_level_s32(<const int32_t *>at, n, &peak, &square)
+            found.append((peak, square))
+        return found

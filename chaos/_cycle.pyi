@@ -1,0 +1,1 @@
+"""For C alone: nothing here can be reached from Python."""

@@ -1,0 +1,296 @@
+"""What becomes of one cycle of the graph: the callback's side of the slots, rings and loss accounting.
+
+`slots_cycle` is what the callback runs for each cycle; it knows no PipeWire and no form of content, so property tests
+drive the very same machine code through `Slots.cycle`. It allocates nothing, takes no lock and makes no system call
+but one eventfd write per full slot (and one when capture begins or has a slot again).
+
+Memory order: the callback releases `head_frame` after the frames it counts, and each ring's write index after the
+entries before it; the other side acquires both. The rotator writes NONE into a slot's entry before it clears the slot,
+so a reader that copied from the slot and still finds its chunk's number there has not been lapped.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from chaos._layout cimport *
+from chaos.atomics cimport chaos_fence, chaos_load, chaos_peek, chaos_store
+
+cdef extern from "unistd.h" nogil:
+    ssize_t write(int fd, const void *data, size_t n)
+
+cdef extern from *:
+    int __builtin_clzll(unsigned long long v) nogil
+
+cdef enum:
+    TRUST_MS = 5            # a late callback is not late twice in a row by just one cycle for so long
+    NOTES_PER_CYCLE = 4     # at most: a gap that changes its cause, the gap that closes, a switch, an anchor
+
+
+cdef inline void signal(Writer *w) noexcept nogil:
+    cdef uint64_t one = 1
+    # Non-blocking; it can only fail when 2^64-2 signals are pending, and then the reader is awake anyway.
+    write(w.wake_fd, &one, sizeof(one))
+
+
+cdef inline uint64_t note_room(Writer *w) noexcept nogil:
+    return w.definition.n_notes - (chaos_peek(&w.rings.note_write) - chaos_load(&w.rings.note_read))
+
+
+cdef void push_note(Writer *w, uint32_t kind, uint32_t cause, uint32_t confidence, uint64_t first, uint64_t n,
+                    const Cycle *c) noexcept nogil:
+    cdef uint64_t at = chaos_peek(&w.rings.note_write)
+    cdef Note *note = &w.notes[at & (w.definition.n_notes - 1)]
+    note.kind = kind
+    note.cause = cause
+    note.confidence = confidence
+    note.rate = c.rate
+    note.first_frame = first
+    note.n_frames = n
+    note.position = c.position
+    note.monotonic_ns = c.monotonic_ns
+    note.clock_id = c.clock_id
+    chaos_store(&w.rings.note_write, at + 1)
+
+
+cdef void give_full(Writer *w) noexcept nogil:
+    """Hands the slot being filled to the rotator."""
+    cdef uint64_t at = chaos_peek(&w.rings.full_write)
+    w.full_ring[at & (w.definition.ring_size - 1)] = <uint32_t>w.slot
+    chaos_store(&w.rings.full_write, at + 1)
+    w.slot = -1
+    chaos_store(&w.rt.filling, NONE)
+    signal(w)
+
+
+cdef bint take_free(Writer *w) noexcept nogil:
+    """Takes a free slot for the chunk that the head stands in; False when there is none."""
+    cdef uint64_t at = chaos_peek(&w.rings.free_read)
+    cdef uint64_t head = w.rt.head_frame
+    if at == chaos_load(&w.rings.free_write):
+        return False
+    w.slot = w.free_ring[at & (w.definition.ring_size - 1)]
+    chaos_store(&w.rings.free_read, at + 1)
+    w.offset = head % w.definition.chunk_frames
+    chaos_store(&w.table[w.slot].chunk, head // w.definition.chunk_frames)
+    chaos_store(&w.rt.filling, <uint64_t>w.slot)
+    return True
+
+
+cdef void close_gap(Writer *w, const Cycle *c) noexcept nogil:
+    """Tells of the open gap, which ends at the head. There must be room for a note."""
+    if w.rt.gap_first == NONE:
+        return
+    push_note(w, NOTE_GAP, <uint32_t>w.rt.gap_cause, <uint32_t>w.confidence, w.rt.gap_first,
+              w.rt.head_frame - w.rt.gap_first, c)
+    chaos_store(&w.rt.gap_first, NONE)
+
+
+cdef void skip(Writer *w, const Cycle *c, uint64_t n, uint64_t cause, uint64_t confidence) noexcept nogil:
+    """Moves the head over n lost frames and keeps account of them.
+
+    What the slots held there is zero already. A gap with another cause than the open one closes that one, but for
+    cycles without data at either end of a device's absence: they belong to it.
+    """
+    cdef uint64_t head = w.rt.head_frame
+    if w.rt.gap_first != NONE and w.rt.gap_cause != cause:
+        if cause == CAUSE_NO_DATA and w.rt.gap_cause == CAUSE_DEVICE_AWAY:
+            cause = CAUSE_DEVICE_AWAY
+        elif cause == CAUSE_DEVICE_AWAY and w.rt.gap_cause == CAUSE_NO_DATA:
+            w.rt.gap_cause = cause
+            w.confidence = confidence
+        elif note_room(w) > NOTES_PER_CYCLE:
+            close_gap(w, c)
+    if w.rt.gap_first == NONE:
+        w.rt.gap_cause = cause
+        w.confidence = confidence
+        w.rt.n_gaps += 1
+        if cause == CAUSE_OVERRUN:
+            w.rt.overruns += 1
+        chaos_store(&w.rt.gap_first, head)
+    elif confidence != EXACT:
+        w.confidence = confidence
+    w.rt.lost_frames += n
+    head += n
+    if w.slot >= 0:
+        if head // w.definition.chunk_frames != chaos_peek(&w.table[w.slot].chunk):
+            chaos_store(&w.rt.head_frame, head)
+            give_full(w)
+        else:
+            w.offset += n
+    chaos_store(&w.rt.head_frame, head)
+
+
+cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
+    """Copies a whole cycle's frames, over as many slots as they touch; what finds no slot is an overrun."""
+    cdef uint64_t done = 0, n
+    cdef bint anchored = False      # all chunks that begin in one cycle share its anchor
+    while done < c.n_frames:
+        if note_room(w) < NOTES_PER_CYCLE:
+            # A gap that can't be told of may not end: what comes before there is room belongs to it.
+            skip(w, c, c.n_frames - done, CAUSE_OVERRUN, EXACT)
+            return
+        if w.slot < 0:
+            if not take_free(w):
+                skip(w, c, c.n_frames - done, CAUSE_OVERRUN, EXACT)
+                return
+            if w.rt.gap_first != NONE or w.rt.head_frame == 0:
+                signal(w)
+            if w.rt.gap_first == NONE and not anchored:
+                push_note(w, NOTE_ANCHOR, 0, 0, w.rt.head_frame - done, 0, c)
+                anchored = True
+        n = c.n_frames - done
+        if n > w.definition.chunk_frames - w.offset:
+            n = w.definition.chunk_frames - w.offset
+        w.form.put(w, c, done, n)
+        chaos_fence()
+        if c.live_position != NULL and chaos_peek(c.live_position) != c.position:
+            w.form.take_back(w, n)
+            w.rt.torn += 1
+            skip(w, c, c.n_frames - done, CAUSE_MISSED, EXACT)
+            return
+        if w.rt.gap_first != NONE:
+            close_gap(w, c)
+            push_note(w, NOTE_ANCHOR, 0, 0, w.rt.head_frame - done, 0, c)
+            anchored = True
+        w.rt.n_captured += n
+        w.offset += n
+        done += n
+        chaos_store(&w.rt.head_frame, w.rt.head_frame + n)
+        if w.offset == w.definition.chunk_frames:
+            give_full(w)
+
+
+cdef inline uint64_t frames_between(uint64_t from_ns, uint64_t to_ns, uint32_t rate) noexcept nogil:
+    """The whole frames nearest to a stretch of time; 0 when it is negative."""
+    if to_ns <= from_ns:
+        return 0
+    return <uint64_t>(<double>(to_ns - from_ns) * rate / 1e9 + 0.5)
+
+
+cdef void account(Writer *w, const Cycle *c) noexcept nogil:
+    """Books what the clock says was lost between the last cycle and this one."""
+    cdef int64_t jump = <int64_t>(c.position - w.rt.position)
+    cdef uint64_t elapsed = frames_between(w.rt.end_ns, c.monotonic_ns, c.rate)
+    cdef uint64_t hint = chaos_load(&w.rings.hint)
+    cdef uint64_t slack = 2 * c.n_frames
+    if c.clock_id == w.rt.clock_id:
+        if hint == 0:
+            if jump > 0:
+                w.rt.xruns += 1
+                skip(w, c, <uint64_t>jump, CAUSE_MISSED, EXACT)
+                return
+            if jump == 0:
+                return
+        elif jump >= 0 and <uint64_t>jump + slack >= elapsed and <uint64_t>jump <= elapsed + slack:
+            # The clock went on without us, so its position is better than the time that passed.
+            if jump > 0:
+                skip(w, c, <uint64_t>jump, hint, EXACT)
+            return
+    if hint != 0:
+        if c.clock_id != w.rt.clock_id:
+            w.rt.switches += 1
+        skip(w, c, elapsed, hint, CLOCK)
+        return
+    # Another clock, or one that went back: its position says nothing about what came before, only the time does.
+    w.rt.switches += 1
+    if 2 * elapsed < c.n_frames:
+        elapsed = 0
+    skip(w, c, elapsed, CAUSE_DRIVER_SWITCH, CLOCK)
+
+
+cdef bint slots_trusts(Writer *w, const Cycle *c) noexcept nogil:
+    """Whether the buffers hold this cycle's frames; where not, `slots_cycle` must not see it.
+
+    A callback that comes late may run when the next cycle has moved the clock on but not filled the buffers yet: the
+    position is new, the frames are old. PipeWire then calls again for the same cycle, and by then the device's buffer
+    may have been replaced by silence, since the graph counted the late call as this cycle's. So the first cycle after
+    a jump (also one of no frames) is not believed, nor are those that follow it within TRUST_MS. What is left out is
+    booked as missed when the next believed cycle comes.
+    """
+    if w.rt.callbacks + w.rt.distrusted == 0 or c.clock_id != w.seen_clock or c.position != w.seen_end:
+        w.trusted = False
+        w.straight = 0
+    elif not w.trusted:
+        w.straight += c.n_frames
+        w.trusted = w.straight * 1000 >= <uint64_t>TRUST_MS * c.rate
+    w.seen_end = c.position + c.n_frames
+    w.seen_clock = c.clock_id
+    if not w.trusted:
+        w.rt.distrusted += 1
+    return w.trusted
+
+
+cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogil:
+    """Whether `next` may take this trusted cycle, and all that follow, in place of `w`; it is prepared for it then.
+
+    Only where the cycle follows the last one without a seam, so that the one's last frame and the other's first are
+    neighbours: no gap is open or due, and the clock is the same.
+    """
+    if not (w.started and c.lacks == 0 and c.clock_id == w.rt.clock_id and c.position == w.rt.position
+            and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and chaos_load(&w.rings.hint) == 0):
+        return False
+    next.trusted = True
+    next.straight = w.straight
+    next.seen_end = w.seen_end
+    next.seen_clock = w.seen_clock
+    return True
+
+
+cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
+    """Takes in one cycle of the graph. Called by one thread at a time; bounded by the cycle's size."""
+    w.rt.callbacks += 1
+    w.rt.quantum = c.n_frames
+    if w.definition.sample_rate != 0 and c.rate != w.definition.sample_rate:
+        if w.rt.seen_rate != c.rate:
+            chaos_store(&w.rt.seen_rate, c.rate)
+            signal(w)
+        return
+    chaos_store(&w.rt.seen_rate, c.rate)
+    if not w.started:
+        if c.lacks != 0:
+            return
+        w.started = True
+        w.definition.sample_rate = c.rate
+        w.rt.clock_id = c.clock_id
+        w.rt.first_position = c.position
+        chaos_store(&w.rt.first_ns, c.monotonic_ns)
+    else:
+        account(w, c)
+    w.rt.clock_id = c.clock_id
+    w.rt.position = c.position + c.n_frames
+    w.rt.end_ns = c.monotonic_ns + c.n_frames * 1000000000ULL // c.rate
+    if c.lacks == 0:
+        # The main thread learns of a device's end after the last frame of it has come.
+        if chaos_peek(&w.rings.hint) != 0:
+            chaos_store(&w.rings.hint, 0)
+        store_frames(w, c)
+    else:
+        skip(w, c, c.n_frames, c.lacks, EXACT)
+
+
+cdef void slots_timed(Writer *w, uint64_t busy_ns) noexcept nogil:
+    """Books the time that one callback took."""
+    cdef uint64_t bucket = 63 - __builtin_clzll(busy_ns | 1)
+    w.rt.busy_ns += busy_ns
+    if busy_ns > w.rt.busy_max_ns:
+        w.rt.busy_max_ns = busy_ns
+    w.rt.busy_histogram[bucket if bucket < HISTOGRAM_BUCKETS else HISTOGRAM_BUCKETS - 1] += 1
+
+
+cdef void slots_finish(Writer *w, uint64_t end_ns) noexcept nogil:
+    """Ends the take, after the callback has been detached: the slot being filled becomes the last full one.
+
+    Where the device is away (a hint stands), the open gap reaches to where the clock must be at `end_ns`
+    (CLOCK_MONOTONIC; 0: not known).
+    """
+    cdef Cycle c
+    cdef uint64_t hint = chaos_load(&w.rings.hint)
+    cdef uint64_t elapsed
+    memset(&c, 0, sizeof(c))
+    if w.started and hint != 0 and end_ns != 0:
+        c.rate = <uint32_t>w.definition.sample_rate
+        elapsed = frames_between(w.rt.end_ns, end_ns, c.rate)
+        if elapsed > 0:
+            skip(w, &c, elapsed, hint, CLOCK)
+    if w.slot >= 0:
+        give_full(w)

@@ -1,0 +1,13 @@
+from typing import Final
+
+CAUSES: Final[dict[str, int]]
+CONFIDENCES: Final[dict[str, int]]
+NOTE_KINDS: Final[dict[str, int]]
+OFFSETS: Final[dict[str, int]]
+ENTRY_BYTES: Final[int]
+NOTE_BYTES: Final[int]
+RT_BYTES: Final[int]
+LAYOUT: Final[int]
+CONTROL: Final[int]
+
+def acquire_fence() -> None: ...

@@ -1,0 +1,43 @@
+"""A capture as its callbacks know it."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from chaos._audio cimport AudioBuffers
+from chaos._connection cimport Guard, Records
+from chaos._cycle cimport Writer
+from chaos._link cimport OwnLink
+from chaos.pipewire cimport pw_buffer, pw_filter, pw_loop, pw_stream, spa_hook, spa_io_position
+
+cdef extern from "<stdint.h>" nogil:
+    const uint32_t INVALID_ID "UINT32_MAX"
+
+cdef enum:
+    MAX_CHANNELS = 64
+
+cdef struct CaptureState:
+    Guard guard
+    Writer *writer
+    uint64_t next                       # a Writer that is to go on from this one, or NULL
+    Records *records
+    uint32_t handle
+    uint32_t channels
+    uint32_t sample_bytes
+    pw_filter *filter
+    pw_stream *stream
+    spa_hook hook
+    spa_io_position *position           # of a stream; a filter is handed its own
+    void *ports[MAX_CHANNELS]
+    pw_buffer *buffers[MAX_CHANNELS]
+    const uint8_t *planes[MAX_CHANNELS]
+    AudioBuffers content                # those planes, or a stream's one buffer
+    OwnLink links[MAX_CHANNELS]
+    uint32_t n_links
+    uint64_t n_active                   # of those links
+
+cdef struct StreamData:         # what a stream's callbacks are handed
+    CaptureState state
+    pw_loop *data_loop
+
+cdef uint32_t node_id_of(const CaptureState *s) noexcept nogil
+cdef void listen_to_filter(CaptureState *s) noexcept nogil
+cdef void listen_to_stream(StreamData *s) noexcept nogil
