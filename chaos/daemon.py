@@ -51,7 +51,9 @@ def serve(config: Config, stop: threading.Event) -> None:
     pump = Pump()
     try:
         pump.start()
-        daemon = DaemonActor.start(config, secrets.token_hex(16), pump, bus.publish, stop.set)
+        daemon = DaemonActor.start(
+            config, secrets.token_hex(16), pump, lambda made: bus.publish(made.topic, made.payload), stop.set
+        )
         bus.start()
         stop.wait()
         ended: Future[None] = Future()

@@ -107,7 +107,7 @@ def test_a_daemon_that_dies_is_noticed_and_its_successor_found(tmp_path: Path) -
 def test_events_hold_all_that_later_calls_do(client: Client, daemon: ScriptedDaemon) -> None:
     def tell(request: object) -> dict[str, int]:
         daemon.publish("stream_state", URI, state="paused", reason="")
-        daemon.publish("daemon_started")
+        daemon.publish("daemon_started", version="1", pid=7)
         return {}
 
     daemon.script["status"] = tell

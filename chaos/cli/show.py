@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from chaos.protocol.events import COMMON_FIELDS
+
 if TYPE_CHECKING:
     from chaos.export.report import SaveReport
 
@@ -241,9 +243,8 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
 
 def event_line(event: Wire) -> str:
     """`14:03:07.125 stream_gap stream://desk/take first_frame=4800 ...`, in local time."""
-    common = ("type", "seq", "run_id", "wall_ns", "monotonic_ns", "stream_uri")
     when = dt.datetime.fromtimestamp(event["wall_ns"] / 1e9).astimezone()
-    own = [f"{name}={_short(value)}" for name, value in event.items() if name not in common]
+    own = [f"{name}={_short(value)}" for name, value in event.items() if name not in (*COMMON_FIELDS, "stream_uri")]
     return " ".join(
         [f"{when:%H:%M:%S}.{when.microsecond // 1000:03}", event["type"], event.get("stream_uri", ""), *own]
     )

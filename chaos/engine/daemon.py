@@ -37,8 +37,10 @@ from chaos.engine.registry import DeviceRegistryActor
 from chaos.engine.stream import InputStreamActor
 from chaos.engine.view import StreamView
 from chaos.graph.devices import DeviceInfo, DeviceMap, check_format
+from chaos.protocol import events
 from chaos.protocol.codec import PROTOCOL_VERSION
 from chaos.protocol.config import Config
+from chaos.protocol.events import Published
 from chaos.protocol.requests import (
     AudioFormat,
     DeviceFind,
@@ -94,7 +96,7 @@ class _Stream:
 class DaemonActor(pykka.ThreadingActor):
     """Every command comes here; one that takes long is passed on with its future, so that nobody waits for it.
 
-    `publish(topic, payload)` sends an event; `on_shutdown()` is called when a client asks for the end.
+    `publish` sends an event; `on_shutdown()` is called when a client asks for the end.
     """
 
     use_daemon_thread = True
@@ -104,7 +106,7 @@ class DaemonActor(pykka.ThreadingActor):
         config: Config,
         run_id: str,
         pump: Pump,
-        publish: Callable[[bytes, bytes], None],
+        publish: Callable[[Published], None],
         on_shutdown: Callable[[], object],
     ) -> None:
         super().__init__()
@@ -139,7 +141,7 @@ class DaemonActor(pykka.ThreadingActor):
         }
 
     def on_start(self) -> None:
-        self._emit("daemon_started", None, {"version": __version__, "pid": os.getpid()})
+        self._emit(events.DaemonStarted(version=__version__, pid=os.getpid()))
         self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
         self._recovery.add_done_callback(
             lambda done: self._pass_on(self.actor_ref, Call(lambda: self._tell_recovery(done)))
@@ -157,12 +159,13 @@ class DaemonActor(pykka.ThreadingActor):
         match message:
             case Command(request, future):
                 self._carry_out(request, future)
-            case Emit(kind, uri, fields):
-                self._emit(kind, uri, fields)
+            case Emit(event, uri):
+                self._emit(event, uri)
             case StreamGone(uri):
                 stream = self._streams.pop(uri, None)
                 if stream is not None and stream.actor is not None:
                     stream.actor.stop(block=False)
+                self._history.forget(uri)
                 self._look_for_end()
             case Subscriptions(prefixes):
                 self._on_subscriptions(prefixes)
@@ -187,8 +190,10 @@ class DaemonActor(pykka.ThreadingActor):
 
     # -- events
 
-    def _emit(self, kind: str, uri: str | None, fields: dict[str, Any]) -> None:
-        self._history.add(kind, uri, fields)
+    def _emit(self, event: events.Event, uri: str | None = None) -> None:
+        self._history.add(event, uri)
+        if uri is not None and uri not in self._streams:
+            self._history.forget(uri)
 
     def _on_subscriptions(self, prefixes: frozenset[bytes]) -> None:
         """Heads are told only while somebody listens for them."""
@@ -206,7 +211,7 @@ class DaemonActor(pykka.ThreadingActor):
                 continue
             stream.told_head = head
             frame_bytes = staging.chunk_bytes // staging.chunk_frames
-            self._emit("stream_head_position", uri, {"frame": head, "byte_position": head * frame_bytes})
+            self._emit(events.StreamHeadPosition(frame=head, byte_position=head * frame_bytes), uri)
 
     def _events_since(self, request: EventsSince, future: Future[Any]) -> None:
         settle(future, self._history.since(request.seq, request.limit))
@@ -216,11 +221,16 @@ class DaemonActor(pykka.ThreadingActor):
         if (error := done.exception()) is not None:
             log.error("recovery failed", exc_info=error)
             return
+        told = [item for item in done.result().items if item.outcome != "foreign"]
         for item in done.result().items:
             log.warning("recovery: %s", item.text)
-            if item.outcome != "foreign":
-                fields = msgspec.to_builtins(item)
-                self._emit("recovery", fields.pop("uri"), fields)
+        for item in told:
+            fields = msgspec.structs.asdict(item)
+            uri = fields.pop("uri")
+            self._history.add(events.Recovery(**fields), uri)
+        for item in told:
+            if item.uri is not None and item.uri not in self._streams:
+                self._history.forget(item.uri)
 
     # -- the daemon itself
 
@@ -277,7 +287,7 @@ class DaemonActor(pykka.ThreadingActor):
         """Stops every stream cleanly; `done` is settled when the last one is stored. More than once is harmless."""
         if self._ending is None:
             self._ending = Future()
-            self._emit("daemon_stopping", None, {})
+            self._emit(events.DaemonStopping())
             for stream in list(self._streams.values()):
                 if stream.actor is not None:
                     self._pass_on(stream.actor, Stop(Future()))
@@ -375,7 +385,7 @@ class DaemonActor(pykka.ThreadingActor):
             pump=self._pump,
             daemon=self.actor_ref,
             registry=self._registry,
-            emit=lambda kind, fields: self._pass_on(self.actor_ref, Emit(kind, uri, fields)),
+            emit=lambda event: self._pass_on(self.actor_ref, Emit(event, uri)),
             start_future=future,
         )
 

@@ -16,6 +16,7 @@ from chaos.engine.messages import Follow, Interrupted, Pairs, Relink, Unfollow, 
 from chaos.engine.take import Take
 from chaos.engine.view import StreamView
 from chaos.graph.devices import DeviceInfo
+from chaos.protocol import events
 from chaos.protocol.requests import StreamStart
 from chaos.system.pump import Pump
 from chaos.terms.errors import ForeignLink, InternalError
@@ -39,7 +40,7 @@ class Feed:
         identity: str,
         pump: Pump,
         registry: pykka.ActorRef[Any],
-        emit: Callable[[str, dict[str, Any]], None],
+        emit: Callable[[events.Event], None],
     ) -> None:
         self._stream = stream
         self._view = view
@@ -110,7 +111,7 @@ class Feed:
             self.follow()
             return
         failed = InternalError(f"a link to {self._identity} failed: {error}", hint="it is tried again")
-        self._emit("stream_error", {"error": failed.to_wire(), "recoverable": True})
+        self._emit(events.StreamError.of(failed, recoverable=True))
         self._pump.after((self._view.uri, "relink"), RELINK_S, lambda: tell(self._stream, Relink()))
 
     def relink(self) -> None:
@@ -122,7 +123,7 @@ class Feed:
             f"{source} was linked to {self._view.uri}; that link was removed, and no frame kept while it was there",
             hint="what links everything to everything (a patchbay) should leave chaosd's ports alone",
         )
-        self._emit("stream_error", {"error": error.to_wire(), "recoverable": True})
+        self._emit(events.StreamError.of(error, recoverable=True))
 
     def go_on_with(self, following: AudioSlots) -> None:
         """See `Capture.go_on_with`."""
@@ -160,4 +161,4 @@ class Feed:
     def _say(self, state: str, reason: str) -> None:
         if (state, reason) != (self._view.state, self._view.reason):
             self._view.state, self._view.reason = state, reason
-            self._emit("stream_state", {"state": state, "reason": reason})
+            self._emit(events.StreamState(state=state, reason=reason))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pykka import ActorDeadError, ActorRef
 
+from chaos.protocol.events import Event
 from chaos.protocol.requests import Request
 from chaos.store.info import SealedChunk
 from chaos.store.journal import Definition
@@ -38,11 +39,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """An event, to be numbered, kept and published."""
+    """An event, to be numbered, kept and published; `uri` is that of its stream."""
 
-    type: str
+    event: Event
     uri: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

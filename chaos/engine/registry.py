@@ -32,6 +32,7 @@ from chaos.engine.porting import Porting
 from chaos.engine.waits import Waits
 from chaos.graph.devices import Change, Decoder, DeviceMap
 from chaos.graph.objects import Record, RecordKind
+from chaos.protocol.events import DEVICE_EVENTS
 from chaos.system.pump import Pump
 from chaos.terms.errors import ChaosError, InternalError, PipeWireUnavailable
 
@@ -173,7 +174,7 @@ class DeviceRegistryActor(pykka.ThreadingActor):
 
     def _tell(self, changes: list[Change]) -> None:
         for change in changes:
-            tell(self._daemon, Emit(f"device_{change.kind}", None, {"device": change.device.to_wire()}))
+            tell(self._daemon, Emit(DEVICE_EVENTS[change.kind](device=change.device.to_wire())))
         if changes:
             self._waits.look(self._map)
 

@@ -30,6 +30,8 @@ from chaos.engine.messages import (
     refuse,
     settle,
 )
+from chaos.protocol import events
+from chaos.protocol.events import Event
 from chaos.staging.file import Staging
 from chaos.store.info import SealedChunk
 from chaos.store.journal import Definition
@@ -37,6 +39,7 @@ from chaos.store.writer import RecordingWriter
 from chaos.terms.chunking import is_short
 from chaos.terms.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+from chaos.terms.moments import utc_text
 
 __all__ = ["ChunkRotatorActor", "RotatorPlan"]
 
@@ -50,13 +53,13 @@ _GAP = _layout.NOTE_KINDS["gap"]
 class RotatorPlan:
     """What a rotator is to do. `definition` still lacks what only the first frames tell: rate, start, run.
 
-    `emit(type, fields)` publishes an event of the stream. `chunk_path` is where the first chunk goes under external
+    `emit` publishes an event of the stream. `chunk_path` is where the first chunk goes under external
     rotation, None under the engine's own. Below `margin_bytes` of free space a warning is due.
     """
 
     store: Path
     definition: Definition
-    emit: Callable[[str, dict[str, Any]], None]
+    emit: Callable[[Event], None]
     chunk_path: Path | None
     margin_bytes: int = 0
 
@@ -154,7 +157,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
             if kind == _GAP:
                 gap = Gap(first, n, Cause(cause), Confidence(confidence))
                 self._ledger.append(gap)
-                self._plan.emit("stream_gap", gap.to_wire())
+                self._plan.emit(events.StreamGap.of(gap))
             else:
                 wall_ns = monotonic_ns + offset_ns
                 self._ledger.append(ClockAnchor(first, position, monotonic_ns, wall_ns, clock_id))
@@ -179,13 +182,13 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         if gap.first_frame == self._told_open or not self._slots.stats()["first_ns"]:
             return
         self._told_open = gap.first_frame
-        self._plan.emit("stream_gap", {**gap.to_wire(), "n_frames": None})
+        self._plan.emit(events.StreamGap.of(gap, is_open=True))
         if gap.cause is Cause.OVERRUN:
             full = StagingFull(
                 f"all {self._staging.n_slots} slots are full; frames are lost until one is stored",
                 hint="a longer staging_seconds rides out longer stalls",
             )
-            self._plan.emit("stream_error", {"error": full.to_wire(), "recoverable": True})
+            self._plan.emit(events.StreamError.of(full, recoverable=True))
 
     def _look_at_rate(self) -> None:
         """Tells the stream, once, of a graph at another rate than ours: the callback keeps nothing of it."""
@@ -210,16 +213,16 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         self._recording = RecordingWriter.create(self._plan.store, definition)
         self._staging.set_recording(self._recording.path)
         self._plan.emit(
-            "stream_started",
-            {
-                "recording": str(self._recording.path),
-                "device": definition.device,
-                "sample_rate": definition.sample_rate,
-                "channels": definition.channels,
-                "sample_format": definition.sample_format,
-                "chunk_frames": definition.chunk_frames,
-                "started_wall_ns": definition.started_wall_ns,
-            },
+            events.StreamStarted(
+                recording=str(self._recording.path),
+                device=definition.device,
+                sample_rate=definition.sample_rate,
+                channels=definition.channels,
+                sample_format=definition.sample_format,
+                chunk_frames=definition.chunk_frames,
+                started_wall_ns=definition.started_wall_ns,
+                started_utc=utc_text(definition.started_wall_ns),
+            )
         )
         self._stream.tell(Began(definition, self._recording.path))
         return True
@@ -250,15 +253,21 @@ class ChunkRotatorActor(pykka.ThreadingActor):
                     sealed = self._recording.seal(chunk, data, first, n_frames)
             except InvalidRequest as taken:  # a file has come to lie there since the controller named it
                 self._path = None
-                self._plan.emit("stream_error", {"error": taken.to_wire(), "recoverable": True})
+                self._plan.emit(events.StreamError.of(taken, recoverable=True))
                 return False
             self._path = None
             n_bytes = data.nbytes
         self._slots.give_back(slot)
         self._n_sealed += 1
-        at = {"chunk": chunk, "path": str(sealed.path), "first_frame": first}
-        self._plan.emit("stream_chunk_full", {**at, "frames_written": n_frames, "bytes_written": n_bytes})
-        self._plan.emit("stream_chunk_sealed", {**at, "hash": sealed.hash, "n_frames": n_frames})
+        path = str(sealed.path)
+        self._plan.emit(
+            events.StreamChunkFull(
+                chunk=chunk, path=path, first_frame=first, frames_written=n_frames, bytes_written=n_bytes
+            )
+        )
+        self._plan.emit(
+            events.StreamChunkSealed(chunk=chunk, path=path, hash=sealed.hash, first_frame=first, n_frames=n_frames)
+        )
         self._stream.tell(Progress(self._n_sealed, self._drift_ppm))
         return True
 
@@ -277,7 +286,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
                 self._recording.checkpoint(chunk, data, n_frames)
         if self._refused and not self._full:
             self._refused = ""
-            self._plan.emit("storage_restored", {"path": str(self._recording.path)})
+            self._plan.emit(events.StorageRestored(path=str(self._recording.path)))
 
     def _is_soon_full(self) -> bool:
         """Whether chunks are sealed before they are a second old: to write large ones twice would only cost."""
@@ -292,9 +301,11 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         if self._refused != error.code:
             self._refused = error.code
             log.warning("%s: %s", self._plan.definition.uri, error.message)
-            self._plan.emit("stream_error", {"error": error.to_wire(), "recoverable": True})
-            if error.code in ("storage_full", "storage_failed"):
-                self._plan.emit(error.code, {"error": error.to_wire()})
+            self._plan.emit(events.StreamError.of(error, recoverable=True))
+            if isinstance(error, StorageFull):
+                self._plan.emit(events.StorageFull(error=error.to_wire()))
+            elif isinstance(error, StorageFailed):
+                self._plan.emit(events.StorageFailed(error=error.to_wire()))
 
     def _look_for_space(self) -> None:
         """Warns before the disk is full, once per time that it falls below the margin."""
@@ -305,7 +316,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
             return
         if free < margin and not self._is_low:
             log.warning("only %d bytes are free in %s", free, store)
-            self._plan.emit("storage_low", {"path": str(store), "free_bytes": free, "margin_bytes": margin})
+            self._plan.emit(events.StorageLow(path=str(store), free_bytes=free, margin_bytes=margin))
         self._is_low = free < margin
 
     def _retire(self, chunks: list[SealedChunk], gaps: list[Gap]) -> None:
@@ -314,7 +325,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         try:
             self._recording.retire(chunks, gaps)
             for gap in gaps:
-                self._plan.emit("stream_gap", gap.to_wire())
+                self._plan.emit(events.StreamGap.of(gap))
         except (StorageFull, StorageFailed) as error:
             self._tell_refusal(error)
 
@@ -335,8 +346,9 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         self._take_over()
         n_frames, gap = self._slots.finish(end_ns)
         if gap is not None:
-            self._ledger.append(Gap(gap[0], gap[1], Cause(gap[2]), Confidence(gap[3])))
-            self._plan.emit("stream_gap", self._ledger[-1].to_wire())  # type: ignore[union-attr]
+            closed = Gap(gap[0], gap[1], Cause(gap[2]), Confidence(gap[3]))
+            self._ledger.append(closed)
+            self._plan.emit(events.StreamGap.of(closed))
         self._take_over()
         error: ChaosError | None = None
         try:

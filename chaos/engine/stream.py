@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+import msgspec
 import pykka
 
 from chaos._connection import Connection
@@ -42,6 +43,7 @@ from chaos.engine.take import Take, make_take, next_take_uri
 from chaos.engine.takes import Takes
 from chaos.engine.view import StreamView
 from chaos.graph.devices import DeviceInfo, check_format
+from chaos.protocol import events
 from chaos.protocol.config import Config
 from chaos.protocol.requests import StreamStart
 from chaos.system.pump import Pump
@@ -78,7 +80,7 @@ class InputStreamActor(pykka.ThreadingActor):
         pump: Pump,
         daemon: pykka.ActorRef[Any],
         registry: pykka.ActorRef[Any],
-        emit: Callable[[str, dict[str, Any]], None],
+        emit: Callable[[events.Event], None],
         start_future: Future[Any],
     ) -> None:
         super().__init__()
@@ -217,9 +219,7 @@ class InputStreamActor(pykka.ThreadingActor):
     def _tell_remarks(self, device: DeviceInfo, remarks: list[str]) -> None:
         """Says what PipeWire does to the device's samples, where that has changed in mid-take."""
         if self._view.recording and remarks != self._view.remarks:
-            self._emit(
-                "stream_notice", {"notes": remarks, "sample_gain": device.sample_gain, "muted": device.muted}
-            )
+            self._emit(events.StreamNotice(notes=remarks, sample_gain=device.sample_gain, muted=device.muted))
         self._view.device, self._view.remarks = device, remarks
 
     def _detach(self) -> None:
@@ -252,7 +252,7 @@ class InputStreamActor(pykka.ThreadingActor):
         try:
             following = self._takes.prepare(device)
         except ChaosError as error:
-            self._emit("stream_error", {"error": error.to_wire(), "recoverable": True})
+            self._emit(events.StreamError.of(error, recoverable=True))
             return
         self._life = Life.ROLLING
         self._feed.go_on_with(following.staging.slots)
@@ -263,7 +263,7 @@ class InputStreamActor(pykka.ThreadingActor):
         current = self._takes.current
         if former is not None and current is not None:
             self._view.staging = current.staging
-            self._emit("stream_rolled", {"take": current.uri, "continues": former.uri})
+            self._emit(events.StreamRolled(take=current.uri, continues=former.uri))
         self._life = Life.CAPTURING
 
     def _switch_chunk(self, message: SwitchChunk) -> None:
@@ -312,7 +312,7 @@ class InputStreamActor(pykka.ThreadingActor):
         """Ends the stream with an error that people are told."""
         self._error = error
         if self._start_future.done():
-            self._emit("stream_error", {"error": error.to_wire(), "recoverable": False})
+            self._emit(events.StreamError.of(error, recoverable=False))
         self._end()
 
     def _end(self) -> None:
@@ -338,18 +338,18 @@ class InputStreamActor(pykka.ThreadingActor):
         """Everything is stored, as far as storage took it: whoever waits is answered."""
         stats = self._view.stats()
         clean = stored.error is None and self._error is None
-        result = {
-            "uri": self._view.uri,
-            "recording": self._view.recording,
-            "n_frames": stored.n_frames,
-            "n_chunks": self._view.n_chunks_sealed,
-            "n_gaps": stats["n_gaps"],
-            "lost_frames": stats["lost_frames"],
-            "clean": clean,
-        }
+        stopped = events.StreamStopped(
+            recording=self._view.recording,
+            n_frames=stored.n_frames,
+            n_chunks=self._view.n_chunks_sealed,
+            n_gaps=stats["n_gaps"],
+            lost_frames=stats["lost_frames"],
+            clean=clean,
+        )
+        result = {"uri": self._view.uri, **msgspec.structs.asdict(stopped)}
         self._view.state = "stopped" if clean else "error"
         self._takes.close(keep_staging=stored.error is not None)
-        self._emit("stream_stopped", {k: v for k, v in result.items() if k != "uri"})
+        self._emit(stopped)
         if self._error is not None:
             refuse(self._start_future, self._error)
         settle(self._start_future, {**result, "state": "stopped"})
@@ -380,7 +380,7 @@ class InputStreamActor(pykka.ThreadingActor):
             return
         self._life = Life.ENDED
         failure = _failure(error)
-        self._emit("stream_error", {"error": failure.to_wire(), "recoverable": False})
+        self._emit(events.StreamError.of(failure, recoverable=False))
         self._cancel_timers()
         self._feed.detach()
         self._takes.abandon()

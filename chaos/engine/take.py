@@ -17,6 +17,7 @@ from chaos.engine.messages import Interrupted, OfTake, RetireChunks, Rotate, Sto
 from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
 from chaos.graph.devices import DeviceInfo
 from chaos.protocol.config import Config
+from chaos.protocol.events import Event
 from chaos.protocol.requests import AudioFormat, StreamStart
 from chaos.staging.file import SUFFIX, Staging, boot_id, slots_for
 from chaos.store.info import recording_path
@@ -119,7 +120,7 @@ def make_take(
     device: DeviceInfo,
     run_id: str,
     pump: Pump,
-    emit: Callable[[str, dict[str, Any]], None],
+    emit: Callable[[Event], None],
     continues: str | None = None,
 ) -> Take:
     """Slots for this device, as the request has it, and a rotator that listens to them.

@@ -1,4 +1,4 @@
-"""What clients are told: answers and events, as PROTOCOL.md has them."""
+"""What clients are answered, as PROTOCOL.md has it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import msgspec
 from chaos.protocol.requests import Format, MidiFormat
 
 __all__ = [
-    "EVENTS",
     "RESULTS",
     "CallbackTimes",
     "Device",
@@ -111,27 +110,3 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "retire": ("retired",),
 }
 """The fields that an op's result always has; more may come."""
-
-EVENTS: dict[str, tuple[str, ...]] = {
-    "daemon_started": (),
-    "daemon_stopping": (),
-    "device_added": ("device",),
-    "device_removed": ("device",),
-    "device_changed": ("device",),
-    "stream_started": (),
-    "stream_state": ("state", "reason"),
-    "stream_head_position": ("frame", "byte_position"),
-    "stream_chunk_full": ("chunk", "path", "first_frame", "frames_written", "bytes_written"),
-    "stream_chunk_sealed": ("chunk", "path", "hash", "first_frame", "n_frames"),
-    "stream_gap": ("first_frame", "n_frames", "cause", "confidence"),
-    "stream_error": ("error", "recoverable"),
-    "stream_notice": ("notes", "sample_gain", "muted"),
-    "stream_stopped": RESULTS["stream_stop"][1:],
-    "stream_rolled": ("take", "continues"),
-    "recovery": ("outcome", "text"),
-    "storage_low": ("path", "free_bytes", "margin_bytes"),
-    "storage_full": ("error",),
-    "storage_failed": ("error",),
-    "storage_restored": (),
-}
-"""The fields that an event of a type has beside the common ones; more may come."""

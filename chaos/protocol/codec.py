@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from chaos.protocol.answers import EVENTS
+from chaos.protocol.events import Event, Published
 from chaos.protocol.requests import REQUESTS, TIME_HINT, AudioFormat, MidiFormat, Moment, Request, shown
 from chaos.terms.errors import ChaosError, InvalidFormat, InvalidRequest, UnknownOp
+from chaos.terms.moments import utc_text
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -23,6 +24,7 @@ __all__ = [
     "encode_ok",
     "make_event",
     "request_id",
+    "topic_of",
 ]
 
 PROTOCOL_VERSION = 1
@@ -112,27 +114,30 @@ def encode_error(request_id: str | None, error: ChaosError) -> bytes:
         return _encoder.encode({"ok": False, "id": request_id, "error": plain})
 
 
-def make_event(
-    type: str,  # noqa: A002
-    *,
-    seq: int,
-    run_id: str,
-    stream_uri: str | None = None,
-    **fields: Any,
-) -> tuple[bytes, bytes]:
-    """Topic and payload of an event. It happens now, unless `wall_ns` and `monotonic_ns` are given.
+def topic_of(event: Event, stream_uri: str | None) -> str:
+    """What subscribers choose by: the event's type, then the stream's URI where it is a stream's."""
+    return event.type if stream_uri is None else f"{event.type} {stream_uri}"
 
-    Raises ValueError for a type that is not in `EVENTS` or one of its fields left out.
-    """
-    if type not in EVENTS or not fields.keys() >= set(EVENTS[type]):
-        raise ValueError(f"event {type!r} with {sorted(fields)}, not with {EVENTS.get(type)}")
-    now = {"wall_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}
-    event = {"type": type, "seq": seq, "run_id": run_id, **now}
-    topic = type
+
+def make_event(
+    event: Event, *, seq: int, topic_seq: int, run_id: str, stream_uri: str | None = None
+) -> Published:
+    """The event with what all events carry; it happens now."""
+    wall_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
+    wire: dict[str, Any] = {
+        "type": event.type,
+        "seq": seq,
+        "topic_seq": topic_seq,
+        "run_id": run_id,
+        "wall_ns": wall_ns,
+        "utc": utc_text(wall_ns),
+        "monotonic_ns": monotonic_ns,
+    }
     if stream_uri is not None:
-        event["stream_uri"] = stream_uri
-        topic = f"{type} {stream_uri}"
-    return topic.encode(), _encoder.encode(event | fields)
+        wire["stream_uri"] = stream_uri
+    payload = _encoder.encode(wire | msgspec.structs.asdict(event))
+    topic = topic_of(event, stream_uri).encode()
+    return Published(event, stream_uri, seq, topic_seq, run_id, wall_ns, monotonic_ns, topic, payload)
 
 
 def _explained(complaint: str, raw: bytes, op: str) -> ChaosError:

@@ -19,6 +19,7 @@ from recorded import DTYPES, definition
 
 from chaos.engine.messages import Rotate, StoreRest, Tick
 from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
+from chaos.protocol.events import Event
 from chaos.staging.file import SUFFIX, Staging, boot_id
 from chaos.store.info import load, recording_path
 from chaos.store.recovery import about
@@ -167,8 +168,8 @@ class CrashingStream:
         self.rotator.on_stop()
         self._let_go(remove=False)
 
-    def _hear(self, kind: str, fields: dict[str, Any]) -> None:
-        self.events.append((kind, fields))
+    def _hear(self, event: Event) -> None:
+        self.events.append((event.type, msgspec.structs.asdict(event)))
 
     def _let_go(self, *, remove: bool) -> None:
         self.staging.close(remove=remove)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 from unittest import mock
 
+import msgspec
 from world import World, map_of
 
 from chaos.engine.life import Life
@@ -133,7 +134,7 @@ class LoneStream:
             pump=cast(Pump, self.pump),
             daemon=self.daemon,  # type: ignore[arg-type]
             registry=self.registry,  # type: ignore[arg-type]
-            emit=lambda *event: self.events.put(event),
+            emit=lambda event: self.events.put((event.type, msgspec.structs.asdict(event))),
             start_future=self.start,
         )
         self._patch = mock.patch("chaos.engine.feed.Capture", self._open)

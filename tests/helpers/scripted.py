@@ -13,6 +13,7 @@ import msgspec
 from chaos.doors.zmq import Bus
 from chaos.protocol.codec import make_event
 from chaos.protocol.config import Config
+from chaos.protocol.events import EVENTS
 from chaos.protocol.requests import Request
 
 Script = dict[str, Any]
@@ -45,7 +46,9 @@ class ScriptedDaemon:
 
     def publish(self, kind: str, uri: str | None = None, **fields: Any) -> None:
         self._seq += 1
-        self.bus.publish(*make_event(kind, seq=self._seq, run_id="run", stream_uri=uri, **fields))
+        event = EVENTS[kind](**fields)
+        made = make_event(event, seq=self._seq, topic_seq=self._seq, run_id="run", stream_uri=uri)
+        self.bus.publish(made.topic, made.payload)
 
     def _submit(self, request: Request) -> Future[Any]:
         self.requests.append(request)

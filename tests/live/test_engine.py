@@ -18,6 +18,7 @@ import zarr
 from harness import Daemon, RawClient, RefusedError, SourceFactory
 from rig import CountingSource, Session
 
+from chaos.protocol.events import COMMON_FIELDS, EVENTS
 from chaos.store.verify import verify
 
 DRIVE: dict[str, Any] = {"driver": True, "speed": 4}
@@ -310,6 +311,9 @@ def test_events_number_up_and_can_be_asked_for_again(counting_source: SourceFact
     assert kinds.index("stream_started") < kinds.index("stream_chunk_full") < kinds.index("stream_chunk_sealed")
     sealed = [event for event in mine if event["type"] == "stream_chunk_sealed"]
     assert [event["chunk"] for event in sealed] == list(range(stopped["n_chunks"]))
+    assert [event["topic_seq"] for event in sealed] == list(range(1, 1 + len(sealed)))
+    for event in mine:
+        assert set(event) == {*COMMON_FIELDS, "stream_uri", *EVENTS[event["type"]].__struct_fields__}
     assert sum(event["n_frames"] for event in sealed) == stopped["n_frames"]
     report = client.call("verify", uri="stream://told/1")
     assert (report["ok"], report["n_frames"], report["bad"]) == (True, stopped["n_frames"], [])

@@ -284,26 +284,3 @@ def test_an_error_that_json_cannot_hold_is_told_all_the_same() -> None:
     answer = json.loads(wire.encode_error("1", InternalError("odd \udcff", details={"what": object()})))
     assert answer["error"]["code"] == "internal"
     assert "odd" in answer["error"]["message"]
-
-
-@given(uris | st.none(), st.integers(0, 2**53))
-def test_events_carry_topic_and_common_fields(uri: str | None, seq: int) -> None:
-    topic, payload = wire.make_event(
-        "stream_state", seq=seq, run_id="r", stream_uri=uri, state="paused", reason=""
-    )
-    event = json.loads(payload)
-    assert topic.decode() == ("stream_state" if uri is None else f"stream_state {uri}")
-    assert event["type"] == "stream_state"
-    assert event["seq"] == seq
-    assert event["run_id"] == "r"
-    assert event["wall_ns"] > 0
-    assert event["monotonic_ns"] > 0
-    assert event.get("stream_uri") == uri
-    assert event["state"] == "paused"
-
-
-def test_events_that_break_the_protocol_are_not_made() -> None:
-    with pytest.raises(ValueError, match="stream_stat"):
-        wire.make_event("stream_stat", seq=1, run_id="r")
-    with pytest.raises(ValueError, match="reason"):
-        wire.make_event("stream_state", seq=1, run_id="r", state="paused")

@@ -1,0 +1,255 @@
+"""What happens, told to whoever listens: a struct per event, as PROTOCOL.md has them.
+
+An event declares only what is its own. What all events carry (number, time, run, stream) is added once, where it is
+numbered; `Published` is the event with all of that.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import msgspec
+
+from chaos.terms.errors import ChaosError
+from chaos.terms.ledger import Gap
+
+__all__ = [
+    "COMMON_FIELDS",
+    "DEVICE_EVENTS",
+    "EVENTS",
+    "DaemonStarted",
+    "DaemonStopping",
+    "DeviceAdded",
+    "DeviceChanged",
+    "DeviceRemoved",
+    "Event",
+    "Published",
+    "Recovery",
+    "StorageFailed",
+    "StorageFull",
+    "StorageLow",
+    "StorageRestored",
+    "StreamChunkFull",
+    "StreamChunkSealed",
+    "StreamError",
+    "StreamGap",
+    "StreamHeadPosition",
+    "StreamNotice",
+    "StreamRolled",
+    "StreamStarted",
+    "StreamState",
+    "StreamStopped",
+]
+
+COMMON_FIELDS = ("type", "seq", "topic_seq", "run_id", "wall_ns", "utc", "monotonic_ns")
+"""What every event carries; a stream's event also has `stream_uri`."""
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=_snake):
+    """One thing that happened."""
+
+    @property
+    def type(self) -> str:
+        """Its name on the wire, with which its topic begins."""
+        return str(type(self).__struct_config__.tag)
+
+
+class _DeviceEvent(Event, frozen=True, kw_only=True):
+    """`device`: PROTOCOL's Device as it is now; of a removed one, as it last was."""
+
+    device: dict[str, Any]
+
+
+class _StorageRefusal(Event, frozen=True, kw_only=True):
+    """`error`: PROTOCOL's error object."""
+
+    error: dict[str, Any]
+
+
+class DaemonStarted(Event, frozen=True, kw_only=True):
+    version: str
+    pid: int
+
+
+class DaemonStopping(Event, frozen=True, kw_only=True):
+    pass
+
+
+class DeviceAdded(_DeviceEvent, frozen=True, kw_only=True):
+    pass
+
+
+class DeviceRemoved(_DeviceEvent, frozen=True, kw_only=True):
+    pass
+
+
+class DeviceChanged(_DeviceEvent, frozen=True, kw_only=True):
+    pass
+
+
+class StreamStarted(Event, frozen=True, kw_only=True):
+    """The first frames of a take are there, and so is its recording."""
+
+    recording: str
+    device: dict[str, Any]
+    sample_rate: int
+    channels: int
+    sample_format: str
+    chunk_frames: int
+    started_wall_ns: int
+    started_utc: str
+
+
+class StreamState(Event, frozen=True, kw_only=True):
+    state: str
+    reason: str
+
+
+class StreamHeadPosition(Event, frozen=True, kw_only=True):
+    """`byte_position`: `frame` times the bytes of one frame, all channels together."""
+
+    frame: int
+    byte_position: int
+
+
+class StreamChunkFull(Event, frozen=True, kw_only=True):
+    chunk: int
+    path: str
+    first_frame: int
+    frames_written: int
+    bytes_written: int
+
+
+class StreamChunkSealed(Event, frozen=True, kw_only=True):
+    chunk: int
+    path: str
+    hash: str
+    first_frame: int
+    n_frames: int
+
+
+class StreamGap(Event, frozen=True, kw_only=True):
+    """`n_frames` is None while the gap is open; it is told again when it closes."""
+
+    first_frame: int
+    n_frames: int | None
+    cause: str
+    confidence: str
+
+    @classmethod
+    def of(cls, gap: Gap, *, is_open: bool = False) -> Self:
+        """The event of this gap; of an open one only the beginning counts."""
+        return cls(
+            first_frame=gap.first_frame,
+            n_frames=None if is_open else gap.n_frames,
+            cause=gap.cause.label,
+            confidence=gap.confidence.label,
+        )
+
+
+class StreamError(Event, frozen=True, kw_only=True):
+    """`error`: PROTOCOL's error object. What is not `recoverable` ends the stream."""
+
+    error: dict[str, Any]
+    recoverable: bool
+
+    @classmethod
+    def of(cls, error: ChaosError, *, recoverable: bool) -> Self:
+        return cls(error=error.to_wire(), recoverable=recoverable)
+
+
+class StreamNotice(Event, frozen=True, kw_only=True):
+    """What is done to the device's samples on their way has changed in mid-take."""
+
+    notes: list[str]
+    sample_gain: float
+    muted: bool
+
+
+class StreamStopped(Event, frozen=True, kw_only=True):
+    recording: str
+    n_frames: int
+    n_chunks: int
+    n_gaps: int
+    lost_frames: int
+    clean: bool
+
+
+class StreamRolled(Event, frozen=True, kw_only=True):
+    """A stream goes on in `take`; `continues` is the take before it."""
+
+    take: str
+    continues: str
+
+
+class Recovery(Event, frozen=True, kw_only=True):
+    """What a dead daemon had left, and what became of it."""
+
+    outcome: Literal["recovered", "removed", "left", "failed"]
+    text: str
+    recording: str | None
+    staging: str | None
+    n_frames: int
+    n_recovered: int
+    down_frames: int
+
+
+class StorageLow(Event, frozen=True, kw_only=True):
+    path: str
+    free_bytes: int
+    margin_bytes: int
+
+
+class StorageFull(_StorageRefusal, frozen=True, kw_only=True):
+    pass
+
+
+class StorageFailed(_StorageRefusal, frozen=True, kw_only=True):
+    pass
+
+
+class StorageRestored(Event, frozen=True, kw_only=True):
+    path: str
+
+
+DEVICE_EVENTS: dict[str, type[_DeviceEvent]] = {
+    "added": DeviceAdded,
+    "removed": DeviceRemoved,
+    "changed": DeviceChanged,
+}
+"""By what has become of the device."""
+
+
+def _declared(kind: type[Event]) -> dict[str, type[Event]]:
+    found = {} if kind.__name__.startswith("_") else {str(kind.__struct_config__.tag): kind}
+    for below in kind.__subclasses__():
+        found |= _declared(below)
+    return found
+
+
+EVENTS: dict[str, type[Event]] = {name: kind for name, kind in _declared(Event).items() if kind is not Event}
+"""All of them by their type on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An event as it goes out. `seq` counts over all events of a run, `topic_seq` over those of its topic.
+
+    `topic` and `payload` are its two frames on the wire.
+    """
+
+    event: Event
+    stream_uri: str | None
+    seq: int
+    topic_seq: int
+    run_id: str
+    wall_ns: int
+    monotonic_ns: int
+    topic: bytes
+    payload: bytes
