@@ -79,6 +79,11 @@ restarts n="20":
 live-1-4 *arguments:
     tools/pipewire-1.4 tools/test -m live {{arguments}}
 
+# Set-up, demo and tests on another Debian (trixie, trixie-backports, forky), as an ordinary user in a root of it
+[group('check')]
+on release *command:
+    tools/on {{release}} {{command}}
+
 # What CI runs
 [group('check')]
 ci:

@@ -100,6 +100,8 @@ class Config:
             found = Path(path).resolve()
         except (OSError, RuntimeError, ValueError):
             found = Path("/")
+        if any(part.is_symlink() for part in (found, *found.parents)):
+            found = Path("/")  # a loop of links; up to Python 3.12 resolve() raises there
         if not any(root in found.parents for root in roots):
             raise PathNotAllowed(
                 f"{path} is outside the folders that chaosd may write to",
