@@ -280,15 +280,16 @@ class JournalReader:
 
     Lines that make no sense are counted in `bad_lines` (numbers from 1) and passed over. `torn` says that
     the file ends in the middle of a line, `sound_bytes` up to where the last good line reaches. Raises
-    RecordingNotFound if there is no journal, StorageFailed if it can't be read.
+    RecordingNotFound if there is no journal, StorageFailed if it can't be read. `offset` is where it reads on: the
+    begin of a line.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offset: int = 0) -> None:
         self.bad_lines: list[int] = []
         self.torn = False
         self.sound_bytes = 0
+        self.offset = offset
         self._path = path
-        self._offset = 0
         self._n_lines = 0
 
     def poll(self) -> list[Line]:
@@ -297,20 +298,20 @@ class JournalReader:
         lines: list[Line] = []
         for raw in new.split(b"\n")[:-1]:
             self._n_lines += 1
-            self._offset += len(raw) + 1
+            self.offset += len(raw) + 1
             try:
                 line = _decode(raw)
             except ValueError:
                 self.bad_lines.append(self._n_lines)
                 continue
-            self.sound_bytes = self._offset
+            self.sound_bytes = self.offset
             lines.append(line)
         return lines
 
     def _read(self) -> bytes:
         try:
             with self._path.open("rb") as file:
-                file.seek(self._offset)
+                file.seek(self.offset)
                 return file.read()
         except (FileNotFoundError, NotADirectoryError):
             hint = "recording_list (chaosctl list) shows what there is"

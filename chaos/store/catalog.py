@@ -1,0 +1,397 @@
+"""The catalogue: what a store holds, from a database instead of from ten thousand journals.
+
+`catalog.db` has a row for each take: its digest, and what is searched for. It is a memory and nothing else: the
+journals are the truth, and a catalogue that is missing, damaged or of another version is made again from them. It may
+lag, and is brought up to date before it answers: folders that have changed are looked through, and takes that are not
+finished are read on from where their digests have come to. A finished take's journal changes no more but by retention;
+all of them are held against their rows by `audit`, which is due after each boot.
+
+Several processes may use one: SQLite lets one write at a time, in transactions of milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self, TypeVar
+
+import msgspec
+
+from chaos.store.database import Database, transaction
+from chaos.store.digest import Digest, read_digest
+from chaos.store.journal import JournalReader
+from chaos.system.files import storage_errors
+from chaos.terms.errors import ChaosError, RecordingNotFound
+from chaos.terms.uri import parse_uri
+
+__all__ = ["CATALOG", "Catalog", "Entry", "Totals"]
+
+CATALOG = "catalog.db"
+_VERSION = 1
+_BATCH = 500
+_FRESH_NS = 1_000_000_000
+_SUFFIX = ".zarr"
+_SCHEMA = """
+CREATE TABLE take (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    take TEXT NOT NULL,
+    state TEXT NOT NULL,
+    is_settled INTEGER NOT NULL,
+    is_checked INTEGER NOT NULL,
+    started_ns INTEGER NOT NULL,
+    ended_ns INTEGER NOT NULL,
+    oldest_ns INTEGER,
+    keep TEXT,
+    n_held INTEGER NOT NULL,
+    n_bytes INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    digest BLOB,
+    check_value INTEGER NOT NULL,
+    UNIQUE (name, take)
+);
+CREATE INDEX by_start ON take (started_ns, ended_ns, device);
+CREATE INDEX by_age ON take (oldest_ns, n_held, n_bytes) WHERE oldest_ns IS NOT NULL;
+CREATE INDEX by_keep ON take (keep, oldest_ns, n_bytes) WHERE keep IS NOT NULL AND oldest_ns IS NOT NULL;
+CREATE INDEX unsettled ON take (id) WHERE NOT is_settled;
+CREATE INDEX unchecked ON take (id) WHERE NOT is_checked;
+CREATE TABLE folder (name TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+_COLUMNS = "id, name, take, state, is_settled, digest, check_value"
+_FOREVER = (1 << 63) - 1
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Digest)
+_T = TypeVar("_T")
+_Row = tuple[int, str, str, str, int, bytes | None, int]
+
+
+class Entry(NamedTuple):
+    """A take as the catalogue has it. `digest` is None for a take that can't be read: its state is "damaged"."""
+
+    name: str
+    take: str
+    path: Path
+    state: str
+    digest: Digest | None
+
+    @property
+    def uri(self) -> str:
+        return f"stream://{self.name}/{self.take}"
+
+
+class Totals(NamedTuple):
+    """What a store holds in all; a chunk that several recordings share counts in each."""
+
+    n_takes: int
+    n_chunks: int
+    n_bytes: int
+
+
+class Catalog:
+    """The catalogue of one store; safe to be used by several threads. Alive until `close`, and again after it.
+
+    Errors of the database stay in here: what it can't tell comes from the journals.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.store = store.absolute()
+        self._folder = self.store / "recordings"
+        self._base = Database(self.store / CATALOG, _SCHEMA, _VERSION)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._base.close()
+
+    # ---- questions
+
+    def entries(
+        self,
+        *,
+        uri: str | None = None,
+        name: str | None = None,
+        device: str | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        limit: int | None = None,
+    ) -> list[Entry]:
+        """The takes that match, newest first; the newest `limit` of them.
+
+        `uri` is a stream's or a take's: all takes of that stream, or that take. `device` is a part of the device's
+        name or identity. `since_ns` and `until_ns` (wall clock): takes that have something in [since, until).
+        """
+        terms: list[tuple[str, str | int]] = []
+        if uri is not None:
+            of_name, take = parse_uri(uri)
+            terms += [("name = ?", of_name), ("(take = ? OR take GLOB ? || '.[0-9]*')", take)]
+        if name is not None:
+            terms.append(("name = ?", name))
+        if device is not None:
+            terms.append(("instr(device, ?)", device.lower()))
+        if since_ns is not None:
+            terms.append(("ended_ns > ?", since_ns))
+        if until_ns is not None:
+            terms.append(("started_ns < ?", until_ns))
+        where = " AND ".join(term for term, _ in terms) or "1"
+        values = [value for term, value in terms for _ in range(term.count("?"))]
+        found = f"SELECT id FROM take WHERE {where} ORDER BY started_ns DESC, name, take DESC LIMIT ?"
+        query = f"SELECT {_COLUMNS} FROM take WHERE id IN ({found}) ORDER BY started_ns DESC, name, take DESC"
+
+        def work(base: sqlite3.Connection) -> list[Entry]:
+            self._refresh(base)
+            rows = base.execute(query, (*values, -1 if limit is None else limit)).fetchall()
+            return self._entries(base, rows)
+
+        return self._base.run(work)
+
+    def totals(self) -> Totals:
+        def work(base: sqlite3.Connection) -> Totals:
+            self._refresh(base)
+            (n_takes,) = base.execute("SELECT count(*) FROM take").fetchone()
+            held = "SELECT total(n_held), total(n_bytes) FROM take WHERE oldest_ns IS NOT NULL"
+            n_chunks, n_bytes = base.execute(held).fetchone()
+            return Totals(n_takes, int(n_chunks), int(n_bytes))
+
+        return self._base.run(work)
+
+    def unchecked(self) -> list[Entry]:
+        """The takes that recovery has to look at: those not finished, and those that `check` was not called for."""
+
+        def work(base: sqlite3.Connection) -> list[Entry]:
+            self._refresh(base)
+            rows = base.execute(f"SELECT {_COLUMNS} FROM take WHERE NOT is_checked").fetchall()
+            return self._entries(base, rows)
+
+        return self._base.run(work)
+
+    def check(self, path: Path, is_right: bool = True) -> None:
+        """Tells that the take in this folder is finished and all in it agrees; or no longer, until told again."""
+
+        def work(base: sqlite3.Connection) -> None:
+            self._refresh(base)
+            if is_right:
+                self._look(base, [path])
+            where = "name = ? AND take = ?" + (" AND is_settled" if is_right else "")
+            base.execute(f"UPDATE take SET is_checked = ? WHERE {where}", (is_right, *_place(path)))
+
+        self._base.run(work)
+
+    def look(self, paths: Iterable[Path]) -> None:
+        """Reads these takes on: whoever has changed a finished one says so."""
+        self._base.run(lambda base: self._look(base, list(paths)))
+
+    def audit(self) -> int:
+        """Holds every row against its journal's size and time, and the database against itself; how many takes had
+        changed without its knowing."""
+
+        def work(base: sqlite3.Connection) -> int:
+            (told,) = base.execute("PRAGMA integrity_check(1)").fetchone()
+            if told != "ok":
+                raise sqlite3.DatabaseError(told)
+            self._refresh(base)
+            n_stale = 0
+            rows = base.execute(f"SELECT {_COLUMNS} FROM take WHERE is_settled").fetchall()
+            for batch in _batches([row for row in rows if not self._is_current(row)]):
+                n_stale += len(batch)
+                self._update(base, batch)
+            return n_stale
+
+        return self._base.run(work)
+
+    # ---- bringing it up to date
+
+    def _refresh(self, base: sqlite3.Connection) -> None:
+        known = dict(base.execute("SELECT name, mtime_ns FROM folder"))
+        found = _folders(self._folder)
+        for name in known.keys() - found.keys():
+            with transaction(base):
+                base.execute("DELETE FROM take WHERE name = ?", (name,))
+                base.execute("DELETE FROM folder WHERE name = ?", (name,))
+        now_ns = time.time_ns()
+        for name, mtime_ns in found.items():
+            if known.get(name) == mtime_ns:
+                continue
+            self._look_through(base, name)
+            is_sure = now_ns - mtime_ns > _FRESH_NS  # what comes in the same tick of the clock wouldn't show
+            with transaction(base):
+                base.execute("REPLACE INTO folder VALUES (?, ?)", (name, mtime_ns if is_sure else -1))
+        rows = base.execute(f"SELECT {_COLUMNS} FROM take WHERE NOT is_settled").fetchall()
+        self._update(base, rows)
+
+    def _look_through(self, base: sqlite3.Connection, name: str) -> None:
+        """Finds the takes of a name that have come, gone or been changed by hand."""
+        there = set(_takes(self._folder / name))
+        rows = base.execute(f"SELECT {_COLUMNS} FROM take WHERE name = ?", (name,)).fetchall()
+        gone = [row for row in rows if row[2] not in there]
+        with transaction(base):
+            base.executemany("DELETE FROM take WHERE id = ?", [(row[0],) for row in gone])
+        known = [row for row in rows if row[2] in there]
+        for batch in _batches([row for row in known if row[4] and not self._is_current(row)]):
+            self._update(base, batch)
+        new = sorted(there - {row[2] for row in known})
+        for takes in _batches(new):
+            self._update(base, [(0, name, take, "", 0, None, 0) for take in takes])
+
+    def _look(self, base: sqlite3.Connection, paths: Sequence[Path]) -> None:
+        for path in paths:
+            name, take = _place(path)
+            query = f"SELECT {_COLUMNS} FROM take WHERE name = ? AND take = ?"
+            self._update(base, base.execute(query, (name, take)).fetchall() or [(0, name, take, "", 0, None, 0)])
+
+    def _is_current(self, row: _Row) -> bool:
+        digest = _digest(row)
+        try:
+            found = (self._path(row) / "journal.jsonl").stat()
+        except OSError:
+            return digest is None
+        told = found.st_ino, found.st_size, found.st_mtime_ns
+        return digest is not None and told == (digest.inode, digest.size, digest.mtime_ns)
+
+    def _path(self, row: _Row) -> Path:
+        return self._folder / row[1] / f"{row[2]}{_SUFFIX}"
+
+    def _update(self, base: sqlite3.Connection, rows: Iterable[_Row]) -> list[Entry]:
+        """Reads these takes on and keeps what has changed; what they are now, without those that are gone."""
+        entries: list[Entry] = []
+        changed: list[tuple[_Row, tuple[object, ...] | None]] = []
+        for row in rows:
+            entry, is_live = self._read(row)
+            if entry is None:
+                changed.append((row, None))
+                continue
+            entries.append(entry)
+            new = self._values(entry, is_live)
+            if new[-2:] != (row[5], row[6]):
+                changed.append((row, new))
+        if changed:
+            with transaction(base):
+                for row, values in changed:
+                    if values is None:
+                        base.execute("DELETE FROM take WHERE id = ?", (row[0],))
+                    else:
+                        base.execute(_UPSERT, values)
+        return entries
+
+    def _read(self, row: _Row) -> tuple[Entry | None, bool]:
+        path = self._path(row)
+        journal = JournalReader(path / "journal.jsonl")
+        is_live = journal.is_locked()  # before it is read: a writer that lets go of it has journalled its finish
+        try:
+            digest = read_digest(path, _digest(row))
+        except RecordingNotFound:
+            if not path.is_dir():
+                return None, False
+            return Entry(row[1], row[2], path, "damaged", None), False
+        except ChaosError:
+            return Entry(row[1], row[2], path, "damaged", None), is_live
+        state = "finished" if digest.finish else "recording" if is_live else "interrupted"
+        return Entry(row[1], row[2], path, state, digest), is_live
+
+    def _values(self, entry: Entry, is_live: bool) -> tuple[object, ...]:
+        digest = entry.digest
+        if digest is None:
+            place = (entry.name, entry.take)
+            return (*place, entry.state, 0, 0, 0, 0, None, None, 0, 0, "", None, _check(entry.state, None))
+        device = digest.definition.device
+        names = "\n".join(str(device[key]) for key in ("description", "name", "identity") if key in device).lower()
+        blob = _encoder.encode(digest)
+        return (
+            entry.name,
+            entry.take,
+            entry.state,
+            digest.finish is not None and not is_live,
+            0,
+            digest.definition.started_wall_ns,
+            _FOREVER if is_live else digest.ended_wall_ns,
+            self._oldest_ns(digest),
+            digest.definition.keep,
+            digest.n_held,
+            digest.n_bytes,
+            names,
+            blob,
+            _check(entry.state, blob),
+        )
+
+    def _oldest_ns(self, digest: Digest) -> int | None:
+        """When the oldest chunk that retention may take ended."""
+        if digest.definition.external or not digest.held:
+            return None
+        end_frame = (digest.held[0][0] + 1) * digest.definition.chunk_frames
+        return digest.wall_ns(min(end_frame, digest.n_frames))
+
+    def _entries(self, base: sqlite3.Connection, rows: Sequence[_Row]) -> list[Entry]:
+        """The rows, each held against its journal's size and time, and read anew where these have changed."""
+        entries = []
+        for row in rows:
+            if row[4] and not self._is_current(row):
+                entries += self._update(base, [row])
+            else:
+                entries.append(Entry(row[1], row[2], self._path(row), row[3], _digest(row)))
+        return entries
+
+
+_UPSERT = """
+INSERT INTO take (name, take, state, is_settled, is_checked, started_ns, ended_ns, oldest_ns, keep, n_held, n_bytes,
+    device, digest, check_value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (name, take) DO UPDATE SET state = excluded.state, is_settled = excluded.is_settled,
+    is_checked = excluded.is_checked, started_ns = excluded.started_ns, ended_ns = excluded.ended_ns,
+    oldest_ns = excluded.oldest_ns, keep = excluded.keep, n_held = excluded.n_held, n_bytes = excluded.n_bytes,
+    device = excluded.device, digest = excluded.digest, check_value = excluded.check_value
+"""
+
+
+def _check(state: str, digest: bytes | None) -> int:
+    return zlib.crc32(digest or b"", zlib.crc32(state.encode()))
+
+
+def _digest(row: _Row) -> Digest | None:
+    """The row's digest; None where it has none, or one that is damaged."""
+    if row[5] is None or _check(row[3], row[5]) != row[6]:
+        return None
+    try:
+        return _decoder.decode(row[5])
+    except msgspec.DecodeError:
+        return None
+
+
+def _place(path: Path) -> tuple[str, str]:
+    return path.parent.name, path.name.removesuffix(_SUFFIX)
+
+
+def _folders(recordings: Path) -> dict[str, int]:
+    """The folders of names, and when something in them last came or went."""
+    found = {}
+    with storage_errors("read", recordings):
+        if not recordings.exists():
+            return {}
+        with os.scandir(recordings) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.name[0] != "." and entry.is_dir():
+                        found[entry.name] = entry.stat().st_mtime_ns
+    return found
+
+
+def _takes(folder: Path) -> Iterator[str]:
+    with suppress(FileNotFoundError), os.scandir(folder) as found:
+        for each in found:
+            if each.name[0] != "." and each.name.endswith(_SUFFIX):
+                yield each.name.removesuffix(_SUFFIX)
+
+
+def _batches(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for first in range(0, len(items), _BATCH):
+        yield items[first : first + _BATCH]

@@ -1,0 +1,470 @@
+"""The catalogue against the journals: it is quick, may be lost, damaged or behind, and never says what isn't so."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from crashing import fast_folder
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from recorded import START_NS, Rotator, definition
+
+from chaos.store.catalog import CATALOG, Catalog
+from chaos.store.digest import Digest, read_digest
+from chaos.store.info import RecordingInfo, load
+from chaos.store.journal import JournalReader
+from chaos.store.retention import retire
+from chaos.store.slices import gone_chunks
+from chaos.store.writer import RecordingWriter
+from chaos.terms.errors import ChaosError, StorageFailed
+from chaos.terms.ledger import Cause
+from chaos.terms.units import Keep
+
+CHUNK_BYTES = 2 * 16 * 4
+DAY_NS = 86_400_000_000_000
+
+
+@pytest.fixture
+def store() -> Iterator[Path]:
+    with fast_folder() as folder:
+        yield folder / "store"
+
+
+@pytest.fixture
+def catalog(store: Path) -> Iterator[Catalog]:
+    with Catalog(store) as catalog:
+        yield catalog
+
+
+def begin(store: Path, take: str, seed: int = 0, name: str = "mic", **more: object) -> Rotator:
+    return Rotator(RecordingWriter.create(store, definition(f"stream://{name}/{take}", **more)), seed)  # type: ignore[arg-type]
+
+
+def record(store: Path, take: str, n_frames: int = 40, **more: object) -> Path:
+    stream = begin(store, take, **more)  # type: ignore[arg-type]
+    stream.write(n_frames)
+    stream.stop()
+    return stream.writer.path
+
+
+def uris(catalog: Catalog, **wanted: object) -> list[str]:
+    return [entry.uri for entry in catalog.entries(**wanted)]  # type: ignore[arg-type]
+
+
+def held(info: RecordingInfo) -> set[int]:
+    return {sealed.chunk for sealed in info.chunks} - {sealed.chunk for sealed in gone_chunks(info)}
+
+
+def told(digest: Digest) -> dict[str, object]:
+    """What a digest says, in terms that a RecordingInfo has too."""
+    return {
+        "n_frames": digest.n_frames,
+        "n_chunks": digest.n_chunks,
+        "held": {first + at for first, n in digest.held for at in range(n)},
+        "lost": digest.lost_frames,
+        "retired": sum(end - first for first, end in digest.retired),
+        "gaps": {cause: n_frames for cause, (_, n_frames) in digest.gaps.items() if n_frames},
+        "finish": digest.finish,
+        "bad": digest.n_bad_lines,
+    }
+
+
+def truth(info: RecordingInfo) -> dict[str, object]:
+    gaps: dict[str, int] = {}
+    for gap in info.gaps:
+        gaps[gap.cause.label] = gaps.get(gap.cause.label, 0) + gap.n_frames
+    return {
+        "n_frames": info.n_frames,
+        "n_chunks": len(info.chunks),
+        "held": held(info),
+        "lost": info.summary().lost_frames,
+        "retired": gaps.get("retired", 0),
+        "gaps": {cause: n_frames for cause, n_frames in gaps.items() if n_frames},
+        "finish": info.finish,
+        "bad": len(info.bad_lines),
+    }
+
+
+def agree(catalog: Catalog, store: Path) -> None:
+    """Every recording, and no other, is in the catalogue as its own journal has it."""
+    entries = {entry.path: entry for entry in catalog.entries()}
+    paths = set((store / "recordings").glob("[!.]*/[!.]*.zarr"))
+    assert entries.keys() == paths
+    n_chunks = n_bytes = 0
+    for path, entry in entries.items():
+        try:
+            info = load(path)
+        except ChaosError:
+            assert (entry.state, entry.digest) == ("damaged", None)
+            continue
+        assert entry.digest is not None
+        assert entry.state == info.state
+        assert told(entry.digest) == truth(info)
+        n_chunks += entry.digest.n_held
+        n_bytes += entry.digest.n_bytes
+    assert catalog.totals() == (len(paths), n_chunks, n_bytes)
+
+
+def test_a_take_is_told_with_all_that_lists_need(store: Path, catalog: Catalog) -> None:
+    stream = begin(store, "1")
+    stream.anchor()
+    stream.write(20)
+    stream.gap(5, Cause.OVERRUN)
+    stream.write(30)
+    (live,) = catalog.entries()
+    assert (live.state, live.uri) == ("recording", "stream://mic/1")
+    stream.stop()
+    (entry,) = catalog.entries()
+    digest = entry.digest
+    assert digest is not None
+    assert (entry.state, digest.n_frames, digest.n_chunks, digest.lost_frames) == ("finished", 55, 4, 5)
+    assert digest.gaps == {"overrun": [1, 5]}
+    assert digest.definition.device == {"identity": "serial:1", "description": "A microphone"}
+    assert digest.ended_wall_ns == pytest.approx(START_NS + 55 * 1e9 / 48000, abs=1e6)
+    assert digest.n_bytes == 4 * CHUNK_BYTES
+    agree(catalog, store)
+
+
+def test_newest_first_and_no_more_than_asked_for(store: Path, catalog: Catalog) -> None:
+    for number in range(5):
+        record(store, f"{number}", started_wall_ns=START_NS + number * DAY_NS)
+    assert uris(catalog, limit=2) == ["stream://mic/4", "stream://mic/3"]
+
+
+def test_takes_are_found_by_time_device_and_stream(store: Path, catalog: Catalog) -> None:
+    record(store, "1", 480)
+    record(store, "1.0002", 480, started_wall_ns=START_NS + 10_000_000, continues="stream://mic/1")
+    record(store, "12", started_wall_ns=START_NS + DAY_NS)
+    record(store, "1", started_wall_ns=START_NS + DAY_NS, name="desk")
+    at = START_NS + 15_000_000
+    assert uris(catalog, since_ns=at, until_ns=at + 1) == ["stream://mic/1.0002"]
+    assert uris(catalog, since_ns=START_NS + DAY_NS) == ["stream://desk/1", "stream://mic/12"]
+    assert uris(catalog, until_ns=START_NS) == []
+    assert uris(catalog, uri="stream://mic/1") == ["stream://mic/1.0002", "stream://mic/1"]
+    assert uris(catalog, uri="stream://mic/1.0002") == ["stream://mic/1.0002"]
+    assert len(uris(catalog, device="MICRO")) == 4
+    assert uris(catalog, device="line in") == []
+
+
+def test_a_live_take_reaches_up_to_now(store: Path, catalog: Catalog) -> None:
+    stream = begin(store, "1")
+    stream.write(20)
+    assert uris(catalog, since_ns=START_NS + DAY_NS) == ["stream://mic/1"]
+    stream.writer.close()
+    assert uris(catalog, since_ns=START_NS + DAY_NS) == []
+
+
+def test_only_what_is_new_in_a_journal_is_read(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = begin(store, "1")
+    stream.write(400)
+    path = stream.writer.path
+    former = read_digest(path)
+    stream.write(16)
+    stream.writer.flush()
+    offsets = []
+    real = JournalReader.__init__
+
+    def watched(self: JournalReader, path: Path, offset: int = 0) -> None:
+        offsets.append(offset)
+        real(self, path, offset)
+
+    monkeypatch.setattr(JournalReader, "__init__", watched)
+    n_read = former.n_read
+    digest = read_digest(path, former)
+    assert offsets == [n_read]
+    assert told(digest) == truth(load(path))
+
+
+def test_finished_takes_are_not_read_again(store: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        record(store, f"{number}")
+    assert catalog.totals().n_takes == 3
+
+    def refused(self: JournalReader) -> None:
+        pytest.fail("a journal was read")
+
+    monkeypatch.setattr(JournalReader, "poll", refused)
+    assert len(catalog.entries()) == 3
+    assert catalog.totals().n_takes == 3
+    with Catalog(store) as other:
+        assert len(other.entries()) == 3
+
+
+def test_a_changed_journal_is_seen_where_it_is_told_of(store: Path, catalog: Catalog) -> None:
+    path = record(store, "1", 100)
+    agree(catalog, store)
+    retire(store, Keep(None, 3 * CHUNK_BYTES))
+    (entry,) = catalog.entries()
+    assert entry.digest is not None
+    assert told(entry.digest) == truth(load(path))
+    assert entry.digest.held == [[4, 3]]
+
+
+def test_an_audit_finds_what_changed_unseen(store: Path, catalog: Catalog) -> None:
+    record(store, "1", 100)
+    record(store, "2", 100)
+    os.utime(store / "recordings" / "mic", (1, 1))  # a folder that changed just now is looked through anyway
+    before = catalog.totals()
+    retire(store, Keep(None, 3 * CHUNK_BYTES))
+    assert catalog.audit() == 2
+    assert catalog.totals().n_chunks < before.n_chunks
+    assert catalog.audit() == 0
+    agree(catalog, store)
+
+
+def test_recovery_looks_once_at_each_take(store: Path, catalog: Catalog) -> None:
+    path = record(store, "1")
+    live = begin(store, "2")
+    assert {entry.path for entry in catalog.unchecked()} == {path, live.writer.path}
+    catalog.check(path)
+    catalog.check(live.writer.path)
+    assert [entry.path for entry in catalog.unchecked()] == [live.writer.path], "it is not finished"
+    catalog.check(path, False)
+    assert len(catalog.unchecked()) == 2
+    live.writer.close()
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "garbage", "cut", "flipped", "version", "no tables"])
+def test_a_spoilt_catalogue_is_made_again(store: Path, how: str) -> None:
+    for number in range(30):
+        record(store, f"{number}")
+    with Catalog(store) as catalog:
+        agree(catalog, store)
+    spoil(store / CATALOG, how, 1)
+    with Catalog(store) as catalog:
+        catalog.audit()
+        agree(catalog, store)
+
+
+def spoil(path: Path, how: str, seed: int) -> None:
+    chance = random.Random(seed)
+    data = bytearray(path.read_bytes()) if path.exists() else bytearray()
+    match how:
+        case "gone":
+            path.unlink(missing_ok=True)
+        case "empty":
+            path.write_bytes(b"")
+        case "garbage":
+            path.write_bytes(chance.randbytes(8192))
+        case "cut":
+            path.write_bytes(data[: len(data) // 2])
+        case "flipped" if data:
+            for _ in range(40):
+                data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+            path.write_bytes(data)
+        case "version" if data:
+            with sqlite3.connect(path) as base:
+                base.execute("PRAGMA user_version = 99")
+            base.close()
+        case "no tables" if data:
+            with sqlite3.connect(path) as base:
+                base.execute("DROP TABLE take")
+            base.close()
+
+
+def test_a_damaged_row_is_read_from_its_journal(store: Path, catalog: Catalog) -> None:
+    path = record(store, "1")
+    agree(catalog, store)
+    base = sqlite3.connect(store / CATALOG)
+    with base:
+        base.execute("UPDATE take SET digest = zeroblob(100)")
+    base.close()
+    (entry,) = catalog.entries()
+    assert entry.digest is not None
+    assert told(entry.digest) == truth(load(path))
+
+
+def test_a_store_that_cant_be_written_is_listed_all_the_same(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(store, "1")
+    real = sqlite3.connect
+
+    def refuses(name: str, **more: object) -> sqlite3.Connection:
+        if name != ":memory:":
+            raise_readonly()
+        return real(name, **more)  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr(sqlite3, "connect", refuses)
+    with Catalog(store) as catalog:
+        agree(catalog, store)
+        record(store, "2")
+        agree(catalog, store)
+    assert not (store / CATALOG).exists()
+
+
+def raise_readonly() -> None:
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    error.sqlite_errorcode = sqlite3.SQLITE_READONLY
+    raise error
+
+
+def test_another_process_that_writes_is_waited_for_and_then_done_without(store: Path, catalog: Catalog) -> None:
+    record(store, "1")
+    agree(catalog, store)
+    other = sqlite3.connect(store / CATALOG, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    record(store, "2")
+    agree(catalog, store)
+    other.execute("ROLLBACK")
+    other.close()
+
+
+def test_two_catalogues_of_one_store_agree(store: Path, catalog: Catalog) -> None:
+    with Catalog(store) as other:
+        record(store, "1")
+        agree(catalog, store)
+        record(store, "2")
+        agree(other, store)
+        (store / CATALOG).unlink()
+        record(store, "3")
+        agree(catalog, store)
+        agree(other, store)
+
+
+def test_no_store_is_an_empty_catalogue(tmp_path: Path) -> None:
+    with Catalog(tmp_path / "none") as catalog:
+        assert catalog.entries() == []
+        assert catalog.totals() == (0, 0, 0)
+
+
+def test_a_journal_without_a_first_line_is_damaged_and_stops_nothing(store: Path, catalog: Catalog) -> None:
+    record(store, "1")
+    bad = record(store, "2")
+    agree(catalog, store)
+    (bad / "journal.jsonl").write_bytes(b"not a journal\n")
+    agree(catalog, store)
+    with pytest.raises(StorageFailed):
+        read_digest(bad)
+
+
+class CatalogMachine(RuleBasedStateMachine):
+    """Whatever happens to the store or to the database, the catalogue says what the journals say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stack = ExitStack()
+        self._store = self._stack.enter_context(fast_folder()) / "store"
+        self._catalog = self._stack.enter_context(Catalog(self._store))
+        self._running: Rotator | None = None
+        self._dead: list[Rotator] = []
+        self._n_takes = 0
+
+    def teardown(self) -> None:
+        for stream in (self._running, *self._dead):
+            if stream is not None:
+                stream.writer.close()
+        self._stack.close()
+
+    @precondition(lambda self: self._running is None and self._n_takes < 12)
+    @rule(name=st.sampled_from(["mic", "desk"]))
+    def create(self, name: str) -> None:
+        self._n_takes += 1
+        started_ns = START_NS + self._n_takes * DAY_NS
+        self._running = begin(self._store, str(self._n_takes), self._n_takes, name, started_wall_ns=started_ns)
+
+    @precondition(lambda self: self._running is not None)
+    @rule(n_frames=st.integers(1, 200), anchored=st.booleans())
+    def seal(self, n_frames: int, anchored: bool) -> None:
+        assert self._running is not None
+        if anchored:
+            self._running.anchor()
+        self._running.write(n_frames)
+
+    @precondition(lambda self: self._running is not None)
+    @rule(n_frames=st.integers(1, 60), cause=st.sampled_from([Cause.MISSED, Cause.OVERRUN, Cause.DEVICE_AWAY]))
+    def gap(self, n_frames: int, cause: Cause) -> None:
+        assert self._running is not None
+        self._running.gap(n_frames, cause)
+
+    @precondition(lambda self: self._running is not None)
+    @rule(clean=st.booleans())
+    def stop(self, clean: bool) -> None:
+        assert self._running is not None
+        self._running.stop(clean)
+        self._running = None
+
+    @precondition(lambda self: self._running is not None)
+    @rule()
+    def roll(self) -> None:
+        assert self._running is not None
+        former = self._running
+        former.stop()
+        self._n_takes += 1
+        before = former.writer.definition
+        self._running = begin(
+            self._store,
+            f"{before.uri.rpartition('/')[2]}.{self._n_takes:04}",
+            self._n_takes,
+            before.uri.split("/")[2],
+            started_wall_ns=before.started_wall_ns + 1,
+            continues=before.uri,
+        )
+
+    @precondition(lambda self: self._running is not None)
+    @rule()
+    def crash(self) -> None:
+        assert self._running is not None
+        self._running.writer.close()
+        self._dead.append(self._running)
+        self._running = None
+
+    @precondition(lambda self: self._dead)
+    @rule()
+    def recover(self) -> None:
+        stream = self._dead.pop()
+        if stream.writer.path.exists():
+            stream.die_and_recover(self._store)
+            stream.writer.finish(stream.writer.n_frames, clean=False)
+
+    @rule(n_chunks=st.integers(0, 20))
+    def retire(self, n_chunks: int) -> None:
+        for each in retire(self._store, Keep(None, n_chunks * CHUNK_BYTES)):
+            if each.live:
+                assert self._running is not None
+                self._running.writer.retire(each.chunks, each.gaps)
+
+    @rule(seed=st.integers(0, 100), whole=st.booleans())
+    def remove_by_hand(self, seed: int, whole: bool) -> None:
+        there = sorted((self._store / "recordings").glob("*/*.zarr"))
+        running = None if self._running is None else self._running.writer.path
+        there = [path for path in there if path != running]
+        if there:
+            path = random.Random(seed).choice(there)
+            shutil.rmtree(path.parent if whole and (running is None or path.parent != running.parent) else path)
+
+    @rule(seed=st.integers(0, 100), how=st.sampled_from(["gone", "empty", "garbage", "cut", "version", "no tables"]))
+    def damage(self, seed: int, how: str) -> None:
+        self._catalog.close()
+        spoil(self._store / CATALOG, how, seed)
+
+    @rule(seed=st.integers(0, 1000))
+    def flip_bits(self, seed: int) -> None:
+        self._catalog.close()
+        spoil(self._store / CATALOG, "flipped", seed)
+        self._catalog.audit()
+
+    @rule()
+    def restart(self) -> None:
+        self._catalog.close()
+
+    @invariant()
+    def says_what_the_journals_say(self) -> None:
+        agree(self._catalog, self._store)
+
+
+CatalogMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestCatalogMachine = CatalogMachine.TestCase
+
+
+def test_the_database_is_for_its_owner_alone_to_write(store: Path, catalog: Catalog) -> None:
+    record(store, "1")
+    agree(catalog, store)
+    assert not stat.S_IMODE((store / CATALOG).stat().st_mode) & 0o022
