@@ -152,7 +152,7 @@ class Catalog:
 
         def work(base: sqlite3.Connection) -> list[Entry]:
             self._refresh(base)
-            rows = base.execute(query, (*values, -1 if limit is None else limit)).fetchall()
+            rows = _rows(base, query, *values, -1 if limit is None else limit)
             return self._entries(base, rows)
 
         return self._base.run(work)
@@ -172,7 +172,7 @@ class Catalog:
 
         def work(base: sqlite3.Connection) -> list[Entry]:
             self._refresh(base)
-            rows = base.execute(f"SELECT {_COLUMNS} FROM take WHERE NOT is_checked").fetchall()
+            rows = _rows(base, f"SELECT {_COLUMNS} FROM take WHERE NOT is_checked")
             return self._entries(base, rows)
 
         return self._base.run(work)
@@ -203,7 +203,7 @@ class Catalog:
                 raise sqlite3.DatabaseError(told)
             self._refresh(base)
             n_stale = 0
-            rows = base.execute(f"SELECT {_COLUMNS} FROM take WHERE is_settled").fetchall()
+            rows = _rows(base, f"SELECT {_COLUMNS} FROM take WHERE is_settled")
             for batch in _batches([row for row in rows if not self._is_current(row)]):
                 n_stale += len(batch)
                 self._update(base, batch)
@@ -228,13 +228,13 @@ class Catalog:
             is_sure = now_ns - mtime_ns > _FRESH_NS  # what comes in the same tick of the clock wouldn't show
             with transaction(base):
                 base.execute("REPLACE INTO folder VALUES (?, ?)", (name, mtime_ns if is_sure else -1))
-        rows = base.execute(f"SELECT {_COLUMNS} FROM take WHERE NOT is_settled").fetchall()
+        rows = _rows(base, f"SELECT {_COLUMNS} FROM take WHERE NOT is_settled")
         self._update(base, rows)
 
     def _look_through(self, base: sqlite3.Connection, name: str) -> None:
         """Finds the takes of a name that have come, gone or been changed by hand."""
         there = set(_takes(self._folder / name))
-        rows = base.execute(f"SELECT {_COLUMNS} FROM take WHERE name = ?", (name,)).fetchall()
+        rows = _rows(base, f"SELECT {_COLUMNS} FROM take WHERE name = ?", name)
         gone = [row for row in rows if row[2] not in there]
         with transaction(base):
             base.executemany("DELETE FROM take WHERE id = ?", [(row[0],) for row in gone])
@@ -249,7 +249,7 @@ class Catalog:
         for path in paths:
             name, take = _place(path)
             query = f"SELECT {_COLUMNS} FROM take WHERE name = ? AND take = ?"
-            self._update(base, base.execute(query, (name, take)).fetchall() or [(0, name, take, "", 0, None, 0)])
+            self._update(base, _rows(base, query, name, take) or [(0, name, take, "", 0, None, 0)])
 
     def _is_current(self, row: _Row) -> bool:
         digest = _digest(row)
@@ -274,7 +274,7 @@ class Catalog:
                 continue
             entries.append(entry)
             new = self._values(entry, is_live)
-            if new[-2:] != (row[5], row[6]):
+            if (new[2], new[3], new[-2], new[-1]) != row[3:]:
                 changed.append((row, new))
         if changed:
             with transaction(base):
@@ -351,6 +351,13 @@ ON CONFLICT (name, take) DO UPDATE SET state = excluded.state, is_settled = excl
     oldest_ns = excluded.oldest_ns, keep = excluded.keep, n_held = excluded.n_held, n_bytes = excluded.n_bytes,
     device = excluded.device, digest = excluded.digest, check_value = excluded.check_value
 """
+
+
+def _rows(base: sqlite3.Connection, query: str, *values: str | int) -> list[_Row]:
+    try:
+        return msgspec.convert(base.execute(query, values).fetchall(), list[_Row])
+    except msgspec.ValidationError as error:
+        raise sqlite3.DatabaseError(f"a row is damaged: {error}") from error
 
 
 def _check(state: str, digest: bytes | None) -> int:

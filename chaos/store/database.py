@@ -7,6 +7,7 @@ folder that is read-only, a full disk, another process that keeps it busy), a co
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -56,15 +57,20 @@ class Database:
             for _ in range(3):
                 try:
                     return work(self._open())
-                except sqlite3.Error as error:
-                    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+                except (sqlite3.Error, UnicodeDecodeError) as error:
                     log.warning("%s: %s", self._path, error)
-                    if code in _NOT_DAMAGE and not self._until:
+                    if self._is_refused(error) and not self._until:
                         self._go_on_in_memory()
                     else:
                         self._throw_away()
-            self._serve(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
+            self._serve(_memory())
             return work(self._open())
+
+    def _is_refused(self, error: Exception) -> bool:
+        """Whether the file can't be had now; else it is damaged. A damaged header may also say "read-only"."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        is_writable = all(os.access(path, os.W_OK) for path in (self._path, self._path.parent))
+        return code in _NOT_DAMAGE and not (code == sqlite3.SQLITE_READONLY and is_writable)
 
     def close(self) -> None:
         """Twice is harmless; `run` opens it again."""
@@ -108,17 +114,23 @@ class Database:
                 self._path.with_name(self._path.name + end).unlink()
 
     def _go_on_in_memory(self) -> None:
-        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         for mode in ("ro", "ro&immutable=1"):
-            with suppress(sqlite3.Error), closing(_connect(self._path, mode)) as file:
-                file.backup(memory)
-                break
-        self._serve(memory)
+            with suppress(sqlite3.Error):
+                memory = _memory()
+                with closing(_connect(self._path, mode)) as file:
+                    file.backup(memory)
+                self._serve(memory)
+                return
+        self._serve(_memory())
 
     def _serve(self, memory: sqlite3.Connection) -> None:
+        self._prepare(memory)
         self.close()
         self._base, self._until = memory, time.monotonic() + _IN_MEMORY_S
-        self._prepare(memory)
+
+
+def _memory() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

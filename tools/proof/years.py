@@ -111,5 +111,5 @@ def _anchor(what: Definition, frame: int) -> ClockAnchor:
 
 @contextmanager
 def _nothing_synced() -> Iterator[None]:
-    with mock.patch.object(os, "fsync", lambda fd: None), mock.patch.object(os, "fdatasync", lambda fd: None):
+    with mock.patch.object(os, "fsync"), mock.patch.object(os, "fdatasync"):
         yield
