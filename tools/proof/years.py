@@ -38,7 +38,7 @@ class Shape:
     long_chunks: int = 0
 
 
-def definition(uri: str, started_wall_ns: int, chunk_s: int, **more: str) -> Definition:
+def definition(uri: str, started_wall_ns: int, chunk_s: int, keep: str | None = None) -> Definition:
     return Definition(
         uri=uri,
         channels=1,
@@ -51,7 +51,7 @@ def definition(uri: str, started_wall_ns: int, chunk_s: int, **more: str) -> Def
         started_monotonic_ns=started_wall_ns // 2,
         software="chaosd",
         run_id="0" * 32,
-        **more,
+        keep=keep,
     )
 
 
