@@ -38,6 +38,17 @@ from chaos.engine.stream import InputStreamActor
 from chaos.engine.view import StreamView
 from chaos.graph.devices import DeviceInfo, DeviceMap, check_format
 from chaos.protocol import events
+from chaos.protocol.answers import (
+    DeviceFound,
+    Devices,
+    EngineStatus,
+    Nothing,
+    PipeWireStatus,
+    Pong,
+    StagingStatus,
+    StoreStatus,
+    Streams,
+)
 from chaos.protocol.codec import PROTOCOL_VERSION
 from chaos.protocol.config import Config
 from chaos.protocol.events import Published
@@ -235,52 +246,39 @@ class DaemonActor(pykka.ThreadingActor):
     # -- the daemon itself
 
     def _ping(self, request: Ping, future: Future[Any]) -> None:
-        settle(
-            future,
-            {
-                "name": "chaosd",
-                "version": __version__,
-                "protocol": PROTOCOL_VERSION,
-                "run_id": self._run_id,
-                "pid": os.getpid(),
-                "uptime_s": time.monotonic() - self._began,
-            },
-        )
+        uptime_s = time.monotonic() - self._began
+        settle(future, Pong("chaosd", __version__, PROTOCOL_VERSION, self._run_id, os.getpid(), uptime_s))
 
     def _status(self, request: Status, future: Future[Any]) -> None:
-        self._ask(lambda devices: devices.has_session_manager, partial(self._tell_status, future))
+        self._ask_devices(lambda devices: devices.has_session_manager, partial(self._tell_status, future))
 
     def _tell_status(self, future: Future[Any], answer: Future[bool]) -> None:
         connected = answer.exception() is None
         thread = data_thread() if connected else None
-        stagings = [stream.view.staging for stream in self._streams.values() if stream.view.staging is not None]
-        settle(
-            future,
-            {
-                "pipewire": {
-                    "connected": connected,
-                    "version": library_version(),
-                    "remote": self._config.remote,
-                    "rt_policy": thread.policy if thread else None,
-                    "rt_priority": thread.priority if thread else None,
-                    "session_manager": connected and answer.result(),
-                },
-                "streams": [stream.view.status() for stream in self._streams.values()],
-                "staging": {
-                    "used_bytes": sum(staging.file_bytes for staging in stagings),
-                    "limit_bytes": shutil.disk_usage(self._config.staging_dir).total,
-                    "locked_bytes": sum(staging.locked_bytes for staging in stagings),
-                },
-                "store": {
-                    "path": str(self._config.store),
-                    "free_bytes": shutil.disk_usage(self._config.store).free,
-                },
-                "event_seq": self._history.seq,
-            },
+        views = [stream.view for stream in self._streams.values()]
+        stagings = [staging for view in views if (staging := view.staging) is not None]
+        status = EngineStatus(
+            pipewire=PipeWireStatus(
+                connected=connected,
+                version=library_version(),
+                remote=self._config.remote,
+                rt_policy=thread.policy if thread else None,
+                rt_priority=thread.priority if thread else None,
+                session_manager=connected and answer.result(),
+            ),
+            streams=[view.status() for view in views],
+            staging=StagingStatus(
+                used_bytes=sum(staging.file_bytes for staging in stagings),
+                limit_bytes=shutil.disk_usage(self._config.staging_dir).total,
+                locked_bytes=sum(staging.locked_bytes for staging in stagings),
+            ),
+            store=StoreStatus(str(self._config.store), shutil.disk_usage(self._config.store).free),
+            event_seq=self._history.seq,
         )
+        settle(future, status)
 
     def _shutdown(self, request: Shutdown, future: Future[Any]) -> None:
-        self._end(future, {})
+        self._end(future, Nothing())
         self._on_shutdown()
 
     def _end(self, done: Future[Any], result: Any) -> None:
@@ -300,7 +298,7 @@ class DaemonActor(pykka.ThreadingActor):
 
     # -- devices
 
-    def _ask(self, question: Callable[[DeviceMap], Any], then: Callable[[Future[Any]], object]) -> None:
+    def _ask_devices(self, question: Callable[[DeviceMap], Any], then: Callable[[Future[Any]], object]) -> None:
         """Has the registry answer, and goes on with the answer on this actor's thread."""
         assert self._registry is not None
         answer: Future[Any] = Future()
@@ -310,14 +308,14 @@ class DaemonActor(pykka.ThreadingActor):
     def _device_list(self, request: DeviceList, future: Future[Any]) -> None:
         assert self._registry is not None
 
-        def question(devices: DeviceMap) -> dict[str, Any]:
-            return {"devices": [device.to_wire() for device in devices.devices(request.direction, request.format)]}
+        def question(devices: DeviceMap) -> Devices:
+            return Devices([device.to_wire() for device in devices.devices(request.direction, request.format)])
 
         self._registry.tell(AskDevices(question, future))
 
     def _device_find(self, request: DeviceFind, future: Future[Any]) -> None:
         assert self._registry is not None
-        self._registry.tell(AskDevices(lambda devices: {"device": devices.find(request.name).to_wire()}, future))
+        self._registry.tell(AskDevices(lambda devices: DeviceFound(devices.find(request.name).to_wire()), future))
 
     def _device_wait(self, request: DeviceWait, future: Future[Any]) -> None:
         assert self._registry is not None
@@ -350,7 +348,7 @@ class DaemonActor(pykka.ThreadingActor):
         if request.keep is not None:
             self._retire_regularly()
         self._streams[request.uri] = stream = _Stream(StreamView(request.uri, form))
-        self._ask(
+        self._ask_devices(
             lambda devices: (devices.find(request.device_identity, "input"), devices.graph_rate),
             lambda answer: self._begin(request, stream, future, answer),
         )
@@ -409,7 +407,7 @@ class DaemonActor(pykka.ThreadingActor):
         self._pass_on(stream.actor, Stop(future), future)
 
     def _stream_list(self, request: StreamList, future: Future[Any]) -> None:
-        settle(future, {"streams": [stream.view.status() for stream in self._streams.values()]})
+        settle(future, Streams([stream.view.status() for stream in self._streams.values()]))
 
     def _stream_status(self, request: StreamStatusOf, future: Future[Any]) -> None:
         settle(future, self._running(request.uri).view.status())

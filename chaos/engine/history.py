@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
+from chaos.protocol.answers import KeptEvents
 from chaos.protocol.codec import make_event, topic_of
 from chaos.protocol.events import Event, Published
 
@@ -51,7 +51,7 @@ class EventHistory:
         """A stream has ended: its topics are counted from 1 again, should it come back."""
         self._topic_seqs.pop(uri, None)
 
-    def since(self, seq: int, limit: int) -> dict[str, Any]:
+    def since(self, seq: int, limit: int) -> KeptEvents:
         """The answer to `events_since`."""
         found = [msgspec.Raw(payload) for number, payload in self._kept if number > seq][:limit]
-        return {"events": found, "oldest_seq": self._kept[0][0] if self._kept else self.seq}
+        return KeptEvents(found, self._kept[0][0] if self._kept else self.seq)

@@ -31,6 +31,7 @@ from chaos.engine.messages import (
     settle,
 )
 from chaos.protocol import events
+from chaos.protocol.answers import ChunkSwitched
 from chaos.protocol.events import Event
 from chaos.staging.file import Staging
 from chaos.store.info import SealedChunk
@@ -338,7 +339,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
             refuse(future, InvalidRequest(f"{path} exists and is left as it is", hint="name a new file"))
         else:
             self._path = path
-            settle(future, {"uri": uri})
+            settle(future, ChunkSwitched(uri))
             self._work()
 
     def _finish(self, end_ns: int | None) -> None:

@@ -44,6 +44,7 @@ from chaos.engine.takes import Takes
 from chaos.engine.view import StreamView
 from chaos.graph.devices import DeviceInfo, check_format
 from chaos.protocol import events
+from chaos.protocol.answers import StreamBegun, StreamEnded
 from chaos.protocol.config import Config
 from chaos.protocol.requests import StreamStart
 from chaos.system.pump import Pump
@@ -100,7 +101,7 @@ class InputStreamActor(pykka.ThreadingActor):
         )
         self._takes = Takes(self._make_take)
         self._error: ChaosError | None = None  # why it ends, where nobody asked for that
-        self._result: dict[str, Any] | ChaosError = {}  # what who asks for the end is told, once ENDED
+        self._result: StreamEnded | ChaosError | None = None  # what who asks for the end is told, once ENDED
 
     def on_start(self) -> None:
         self._feed.follow()
@@ -288,14 +289,14 @@ class InputStreamActor(pykka.ThreadingActor):
         take = self._takes.current
         settle(
             self._start_future,
-            {
-                "uri": view.uri,
-                "recording": view.recording,
-                "device": view.device.to_wire() if view.device is not None else None,
-                "format": view.format(),
-                "chunk_frames": take.staging.chunk_frames if take is not None else 0,
-                "state": view.state,
-            },
+            StreamBegun(
+                uri=view.uri,
+                recording=view.recording,
+                device=view.device.to_wire() if view.device is not None else None,
+                format=view.format(),
+                chunk_frames=take.staging.chunk_frames if take is not None else 0,
+                state=view.state,
+            ),
         )
 
     def _on_wrong_rate(self, found: int) -> None:
@@ -346,16 +347,16 @@ class InputStreamActor(pykka.ThreadingActor):
             lost_frames=stats["lost_frames"],
             clean=clean,
         )
-        result = {"uri": self._view.uri, **msgspec.structs.asdict(stopped)}
+        result = StreamEnded(uri=self._view.uri, **msgspec.structs.asdict(stopped))
         self._view.state = "stopped" if clean else "error"
-        self._takes.close(keep_staging=stored.error is not None)
-        self._emit(stopped)
         if self._error is not None:
             refuse(self._start_future, self._error)
-        settle(self._start_future, {**result, "state": "stopped"})
+        self._answer_start()
+        self._takes.close(keep_staging=stored.error is not None)
+        self._emit(stopped)
         self._leave(stored.error if stored.error is not None else result)
 
-    def _leave(self, result: dict[str, Any] | ChaosError) -> None:
+    def _leave(self, result: StreamEnded | ChaosError) -> None:
         """Nothing is left to do but to answer."""
         self._life = Life.ENDED
         self._result = result

@@ -10,6 +10,7 @@ from chaos.graph.devices import DeviceInfo
 from chaos.protocol.answers import CallbackTimes, Level, Slots, StreamStatus
 from chaos.protocol.requests import AudioFormat
 from chaos.staging.file import Staging
+from chaos.terms.moments import utc_text
 
 __all__ = ["StreamView"]
 
@@ -26,7 +27,10 @@ _NO_STATS = dict.fromkeys(
 
 @dataclass
 class StreamView:
-    """A stream as others may look at it, from any thread; only its actor writes here."""
+    """A stream as others may look at it, from any thread; only its actor writes here.
+
+    `staging` may become None at any time: whoever looks reads it once.
+    """
 
     uri: str
     asked: AudioFormat
@@ -43,8 +47,9 @@ class StreamView:
 
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""
+        staging = self.staging
         try:
-            return self.staging.slots.stats() if self.staging is not None else _NO_STATS
+            return staging.slots.stats() if staging is not None else _NO_STATS
         except ValueError:  # closed since we looked
             return _NO_STATS
 
@@ -54,27 +59,29 @@ class StreamView:
 
     def format(self) -> AudioFormat:
         """What is recorded, as far as it is known."""
-        channels = self.staging.channels if self.staging is not None else self.asked.channels
+        staging = self.staging
+        channels = staging.channels if staging is not None else self.asked.channels
         return AudioFormat(self.sample_rate or self.asked.sample_rate, channels, self.asked.sample_format)
 
     def levels(self) -> list[Level]:
         """Peak and RMS of the last moments, per channel."""
-        if self.staging is None or self.state != "streaming":
+        staging = self.staging
+        if staging is None or self.state != "streaming":
             return []
         try:
-            found = self.staging.slots.levels(int(LEVEL_WINDOW_S * (self.sample_rate or GRAPH_RATE)))
+            found = staging.slots.levels(int(LEVEL_WINDOW_S * (self.sample_rate or GRAPH_RATE)))
         except ValueError:
             return []
         return [Level(_decibels(peak), _decibels(math.sqrt(square))) for peak, square in found]
 
     def status(self) -> StreamStatus:
-        stats = self.stats()
+        stats, staging, device, started_ns = self.stats(), self.staging, self.device, self.started_wall_ns
         return StreamStatus(
             uri=self.uri,
             state=self.state,  # type: ignore[arg-type]
-            device=self.device.to_wire() if self.device is not None else None,
+            device=device.to_wire() if device is not None else None,
             format=self.format(),
-            chunk_frames=self.staging.chunk_frames if self.staging is not None else 0,
+            chunk_frames=staging.chunk_frames if staging is not None else 0,
             head_frame=stats["head_frame"],
             n_chunks_sealed=self.n_chunks_sealed,
             n_gaps=stats["n_gaps"],
@@ -84,7 +91,8 @@ class StreamView:
             callbacks=stats["callbacks"],
             slots=Slots(stats["slots_total"], stats["slots_free"], stats["slots_full"]),
             quantum=stats["quantum"],
-            started_wall_ns=self.started_wall_ns,
+            started_wall_ns=started_ns,
+            started_utc=utc_text(started_ns) if started_ns else None,
             drift_ppm=self.drift_ppm,
             levels=self.levels(),
             recording=self.recording,
@@ -95,8 +103,9 @@ class StreamView:
 
     def callback_ns(self, stats: dict[str, int]) -> CallbackTimes:
         """What the process callback has cost so far."""
+        staging = self.staging
         try:
-            histogram = self.staging.slots.busy_histogram() if self.staging is not None else []
+            histogram = staging.slots.busy_histogram() if staging is not None else []
         except ValueError:  # closed since we looked
             histogram = []
         return CallbackTimes(stats["busy_ns"], stats["busy_max_ns"], histogram)

@@ -9,6 +9,7 @@ from typing import Any
 
 from chaos.engine.messages import Wait, refuse, settle
 from chaos.graph.devices import DeviceMap
+from chaos.protocol.answers import DeviceFound
 from chaos.system.pump import Pump
 from chaos.terms.errors import DeviceAmbiguous, DeviceNotFound, TimedOut
 
@@ -84,7 +85,7 @@ class Waits:
             ambiguous = error
             answer = lambda future: refuse(future, ambiguous)  # noqa: E731
         else:
-            found = {"device": device.to_wire()}
+            found = DeviceFound(device.to_wire())
             answer = lambda future: settle(future, found)  # noqa: E731
         for wait in waits:
             answer(wait.future)

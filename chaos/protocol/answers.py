@@ -11,11 +11,24 @@ from chaos.protocol.requests import Format, MidiFormat
 __all__ = [
     "RESULTS",
     "CallbackTimes",
+    "ChunkSwitched",
     "Device",
     "DeviceAudioFormat",
+    "DeviceFound",
+    "Devices",
+    "EngineStatus",
+    "KeptEvents",
     "Level",
+    "Nothing",
+    "PipeWireStatus",
+    "Pong",
     "Slots",
+    "StagingStatus",
+    "StoreStatus",
+    "StreamBegun",
+    "StreamEnded",
     "StreamStatus",
+    "Streams",
 ]
 
 
@@ -40,6 +53,15 @@ class Device(msgspec.Struct, frozen=True):
     is_default: bool
     volume: float | None
     api: str | None
+    identity_basis: Literal["serial", "port", "path", "name"]
+    object_serial: int
+    rates: list[int]
+    rate_range: list[int] | None
+    native_formats: list[str]
+    sample_gain: float
+    muted: bool
+    card: int | None
+    pcm_device: int | None
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -65,7 +87,8 @@ class CallbackTimes(msgspec.Struct, frozen=True):
 
 class StreamStatus(msgspec.Struct, frozen=True):
     """A stream as it stands. `device`: PROTOCOL's Device, None until it was there once; `drift_ppm`: the device's
-    clock against the monotonic one, None until known.
+    clock against the monotonic one, None until known. Before the first frame `started_wall_ns` is 0,
+    `started_utc` None.
     """
 
     uri: str
@@ -83,6 +106,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     slots: Slots
     quantum: int
     started_wall_ns: int
+    started_utc: str | None
     drift_ppm: float | None
     levels: list[Level]
     recording: str
@@ -91,22 +115,115 @@ class StreamStatus(msgspec.Struct, frozen=True):
     notes: list[str] = []  # what is done to the device's samples on their way, a sentence each
 
 
-RESULTS: dict[str, tuple[str, ...]] = {
-    "ping": ("name", "version", "protocol", "run_id", "pid", "uptime_s"),
-    "status": ("pipewire", "streams", "staging", "store", "event_seq"),
-    "device_list": ("devices",),
-    "device_find": ("device",),
-    "device_wait": ("device",),
-    "stream_start": ("uri", "recording", "device", "format", "chunk_frames", "state"),
-    "stream_switch_chunk": ("uri",),
-    "stream_stop": ("uri", "recording", "n_frames", "n_chunks", "n_gaps", "lost_frames", "clean"),
-    "stream_list": ("streams",),
-    "stream_status": StreamStatus.__struct_fields__,
-    "recording_list": ("recordings",),
-    "slice": ("first_frame", "n_frames", "chunks", "gaps"),
-    "verify": ("ok", "n_chunks", "n_frames", "bad", "gaps"),
-    "events_since": ("events", "oldest_seq"),
-    "shutdown": (),
-    "retire": ("retired",),
+
+class Pong(msgspec.Struct, frozen=True):
+    name: str
+    version: str
+    protocol: int
+    run_id: str
+    pid: int
+    uptime_s: float
+
+
+class PipeWireStatus(msgspec.Struct, frozen=True):
+    """`rt_policy` and `rt_priority` are those of the thread that runs the process callbacks, None where unknown."""
+
+    connected: bool
+    version: str
+    remote: str | None
+    rt_policy: str | None
+    rt_priority: int | None
+    session_manager: bool
+
+
+class StagingStatus(msgspec.Struct, frozen=True):
+    """`limit_bytes` is the size of the file system that staging files lie on, None where it can't be asked."""
+
+    used_bytes: int
+    limit_bytes: int | None
+    locked_bytes: int
+
+
+class StoreStatus(msgspec.Struct, frozen=True):
+    """`free_bytes` is None where the store can't be asked; `error` then says why."""
+
+    path: str
+    free_bytes: int | None
+    error: str | None = None
+
+
+class EngineStatus(msgspec.Struct, frozen=True):
+    pipewire: PipeWireStatus
+    streams: list[StreamStatus]
+    staging: StagingStatus
+    store: StoreStatus
+    event_seq: int
+
+
+class Devices(msgspec.Struct, frozen=True):
+    """`devices`: PROTOCOL's Device, each."""
+
+    devices: list[dict[str, Any]]
+
+
+class DeviceFound(msgspec.Struct, frozen=True):
+    """`device`: PROTOCOL's Device."""
+
+    device: dict[str, Any]
+
+
+class StreamBegun(msgspec.Struct, frozen=True):
+    """`device` is None while it is away, `recording` empty until there are frames."""
+
+    uri: str
+    recording: str
+    device: dict[str, Any] | None
+    format: Format
+    chunk_frames: int
+    state: str
+
+
+class ChunkSwitched(msgspec.Struct, frozen=True):
+    uri: str
+
+
+class StreamEnded(msgspec.Struct, frozen=True):
+    uri: str
+    recording: str
+    n_frames: int
+    n_chunks: int
+    n_gaps: int
+    lost_frames: int
+    clean: bool
+
+
+class Streams(msgspec.Struct, frozen=True):
+    streams: list[StreamStatus]
+
+
+class KeptEvents(msgspec.Struct, frozen=True):
+    """`oldest_seq` is the oldest event that is kept."""
+
+    events: list[msgspec.Raw]
+    oldest_seq: int
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """It is done, and there is no more to say."""
+
+
+RESULTS: dict[str, type[msgspec.Struct]] = {
+    "ping": Pong,
+    "status": EngineStatus,
+    "device_list": Devices,
+    "device_find": DeviceFound,
+    "device_wait": DeviceFound,
+    "stream_start": StreamBegun,
+    "stream_switch_chunk": ChunkSwitched,
+    "stream_stop": StreamEnded,
+    "stream_list": Streams,
+    "stream_status": StreamStatus,
+    "events_since": KeptEvents,
+    "shutdown": Nothing,
 }
-"""The fields that an op's result always has; more may come."""
+"""The result of each op that concerns the running engine. Those of recordings are declared in store and export."""

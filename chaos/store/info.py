@@ -20,6 +20,7 @@ from chaos.store.journal import (
 )
 from chaos.terms.errors import ChaosError, StorageFailed
 from chaos.terms.ledger import ClockAnchor, Coverage, Gap, lost_frames
+from chaos.terms.moments import utc_text
 from chaos.terms.uri import parse_uri
 
 __all__ = ["RecordingInfo", "RecordingSummary", "SealedChunk", "list_recordings", "load", "recording_path"]
@@ -51,6 +52,7 @@ class RecordingSummary(msgspec.Struct, frozen=True):
     channels: int | None = None
     sample_format: str | None = None
     started_wall_ns: int | None = None
+    started_utc: str | None = None
     clean: bool | None = None
 
 
@@ -153,6 +155,7 @@ class RecordingInfo:
             channels=self.definition.channels,
             sample_format=self.definition.sample_format,
             started_wall_ns=self.definition.started_wall_ns,
+            started_utc=utc_text(self.definition.started_wall_ns),
             clean=self.clean,
         )
 

@@ -122,7 +122,7 @@ def test_a_roll_is_settled_by_the_next_takes_voice(stream: LoneStream) -> None:
     asked: Future[Any] = Future()
     stream.give(m.Stop(asked))
     stream.take_in(m.Stored)
-    assert asked.result()["clean"] is True
+    assert asked.result().clean is True
 
 
 def test_a_past_take_holds_the_end_up(stream: LoneStream) -> None:
@@ -133,7 +133,7 @@ def test_a_past_take_holds_the_end_up(stream: LoneStream) -> None:
     stream.take_in(m.Stored)
     assert not asked.done()
     stream.take_in(m.Stored)
-    assert asked.result()["n_frames"] == 4 * 256
+    assert asked.result().n_frames == 4 * 256
     assert stream.life is Life.ENDED
 
 
@@ -147,7 +147,7 @@ def test_each_stop_is_answered_with_the_same_end(stream: LoneStream) -> None:
     for future in asked[3:]:
         stream.give(m.Stop(future))
     assert {str(future.result(0)) for future in asked} == {str(asked[0].result(0))}
-    assert asked[0].result()["clean"] is True
+    assert asked[0].result().clean is True
     assert len(stream.daemon.of(m.StreamGone)) == 1
 
 
@@ -196,12 +196,12 @@ def test_the_answer_to_a_start_tells_what_there_is(stream: LoneStream) -> None:
     assert not stream.start.done()
     stream.pump.timers[stream.view.uri, "answer"]()
     stream.take_in(m.AnswerStart)
-    assert stream.start.result(0)["state"] == "connecting"
+    assert stream.start.result(0).state == "connecting"
 
 
 def test_a_start_that_waits_is_answered_at_once(folder: Path) -> None:
     stream = LoneStream(folder, wait=True)
     stream.unplug()
-    assert stream.start.result(0)["state"] == "waiting"
+    assert stream.start.result(0).state == "waiting"
     assert stream.view.reason == "name:mic is away"
     stream.close()

@@ -36,7 +36,7 @@ def test_a_wait_is_answered_when_the_device_comes() -> None:
     assert not first.done()
     world.node("mic")
     desk.waits.look(map_of(world))
-    assert first.result(0)["device"]["name"] == "mic"
+    assert first.result(0).device["name"] == "mic"
     assert desk.wait("mic", map_of(world)).done()
     assert not other.done()
     assert (len(desk.waits), len(desk.pump.timers)) == (1, 1)
