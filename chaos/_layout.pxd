@@ -2,7 +2,7 @@
 
 A staging file is one page of control (`Definition` at 0, `RtState` at 2048, `Rings` at 3072), the slot table, three
 rings (free slots, full slots, notes) and the slots. The callback is the only writer of `RtState` and of the write
-index of the full and note rings; the rotator is the only writer of the rest. `chaos.staging.file` documents the same
+index of the full and note rings; the rotator is the only writer of the rest. `chaos.staging.layout` documents the same
 offsets for readers in other processes, and a test holds both against each other.
 """
 

@@ -21,7 +21,7 @@ cdef class Slots:
     """The slots of one staging file: alive from construction to `close`. A subclass says what form their content has.
 
     Args:
-        buffer: the staging file's mapping, writable, with its `Definition` filled in (`chaos.staging.file.Staging` does).
+        buffer: the staging file's mapping, writable, with its `Definition` filled in (`chaos.staging.owner.Staging` does).
         wake_fd: a non-blocking eventfd, written once per full slot; stays the caller's.
 
     The callback's side belongs to one thread, the rotator's to one thread; any may call `stats` and set a hint.

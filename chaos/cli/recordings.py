@@ -60,9 +60,9 @@ def _verified(session: Session, what: str, advance: Callable[[int, int], None]) 
             if chaosd is not None and session.store is None and not sys.stderr.isatty():
                 return chaosd.call("verify", uri=what)
             store = session.store_of(chaosd)
-        from chaos.store.info import recording_path
+        from chaos.store.store import Store
 
-        path = recording_path(store, what)
+        path = Store(store).path(what)
     import msgspec
 
     from chaos.store.verify import verify as verify_here
@@ -153,8 +153,9 @@ def recover(session: Session, staging_dir: Path | None, as_json: bool) -> None:
 
     from chaos.protocol.config import Config
     from chaos.store.recovery import recover as recover_here
+    from chaos.store.store import Store
 
-    report = recover_here(session.store_folder(), (staging_dir or Config().staging_dir).absolute())
+    report = recover_here(Store(session.store_folder()), (staging_dir or Config().staging_dir).absolute())
     if as_json:
         print_json(msgspec.to_builtins(report))
     else:

@@ -30,8 +30,9 @@ def retire(session: Session, keep: str | None, as_json: bool) -> None:
             retired = chaosd.call("retire", **({} if keep is None else {"keep": keep}))["retired"]
         else:
             from chaos.store.retention import retire as retire_here
+            from chaos.store.store import Store
 
-            found = retire_here(session.store_of(None).absolute(), what)
+            found = retire_here(Store(session.store_of(None)), what)
             retired = [each.to_wire() for each in found if not each.live]
     if as_json:
         print_json({"retired": retired})
@@ -52,13 +53,14 @@ def pin(session: Session, name: str, uri: str, last: str | None, first: str, end
     """Protect part of a recording from being retired, until `chaosctl unpin NAME`."""
     import msgspec
 
-    from chaos.store.info import load, recording_path
+    from chaos.store.info import load
     from chaos.store.retention import pin as pin_here
+    from chaos.store.store import Store
     from chaos.store.timeline import frame_of_moment
     from chaos.terms.units import parse_range
 
-    store = session.store_folder()
-    info = load(recording_path(store, uri))
+    store = Store(session.store_folder())
+    info = load(store.path(uri))
 
     begin, stop = parse_range(last, first, end, info.n_frames, partial(frame_of_moment, info))
     made = pin_here(store, name, info, begin, stop)
@@ -75,8 +77,9 @@ def pin(session: Session, name: str, uri: str, last: str | None, first: str, end
 def unpin(session: Session, name: str, as_json: bool) -> None:
     """Remove the pin NAME, so that its audio can be retired again."""
     from chaos.store.retention import unpin as unpin_here
+    from chaos.store.store import Store
 
-    unpin_here(session.store_folder(), name)
+    unpin_here(Store(session.store_folder()), name)
     if as_json:
         print_json({"unpinned": name})
 

@@ -74,7 +74,7 @@ from chaos.protocol.requests import (
 )
 from chaos.store.recovery import RecoveryReport, recover
 from chaos.store.retention import Retired
-from chaos.store.writer import recording_path
+from chaos.store.store import Store
 from chaos.system.pump import Pump
 from chaos.system.threads import data_thread
 from chaos.terms.errors import (
@@ -159,7 +159,7 @@ class DaemonActor(pykka.ThreadingActor):
         )
         if self._config.keep is not None:
             self._retire_regularly()
-        self._recordings.work(self._recovery, lambda: recover(self._config.store, self._config.staging_dir))
+        self._recordings.work(self._recovery, lambda: recover(Store(self._config.store), self._config.staging_dir))
 
     def on_stop(self) -> None:
         if self._registry is not None:
@@ -221,7 +221,7 @@ class DaemonActor(pykka.ThreadingActor):
             if head == stream.told_head or staging is None:
                 continue
             stream.told_head = head
-            frame_bytes = staging.chunk_bytes // staging.chunk_frames
+            frame_bytes = staging.form.chunk_bytes // staging.form.chunk_frames
             self._emit(events.StreamHeadPosition(frame=head, byte_position=head * frame_bytes), uri)
 
     def _events_since(self, request: EventsSince, future: Future[Any]) -> None:
@@ -338,7 +338,7 @@ class DaemonActor(pykka.ThreadingActor):
             raise FormatUnsupported(f"planar {form.sample_format}", hint=hint)
         if request.uri in self._streams:
             raise StreamExists(f"{request.uri} is running", hint="choose another take, or stop it first")
-        if recording_path(self._config.store, request.uri).exists():
+        if Store(self._config.store).path(request.uri).exists():
             raise StreamExists(f"{request.uri} has been recorded already", hint="choose another take")
         if request.chunk_path is not None:
             path = self._config.permit(request.chunk_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from chaos.engine.messages import refuse, settle
@@ -15,9 +14,8 @@ from chaos.protocol.requests import RecordingList, Retire, Slice, Verify
 from chaos.store.info import load
 from chaos.store.retention import Retired, retire
 from chaos.store.slices import virtual
+from chaos.store.store import Store
 from chaos.store.verify import verify
-from chaos.store.writer import list_recordings, recording_path
-from chaos.terms.errors import RecordingNotFound
 from chaos.terms.units import parse_keep
 
 __all__ = ["Recordings"]
@@ -41,7 +39,8 @@ class Recordings:
         self._config = config
         self._running = running
         self._on_retired = on_retired
-        self._slicer = Slicer(config.store / "slices")
+        self._store = Store(config.store)
+        self._slicer = Slicer(self._store.slices)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="long")
 
     def close(self) -> None:
@@ -60,14 +59,14 @@ class Recordings:
         self._pool.submit(settled)
 
     def list_all(self, request: RecordingList, future: Future[Any]) -> None:
-        self.work(future, lambda: {"recordings": list_recordings(self._config.store)})
+        self.work(future, lambda: {"recordings": self._store.list()})
 
     def verify(self, request: Verify, future: Future[Any]) -> None:
-        path = self._recorded(request.uri)
+        path = self._store.existing(request.uri)
         self.work(future, lambda: verify(path))
 
     def slice(self, request: Slice, future: Future[Any]) -> None:
-        path = self._recorded(request.uri)
+        path = self._store.existing(request.uri)
         first, end = request.from_, request.to
         if request.output == "virtual":
             self.work(future, lambda: virtual(load(path), first, end))
@@ -85,14 +84,8 @@ class Recordings:
         keep = None if chosen is None else parse_keep(chosen)
 
         def work() -> dict[str, Any]:
-            retired = retire(self._config.store, keep)
+            retired = retire(self._store, keep)
             self._on_retired(retired)
             return {"retired": [each.to_wire() for each in retired]}
 
         self.work(future, work)
-
-    def _recorded(self, uri: str) -> Path:
-        path = recording_path(self._config.store, uri)
-        if not path.exists():
-            raise RecordingNotFound(f"there is no recording of {uri}", hint="recording_list names all")
-        return path

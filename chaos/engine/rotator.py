@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 import pykka
 
-from chaos import _layout
 from chaos.engine.messages import (
     Began,
     Broken,
@@ -33,13 +32,14 @@ from chaos.engine.messages import (
 from chaos.protocol import events
 from chaos.protocol.answers import ChunkSwitched
 from chaos.protocol.events import Event
-from chaos.staging.file import Staging
+from chaos.staging.owner import Staging
 from chaos.store.info import SealedChunk
 from chaos.store.journal import Definition
+from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.chunking import is_short
 from chaos.terms.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
-from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+from chaos.terms.ledger import Cause, ClockAnchor, Gap
 from chaos.terms.moments import utc_text
 
 __all__ = ["ChunkRotatorActor", "RotatorPlan"]
@@ -47,7 +47,6 @@ __all__ = ["ChunkRotatorActor", "RotatorPlan"]
 log = logging.getLogger(__name__)
 
 LARGE_BYTES = 1 << 20
-_GAP = _layout.NOTE_KINDS["gap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class RotatorPlan:
     rotation, None under the engine's own. Below `margin_bytes` of free space a warning is due.
     """
 
-    store: Path
+    store: Store
     definition: Definition
     emit: Callable[[Event], None]
     chunk_path: Path | None
@@ -154,15 +153,14 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         while (full := self._slots.take_full()) is not None:
             self._full.append(full)
         offset_ns = time.time_ns() - time.monotonic_ns()
-        for kind, cause, confidence, rate, first, n, position, monotonic_ns, clock_id in self._slots.take_notes():
-            if kind == _GAP:
-                gap = Gap(first, n, Cause(cause), Confidence(confidence))
+        for note in self._staging.notes():
+            if note.is_gap:
+                gap = note.gap()
                 self._ledger.append(gap)
                 self._plan.emit(events.StreamGap.of(gap))
             else:
-                wall_ns = monotonic_ns + offset_ns
-                self._ledger.append(ClockAnchor(first, position, monotonic_ns, wall_ns, clock_id))
-                self._measure_drift(clock_id, position, monotonic_ns, rate)
+                self._ledger.append(note.anchor(offset_ns))
+                self._measure_drift(note.clock_id, note.position, note.monotonic_ns, note.rate)
         self._look_for_open_gap()
 
     def _measure_drift(self, clock_id: int, position: int, monotonic_ns: int, rate: int) -> None:
@@ -177,7 +175,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         """Tells a gap while it is still open, once: its note only comes when it has ended."""
         stats = self._slots.stats()
         if stats["gap_first"] >= 0:
-            self._tell_open(Gap(stats["gap_first"], 0, Cause(stats["gap_cause"]), Confidence.EXACT))
+            self._tell_open(Gap.open(stats["gap_first"], stats["gap_first"], Cause(stats["gap_cause"])))
 
     def _tell_open(self, gap: Gap) -> None:
         if gap.first_frame == self._told_open or not self._slots.stats()["first_ns"]:
@@ -244,8 +242,8 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         external = self._plan.chunk_path is not None
         if external and self._path is None:
             return False
-        first = chunk * self._staging.chunk_frames
-        n_frames = min(self._staging.chunk_frames, self._slots.stats()["head_frame"] - first)
+        first = chunk * self._staging.form.chunk_frames
+        n_frames = min(self._staging.form.chunk_frames, self._slots.stats()["head_frame"] - first)
         with self._staging.slot(slot) as data:
             try:
                 if self._path is not None:
@@ -292,8 +290,8 @@ class ChunkRotatorActor(pykka.ThreadingActor):
     def _is_soon_full(self) -> bool:
         """Whether chunks are sealed before they are a second old: to write large ones twice would only cost."""
         assert self._recording is not None
-        is_large = self._staging.chunk_bytes >= LARGE_BYTES
-        return is_large and is_short(self._staging.chunk_frames, self._recording.definition.sample_rate)
+        is_large = self._staging.form.chunk_bytes >= LARGE_BYTES
+        return is_large and is_short(self._staging.form.chunk_frames, self._recording.definition.sample_rate)
 
     # -- the rest
 
@@ -310,7 +308,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
 
     def _look_for_space(self) -> None:
         """Warns before the disk is full, once per time that it falls below the margin."""
-        store, margin = self._plan.store, self._plan.margin_bytes
+        store, margin = self._plan.store.root, self._plan.margin_bytes
         try:
             free = shutil.disk_usage(store).free
         except OSError:
@@ -345,11 +343,10 @@ class ChunkRotatorActor(pykka.ThreadingActor):
     def _finish(self, end_ns: int | None) -> None:
         """Stores the rest and closes the recording. What storage refuses stays in staging for another start."""
         self._take_over()
-        n_frames, gap = self._slots.finish(end_ns)
+        n_frames, gap = self._staging.finish(end_ns)
         if gap is not None:
-            closed = Gap(gap[0], gap[1], Cause(gap[2]), Confidence(gap[3]))
-            self._ledger.append(closed)
-            self._plan.emit(events.StreamGap.of(closed))
+            self._ledger.append(gap)
+            self._plan.emit(events.StreamGap.of(gap))
         self._take_over()
         error: ChaosError | None = None
         try:

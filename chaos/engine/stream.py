@@ -47,6 +47,7 @@ from chaos.protocol import events
 from chaos.protocol.answers import StreamBegun, StreamEnded
 from chaos.protocol.config import Config
 from chaos.protocol.requests import StreamStart
+from chaos.store.store import Store
 from chaos.system.pump import Pump
 from chaos.terms.errors import ChaosError, InternalError, RateMismatch, StreamNotFound
 from chaos.terms.units import parse_duration_s
@@ -234,7 +235,7 @@ class InputStreamActor(pykka.ThreadingActor):
         return make_take(
             self.actor_ref,
             number,
-            next_take_uri(self._config.store, self._view.uri, number),
+            next_take_uri(Store(self._config.store), self._view.uri, number),
             config=self._config,
             request=self._request,
             asked=self._view.asked,
@@ -294,7 +295,7 @@ class InputStreamActor(pykka.ThreadingActor):
                 recording=view.recording,
                 device=view.device.to_wire() if view.device is not None else None,
                 format=view.format(),
-                chunk_frames=take.staging.chunk_frames if take is not None else 0,
+                chunk_frames=take.staging.form.chunk_frames if take is not None else 0,
                 state=view.state,
             ),
         )

@@ -19,10 +19,12 @@ from chaos.graph.devices import DeviceInfo
 from chaos.protocol.config import Config
 from chaos.protocol.events import Event
 from chaos.protocol.requests import AudioFormat, StreamStart
-from chaos.staging.file import SUFFIX, Staging, boot_id, slots_for
-from chaos.store.info import recording_path
+from chaos.staging.layout import SUFFIX, slots_for
+from chaos.staging.owner import Staging
+from chaos.store.about import about
 from chaos.store.journal import Definition
-from chaos.store.recovery import about
+from chaos.store.store import Store
+from chaos.system.machine import boot_id
 from chaos.system.pump import Pump
 from chaos.terms.chunking import chunk_frames
 from chaos.terms.uri import parse_uri
@@ -101,12 +103,12 @@ class Take:
             self.wake = -1
 
 
-def next_take_uri(store: Path, stream_uri: str, number: int) -> str:
+def next_take_uri(store: Store, stream_uri: str, number: int) -> str:
     """The URI of a stream's `number`-th take (from 1), or of a later one where that is taken."""
     if number == 1:
         return stream_uri
     uri = f"{stream_uri}.{number:04}"
-    return next_take_uri(store, stream_uri, number + 1) if recording_path(store, uri).exists() else uri
+    return next_take_uri(store, stream_uri, number + 1) if store.path(uri).exists() else uri
 
 
 def make_take(
@@ -135,6 +137,7 @@ def make_take(
         sample_rate=rate or GRAPH_RATE,
         sample_format=asked.sample_format,
     )
+    store = Store(config.store)
     name, take = parse_uri(uri)
     path = config.staging_dir / f"{name}~{take}.{secrets.token_hex(4)}{SUFFIX}"
     definition = Definition(
@@ -162,19 +165,17 @@ def make_take(
             uri=uri,
             recording="",
             run_id=run_id,
-            channels=device.channels,
-            sample_format=asked.sample_format,
-            chunk_frames=per_chunk,
+            form=definition.form,
             n_slots=slots_for(request.staging_seconds or config.staging_seconds, per_chunk, rate or GRAPH_RATE),
             sample_rate=rate,
             wake_fd=wake,
-            about=about(definition, config.store),
+            about=about(definition, store),
         )
     except BaseException:
         os.close(wake)
         raise
     chunk_path = Path(request.chunk_path) if request.chunk_path else None
-    plan = RotatorPlan(config.store, definition, emit, chunk_path, config.free_margin_bytes)
+    plan = RotatorPlan(store, definition, emit, chunk_path, config.free_margin_bytes)
     rotator = ChunkRotatorActor.start(_Voice(stream, number), staging, plan)
     made = Take(number, uri, staging, rotator, wake, pump)
     made.listen()

@@ -9,7 +9,7 @@ from chaos.engine.take import GRAPH_RATE
 from chaos.graph.devices import DeviceInfo
 from chaos.protocol.answers import CallbackTimes, Level, Slots, StreamStatus
 from chaos.protocol.requests import AudioFormat
-from chaos.staging.file import Staging
+from chaos.staging.owner import Staging
 from chaos.terms.moments import utc_text
 
 __all__ = ["StreamView"]
@@ -60,7 +60,7 @@ class StreamView:
     def format(self) -> AudioFormat:
         """What is recorded, as far as it is known."""
         staging = self.staging
-        channels = staging.channels if staging is not None else self.asked.channels
+        channels = staging.form.channels if staging is not None else self.asked.channels
         return AudioFormat(self.sample_rate or self.asked.sample_rate, channels, self.asked.sample_format)
 
     def levels(self) -> list[Level]:
@@ -81,7 +81,7 @@ class StreamView:
             state=self.state,  # type: ignore[arg-type]
             device=device.to_wire() if device is not None else None,
             format=self.format(),
-            chunk_frames=staging.chunk_frames if staging is not None else 0,
+            chunk_frames=staging.form.chunk_frames if staging is not None else 0,
             head_frame=stats["head_frame"],
             n_chunks_sealed=self.n_chunks_sealed,
             n_gaps=stats["n_gaps"],

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from chaos.read.follow import Follower, WhenLapped
-from chaos.read.samples import DTYPES, Missing, Samples
-from chaos.store.info import RecordingInfo, SealedChunk, load, recording_path
+from chaos.read.samples import DTYPES, Missing, Samples, block_of, chunk_of, silence
+from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import Definition
+from chaos.store.store import Store
 from chaos.store.timeline import frame_of_moment
 from chaos.terms.errors import ChaosError, InvalidRange, InvalidRequest, StorageFailed
 from chaos.terms.ledger import ClockAnchor, Gap
@@ -40,7 +41,7 @@ def open(what: str | Path, store: Path | None = None) -> Recording:  # noqa: A00
             from chaos.protocol.config import Config
 
             store = Config().store
-        return Recording(recording_path(store, what))
+        return Recording(Store(store).path(what))
     return Recording(Path(what))
 
 
@@ -62,8 +63,8 @@ class Recording:
         self._index()
 
     def _attach(self, path: Path) -> LiveEnd | None:
-        from chaos.staging.file import StagingReader
         from chaos.staging.live import LiveEnd
+        from chaos.staging.reader import StagingReader
 
         with suppress(FileNotFoundError, ChaosError):
             staging = StagingReader(path)
@@ -187,7 +188,7 @@ class Recording:
             )
         if len(pieces) == 1 and not (gaps and missing == "nan"):
             return pieces[0]
-        block = np.concatenate(pieces, axis=1) if pieces else np.zeros((self.channels, 0), self.dtype)
+        block = np.concatenate(pieces, axis=1) if pieces else silence(self.definition.form, 0)
         if missing == "nan":
             for gap in gaps:
                 block[:, max(gap.first_frame - first, 0) : gap.end_frame - first] = np.nan
@@ -259,29 +260,27 @@ class Recording:
         if piece is None and self._live:
             raw = self._live.read_chunk(chunk, begin, end)
             if raw is not None:
-                return np.frombuffer(raw, self.dtype).reshape(self.channels, end - begin)
+                return block_of(self.definition.form, raw)
         if piece is None and (chunk in self._chunks or not self._info.finish):
             self.refresh()
             piece = self._sealed(chunk, begin, end)
         if piece is None:
             origin = chunk * self.definition.chunk_frames
             self._check_missing(origin + begin, origin + end)
-            piece = np.zeros((self.channels, end - begin), self.dtype)
+            piece = silence(self.definition.form, end - begin)
         return piece
 
     def _sealed(self, chunk: int, begin: int, end: int) -> Samples | None:
         sealed = self._chunks.get(chunk)
         if sealed is None:
             return None
-        shape = (self.channels, self.definition.chunk_frames)
         try:
-            whole = np.memmap(sealed.path, self.dtype, "r", shape=shape)
+            return chunk_of(self.definition.form, sealed.path)[:, begin:end]
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             message = f"could not read {sealed.path}: {error}"
-            raise StorageFailed(message, hint="verify the recording") from error
-        return whole.view(np.ndarray)[:, begin:end]
+            raise StorageFailed(message, hint=f"run chaosctl verify {self.uri}") from error
 
     def _check_missing(self, first: int, last: int) -> None:
         """Raises InvalidRange unless all these frames are in gaps."""
@@ -293,5 +292,5 @@ class Recording:
         if reached < last:
             raise InvalidRange(
                 f"frames {reached} to {last} of {self.uri} are neither sealed nor in staging",
-                hint="verify the recording; it may be in want of recovery",
+                hint="it may need chaosctl recover",
             )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from chaos import _layout
-from chaos.staging.file import N_NOTES, StagingReader
-from chaos.terms.ledger import Cause, Confidence, Gap
+from chaos.staging.layout import N_NOTES, Note
+from chaos.staging.reader import StagingReader
+from chaos.terms.ledger import Cause, Gap
 
 __all__ = ["LiveEnd"]
-
-_GAP = _layout.NOTE_KINDS["gap"]
 
 
 class LiveEnd:
@@ -36,8 +34,8 @@ class LiveEnd:
     def oldest_frame(self) -> int:
         """The first frame that the slots, all in use, would still hold."""
         staging = self._staging
-        newest = self.head_frame // staging.chunk_frames
-        return max(0, newest - staging.n_slots + 1) * staging.chunk_frames
+        newest = self.head_frame // staging.form.chunk_frames
+        return max(0, newest - staging.n_slots + 1) * staging.form.chunk_frames
 
     def poll(self) -> int:
         """Takes in the gaps before the head, and gives that head. An open gap reaches up to it.
@@ -46,21 +44,18 @@ class LiveEnd:
         into it: so the head is read first, the open gap next, the notes last.
         """
         head = self._staging.head_frame
-        gap = self._staging.open_gap
+        gap = self._staging.open_gap()
         for note in self._new_notes():
-            if note[0] == _GAP:
-                closed = Gap(note[4], note[5], Cause(note[1]), Confidence(note[2]))
+            if note.is_gap:
+                closed = note.gap()
                 self.closed_gaps[closed.first_frame, closed.n_frames, closed.cause] = closed
                 self.version += 1
         self.open_gap = None
         if gap is not None and gap[0] < head:
-            cause = Cause(gap[1])
-            by_clock = cause in (Cause.DEVICE_AWAY, Cause.DRIVER_SWITCH)
-            confidence = Confidence.CLOCK if by_clock else Confidence.EXACT
-            self.open_gap = Gap(gap[0], head - gap[0], cause, confidence)
+            self.open_gap = Gap.open(gap[0], head, Cause(gap[1]))
         return head
 
-    def _new_notes(self) -> list[tuple[int, ...]]:
+    def _new_notes(self) -> list[Note]:
         first = self._n_notes
         notes = list(self._staging.notes(first)) if self._staging.state("note_write") != first else []
         self._n_notes += len(notes)
@@ -69,9 +64,9 @@ class LiveEnd:
         return notes[overwritten:]
 
     def read_chunk(self, chunk: int, first: int, last: int) -> bytes | None:
-        """Frames [first, last) of a chunk, counted within it, planar; None when no slot has them any more."""
+        """Frames [first, last) of a chunk, counted within it; None when no slot has them any more."""
         return self._staging.read_chunk(chunk, first, last)
 
     def close(self) -> None:
-        """Lets go of the staging file. Twice is harmless."""
+        """Closes the staging file. Calling it twice is harmless."""
         self._staging.close()

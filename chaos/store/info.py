@@ -1,4 +1,4 @@
-"""What is known of a recording from its journal alone, and the list of a store's recordings."""
+"""What is known of a recording from its journal alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from chaos.store.journal import (
+    JOURNAL_NAME,
     JOURNAL_VERSION,
     AnchorLine,
     ChunkLine,
@@ -18,14 +19,11 @@ from chaos.store.journal import (
     Line,
     Sealing,
 )
-from chaos.terms.errors import ChaosError, StorageFailed
+from chaos.terms.errors import StorageFailed
 from chaos.terms.ledger import ClockAnchor, Coverage, Gap, lost_frames
 from chaos.terms.moments import utc_text
-from chaos.terms.uri import parse_uri
 
-__all__ = ["RecordingInfo", "RecordingSummary", "SealedChunk", "list_recordings", "load", "recording_path"]
-
-_SUFFIX = ".zarr"
+__all__ = ["RecordingInfo", "RecordingSummary", "SealedChunk", "load"]
 
 
 class SealedChunk(msgspec.Struct, frozen=True):
@@ -36,6 +34,10 @@ class SealedChunk(msgspec.Struct, frozen=True):
     hash: str
     first_frame: int
     n_frames: int
+
+    @property
+    def end_frame(self) -> int:
+        return self.first_frame + self.n_frames
 
 
 class RecordingSummary(msgspec.Struct, frozen=True):
@@ -75,7 +77,7 @@ class RecordingInfo:
         self.finish: Finish | None = None
         self.is_live = False
         self._coverage = Coverage()
-        self._journal = JournalReader(self.path / "journal.jsonl")
+        self._journal = JournalReader(self.path / JOURNAL_NAME)
         lines = self._poll()
         if not lines or not isinstance(lines[0], Header):
             raise StorageFailed(
@@ -102,7 +104,7 @@ class RecordingInfo:
         for line in lines:
             match line:
                 case ChunkLine():
-                    path = line.path or str(self.path / "audio" / "c" / "0" / str(line.chunk))
+                    path = line.path or str(self.path / self.definition.form.folder / str(line.chunk))
                     self.chunks.append(
                         SealedChunk(line.chunk, path, line.hash, line.first_frame, line.n_frames)
                     )
@@ -160,24 +162,6 @@ class RecordingInfo:
         )
 
 
-def recording_path(store: Path, uri: str) -> Path:
-    """Where the recording of this stream lies or would lie. Raises InvalidURI."""
-    name, take = parse_uri(uri)
-    return store / "recordings" / name / f"{take}{_SUFFIX}"
-
-
 def load(path: Path) -> RecordingInfo:
     """What the journal of the recording in this folder tells; for what it raises see RecordingInfo."""
     return RecordingInfo(path)
-
-
-def list_recordings(store: Path) -> list[RecordingSummary]:
-    """All recordings of a store, by URI; a damaged one is in the list and stops nothing."""
-    summaries = []
-    for path in sorted((store / "recordings").glob(f"[!.]*/[!.]*{_SUFFIX}")):
-        try:
-            summaries.append(load(path).summary())
-        except ChaosError:
-            uri = f"stream://{path.parent.name}/{path.name.removesuffix(_SUFFIX)}"
-            summaries.append(RecordingSummary(uri=uri, recording=str(path), state="damaged"))
-    return summaries

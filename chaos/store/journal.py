@@ -21,10 +21,12 @@ import msgspec
 
 from chaos.system.files import storage_errors, write_all
 from chaos.terms.errors import RecordingNotFound, StorageFailed, StreamExists
-from chaos.terms.formats import SAMPLE_BYTES, SampleFormat
+from chaos.terms.form import AudioForm
+from chaos.terms.formats import SampleFormat
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
 __all__ = [
+    "JOURNAL_NAME",
     "JOURNAL_VERSION",
     "AnchorLine",
     "ChunkLine",
@@ -35,7 +37,6 @@ __all__ = [
     "Journal",
     "JournalReader",
     "Line",
-    "SampleFormat",
     "Sealing",
 ]
 
@@ -43,6 +44,7 @@ JOURNAL_VERSION = 1
 _LOCK_TRIES = 10
 _LOCK_PAUSE_S = 0.005
 
+JOURNAL_NAME = "journal.jsonl"
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -72,14 +74,9 @@ class Definition(msgspec.Struct, frozen=True):
     continues: str | None = None
 
     @property
-    def item_size(self) -> int:
-        """Bytes of one sample."""
-        return SAMPLE_BYTES[self.sample_format]
-
-    @property
-    def chunk_bytes(self) -> int:
-        """Bytes of one whole chunk: channels x chunk_frames samples, planar."""
-        return self.channels * self.chunk_frames * self.item_size
+    def form(self) -> AudioForm:
+        """How its frames lie in chunks."""
+        return AudioForm(self.channels, self.chunk_frames, self.sample_format)
 
 
 class Header(msgspec.Struct, frozen=True, tag_field="type", tag="recording"):
@@ -116,7 +113,7 @@ class GapLine(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
 
     @classmethod
     def of(cls, gap: Gap) -> Self:
-        return cls(gap.first_frame, gap.n_frames, gap.cause.label, gap.confidence.label)
+        return cls(**gap.to_wire())
 
     def gap(self) -> Gap:
         cause, confidence = Cause.from_label(self.cause), Confidence.from_label(self.confidence)
@@ -132,10 +129,10 @@ class AnchorLine(msgspec.Struct, frozen=True, tag_field="type", tag="anchor", om
 
     @classmethod
     def of(cls, anchor: ClockAnchor) -> Self:
-        return cls(anchor.frame, anchor.position, anchor.monotonic_ns, anchor.wall_ns, anchor.clock_id)
+        return cls(**msgspec.structs.asdict(anchor))
 
     def anchor(self) -> ClockAnchor:
-        return ClockAnchor(self.frame, self.position, self.monotonic_ns, self.wall_ns, self.clock_id)
+        return ClockAnchor(**msgspec.structs.asdict(self))
 
 
 class Finish(msgspec.Struct, frozen=True, tag_field="type", tag="finish"):
@@ -259,7 +256,7 @@ class Journal:
             os.close(fd)
 
     def close(self) -> None:
-        """Lets go of the file and its lock; what was not flushed stays as it is."""
+        """Closes the file and so gives up its lock; what was not flushed stays as it is."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -314,7 +311,7 @@ class JournalReader:
                 file.seek(self.offset)
                 return file.read()
         except (FileNotFoundError, NotADirectoryError):
-            hint = "recording_list (chaosctl list) shows what there is"
+            hint = "chaosctl list --recordings shows what there is"
             raise RecordingNotFound(f"no recording at {self._path.parent}", hint=hint) from None
         except OSError as error:
             raise StorageFailed(f"could not read {self._path}: {error.strerror}") from error

@@ -1,6 +1,6 @@
 """The part file: what a chunk that still fills has on disk, checkpoint by checkpoint.
 
-It begins as the chunk will (planar, each frame in its place); behind that stands one record per checkpoint:
+It begins as the chunk will, with each frame in its place; behind that stands one record per checkpoint:
 magic, first frame, end frame (in the chunk), BLAKE3 over both and the frames' bytes. A torn checkpoint tells
 itself by that, and all before it are whole. A part of exactly the chunk's size was complete and about to be
 renamed.
@@ -15,6 +15,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from chaos.system.files import write_all
+from chaos.terms.form import Form
 
 __all__ = ["Part", "committed_frames"]
 
@@ -29,17 +30,15 @@ class Part:
     `n_frames` counts the frames that are committed. Alive until `close` or `finish`.
     """
 
-    def __init__(self, path: Path, channels: int, chunk_frames: int, item_size: int) -> None:
+    def __init__(self, path: Path, form: Form) -> None:
         self.path = path
         self.n_frames = 0
-        self._channels = channels
-        self._plane_bytes = chunk_frames * item_size
-        self._item_size = item_size
+        self._form = form
         self._n_records = 0
         path.unlink(missing_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            os.posix_fallocate(self._fd, 0, channels * self._plane_bytes + _RECORD.size)
+            os.posix_fallocate(self._fd, 0, form.chunk_bytes + _RECORD.size)
         except OSError:
             self.close()
             path.unlink()
@@ -49,15 +48,13 @@ class Part:
         """Writes and syncs frames up to `n_frames` that are not committed yet; `data` is the whole slot."""
         if n_frames <= self.n_frames:
             return
-        first, last = self.n_frames * self._item_size, n_frames * self._item_size
         hasher = blake3(_SPAN.pack(self.n_frames, n_frames))
-        for channel in range(self._channels):
-            offset = channel * self._plane_bytes
-            with data[offset + first : offset + last] as span:
-                hasher.update(span)
-                write_all(self._fd, span, offset + first)
+        for span in self._form.spans(self.n_frames, n_frames):
+            with data[span] as new:
+                hasher.update(new)
+                write_all(self._fd, new, span.start)
         record = _RECORD.pack(_MAGIC, self.n_frames, n_frames, hasher.digest())
-        end = self._channels * self._plane_bytes + self._n_records * _RECORD.size
+        end = self._form.chunk_bytes + self._n_records * _RECORD.size
         write_all(self._fd, record, end)
         os.fdatasync(self._fd)
         self.n_frames = n_frames
@@ -68,11 +65,10 @@ class Part:
         durable and immutable (mode 0444), and closes it."""
         if self._fd < 0:
             return
-        first = self.n_frames * self._item_size
-        for begin in range(0, self._channels * self._plane_bytes, self._plane_bytes):
-            with data[begin + first : begin + self._plane_bytes] as rest:
-                write_all(self._fd, rest, begin + first)
-        os.ftruncate(self._fd, self._channels * self._plane_bytes)
+        for span in self._form.spans(self.n_frames, self._form.chunk_frames):
+            with data[span] as rest:
+                write_all(self._fd, rest, span.start)
+        os.ftruncate(self._fd, self._form.chunk_bytes)
         os.fchmod(self._fd, 0o444)
         os.fsync(self._fd)
         self.close()
@@ -83,27 +79,24 @@ class Part:
             self._fd = -1
 
 
-def committed_frames(path: Path, channels: int, chunk_frames: int, item_size: int) -> int:
+def committed_frames(path: Path, form: Form) -> int:
     """How many frames of this part file are whole, from the chunk's first on; OSError if it can't be read.
 
     A file of exactly the chunk's size counts as full (`Sealing` in the journal tells if fewer are meant).
     """
-    plane_bytes = chunk_frames * item_size
-    chunk_bytes = channels * plane_bytes
     n_frames = 0
     with path.open("rb", buffering=0) as file:
         fd = file.fileno()
-        if os.fstat(fd).st_size == chunk_bytes:
-            return chunk_frames
-        offset = chunk_bytes
+        if os.fstat(fd).st_size == form.chunk_bytes:
+            return form.chunk_frames
+        offset = form.chunk_bytes
         while len(raw := os.pread(fd, _RECORD.size, offset)) == _RECORD.size:
             magic, first, last, digest = _RECORD.unpack(raw)
-            if magic != _MAGIC or first != n_frames or not first < last <= chunk_frames:
+            if magic != _MAGIC or first != n_frames or not first < last <= form.chunk_frames:
                 break
             hasher = blake3(_SPAN.pack(first, last))
-            for channel in range(channels):
-                begin = channel * plane_bytes + first * item_size
-                hasher.update(os.pread(fd, (last - first) * item_size, begin))
+            for span in form.spans(first, last):
+                hasher.update(os.pread(fd, span.stop - span.start, span.start))
             if hasher.digest() != digest:
                 break
             n_frames = last

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from chaos.store.info import RecordingInfo, SealedChunk, load
-from chaos.store.journal import GapLine, Journal
-from chaos.store.objects import ObjectStore
-from chaos.store.slices import ChunkSpan, chunk_spans, gone_chunks
-from chaos.store.writer import rebuild_metadata, remove_chunks, retired_gaps
+from chaos.store.info import RecordingInfo, SealedChunk
+from chaos.store.journal import JOURNAL_NAME, GapLine, Journal
+from chaos.store.metadata import rebuild_metadata
+from chaos.store.retired import gone_chunks, remove_chunks, retired_gaps
+from chaos.store.slices import ChunkSpan, chunk_spans
+from chaos.store.store import Store
 from chaos.system.files import make_folders, replace, storage_errors
-from chaos.terms.errors import ChaosError, RecordingNotFound
+from chaos.terms.errors import RecordingNotFound
 from chaos.terms.ledger import Gap
 from chaos.terms.units import Keep, parse_keep
 from chaos.terms.uri import parse_uri
@@ -67,10 +67,10 @@ class _Stored(msgspec.Struct, frozen=True):
 
     @property
     def n_bytes(self) -> int:
-        return self.info.definition.chunk_bytes
+        return self.info.definition.form.chunk_bytes
 
 
-def plan(store: Path, keep: Keep | None, now_ns: int | None = None) -> list[Retired]:
+def plan(store: Store, keep: Keep | None, now_ns: int | None = None) -> list[Retired]:
     """What is to be retired: by each recording's own `keep`, then by the store's.
 
     Recordings that are damaged, or whose writer died, are left out until they are recovered. A controller's
@@ -93,12 +93,10 @@ def plan(store: Path, keep: Keep | None, now_ns: int | None = None) -> list[Reti
     return [each for each in planned if each.chunks]
 
 
-def _recordings(store: Path) -> Iterator[RecordingInfo]:
-    for path in sorted((store / "recordings").glob("[!.]*/[!.]*.zarr")):
-        with suppress(ChaosError):
-            info = load(path)
-            if (info.is_live or info.finish) and not info.definition.external:
-                yield info
+def _recordings(store: Store) -> Iterator[RecordingInfo]:
+    for info in store.infos():
+        if (info.is_live or info.finish) and not info.definition.external:
+            yield info
 
 
 def _stored(info: RecordingInfo, pinned: set[str]) -> Iterator[_Stored]:
@@ -142,13 +140,13 @@ def _retired(info: RecordingInfo, chunks: list[SealedChunk]) -> Retired:
     chunks = sorted((each for each in chunks if retired_gaps([each], info.gaps)), key=lambda each: each.chunk)
     gaps = retired_gaps(chunks, info.gaps)
     n_frames = sum(sealed.n_frames for sealed in chunks)
-    n_bytes = len(chunks) * info.definition.chunk_bytes
+    n_bytes = len(chunks) * info.definition.form.chunk_bytes
     return Retired(info.definition.uri, str(info.path), info.is_live, chunks, gaps, n_frames, n_bytes)
 
 
 # ---- making it so
 
-def retire(store: Path, keep: Keep | None, now_ns: int | None = None) -> list[Retired]:
+def retire(store: Store, keep: Keep | None, now_ns: int | None = None) -> list[Retired]:
     """Retires what `plan` names of finished recordings, and answers with the plan: what it names of live ones
     their writers are to retire.
 
@@ -162,40 +160,39 @@ def retire(store: Path, keep: Keep | None, now_ns: int | None = None) -> list[Re
     return planned
 
 
-def _retire_finished(store: Path, retired: Retired) -> None:
+def _retire_finished(store: Store, retired: Retired) -> None:
     path = Path(retired.recording)
-    journal = Journal.reopen(path / "journal.jsonl")
+    journal = Journal.reopen(path / JOURNAL_NAME)
     try:
         for gap in retired.gaps:
             journal.append(GapLine.of(gap))
         journal.flush()
-        remove_chunks(ObjectStore(store / "objects"), retired.chunks)
+        remove_chunks(store.objects, retired.chunks)
     finally:
         journal.close()
     rebuild_metadata(path)
 
 
-def collect(store: Path) -> int:
+def collect(store: Store) -> int:
     """Removes what a retirement was interrupted at, and objects that nothing refers to; how many files."""
-    objects = ObjectStore(store / "objects")
     n_removed = 0
     for info in _recordings(store):
         left = [sealed for sealed in gone_chunks(info) if Path(sealed.path).exists()]
-        remove_chunks(objects, left)
+        remove_chunks(store.objects, left)
         n_removed += len(left)
     pinned = {span.hash for each in pins(store) for span in each.chunks}
-    return n_removed + objects.collect(pinned)
+    return n_removed + store.objects.collect(pinned)
 
 
 # ---- pins
 
-def pins(store: Path) -> list[Pin]:
+def pins(store: Store) -> list[Pin]:
     """All pins of a store, by name."""
-    paths = sorted((store / "pins").glob("*.json"))
+    paths = sorted(store.pins.glob("*.json"))
     return [msgspec.json.decode(path.read_bytes(), type=Pin) for path in paths]
 
 
-def pin(store: Path, name: str, info: RecordingInfo, first_frame: int, end_frame: int) -> Pin:
+def pin(store: Store, name: str, info: RecordingInfo, first_frame: int, end_frame: int) -> Pin:
     """Keeps the sealed chunks that hold frames [first_frame, end_frame). A pin of that name is replaced.
 
     Raises InvalidURI for a name that can't be part of a URI, StorageFull or StorageFailed.
@@ -209,7 +206,7 @@ def pin(store: Path, name: str, info: RecordingInfo, first_frame: int, end_frame
     return made
 
 
-def unpin(store: Path, name: str) -> None:
+def unpin(store: Store, name: str) -> None:
     """Raises RecordingNotFound if there is no such pin."""
     path = _pin_path(store, name)
     if not path.exists():
@@ -219,6 +216,6 @@ def unpin(store: Path, name: str) -> None:
         path.unlink()
 
 
-def _pin_path(store: Path, name: str) -> Path:
+def _pin_path(store: Store, name: str) -> Path:
     parse_uri(f"stream://pin/{name}")
-    return store / "pins" / f"{name}.json"
+    return store.pins / f"{name}.json"

@@ -9,12 +9,13 @@ import msgspec
 from blake3 import blake3
 
 from chaos.store.info import RecordingInfo, SealedChunk
+from chaos.store.retired import gone_chunks
 from chaos.store.timeline import frame_of_moment
 from chaos.terms.errors import InvalidRange
-from chaos.terms.ledger import Cause, Gap
+from chaos.terms.ledger import Gap
 from chaos.terms.moments import Moment, Time
 
-__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "gone_chunks", "resolve", "root_hash", "virtual"]
+__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "resolve", "root_hash", "virtual"]
 
 
 class ChunkSpan(msgspec.Struct, frozen=True):
@@ -73,18 +74,6 @@ def chunk_spans(info: RecordingInfo, first: int, end: int) -> list[ChunkSpan]:
         if begin < stop and sealed.chunk not in gone:
             spans.append(ChunkSpan(sealed.chunk, sealed.path, sealed.hash, begin, stop - begin))
     return spans
-
-
-def gone_chunks(info: RecordingInfo) -> list[SealedChunk]:
-    """The chunks that retention took away. Where frames of one were missing before, its ledger entries leave those out:
-    so any entry in it tells of the whole."""
-    retired = [gap for gap in info.gaps if gap.cause is Cause.RETIRED]
-    gone = []
-    for sealed in info.chunks:
-        end = sealed.first_frame + sealed.n_frames
-        if any(gap.first_frame < end and sealed.first_frame < gap.end_frame for gap in retired):
-            gone.append(sealed)
-    return gone
 
 
 def gaps_in(gaps: Iterable[Gap], first: int, end: int) -> list[Gap]:

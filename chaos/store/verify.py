@@ -7,7 +7,6 @@ then what is sealed is verified.
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -18,23 +17,14 @@ import msgspec
 from blake3 import blake3
 
 from chaos import __version__
+from chaos.store.documents import TABLE_ROWS, Lengths, form_documents, group_document, table_document, table_rows
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import Definition
-from chaos.store.metadata import (
-    TABLE_ROWS,
-    Lengths,
-    anchor_row,
-    audio_document,
-    gap_row,
-    group_document,
-    table_document,
-)
 from chaos.store.objects import hash_file
-from chaos.terms.ledger import Cause, Gap, lost_frames
+from chaos.store.retired import gone_chunks
+from chaos.terms.ledger import Row, lost_frames
 
 __all__ = ["Defect", "VerifyReport", "verify", "wrong_metadata"]
-
-_ROW = struct.Struct("<4q")
 
 
 class Defect(msgspec.Struct, frozen=True):
@@ -93,12 +83,13 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         *_metadata_defects(info),
         *_stray_defects(info),
     ]
+    gone = {sealed.chunk for sealed in gone_chunks(info)}
     root = blake3()
     for n_done, sealed in enumerate(info.chunks):
         if progress:
             progress(n_done, len(info.chunks))
         root.update(bytes.fromhex(sealed.hash))
-        bad.extend(_chunk_defects(info, sealed))
+        bad.extend(_chunk_defects(info, sealed, is_retired=sealed.chunk in gone))
     if progress:
         progress(len(info.chunks), len(info.chunks))
     return VerifyReport(
@@ -131,7 +122,7 @@ def _utc(wall_ns: int) -> str:
     return f"{datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _chunk_defects(info: RecordingInfo, sealed: SealedChunk) -> Iterator[Defect]:
+def _chunk_defects(info: RecordingInfo, sealed: SealedChunk, *, is_retired: bool) -> Iterator[Defect]:
     def defect(reason: str, expected: str | None, found: str | None) -> Defect:
         return Defect(reason, sealed.chunk, sealed.first_frame, sealed.n_frames, expected, found)
 
@@ -144,24 +135,18 @@ def _chunk_defects(info: RecordingInfo, sealed: SealedChunk) -> Iterator[Defect]
     path = Path(sealed.path)
     try:
         size = path.stat().st_size
-        if size != shape.chunk_bytes:
-            yield defect("wrong_size", f"{shape.chunk_bytes} bytes", f"{size} bytes")
+        if size != shape.form.chunk_bytes:
+            yield defect("wrong_size", f"{shape.form.chunk_bytes} bytes", f"{size} bytes")
             return
         digest = hash_file(path)
     except FileNotFoundError:
-        if not _is_retired(info.gaps, sealed):
+        if not is_retired:
             yield defect("missing", sealed.path, None)
     except OSError as error:
         yield defect("unreadable", sealed.path, error.strerror)
     else:
         if digest != sealed.hash:
             yield defect("hash_mismatch", sealed.hash, digest)
-
-
-def _is_retired(gaps: list[Gap], sealed: SealedChunk) -> bool:
-    end = sealed.first_frame + sealed.n_frames
-    retired = (gap for gap in gaps if gap.cause is Cause.RETIRED)
-    return any(gap.first_frame < end and sealed.first_frame < gap.end_frame for gap in retired)
 
 
 def _journal_defects(info: RecordingInfo) -> Iterator[Defect]:
@@ -199,7 +184,7 @@ def _stray_defects(info: RecordingInfo) -> Iterator[Defect]:
     """Chunk files that no journal line knows would be read as audio."""
     known = {sealed.chunk for sealed in info.chunks}
     newest = max(known, default=-1)
-    for path in sorted((info.path / "audio" / "c" / "0").glob("[0-9]*")):
+    for path in sorted((info.path / info.definition.form.folder).glob("[0-9]*")):
         chunk = int(path.name) if path.name.isdecimal() else None
         may_be_being_sealed = chunk is not None and chunk > newest and not info.finish
         if chunk not in known and not may_be_being_sealed:
@@ -217,24 +202,25 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
     Finished, each must say what the journal says. Before that they may lag behind the journal, and, beside a
     writer, `info` may lag behind both: then each must say what the journal said at some moment.
     """
-    files = {name: _read(info.path / name) for name in ("zarr.json", "audio/zarr.json")}
+    group = _read(info.path / "zarr.json")
+    arrays = {name: _read(info.path / name / "zarr.json") for name in form_documents(info.definition, 0)}
     tables = {name: _read_table(info.path / name) for name in ("gaps", "clock")}
     is_final = info.finish is not None and not info.is_live
     if not is_final:
         info = load(info.path)
-    group, possible = files["zarr.json"], [info.finish] if is_final else [info.finish, None]
-    known = Lengths(None if info.definition.external else info.n_frames, len(info.gaps), len(info.anchors))
+    possible = [info.finish] if is_final else [info.finish, None]
+    known = Lengths(info.n_frames, len(info.gaps), len(info.anchors))
     told = known if is_final else _told_lengths(group, known)
     agrees = any(_agrees(group, group_document(info.definition, finish, told)) for finish in possible)
     if not agrees or _stored_definition(group) != info.definition:
         yield "zarr.json"
-    if not info.definition.external:
-        n_frames = info.n_frames if is_final else _length(files["audio/zarr.json"], 1)
+    for name, document in arrays.items():
+        n_frames = info.n_frames if is_final else _length(document, 1)
         if not (0 <= n_frames <= info.n_frames) or not _agrees(
-            files["audio/zarr.json"], audio_document(info.definition, n_frames)
+            document, form_documents(info.definition, n_frames)[name]
         ):
-            yield "audio/zarr.json"
-    truth = {"gaps": list(map(gap_row, info.gaps)), "clock": list(map(anchor_row, info.anchors))}
+            yield f"{name}/zarr.json"
+    truth = {"gaps": [gap.row() for gap in info.gaps], "clock": [anchor.row() for anchor in info.anchors]}
     for name, rows in tables.items():
         if rows is None or rows != truth[name][: None if is_final else len(rows)]:
             yield name
@@ -269,11 +255,11 @@ def _told_lengths(group: bytes, known: Lengths) -> Lengths:
     """The lengths that the group's document tells of, as far as the journal can have them; else `known`."""
     try:
         arrays = msgspec.json.decode(group)["consolidated_metadata"]["metadata"]
-        n_frames = None if known.n_frames is None else int(arrays["audio"]["shape"][1])
+        n_frames = int(arrays["audio"]["shape"][1]) if "audio" in arrays else known.n_frames
         told = Lengths(n_frames, int(arrays["gaps"]["shape"][0]), int(arrays["clock"]["shape"][0]))
     except (ValueError, KeyError, IndexError, TypeError):
         return known
-    is_possible = all(0 <= (length or 0) <= (most or 0) for length, most in zip(told, known, strict=True))
+    is_possible = all(0 <= length <= most for length, most in zip(told, known, strict=True))
     return told if is_possible else known
 
 
@@ -298,16 +284,16 @@ def _length(document: bytes, axis: int) -> int:
         return -1
 
 
-def _read_table(folder: Path) -> list[tuple[int, ...]] | None:
+def _read_table(folder: Path) -> list[Row] | None:
     """The rows of a table on disk, or None if it makes no sense."""
     document = _read(folder / "zarr.json")
     n_rows = _length(document, 0)
     if n_rows < 0 or not _agrees(document, table_document(folder.name, n_rows)):
         return None
-    rows: list[tuple[int, ...]] = []
-    for chunk in range(-(-n_rows // TABLE_ROWS)):
-        data = _read(folder / "c" / str(chunk) / "0")
-        if len(data) != TABLE_ROWS * _ROW.size:
-            return None
-        rows.extend(_ROW.iter_unpack(data))
+    rows: list[Row] = []
+    try:
+        for chunk in range(-(-n_rows // TABLE_ROWS)):
+            rows += table_rows(_read(folder / "c" / str(chunk) / "0"))
+    except ValueError:
+        return None
     return rows[:n_rows]

@@ -9,100 +9,26 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
 from blake3 import blake3
 
-from chaos.store.info import (
-    RecordingInfo,
-    RecordingSummary,
-    SealedChunk,
-    list_recordings,
-    load,
-    recording_path,
-)
-from chaos.store.journal import (
-    AnchorLine,
-    ChunkLine,
-    Definition,
-    Finish,
-    GapLine,
-    Journal,
-    SampleFormat,
-    Sealing,
-)
-from chaos.store.metadata import Lengths, Table, anchor_row, audio_document, gap_row, group_document
-from chaos.store.objects import ObjectStore
-from chaos.store.part import Part, committed_frames
-from chaos.system.files import FULL, make_folders, replace, storage_errors, sync_folder, write_new
+from chaos.store.chunks import ChunkFiles
+from chaos.store.info import SealedChunk, load
+from chaos.store.journal import JOURNAL_NAME, AnchorLine, ChunkLine, Definition, Finish, GapLine, Journal, Sealing
+from chaos.store.metadata import Metadata
+from chaos.store.retired import remove_chunks
+from chaos.store.store import Store
+from chaos.system.files import make_folders, storage_errors, sync_folder, write_new
 from chaos.terms.errors import ChaosError, InvalidRequest, StreamExists
-from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Coverage, Gap
+from chaos.terms.ledger import ClockAnchor, Coverage, Gap
 
-__all__ = [
-    "Definition",
-    "RecordingInfo",
-    "RecordingSummary",
-    "RecordingWriter",
-    "SampleFormat",
-    "SealedChunk",
-    "list_recordings",
-    "load",
-    "rebuild_metadata",
-    "recording_path",
-    "remove_chunks",
-    "retired_gaps",
-]
+__all__ = ["RecordingWriter"]
 
-_CLOCK_S = 5.0
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
-
-
-def rebuild_metadata(path: Path) -> None:
-    """Writes all metadata of a recording anew from its journal. Raises StreamExists while a writer has it."""
-    info = load(path)
-    if info.is_live:
-        raise StreamExists(f"{path} is being written", hint="stop that stream first")
-    gaps, clock = Table(), Table()
-    for gap in info.gaps:
-        gaps.append(gap_row(gap))
-    for anchor in info.anchors:
-        clock.append(anchor_row(anchor))
-    with storage_errors("rebuild the metadata of", path):
-        gaps.store(path / "gaps")
-        clock.store(path / "clock")
-        if not info.definition.external:
-            make_folders(path / "audio")
-            replace(path / "audio" / "zarr.json", audio_document(info.definition, info.n_frames))
-        n_frames = None if info.definition.external else info.n_frames
-        lengths = Lengths(n_frames, gaps.n_rows, clock.n_rows)
-        replace(path / "zarr.json", group_document(info.definition, info.finish, lengths))
-
-
-def retired_gaps(chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> list[Gap]:
-    """The ledger entries for chunks (in order) that are retired: their frames which are in no gap so far."""
-    known = sorted((gap.first_frame, gap.end_frame) for gap in gaps if gap.n_frames)
-    spans: list[tuple[int, int]] = []
-    for sealed in chunks:
-        reached, end = sealed.first_frame, sealed.first_frame + sealed.n_frames
-        for first, last in [*(span for span in known if span[0] < end and reached < span[1]), (end, end)]:
-            if first > reached:
-                begin = spans.pop()[0] if spans and spans[-1][1] == reached else reached
-                spans.append((begin, first))
-            reached = max(reached, last)
-    return [Gap(first, end - first, Cause.RETIRED, Confidence.EXACT) for first, end in spans]
-
-
-def remove_chunks(objects: ObjectStore, chunks: Iterable[SealedChunk]) -> None:
-    """Removes files of chunks that are retired, and their objects unless others have them."""
-    for sealed in chunks:
-        with storage_errors("remove", Path(sealed.path)):
-            Path(sealed.path).unlink(missing_ok=True)
-            objects.drop(sealed.hash)
 
 
 class RecordingWriter:
@@ -113,18 +39,14 @@ class RecordingWriter:
     view of it is kept, not even by an exception.
     """
 
-    def __init__(self, store: Path, path: Path, definition: Definition, journal: Journal) -> None:
+    def __init__(self, store: Store, path: Path, definition: Definition, journal: Journal) -> None:
         self.path = path
         self.definition = definition
-        self._objects = ObjectStore(store / "objects")
+        self._objects = store.objects
         self._journal = journal
         self._coverage = Coverage()
-        self._gaps = Table()
-        self._clock = Table()
-        self._audio = (-1, False)
-        self._clock_shown = -_CLOCK_S
-        self._group: tuple[Finish | None, Lengths] | None = None
-        self._parts: dict[int, Part] = {}
+        self._chunks = ChunkFiles(path / definition.form.folder, definition.form, store.objects)
+        self._metadata = Metadata(path, definition)
         self._last: SealedChunk | None = None
         self._sealing: Sealing | None = None
         self._placed: tuple[int, Path] | None = None
@@ -132,30 +54,30 @@ class RecordingWriter:
         self._finished = False
 
     @classmethod
-    def create(cls, store: Path, definition: Definition) -> Self:
+    def create(cls, store: Store, definition: Definition) -> Self:
         """A new, empty recording, laid out under a hidden name and then renamed.
 
         Raises StreamExists if there is one of this URI, InvalidURI, StorageFull or StorageFailed.
         """
-        store = store.absolute()
-        path = recording_path(store, definition.uri)
+        path = store.path(definition.uri)
         message, details = f"{definition.uri} has been recorded already", {"path": str(path)}
         exists = StreamExists(message, hint="choose another take", details=details)
         if path.exists():
             raise exists
         with storage_errors("create", path):
             make_folders(path.parent)
-        made = hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        made = hidden = store.hidden(path)
         journal: Journal | None = None
         try:
             with storage_errors("create", path):
                 hidden.mkdir()
-                journal = Journal.create(hidden / "journal.jsonl", definition)
-                writer = cls(store, hidden, definition, journal)
-                writer._store_metadata()
+                journal = Journal.create(hidden / JOURNAL_NAME, definition)
+                if not definition.external:
+                    make_folders(hidden / definition.form.folder)
+                Metadata(hidden, definition).store(0, None)
                 hidden.rename(path)
-                made = writer.path = path
-                journal.moved(path / "journal.jsonl")
+                made = path
+                journal.moved(path / JOURNAL_NAME)
                 sync_folder(path.parent)
         except BaseException as error:
             if journal:
@@ -164,10 +86,10 @@ class RecordingWriter:
             if isinstance(error, ChaosError) and error.details.get("errno") in _TAKEN:
                 raise exists from None
             raise
-        return writer
+        return cls(store, path, definition, journal)
 
     @classmethod
-    def reopen(cls, store: Path, path: Path) -> Self:
+    def reopen(cls, store: Store, path: Path) -> Self:
         """Goes on with a recording whose writer died; `unsealed` tells what that had saved of open chunks.
 
         Raises RecordingNotFound, StorageFailed, InvalidRequest if it is finished, StreamExists if its writer
@@ -176,32 +98,20 @@ class RecordingWriter:
         info = load(path)
         if info.finish and not info.is_live:
             raise InvalidRequest(f"{info.definition.uri} is finished", hint="record under another take")
-        journal = Journal.reopen(info.path / "journal.jsonl")
-        writer = cls(store.absolute(), info.path, info.definition, journal)
+        journal = Journal.reopen(info.path / JOURNAL_NAME)
+        writer = cls(store, info.path, info.definition, journal)
         for gap in info.gaps:
-            writer._gaps.append(gap_row(gap))
+            writer._metadata.gap(gap)
             writer._coverage.add(gap.first_frame, gap.n_frames)
         for anchor in info.anchors:
-            writer._clock.append(anchor_row(anchor))
+            writer._metadata.anchor(anchor)
         for sealed in info.chunks:
             writer._coverage.add(sealed.first_frame, sealed.n_frames)
             writer._last = sealed
         writer._sealing = info.sealing
-        writer._sweep()
+        with storage_errors("tidy", writer._chunks.folder):
+            writer._chunks.tidy(writer._is_sealed)
         return writer
-
-    def _sweep(self) -> None:
-        """Removes what a dead writer left that holds no frame which is not elsewhere."""
-        shape = self.definition
-        with storage_errors("tidy", self._chunks):
-            for path in self._chunks.glob(".*"):
-                chunk = path.name.removeprefix(".").removesuffix(".part")
-                if not (
-                    chunk.isdecimal()
-                    and not self._is_sealed(int(chunk))
-                    and committed_frames(path, shape.channels, shape.chunk_frames, shape.item_size)
-                ):
-                    path.unlink()
 
     def unsealed(self) -> list[tuple[int, int, bytes]]:
         """The chunks that a dead writer left unsealed: number, whole frames, bytes as `seal` takes them.
@@ -209,25 +119,13 @@ class RecordingWriter:
         Frames behind the whole ones are zeros. Seal them, as they are or with what staging has more, before
         anything else.
         """
-        shape = self.definition
-        left: dict[int, tuple[int, bytes]] = {}
-        with storage_errors("read what was left in", self._chunks):
-            for path in sorted(self._chunks.glob("*")):
-                name = path.name.removeprefix(".").removesuffix(".part")
-                if not name.isdecimal() or self._is_sealed(int(name)):
-                    continue
-                n_frames = committed_frames(path, shape.channels, shape.chunk_frames, shape.item_size)
-                if n_frames == shape.chunk_frames and self._sealing and self._sealing.chunk == int(name):
-                    n_frames = self._sealing.n_frames
-                left[int(name)] = n_frames, self._whole_frames(path, n_frames)
+        with storage_errors("read what was left in", self._chunks.folder):
+            left = self._chunks.left(self._is_sealed)
+        begun = self._sealing
+        if begun and begun.chunk in left and left[begun.chunk][0] == self.definition.chunk_frames:
+            whole = self.definition.form.whole(left[begun.chunk][1], begun.n_frames)
+            left[begun.chunk] = begun.n_frames, whole
         return [(chunk, *left[chunk]) for chunk in sorted(left)]
-
-    def _whole_frames(self, path: Path, n_frames: int) -> bytes:
-        data = path.read_bytes()[: self.definition.chunk_bytes]
-        plane = self.definition.chunk_frames * self.definition.item_size
-        kept = n_frames * self.definition.item_size
-        planes = (data[begin : begin + kept] for begin in range(0, len(data), plane))
-        return b"".join(whole.ljust(plane, b"\0") for whole in planes)
 
     @property
     def n_frames(self) -> int:
@@ -244,17 +142,8 @@ class RecordingWriter:
         if self._is_sealed(chunk) or self.definition.external or not n_frames:
             return
         view = self._checked(chunk, data, chunk * self.definition.chunk_frames, n_frames)
-        with view, storage_errors("checkpoint", self._chunks / str(chunk)):
-            if chunk not in self._parts:
-                shape = self.definition
-                self._parts[chunk] = Part(
-                    self._part_path(chunk), shape.channels, shape.chunk_frames, shape.item_size
-                )
-            try:
-                self._parts[chunk].commit(view, n_frames)
-            except OSError as error:
-                self._give_up_part(chunk, error)
-                raise
+        with view, storage_errors("checkpoint", self._chunks.path(chunk)):
+            self._chunks.commit(chunk, view, n_frames)
 
     def seal(self, chunk: int, data: memoryview, first_frame: int, n_frames: int) -> SealedChunk:
         """Makes the chunk immutable, durable, hashed, listed and visible; `n_frames` of it count.
@@ -265,10 +154,11 @@ class RecordingWriter:
         if self.definition.external:
             raise ValueError("an external recording seals with seal_external")
         if not (self._last and self._last.chunk == chunk):
-            path = self._chunks / str(chunk)
+            path = self._chunks.path(chunk)
             with self._checked(chunk, data, first_frame, n_frames) as view, storage_errors("seal", path):
                 digest = blake3(view).hexdigest()
-                self._put(chunk, view, n_frames, digest)
+                self._announce_partial(chunk, n_frames)
+                self._chunks.put(chunk, view, n_frames, digest)
             self._sealed(SealedChunk(chunk, str(path), digest, first_frame, n_frames))
         return self._commit()
 
@@ -293,9 +183,9 @@ class RecordingWriter:
     def gap(self, gap: Gap) -> None:
         """Enters a closed gap into the ledger; it is durable with the next checkpoint, seal or flush."""
         if gap.first_frame < 0 or gap.n_frames < 0:
-            raise ValueError(f"no gap can be {gap}")
+            raise ValueError(f"{gap} is not a gap")
         self._journal.append(GapLine.of(gap))
-        self._gaps.append(gap_row(gap))
+        self._metadata.gap(gap)
         self._coverage.add(gap.first_frame, gap.n_frames)
 
     def anchor(self, anchor: ClockAnchor) -> None:
@@ -304,7 +194,7 @@ class RecordingWriter:
         While the recording goes on, the Zarr table may lag some seconds behind the journal, which has all.
         """
         self._journal.append(AnchorLine.of(anchor))
-        self._clock.append(anchor_row(anchor))
+        self._metadata.anchor(anchor)
 
     def flush(self) -> None:
         """Makes gaps and anchors durable and visible."""
@@ -332,19 +222,10 @@ class RecordingWriter:
         self.close()
 
     def close(self) -> None:
-        """Lets go of files and lock. A recording that was not finished is then "interrupted"; what its part
-        file holds stays."""
-        for part in self._parts.values():
-            part.close()
-        self._parts.clear()
+        """Closes all files and gives up the lock. A recording that was not finished is then "interrupted"; what its
+        part files hold stays."""
+        self._chunks.close()
         self._journal.close()
-
-    @property
-    def _chunks(self) -> Path:
-        return self.path / "audio" / "c" / "0"
-
-    def _part_path(self, chunk: int) -> Path:
-        return self._chunks / f".{chunk}.part"
 
     def _is_sealed(self, chunk: int) -> bool:
         return self._last is not None and chunk <= self._last.chunk
@@ -359,43 +240,9 @@ class RecordingWriter:
             raise ValueError(f"chunk {chunk} begins at frame {chunk * shape.chunk_frames}, not {first_frame}")
         if not 0 < n_frames <= shape.chunk_frames:
             raise ValueError(f"{n_frames} frames of a chunk of {shape.chunk_frames}")
-        if data.nbytes != shape.chunk_bytes:
-            raise ValueError(f"a chunk has {shape.chunk_bytes} bytes, not {data.nbytes}")
+        if data.nbytes != shape.form.chunk_bytes:
+            raise ValueError(f"a chunk has {shape.form.chunk_bytes} bytes, not {data.nbytes}")
         return data.cast("B")
-
-    def _put(self, chunk: int, view: memoryview, n_frames: int, digest: str) -> None:
-        """Brings the chunk under its name, from the object store if that has it, else from the part file
-        if there is one, else in one go. Until then a part holds all that was committed."""
-        path, part_path = self._chunks / str(chunk), self._part_path(chunk)
-        fresh = path.with_name(f".{chunk}.new")
-        fresh.unlink(missing_ok=True)
-        self._announce_partial(chunk, n_frames)
-        part = self._parts.get(chunk)
-        ready = fresh
-        if not self._objects.link(digest, fresh):
-            if part:
-                try:
-                    part.commit(view, n_frames)
-                    part.finish(view)
-                except OSError as error:
-                    self._give_up_part(chunk, error)
-                    raise
-                ready = part_path
-            else:
-                write_new(fresh, view, 0o444)
-            self._objects.add(digest, ready)
-        ready.replace(path)
-        if part:
-            del self._parts[chunk]
-            part.close()
-        for left_over in (fresh, part_path):
-            left_over.unlink(missing_ok=True)
-        sync_folder(self._chunks)
-
-    def _give_up_part(self, chunk: int, error: OSError) -> None:
-        """A part that can't be written is made anew next time, unless all it wants is space."""
-        if error.errno not in FULL:
-            self._parts.pop(chunk).close()
 
     def _announce_partial(self, chunk: int, n_frames: int) -> None:
         line = Sealing(chunk, n_frames)
@@ -431,26 +278,5 @@ class RecordingWriter:
         return self._last
 
     def _store_metadata(self) -> None:
-        """Replaces what has changed: tables, then the audio's shape, then the group, which tells of all.
-
-        Only the last version, and the first, is made durable: recovery makes it all again from the journal.
-        """
-        last = self._finish is not None
-        durable = last or self._group is None
         with storage_errors("write the metadata of", self.path):
-            self._gaps.store(self.path / "gaps", durable=durable)
-            if durable or not self._clock.n_stored or time.monotonic() - self._clock_shown >= _CLOCK_S:
-                self._clock.store(self.path / "clock", durable=durable)
-                self._clock_shown = time.monotonic()
-            n_frames = self._finish.n_frames if self._finish else self._coverage.to
-            if (n_frames, last) != self._audio and not self.definition.external:
-                make_folders(self._chunks)
-                document = audio_document(self.definition, n_frames)
-                replace(self.path / "audio" / "zarr.json", document, durable=durable)
-                self._audio = n_frames, last
-            length = None if self.definition.external else n_frames
-            lengths = Lengths(length, self._gaps.n_stored, self._clock.n_stored)
-            if (self._finish, lengths) != self._group:
-                document = group_document(self.definition, self._finish, lengths)
-                replace(self.path / "zarr.json", document, durable=durable)
-                self._group = self._finish, lengths
+            self._metadata.store(self._finish.n_frames if self._finish else self._coverage.to, self._finish)

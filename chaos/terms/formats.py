@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
 from chaos.terms.errors import InvalidFormat
 
-__all__ = ["LAYOUTS", "MAX_CHANNELS", "SAMPLE_BYTES", "AudioFormat", "Format", "MidiFormat", "SampleFormat"]
+__all__ = [
+    "LAYOUTS",
+    "MAX_CHANNELS",
+    "SAMPLES",
+    "SAMPLE_BYTES",
+    "AudioFormat",
+    "Format",
+    "MidiFormat",
+    "SampleFormat",
+    "SampleType",
+]
 
 SampleFormat: TypeAlias = Literal["f32", "s16", "s32"]
-SAMPLE_BYTES: dict[str, int] = {"f32": 4, "s16": 2, "s32": 4}
+
+
+class SampleType(NamedTuple):
+    """How samples of a format are stored (little-endian). `code` stands for it in staging files."""
+
+    code: int
+    n_bytes: int
+    data_type: str
+    full_scale: str
+
+
+SAMPLES: dict[SampleFormat, SampleType] = {
+    "f32": SampleType(1, 4, "float32", "1"),
+    "s16": SampleType(2, 2, "int16", "32768"),
+    "s32": SampleType(3, 4, "int32", "2147483648"),
+}
+SAMPLE_BYTES: dict[str, int] = {name: sample.n_bytes for name, sample in SAMPLES.items()}
 MAX_CHANNELS = 64
 LAYOUTS = ("planar", "interleaved")
 _OWN = "leave it out to take the device's own, or use"

@@ -1,4 +1,4 @@
-"""The ledger: what a recording says of the frames it has not, and of its clock.
+"""The ledger: what a recording says of the frames it does not have, and of its clock.
 
 Every frame of a recording's timeline is either stored or inside exactly one gap. Labels go over the wire and
 into the journal, integers into arrays and shared memory; both are stable once released.
@@ -14,7 +14,21 @@ from typing import Any, Self
 
 import msgspec
 
-__all__ = ["Cause", "ClockAnchor", "Confidence", "Coverage", "Gap", "frame_at", "lost_frames"]
+__all__ = [
+    "CLOCK_COLUMNS",
+    "GAP_COLUMNS",
+    "Cause",
+    "ClockAnchor",
+    "Confidence",
+    "Coverage",
+    "Gap",
+    "Row",
+    "frame_at",
+    "lost_frames",
+]
+
+Row = tuple[int, int, int, int]
+"""A row of the `gaps` or the `clock` array of a recording."""
 
 
 class _Labelled(enum.IntEnum):
@@ -29,21 +43,7 @@ class _Labelled(enum.IntEnum):
         for member in cls:
             if member.label == label:
                 return member
-        raise ValueError(f"{label!r} is no {cls.__name__.lower()}")
-
-
-class Cause(_Labelled):
-    """Why frames are missing."""
-
-    MISSED = 1  # cycles that ran without us
-    HARDWARE_XRUN = 2  # the device's own buffer overflowed, as its driver estimates
-    OVERRUN = 3  # we had no free slot
-    DEVICE_AWAY = 4
-    DRIVER_SWITCH = 5
-    ENGINE_DOWN = 6
-    NO_DATA = 7  # a cycle ran and the device delivered nothing for it
-    RETIRED = 8  # stored once, removed by retention
-    FOREIGN = 9  # somebody had linked another source to our ports: what came was not the device's alone
+        raise ValueError(f"{label!r} is not a {cls.__name__.lower()}")
 
 
 class Confidence(_Labelled):
@@ -52,6 +52,29 @@ class Confidence(_Labelled):
     EXACT = 1
     CLOCK = 2  # from clocks: right to one quantum
     ESTIMATED = 3
+
+
+class Cause(_Labelled):
+    """Why frames are missing, and what is known of the length of such a gap before it has ended."""
+
+    confidence: Confidence
+
+    def __new__(cls, value: int, confidence: Confidence | None = None) -> Self:
+        assert confidence is not None, "each cause says how sure the length of such a gap is"
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.confidence = confidence
+        return member
+
+    MISSED = 1, Confidence.EXACT  # cycles that ran without us
+    HARDWARE_XRUN = 2, Confidence.ESTIMATED  # the device's own buffer overflowed, as its driver estimates
+    OVERRUN = 3, Confidence.EXACT  # we had no free slot
+    DEVICE_AWAY = 4, Confidence.CLOCK
+    DRIVER_SWITCH = 5, Confidence.CLOCK
+    ENGINE_DOWN = 6, Confidence.CLOCK
+    NO_DATA = 7, Confidence.EXACT  # a cycle ran and the device delivered nothing for it
+    RETIRED = 8, Confidence.EXACT  # stored once, removed by retention
+    FOREIGN = 9, Confidence.EXACT  # somebody had linked another source to our ports: not the device's audio alone
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -65,18 +88,25 @@ class Gap(msgspec.Struct, frozen=True):
     cause: Cause
     confidence: Confidence
 
+    @classmethod
+    def open(cls, first_frame: int, head_frame: int, cause: Cause) -> Self:
+        """A gap that has not ended, as far as it reaches now."""
+        return cls(first_frame, head_frame - first_frame, cause, cause.confidence)
+
     @property
     def end_frame(self) -> int:
         return self.first_frame + self.n_frames
 
+    def row(self) -> Row:
+        """As a row of the recording's `gaps` array: GAP_COLUMNS."""
+        return self.first_frame, self.n_frames, int(self.cause), int(self.confidence)
+
     def to_wire(self) -> dict[str, Any]:
-        """As events and answers carry it: labels instead of integers."""
-        return {
-            "first_frame": self.first_frame,
-            "n_frames": self.n_frames,
-            "cause": self.cause.label,
-            "confidence": self.confidence.label,
-        }
+        """As events, answers and the journal carry it: labels instead of integers."""
+        return {**msgspec.structs.asdict(self), "cause": self.cause.label, "confidence": self.confidence.label}
+
+
+GAP_COLUMNS = Gap.__struct_fields__
 
 
 class ClockAnchor(msgspec.Struct, frozen=True):
@@ -90,6 +120,13 @@ class ClockAnchor(msgspec.Struct, frozen=True):
     monotonic_ns: int
     wall_ns: int
     clock_id: int | None = None
+
+    def row(self) -> Row:
+        """As a row of the recording's `clock` array: CLOCK_COLUMNS."""
+        return self.frame, self.position, self.monotonic_ns, self.wall_ns
+
+
+CLOCK_COLUMNS = ClockAnchor.__struct_fields__[:4]
 
 
 def lost_frames(gaps: Iterable[Gap]) -> int:

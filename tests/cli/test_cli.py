@@ -19,7 +19,9 @@ from scripted import ScriptedDaemon
 
 from chaos.cli.main import main
 from chaos.protocol.requests import StreamStart
-from chaos.store.writer import Definition, RecordingWriter
+from chaos.store.journal import Definition
+from chaos.store.store import Store
+from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import (
     ChannelsMismatch,
     DeviceAmbiguous,
@@ -383,7 +385,7 @@ def store(tmp_path: Path) -> Path:
         run_id="run",
         staging=None,
     )
-    writer = RecordingWriter.create(tmp_path / "store", definition)
+    writer = RecordingWriter.create(Store(tmp_path / "store"), definition)
     samples = np.arange(3 * CHUNK, dtype="<f4")
     for chunk in (0, 2):
         if chunk:

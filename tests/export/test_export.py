@@ -15,14 +15,16 @@ from recorded import Rotator, definition, failing_call, no_space
 from chaos.export import file, wav
 from chaos.export import save as export
 from chaos.read import recording as reader
-from chaos.store.writer import RecordingWriter, SampleFormat
+from chaos.store.store import Store
+from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import FormatUnsupported, InvalidRange, InvalidRequest, StorageFailed, StorageFull
+from chaos.terms.form import SampleFormat
 
 
 def record(store: Path, sample_format: SampleFormat = "f32", channels: int = 2) -> Rotator:
     """10,000 frames, of which 1,000 to 1,500 and 4,000 to 8,000 are gaps."""
     shape = definition(channels=channels, chunk_frames=1024, sample_format=sample_format)
-    rotator = Rotator(RecordingWriter.create(store, shape))
+    rotator = Rotator(RecordingWriter.create(Store(store), shape))
     rotator.write(1000)
     rotator.gap(500)
     rotator.write(2500)
@@ -78,7 +80,7 @@ def test_wav_is_sample_exact(
 
 def test_any_float_survives(tmp_path: Path) -> None:
     shape = definition(channels=1, chunk_frames=1024)
-    writer = RecordingWriter.create(tmp_path, shape)
+    writer = RecordingWriter.create(Store(tmp_path), shape)
     bits = np.random.default_rng(1).integers(0, 1 << 32, 1024, np.uint32)
     writer.seal(0, bits.data, 0, 1024)
     writer.finish(1024, True)
@@ -122,7 +124,7 @@ def test_flac_holds_24_bits(tmp_path: Path, rotator: Rotator, recording: reader.
 def test_flac_tells_what_it_cost(tmp_path: Path) -> None:
     def flac(uri: str, frames: npt.NDArray[Any], sample_format: SampleFormat) -> export.SaveReport:
         shape = definition(uri, channels=1, chunk_frames=frames.size, sample_format=sample_format)
-        writer = RecordingWriter.create(tmp_path, shape)
+        writer = RecordingWriter.create(Store(tmp_path), shape)
         writer.seal(0, frames.data, 0, frames.size)
         writer.finish(frames.size, True)
         return export.save(reader.open(writer.path), tmp_path / "out.flac")

@@ -20,9 +20,11 @@ from recorded import START_NS, Rotator, definition
 from chaos.export import save as export
 from chaos.export import wav
 from chaos.read import recording as reader
+from chaos.store.store import Store
 from chaos.store.verify import verify
-from chaos.store.writer import RecordingWriter, SampleFormat
+from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import FormatUnsupported, StorageFull
+from chaos.terms.form import SampleFormat
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
 SECOND = 1_000_000_000
@@ -32,7 +34,7 @@ SFC_GET_CUE = 0x10CE
 def record(store: Path, sample_format: SampleFormat = "f32", channels: int = 2) -> Rotator:
     """10,000 frames; gaps from 1,000 to 1,500 and from 4,000 to 8,000. It began 2.5 s after noon."""
     shape = definition(channels=channels, chunk_frames=1024, sample_format=sample_format)
-    rotator = Rotator(RecordingWriter.create(store, shape))
+    rotator = Rotator(RecordingWriter.create(Store(store), shape))
     rotator.writer.anchor(ClockAnchor(0, 0, 0, START_NS + 5 * SECOND // 2))
     rotator.write(1000)
     rotator.gap(500)
@@ -174,7 +176,7 @@ def test_bext_of_a_part_is_of_the_part(tmp_path: Path, recording: reader.Recordi
 
 def test_the_time_of_day_follows_the_anchors(tmp_path: Path) -> None:
     """A device that is 1 % slow: between anchors time is interpolated, behind the last the nominal rate counts."""
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition(chunk_frames=1024)))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition(chunk_frames=1024)))
     midnight = START_NS // (86_400 * SECOND) * 86_400 * SECOND
     rotator.writer.anchor(ClockAnchor(0, 0, 0, midnight))
     rotator.writer.anchor(ClockAnchor(4_800, 0, 0, midnight + 101_000_000))
@@ -204,7 +206,7 @@ def test_gaps_are_cue_points(tmp_path: Path, recording: reader.Recording) -> Non
 
 
 def test_a_discontinuity_of_no_length_is_a_cue_point_too(tmp_path: Path) -> None:
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition(chunk_frames=1024)))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition(chunk_frames=1024)))
     rotator.write(1000)
     rotator.gap(0, Cause.DRIVER_SWITCH)
     rotator.write(1000)
@@ -298,7 +300,7 @@ def test_what_overflows_wav_becomes_rf64_and_is_read_to_its_end(
     if n_gap * 8 < 1 << 32:
         monkeypatch.setattr(wav, "_RIFF_LIMIT_BYTES", n_gap * 8)
     shape = definition(chunk_frames=1 << 16)
-    writer = RecordingWriter.create(tmp_path, shape)
+    writer = RecordingWriter.create(Store(tmp_path), shape)
     chunk = np.random.default_rng(3).uniform(-1, 1, (2, 1 << 16)).astype("<f4")
     n_gap -= n_gap % (1 << 16)
     n_frames = n_gap + (1 << 17)

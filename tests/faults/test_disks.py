@@ -19,7 +19,7 @@ from disks import PowerCutDisk, small_disk
 from harness import Daemon
 from rig import CountingSource, Session
 
-from chaos.staging.file import StagingReader
+from chaos.staging.reader import StagingReader
 from chaos.store.info import RecordingInfo, load
 from chaos.store.verify import verify
 from chaos.terms.ledger import Cause

@@ -18,7 +18,7 @@ import zarr
 from harness import Daemon, RefusedError
 from rig import CountingSource, Session, modulus
 
-from chaos.staging.file import StagingReader
+from chaos.staging.reader import StagingReader
 from chaos.store.info import RecordingInfo, load
 from chaos.store.verify import verify
 from chaos.terms.ledger import Cause

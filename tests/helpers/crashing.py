@@ -20,10 +20,14 @@ from recorded import DTYPES, definition
 from chaos.engine.messages import Rotate, StoreRest, Tick
 from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
 from chaos.protocol.events import Event
-from chaos.staging.file import SUFFIX, Staging, boot_id
-from chaos.store.info import load, recording_path
-from chaos.store.recovery import about
+from chaos.staging.layout import SUFFIX
+from chaos.staging.owner import Staging
+from chaos.store.about import about
+from chaos.store.info import load
+from chaos.store.store import Store
 from chaos.store.verify import verify
+from chaos.system.machine import boot_id
+from chaos.terms.form import AudioForm
 from chaos.terms.ledger import Cause, Gap
 
 __all__ = ["RATE", "CrashingStream", "causes_of", "check_recording", "fast_folder"]
@@ -73,7 +77,7 @@ class CrashingStream:
         seed: int = 0,
     ) -> None:
         self.uri = uri
-        self.recording = recording_path(store, uri)
+        self.recording = Store(store).path(uri)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.stream = _Ear()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
@@ -81,22 +85,20 @@ class CrashingStream:
         run_id = secrets.token_hex(16)
         plan = definition(uri, channels, chunk_frames, sample_format, staging=str(path), external=external)
         plan = msgspec.structs.replace(plan, run_id=run_id, boot_id=boot_id(), continues=continues)
-        self.about = about(plan, store)
+        self.about = about(plan, Store(store))
         self.staging = Staging(
             path,
             uri=uri,
             recording="",
             run_id=run_id,
-            channels=channels,
-            sample_format=sample_format,
-            chunk_frames=chunk_frames,
+            form=AudioForm(channels, chunk_frames, sample_format),
             n_slots=n_slots,
             sample_rate=0,
             wake_fd=self._wake,
             about=self.about,
         )
         first_path = store / "outside" / "0" if external else None
-        told = RotatorPlan(store, plan, self._hear, first_path, margin_bytes)
+        told = RotatorPlan(Store(store), plan, self._hear, first_path, margin_bytes)
         self.rotator = ChunkRotatorActor(self.stream, self.staging, told)  # type: ignore[arg-type]
         self.model: npt.NDArray[Any] = np.zeros((channels, 0), DTYPES[sample_format])
         self.causes: npt.NDArray[np.int64] = np.zeros(0, np.int64)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from recorded import definition
 
-from chaos import _layout
-from chaos.staging.file import Staging
+from chaos.staging.owner import Staging
+from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
+from chaos.terms.form import AudioForm
 from chaos.terms.ledger import Cause, Confidence, Gap
 
 __all__ = ["Engine"]
@@ -25,15 +26,13 @@ class Engine:
         self.wake = os.eventfd(0, os.EFD_CLOEXEC)
         self.path = folder / "mic.staging"
         shape = definition(chunk_frames=1024, staging=str(self.path))
-        self.writer = RecordingWriter.create(folder, shape)
+        self.writer = RecordingWriter.create(Store(folder), shape)
         self.staging = Staging(
             self.path,
             uri=shape.uri,
             recording=self.writer.path,
             run_id="0" * 32,
-            channels=2,
-            sample_format="f32",
-            chunk_frames=1024,
+            form=AudioForm(2, 1024, "f32"),
             n_slots=n_slots,
             sample_rate=48000,
             wake_fd=self.wake,

@@ -14,7 +14,10 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 
-from chaos.store.writer import Definition, RecordingWriter, SampleFormat
+from chaos.store.journal import Definition
+from chaos.store.store import Store
+from chaos.store.writer import RecordingWriter
+from chaos.terms.form import SampleFormat
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
 DTYPES: dict[str, str] = {"f32": "<f4", "s16": "<i2", "s32": "<i4"}
@@ -122,7 +125,7 @@ class Rotator:
     def die_and_recover(self, store: Path) -> None:
         """The writer's process is gone, with it all that was not checkpointed; a new one takes over."""
         self.writer.close()
-        self.writer = RecordingWriter.reopen(store, self.writer.path)
+        self.writer = RecordingWriter.reopen(Store(store), self.writer.path)
         for chunk, n_frames, data in self.writer.unsealed():
             self.writer.seal(chunk, memoryview(data), chunk * self._slot.shape[1], n_frames)
 

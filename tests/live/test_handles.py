@@ -10,10 +10,11 @@ from rig import Session
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
+from chaos.terms.form import AudioForm
 from chaos._connection import Connection
 from chaos._capture import Capture
 from chaos.terms.errors import ChaosError
-from chaos.staging.file import Staging
+from chaos.staging.owner import Staging
 
 def held():
     maps = Path("/proc/self/maps").read_text().splitlines()
@@ -23,8 +24,8 @@ def held():
 def once(n, interleaved):
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     path = Path(os.environ["XDG_RUNTIME_DIR"]) / f"{n}.staging"
-    staging = Staging(path, uri="stream://h/1", recording="", run_id="0" * 32, channels=2, sample_format="f32",
-                      chunk_frames=1024, n_slots=3, sample_rate=48000, wake_fd=wake)
+    staging = Staging(path, uri="stream://h/1", recording="", run_id="0" * 32,
+                      form=AudioForm(2, 1024, "f32"), n_slots=3, sample_rate=48000, wake_fd=wake)
     connection = Connection()
     capture = Capture(connection, staging.slots, name=f"handle-{n}", description="a handle", positions=["FL", "FR"],
                       sample_rate=48000, interleaved=interleaved)
@@ -80,12 +81,13 @@ from pathlib import Path
 from chaos._capture import Capture
 from chaos._connection import Connection
 from chaos._registry import Registry
-from chaos.staging.file import Staging
+from chaos.staging.owner import Staging
+from chaos.terms.form import AudioForm
 
 wake = os.eventfd(0, os.EFD_NONBLOCK)
 path = Path(os.environ["XDG_RUNTIME_DIR"]) / "u.staging"
-staging = Staging(path, uri="stream://h/1", recording="", run_id="0" * 32, channels=2, sample_format="f32",
-                  chunk_frames=1024, n_slots=3, sample_rate=48000, wake_fd=wake)
+staging = Staging(path, uri="stream://h/1", recording="", run_id="0" * 32,
+                  form=AudioForm(2, 1024, "f32"), n_slots=3, sample_rate=48000, wake_fd=wake)
 connection = Connection()
 for make in (
     lambda: Capture(connection, staging.slots, name="lost", description="lost", positions=["FL", "FR"]),

@@ -12,7 +12,9 @@ from proof.placing import Incarnation, place
 from rig import Session, decode, encode
 
 from chaos.store.info import load
-from chaos.store.writer import Definition, RecordingWriter
+from chaos.store.journal import Definition
+from chaos.store.store import Store
+from chaos.store.writer import RecordingWriter
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
 CHUNK = 4096
@@ -48,7 +50,7 @@ def test_every_frame_is_in_its_place_or_in_the_ledger(session: Session, tmp_path
 
 def record(store: Path, numbers: list[range | None], gaps: list[Gap]) -> Path:
     """A recording whose timeline holds these numbers of source 1, None for a chunk that is not there."""
-    writer = RecordingWriter.create(store, DEFINITION)
+    writer = RecordingWriter.create(Store(store), DEFINITION)
     for gap in gaps:
         writer.gap(gap)
     writer.anchor(ClockAnchor(0, 1000, 0, 0))
@@ -103,7 +105,7 @@ def test_the_number_that_zeros_tell_is_a_frame(tmp_path: Path) -> None:
 
 
 def test_a_later_life_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
-    writer = RecordingWriter.create(tmp_path, DEFINITION)
+    writer = RecordingWriter.create(Store(tmp_path), DEFINITION)
     lives = [Incarnation(1, 1 << 29, 0, 1 << 29), Incarnation(2, 1 << 20, 0, 1 << 20)]
     writer.anchor(ClockAnchor(0, 0, 0, 0))
     for chunk, source_id in enumerate([1, 2, 2]):

@@ -12,7 +12,7 @@ from handmade import Engine
 from chaos import _layout
 from chaos.read import recording as reader
 from chaos.read.follow import Lapped
-from chaos.staging import file as staging
+from chaos.staging import reader as staging
 from chaos.terms.errors import InvalidRequest, TimedOut
 from chaos.terms.ledger import Cause
 

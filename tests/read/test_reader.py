@@ -15,6 +15,7 @@ from recorded import START_NS, Rotator, checked, definition
 from chaos.read import recording as reader
 from chaos.store.journal import GapLine
 from chaos.store.slices import chunk_spans
+from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRange, InvalidRequest, InvalidURI, RecordingNotFound, StorageFailed
 from chaos.terms.ledger import Cause, ClockAnchor
@@ -23,7 +24,7 @@ from chaos.terms.ledger import Cause, ClockAnchor
 @pytest.fixture
 def rotator(tmp_path: Path) -> Rotator:
     """85 frames: chunk 0, a gap of 3 in chunk 1, chunks 2 and 3 in a gap, chunk 4, chunk 5 with 5 frames."""
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition()))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition()))
     rotator.write(20)
     rotator.gap(3)
     rotator.write(9)
@@ -96,7 +97,7 @@ def test_gaps_become_what_was_asked_for(rotator: Rotator, recording: reader.Reco
 
 
 def test_integers_have_no_nan(tmp_path: Path) -> None:
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition(sample_format="s16")))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition(sample_format="s16")))
     rotator.write(20)
     rotator.stop()
     recording = reader.open(rotator.writer.path)
@@ -119,7 +120,7 @@ def test_only_slices_index(recording: reader.Recording) -> None:
 
 
 def test_moments_are_found(tmp_path: Path) -> None:
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition(chunk_frames=1000)))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition(chunk_frames=1000)))
     start = datetime.fromtimestamp(START_NS // 1_000_000_000, UTC)
     rotator.writer.anchor(ClockAnchor(0, 0, 0, START_NS))
     rotator.write(48_000)
@@ -142,7 +143,7 @@ def test_without_anchors_the_definition_tells_the_start(recording: reader.Record
 
 
 def test_a_live_recording_grows(tmp_path: Path) -> None:
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition()))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition()))
     recording = reader.open(rotator.writer.path)
     assert (len(recording), recording.state) == (0, "recording")
     rotator.write(40)

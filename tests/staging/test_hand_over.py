@@ -11,7 +11,8 @@ import pytest
 
 from chaos import _layout
 from chaos._audio import AudioSlots
-from chaos.staging.file import Staging
+from chaos.staging.owner import Staging
+from chaos.terms.form import AudioForm
 
 
 @pytest.fixture
@@ -23,9 +24,7 @@ def both(tmp_path: Path) -> Iterator[tuple[AudioSlots, AudioSlots]]:
             uri=f"stream://t/{name}",
             recording="",
             run_id="0" * 32,
-            channels=1,
-            sample_format="f32",
-            chunk_frames=64,
+            form=AudioForm(1, 64, "f32"),
             n_slots=3,
             sample_rate=48000,
             wake_fd=wake,

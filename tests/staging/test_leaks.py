@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.staging.file import Staging
+from chaos.staging.owner import Staging
+from chaos.terms.form import AudioForm
 
 WITHOUT_DESCRIPTORS = """
 import os, resource, sys
@@ -40,8 +41,8 @@ print(os.path.sameopenfile(0, 0) and os.fstat(0) == before)
 
 def staging(folder: Path, wake: int) -> Staging:
     return Staging(
-        folder / "s.staging", uri="stream://t/1", recording="", run_id="0" * 32, channels=2, sample_format="f32",
-        chunk_frames=64, n_slots=3, sample_rate=48000, wake_fd=wake,
+        folder / "s.staging", uri="stream://t/1", recording="", run_id="0" * 32,
+        form=AudioForm(2, 64, "f32"), n_slots=3, sample_rate=48000, wake_fd=wake,
     )  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos import _layout
-from chaos.staging.file import Staging
+from chaos.staging.owner import Staging
+from chaos.terms.form import AudioForm
 from chaos.terms.ledger import Cause, Confidence
 
 DTYPES = {"f32": np.dtype("<f4"), "s16": np.dtype("<i2"), "s32": np.dtype("<i4")}
@@ -59,8 +60,8 @@ class Rig:
             slot, chunk = full
             assert chunk not in self.chunks
             with self.staging.slot(slot) as view:
-                flat = np.frombuffer(view, DTYPES[self.staging.sample_format])
-                self.chunks[chunk] = flat.reshape(self.staging.channels, -1).copy()
+                flat = np.frombuffer(view, DTYPES[self.staging.form.sample_format])
+                self.chunks[chunk] = flat.reshape(self.staging.form.channels, -1).copy()
                 del flat
             self.slots.give_back(slot)
             most -= 1
@@ -72,8 +73,8 @@ class Rig:
             self.rotate()
             self.gaps.append(gap)
         self.rotate()
-        whole = np.zeros((self.staging.channels, n_frames), DTYPES[self.staging.sample_format])
-        size = self.staging.chunk_frames
+        whole = np.zeros((self.staging.form.channels, n_frames), DTYPES[self.staging.form.sample_format])
+        size = self.staging.form.chunk_frames
         for chunk, samples in self.chunks.items():
             part = whole[:, chunk * size : (chunk + 1) * size]
             part[:] = samples[:, : part.shape[1]]
@@ -86,8 +87,8 @@ def rig(channels: int = 2, sample_format: str = "f32", chunk_frames: int = 64, n
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     path = Path(f"/dev/shm/test-{os.getpid()}-{os.urandom(4).hex()}.staging")
     staging = Staging(
-        path, uri="stream://t/1", recording="", run_id="0" * 32, channels=channels, sample_format=sample_format,
-        chunk_frames=chunk_frames, n_slots=n_slots, sample_rate=48000, wake_fd=wake,
+        path, uri="stream://t/1", recording="", run_id="0" * 32,
+        form=AudioForm(channels, chunk_frames, sample_format), n_slots=n_slots, sample_rate=48000, wake_fd=wake,
     )  # fmt: skip
     try:
         yield Rig(staging)
@@ -305,8 +306,8 @@ def test_one_signal_per_full_slot_and_one_to_begin() -> None:
         wake = os.eventfd(0, os.EFD_NONBLOCK)
         path = r.staging.path.with_suffix(".2")
         staging = Staging(
-            path, uri="stream://t/2", recording="", run_id="0" * 32, channels=1, sample_format="f32",
-            chunk_frames=64, n_slots=8, sample_rate=48000, wake_fd=wake,
+            path, uri="stream://t/2", recording="", run_id="0" * 32,
+            form=AudioForm(1, 64, "f32"), n_slots=8, sample_rate=48000, wake_fd=wake,
         )  # fmt: skip
         staging.slots.cycle(0, 64 * 4 + 10, noise(1, 64 * 4 + 10).tobytes())
         assert os.eventfd_read(wake) == 4 + 1

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from chaos import _layout
-from chaos.staging.file import Staging, StagingReader, slots_for
+from chaos.staging.layout import slots_for
+from chaos.staging.owner import Staging
+from chaos.staging.reader import StagingReader
 from chaos.terms.errors import StagingFull, StorageFailed
+from chaos.terms.form import AudioForm
 
 # Written down once more by hand: a reader in another language, or of another build, relies on these.
 LAYOUT_1 = {
@@ -37,8 +40,8 @@ def wake() -> Iterator[int]:
 
 def make(path: Path, wake: int, **changed: object) -> Staging:
     options: dict[str, object] = {
-        "uri": "stream://mic/1", "recording": "/store/x.zarr", "run_id": "ab" * 16, "channels": 2,
-        "sample_format": "f32", "chunk_frames": 100, "n_slots": 3, "sample_rate": 48000, "wake_fd": wake,
+        "uri": "stream://mic/1", "recording": "/store/x.zarr", "run_id": "ab" * 16,
+        "form": AudioForm(2, 100, "f32"), "n_slots": 3, "sample_rate": 48000, "wake_fd": wake,
     }  # fmt: skip
     return Staging(path, **{**options, **changed})  # type: ignore[arg-type]
 
@@ -56,9 +59,9 @@ def test_another_process_reads_what_is_committed(tmp_path: Path, wake: int) -> N
     samples = np.arange(2 * 150, dtype="<f4").reshape(2, 150)
     staging.slots.cycle(0, 150, samples.tobytes())
     script = (
-        "import sys; from pathlib import Path; from chaos.staging.file import StagingReader\n"
+        "import sys; from pathlib import Path; from chaos.staging.reader import StagingReader\n"
         "with StagingReader(Path(sys.argv[1])) as r:\n"
-        "    print(r.uri, r.recording, r.head_frame, r.channels, r.run_id == 'ab' * 16, r.same_boot)\n"
+        "    print(r.uri, r.recording, r.head_frame, r.form.channels, r.run_id == 'ab' * 16, r.same_boot)\n"
         "    sys.stdout.flush(); sys.stdout.buffer.write(r.read_chunk(1, 10, 50))\n"
     )
     said = subprocess.run([sys.executable, "-c", script, staging.path], capture_output=True, check=True).stdout
@@ -104,7 +107,7 @@ def test_an_existing_file_is_not_taken_over(tmp_path: Path, wake: int) -> None:
 
 def test_no_room_is_an_error_and_leaves_no_file(tmp_path: Path, wake: int) -> None:
     with pytest.raises(StagingFull) as caught:
-        make(tmp_path / "s", wake, chunk_frames=1 << 44)
+        make(tmp_path / "s", wake, form=AudioForm(2, 1 << 44, "f32"))
     assert caught.value.details["needed_bytes"] > 1 << 44
     assert not (tmp_path / "s").exists()
 

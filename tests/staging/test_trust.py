@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos._slots import Slots
-from chaos.staging.file import Staging
+from chaos.staging.owner import Staging
+from chaos.terms.form import AudioForm
 
 
 @pytest.fixture
 def slots(tmp_path: Path) -> Iterator[Slots]:
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     staging = Staging(
-        tmp_path / "trust.staging", uri="stream://t/1", recording="", run_id="0" * 32, channels=1,
-        sample_format="f32", chunk_frames=1024, n_slots=3, sample_rate=48000, wake_fd=wake,
+        tmp_path / "trust.staging", uri="stream://t/1", recording="", run_id="0" * 32,
+        form=AudioForm(1, 1024, "f32"), n_slots=3, sample_rate=48000, wake_fd=wake,
     )  # fmt: skip
     yield staging.slots
     staging.close()
@@ -63,8 +64,8 @@ def test_what_is_believed_follows_what_was_seen(cycles: list[tuple[int, int]]) -
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     path = Path(f"/dev/shm/test-{os.getpid()}-{os.urandom(4).hex()}.staging")
     staging = Staging(
-        path, uri="stream://t/1", recording="", run_id="0" * 32, channels=1, sample_format="f32",
-        chunk_frames=64, n_slots=3, sample_rate=48000, wake_fd=wake,
+        path, uri="stream://t/1", recording="", run_id="0" * 32,
+        form=AudioForm(1, 64, "f32"), n_slots=3, sample_rate=48000, wake_fd=wake,
     )  # fmt: skip
     end: int | None = None
     try:

@@ -17,10 +17,11 @@ import zarr
 
 from chaos import _slots
 from chaos.read import recording as reader
-from chaos.staging.file import StagingReader
+from chaos.staging.reader import StagingReader
 from chaos.store import recovery
 from chaos.store.info import load
 from chaos.store.recovery import recover
+from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.terms.ledger import Cause
 
@@ -63,7 +64,9 @@ def test_there_are_fixtures() -> None:
     assert "0.1" in VERSIONS
 
 
-@pytest.mark.parametrize(("take", "channels", "sample_format"), [("clean", 2, "f32"), ("s16", 3, "s16"), ("s32", 1, "s32")])
+@pytest.mark.parametrize(
+    ("take", "channels", "sample_format"), [("clean", 2, "f32"), ("s16", 3, "s16"), ("s32", 1, "s32")]
+)
 def test_finished_recordings(made: Path, take: str, channels: int, sample_format: str) -> None:
     path = recording(made, take)
     assert verify(path).bad == []
@@ -95,7 +98,7 @@ def test_a_retired_recording(made: Path) -> None:
 def test_an_interrupted_recording_is_recovered_from_its_part_file(made: Path) -> None:
     path = recording(made, "interrupted")
     (made / "staging" / "mic~crashed.staging").unlink()
-    assert recover(made / "store", made / "staging").ok
+    assert recover(Store(made / "store"), made / "staging").ok
     assert verify(path).bad == []
     with reader.open(path) as opened:
         np.testing.assert_array_equal(opened[:77], expected(2, "f32")[:, :77])
@@ -116,8 +119,8 @@ def _moved_here(staging: Path, store: Path) -> None:
 def test_a_staging_file_is_recovered(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, staging = recording(made, "crashed"), made / "staging" / "mic~crashed.staging"
     _moved_here(staging, made / "store")
-    monkeypatch.setattr(recovery, "_machine", lambda: "0" * 32)
-    report = recover(made / "store", made / "staging")
+    monkeypatch.setattr(recovery, "machine_id", lambda: "0" * 32)
+    report = recover(Store(made / "store"), made / "staging")
     assert report.ok
     assert not staging.exists()
     assert verify(path).bad == []

@@ -18,6 +18,7 @@ from chaos.store.info import RecordingInfo, load
 from chaos.store.recovery import recover
 from chaos.store.retention import collect, pin, pins, retire, unpin
 from chaos.store.slices import chunk_spans
+from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.terms.ledger import Cause
 from chaos.terms.units import Keep
@@ -113,7 +114,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def recover(self) -> None:
-        report = recover(self._store, self._slots)
+        report = recover(Store(self._store), self._slots)
         assert report.ok
         assert {item.outcome for item in report.items} <= {"recovered", "removed"}
         assert len(report.items) == self._is_dead
@@ -121,16 +122,16 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(n_chunks=st.integers(0, 12))
     def retire(self, n_chunks: int) -> None:
-        for each in retire(self._store, Keep(None, n_chunks * CHUNK_BYTES)):
+        for each in retire(Store(self._store), Keep(None, n_chunks * CHUNK_BYTES)):
             if each.live:
                 assert self._running is not None
                 self._running.rotator.on_receive(RetireChunks(each.chunks, each.gaps))
-        pinned = {span.hash for each in pins(self._store) for span in each.chunks}
+        pinned = {span.hash for each in pins(Store(self._store)) for span in each.chunks}
         left = [path for path in self._store.glob("recordings/*/*/audio/c/0/[0-9]*") if self._is_settled(path)]
         objects = {path.parent.name + path.name for path in self._store.glob("objects/*/*")}
         assert len(left) <= max(n_chunks, len(pinned) + (self._running is not None))
         assert pinned <= objects
-        assert collect(self._store) == 0
+        assert collect(Store(self._store)) == 0
 
     def _is_settled(self, path: Path) -> bool:
         """A dead take's chunks stay until it is recovered."""
@@ -143,12 +144,12 @@ class StoreMachine(RuleBasedStateMachine):
         info = load_if_there(chance.choice(self._takes))
         if info is not None:
             first, end = sorted(chance.randint(0, info.n_frames) for _ in range(2))
-            pin(self._store, "kept", info, first, end)
+            pin(Store(self._store), "kept", info, first, end)
 
-    @precondition(lambda self: pins(self._store))
+    @precondition(lambda self: pins(Store(self._store)))
     @rule()
     def unpin(self) -> None:
-        unpin(self._store, "kept")
+        unpin(Store(self._store), "kept")
 
     @precondition(lambda self: self._takes)
     @rule(seed=st.integers(0, 1000))

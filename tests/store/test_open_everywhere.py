@@ -14,17 +14,19 @@ import xarray
 import zarr
 from recorded import START_NS, Rotator, definition
 
-from chaos.store.metadata import CLOCK_COLUMNS, GAP_COLUMNS
+from chaos.store.metadata import rebuild_metadata
+from chaos.store.store import Store
 from chaos.store.verify import verify
-from chaos.store.writer import RecordingWriter, SampleFormat, rebuild_metadata
-from chaos.terms.ledger import Cause
+from chaos.store.writer import RecordingWriter
+from chaos.terms.form import SampleFormat
+from chaos.terms.ledger import CLOCK_COLUMNS, GAP_COLUMNS, Cause
 
 Samples = npt.NDArray[Any]
 
 
 def begin(store: Path, sample_format: SampleFormat = "f32", channels: int = 3) -> Rotator:
     shape = definition(channels=channels, chunk_frames=1024, sample_format=sample_format)
-    return Rotator(RecordingWriter.create(store, shape))
+    return Rotator(RecordingWriter.create(Store(store), shape))
 
 
 def fill(rotator: Rotator) -> None:
@@ -115,7 +117,7 @@ def test_dask_computes_on_it_chunk_by_chunk(tmp_path: Path) -> None:
 
 def test_an_external_recording_opens_without_audio(tmp_path: Path) -> None:
     shape = definition(external=True, chunk_frames=1024)
-    with_no_audio = Rotator(RecordingWriter.create(tmp_path, shape))
+    with_no_audio = Rotator(RecordingWriter.create(Store(tmp_path), shape))
     with_no_audio.gap(100)
     with_no_audio.writer.finish(100, True)
     dataset = xarray.open_zarr(with_no_audio.writer.path)

@@ -16,18 +16,15 @@ from hypothesis import strategies as st
 from recorded import DTYPES, PulledPlug, Rotator, definition, failing_call, names, no_space
 
 from chaos.read import recording as reader
-from chaos.store.metadata import TABLE_ROWS
+from chaos.store.documents import TABLE_ROWS
+from chaos.store.info import load
+from chaos.store.metadata import rebuild_metadata
 from chaos.store.part import committed_frames
+from chaos.store.store import Store
 from chaos.store.verify import verify
-from chaos.store.writer import (
-    RecordingWriter,
-    SampleFormat,
-    list_recordings,
-    load,
-    rebuild_metadata,
-    recording_path,
-)
+from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRequest, InvalidURI, StorageFull, StreamExists
+from chaos.terms.form import AudioForm, SampleFormat
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
 
@@ -90,7 +87,7 @@ def test_any_recording_equals_its_model(
 ) -> None:
     store = tmp_path_factory.mktemp("store")
     shape = definition(channels=channels, chunk_frames=chunk_frames, sample_format=sample_format)
-    rotator = Rotator(RecordingWriter.create(store, shape), seed)
+    rotator = Rotator(RecordingWriter.create(Store(store), shape), seed)
     n_anchors = 0
     for step, n_frames in steps:
         match step:
@@ -115,13 +112,13 @@ def test_any_recording_equals_its_model(
 
 
 def test_the_tree_is_as_designed(tmp_path: Path) -> None:
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition()))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition()))
     rotator.write(16)
     rotator.gap(32)
     rotator.write(20)
     rotator.stop()
     path = tmp_path / "recordings" / "mic" / "take.zarr"
-    assert rotator.writer.path == path == recording_path(tmp_path, "stream://mic/take")
+    assert rotator.writer.path == path == Store(tmp_path).path("stream://mic/take")
     assert sorted(files(path)) == [
         "audio/c/0/0",
         "audio/c/0/3",
@@ -152,8 +149,8 @@ def test_the_tree_is_as_designed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sample_format", sorted(DTYPES))
 def test_bytes_are_stored_as_they_came(tmp_path: Path, sample_format: SampleFormat) -> None:
     shape = definition(channels=3, chunk_frames=1024, sample_format=sample_format)
-    writer = RecordingWriter.create(tmp_path, shape)
-    noise = os.urandom(shape.chunk_bytes)
+    writer = RecordingWriter.create(Store(tmp_path), shape)
+    noise = os.urandom(shape.form.chunk_bytes)
     sealed = writer.seal(0, memoryview(noise), 0, 1024)
     assert Path(sealed.path).read_bytes() == noise
     assert sealed.hash == blake3(noise).hexdigest()
@@ -161,7 +158,7 @@ def test_bytes_are_stored_as_they_came(tmp_path: Path, sample_format: SampleForm
 
 
 def test_a_reader_sees_it_grow(tmp_path: Path) -> None:
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition()))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition()))
     group: Any = zarr.open_group(rotator.writer.path, mode="r")
     assert group["audio"].shape == (2, 0)
     for n_sealed in range(1, 6):
@@ -173,7 +170,7 @@ def test_a_reader_sees_it_grow(tmp_path: Path) -> None:
 
 
 def test_long_tables_span_chunks(tmp_path: Path) -> None:
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition()))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition()))
     for _ in range(TABLE_ROWS):
         rotator.gap(1)
     rotator.writer.flush()
@@ -194,7 +191,7 @@ def test_long_tables_span_chunks(tmp_path: Path) -> None:
 
 
 def test_the_clock_table_may_lag_and_is_whole_at_the_end(tmp_path: Path) -> None:
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition()))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition()))
     for _ in range(3):
         rotator.anchor()
         rotator.write(16)
@@ -209,7 +206,7 @@ def test_the_clock_table_may_lag_and_is_whole_at_the_end(tmp_path: Path) -> None
 
 
 def test_all_but_the_journal_can_be_rebuilt(tmp_path: Path) -> None:
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition()))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition()))
     rotator.anchor()
     rotator.write(20)
     rotator.gap(40)
@@ -228,7 +225,7 @@ def test_all_but_the_journal_can_be_rebuilt(tmp_path: Path) -> None:
 
 
 def test_equal_chunks_share_one_object(tmp_path: Path) -> None:
-    writer = RecordingWriter.create(tmp_path, definition())
+    writer = RecordingWriter.create(Store(tmp_path), definition())
     silence = memoryview(bytes(2 * 16 * 4))
     writer.checkpoint(0, silence, 10)
     one = writer.seal(0, silence, 0, 16)
@@ -242,17 +239,17 @@ def test_equal_chunks_share_one_object(tmp_path: Path) -> None:
 
 
 def test_a_take_is_recorded_once(tmp_path: Path) -> None:
-    writer = RecordingWriter.create(tmp_path, definition())
+    writer = RecordingWriter.create(Store(tmp_path), definition())
     before = files(tmp_path)
     with pytest.raises(StreamExists):
-        RecordingWriter.create(tmp_path, definition())
+        RecordingWriter.create(Store(tmp_path), definition())
     writer.finish(0, True)
     with pytest.raises(StreamExists):
-        RecordingWriter.create(tmp_path, definition())
+        RecordingWriter.create(Store(tmp_path), definition())
     assert files(tmp_path).keys() == before.keys()
     (tmp_path / "recordings" / "mic" / "empty.zarr").mkdir()
     with pytest.raises(StreamExists):
-        RecordingWriter.create(tmp_path, definition("stream://mic/empty"))
+        RecordingWriter.create(Store(tmp_path), definition("stream://mic/empty"))
 
 
 def test_two_writers_at_once_cannot_both_win(tmp_path: Path) -> None:
@@ -262,7 +259,7 @@ def test_two_writers_at_once_cannot_both_win(tmp_path: Path) -> None:
     def race() -> None:
         barrier.wait()
         try:
-            won.append(RecordingWriter.create(tmp_path, definition()))
+            won.append(RecordingWriter.create(Store(tmp_path), definition()))
         except StreamExists:
             return
 
@@ -280,12 +277,12 @@ def test_two_writers_at_once_cannot_both_win(tmp_path: Path) -> None:
 @pytest.mark.parametrize("uri", ["stream://../x", "stream://a/../../b", "stream://a/.b", "file:///a", "stream://a"])
 def test_no_uri_leaves_the_store(tmp_path: Path, uri: str) -> None:
     with pytest.raises(InvalidURI):
-        RecordingWriter.create(tmp_path, definition(uri))
+        RecordingWriter.create(Store(tmp_path), definition(uri))
     assert names(tmp_path) == []
 
 
 def test_mistakes_of_the_caller_write_nothing(tmp_path: Path) -> None:
-    writer = RecordingWriter.create(tmp_path, definition())
+    writer = RecordingWriter.create(Store(tmp_path), definition())
     slot = memoryview(bytearray(128))
     writer.seal(1, slot, 16, 16)
     before = files(tmp_path)
@@ -312,7 +309,7 @@ def test_mistakes_of_the_caller_write_nothing(tmp_path: Path) -> None:
 
 
 def test_sealing_and_finishing_again_changes_nothing(tmp_path: Path) -> None:
-    writer = RecordingWriter.create(tmp_path, definition())
+    writer = RecordingWriter.create(Store(tmp_path), definition())
     slot = memoryview(os.urandom(128))
     sealed = writer.seal(0, slot, 0, 9)
     before = files(tmp_path)
@@ -329,8 +326,8 @@ def test_sealing_and_finishing_again_changes_nothing(tmp_path: Path) -> None:
 
 def test_checkpoints_write_only_what_is_new(tmp_path: Path) -> None:
     shape = definition(channels=2, chunk_frames=1024)
-    writer = RecordingWriter.create(tmp_path, shape)
-    slot = memoryview(os.urandom(shape.chunk_bytes))
+    writer = RecordingWriter.create(Store(tmp_path), shape)
+    slot = memoryview(os.urandom(shape.form.chunk_bytes))
     part = writer.path / "audio" / "c" / "0" / ".0.part"
     writer.checkpoint(0, slot, 0)
     assert not part.exists()
@@ -344,7 +341,7 @@ def test_checkpoints_write_only_what_is_new(tmp_path: Path) -> None:
     for channel in (0, 4096):
         assert content[channel : channel + 4000] == slot[channel : channel + 4000]
         assert not any(content[channel + 4000 : channel + 4096])
-    assert committed_frames(part, 2, 1024, 4) == 1000
+    assert committed_frames(part, AudioForm(2, 1024, "f32")) == 1000
     sealed = writer.seal(0, slot, 0, 1024)
     assert Path(sealed.path).read_bytes() == slot
     assert not part.exists()
@@ -355,7 +352,7 @@ def test_checkpoints_write_only_what_is_new(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_torn_checkpoint_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     store = tmp_path_factory.mktemp("store")
-    rotator = Rotator(RecordingWriter.create(store, definition(chunk_frames=64)))
+    rotator = Rotator(RecordingWriter.create(Store(store), definition(chunk_frames=64)))
     ends = []
     for n_frames in data.draw(st.lists(st.integers(1, 20), min_size=1, max_size=3)):
         rotator.write(n_frames)
@@ -366,7 +363,7 @@ def test_a_torn_checkpoint_is_noticed(tmp_path_factory: pytest.TempPathFactory, 
     bit = data.draw(st.integers(0, len(content) * 8 - 1))
     content[bit // 8] ^= 1 << (bit % 8)
     part.write_bytes(content)
-    n_whole = committed_frames(part, 2, 64, 4)
+    n_whole = committed_frames(part, AudioForm(2, 64, "f32"))
     if bit // 8 >= 2 * 64 * 4:
         assert n_whole == ([0, *ends][(bit // 8 - 512) // 56])
     else:
@@ -401,7 +398,7 @@ def test_every_storage_call_may_fail_once(tmp_path: Path) -> None:
     n_calls = 0
     while True:
         store = tmp_path / str(n_calls)
-        rotator = Rotator(RecordingWriter.create(store, definition()))
+        rotator = Rotator(RecordingWriter.create(Store(store), definition()))
         with failing_call(n_calls, no_space) as calls:
             for step, call in enumerate(scenario(store, rotator)):
                 if step == 3:
@@ -427,7 +424,7 @@ def test_no_exception_holds_on_to_the_slot(tmp_path: Path) -> None:
         with memoryview(memory) as slot, failing_call(n_calls, no_space) as calls:
             writer = None
             try:
-                writer = RecordingWriter.create(tmp_path, definition(f"stream://mic/{n_calls}"))
+                writer = RecordingWriter.create(Store(tmp_path), definition(f"stream://mic/{n_calls}"))
                 writer.checkpoint(0, slot, 5)
                 writer.seal(0, slot, 0, 9)
                 writer.finish(9, True)
@@ -448,10 +445,10 @@ def test_a_failed_creation_leaves_nothing(tmp_path: Path) -> None:
         store = tmp_path / str(n_calls)
         with failing_call(n_calls, no_space) as calls:
             try:
-                writer = RecordingWriter.create(store, definition())
+                writer = RecordingWriter.create(Store(store), definition())
             except StorageFull:
                 assert names(store / "recordings" / "mic") == []
-                writer = RecordingWriter.create(store, definition())
+                writer = RecordingWriter.create(Store(store), definition())
         writer.finish(0, True)
         assert verify(writer.path).ok
         if len(calls) <= n_calls:
@@ -465,7 +462,7 @@ def test_a_writer_may_die_in_any_call(tmp_path: Path) -> None:
     n_calls = 0
     while True:
         store = tmp_path / str(n_calls)
-        rotator = Rotator(RecordingWriter.create(store, definition()))
+        rotator = Rotator(RecordingWriter.create(Store(store), definition()))
         calls = scenario(store, rotator)[:-1]
         gap = rotator.gaps[0]
         saved_after = [5, 12, 16, 48, 48, 55, 57]
@@ -502,16 +499,16 @@ def test_a_writer_may_die_in_any_call(tmp_path: Path) -> None:
 
 
 def test_only_the_dead_are_reopened(tmp_path: Path) -> None:
-    writer = RecordingWriter.create(tmp_path, definition())
+    writer = RecordingWriter.create(Store(tmp_path), definition())
     with pytest.raises(StreamExists):
-        RecordingWriter.reopen(tmp_path, writer.path)
+        RecordingWriter.reopen(Store(tmp_path), writer.path)
     writer.finish(0, True)
     with pytest.raises(InvalidRequest, match="finished"):
-        RecordingWriter.reopen(tmp_path, writer.path)
+        RecordingWriter.reopen(Store(tmp_path), writer.path)
 
 
 def test_external_chunks_go_to_the_controllers_files(tmp_path: Path) -> None:
-    writer = RecordingWriter.create(tmp_path / "store", definition(external=True))
+    writer = RecordingWriter.create(Store(tmp_path / "store"), definition(external=True))
     out = tmp_path / "made" / "for" / "us"
     slots = [memoryview(os.urandom(128)) for _ in range(2)]
     writer.checkpoint(0, slots[0], 9)
@@ -540,7 +537,7 @@ def test_an_external_seal_may_fail_anywhere(tmp_path: Path) -> None:
     n_calls = 0
     while True:
         store, out = tmp_path / f"store{n_calls}", tmp_path / f"out{n_calls}"
-        writer = RecordingWriter.create(store, definition(external=True))
+        writer = RecordingWriter.create(Store(store), definition(external=True))
         slot = memoryview(os.urandom(128))
         with failing_call(n_calls, no_space) as calls:
             try:
@@ -558,9 +555,9 @@ def test_an_external_seal_may_fail_anywhere(tmp_path: Path) -> None:
 
 
 def test_the_list_names_all_and_survives_the_damaged(tmp_path: Path) -> None:
-    assert list_recordings(tmp_path) == []
+    assert Store(tmp_path).list() == []
     for name in ("b/1", "a/2", "a/1"):
-        rotator = Rotator(RecordingWriter.create(tmp_path, definition(f"stream://{name}")))
+        rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition(f"stream://{name}")))
         rotator.write(20)
         rotator.gap(5)
         if name == "a/2":
@@ -569,7 +566,7 @@ def test_the_list_names_all_and_survives_the_damaged(tmp_path: Path) -> None:
             rotator.stop()
     (tmp_path / "recordings" / "b" / "1.zarr" / "journal.jsonl").write_bytes(b"?")
     (tmp_path / "recordings" / "a" / ".3.zarr.new").mkdir()
-    found = {one.uri: one for one in list_recordings(tmp_path)}
+    found = {one.uri: one for one in Store(tmp_path).list()}
     assert list(found) == ["stream://a/1", "stream://a/2", "stream://b/1"]
     assert [one.state for one in found.values()] == ["finished", "interrupted", "damaged"]
     assert found["stream://a/1"].n_frames == 25
@@ -578,7 +575,7 @@ def test_the_list_names_all_and_survives_the_damaged(tmp_path: Path) -> None:
 
 
 def test_gaps_are_integers_in_the_array_and_labels_in_the_journal(tmp_path: Path) -> None:
-    writer = RecordingWriter.create(tmp_path, definition())
+    writer = RecordingWriter.create(Store(tmp_path), definition())
     writer.gap(Gap(0, 5, Cause.DEVICE_AWAY, Confidence.CLOCK))
     writer.finish(5, False)
     row = struct.unpack_from("<4q", (writer.path / "gaps/c/0/0").read_bytes())

@@ -21,9 +21,10 @@ from recorded import PulledPlug, failing_call, no_space
 
 from chaos import _layout
 from chaos.cli.main import main
-from chaos.store import recovery
+from chaos.store import completion
 from chaos.store.info import load
 from chaos.store.recovery import Recovered, RecoveryReport, recover
+from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.terms.ledger import Cause, Confidence
 
@@ -83,7 +84,7 @@ def test_every_committed_frame_and_every_gap_survives(steps: list[tuple[str, int
         for name, n_frames in steps:
             getattr(stream, name)(*([n_frames] if n_frames else []))
         stream.crash()
-        item = only(recover(folder / "store", folder / "slots"))
+        item = only(recover(Store(folder / "store"), folder / "slots"))
         assert list((folder / "slots").iterdir()) == []
         if stream.n_frames:
             assert item.outcome == "recovered"
@@ -92,7 +93,7 @@ def test_every_committed_frame_and_every_gap_survives(steps: list[tuple[str, int
         else:
             assert item.outcome == "removed"
             assert not stream.recording.exists()
-        assert recover(folder / "store", folder / "slots").items == []
+        assert recover(Store(folder / "store"), folder / "slots").items == []
 
 
 def test_the_time_since_is_a_gap_from_clocks(store: Path, slots: Path) -> None:
@@ -101,7 +102,7 @@ def test_the_time_since_is_a_gap_from_clocks(store: Path, slots: Path) -> None:
     ended_ns = stream.staging.slots.stats()["end_ns"]
     stream.crash()
     before_ns = time.monotonic_ns()
-    item = only(recover(store, slots))
+    item = only(recover(Store(store), slots))
     after_ns = time.monotonic_ns()
     down = load(stream.recording).gaps[-1]
     assert (down.cause, down.confidence, down.first_frame) == (Cause.ENGINE_DOWN, Confidence.CLOCK, 100)
@@ -117,7 +118,7 @@ def test_a_copy_that_was_under_way_leaves_no_trace(store: Path, slots: Path) -> 
         data[10:] = bytes(b or 7 for b in data[10:])
         data[:16], data[64:80] = (stream.model[channel, 16:20].tobytes() for channel in (0, 1))
     stream.crash()
-    recover(store, slots)
+    recover(Store(store), slots)
     check_recording(stream)
 
 
@@ -128,10 +129,10 @@ def test_recovery_may_die_at_any_call_and_is_done_again() -> None:
             stream = a_crash(folder / "store", folder / "slots")
             try:
                 with failing_call(number, PulledPlug):
-                    recover(folder / "store", folder / "slots")
+                    recover(Store(folder / "store"), folder / "slots")
                 done = True
             except PulledPlug:
-                recover(folder / "store", folder / "slots")
+                recover(Store(folder / "store"), folder / "slots")
             check_recording(stream)
             assert list((folder / "slots").iterdir()) == []
         number += 3
@@ -141,12 +142,12 @@ def test_recovery_may_die_at_any_call_and_is_done_again() -> None:
 def test_full_storage_keeps_everything_until_there_is_room(store: Path, slots: Path) -> None:
     stream = a_crash(store, slots)
     with failing_call(5, no_space):
-        report = recover(store, slots)
+        report = recover(Store(store), slots)
     item = only(report)
     assert (report.ok, item.outcome) == (False, "failed")
     assert "No space left" in item.text
     assert stream.staging.path.exists()
-    assert only(recover(store, slots)).outcome == "recovered"
+    assert only(recover(Store(store), slots)).outcome == "recovered"
     check_recording(stream)
 
 
@@ -154,7 +155,7 @@ def test_a_torn_journal_line_is_cut_off_and_told(store: Path, slots: Path) -> No
     stream = a_crash(store, slots)
     journal = stream.recording / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
-    item = only(recover(store, slots))
+    item = only(recover(Store(store), slots))
     assert "torn" in item.text
     check_recording(stream)
 
@@ -165,7 +166,7 @@ def test_a_half_written_chunk_is_written_anew(store: Path, slots: Path) -> None:
     last = load(stream.recording).chunks[-1].chunk
     (chunks / f".{last + 1}.new").write_bytes(b"half of")
     (chunks / f".{last + 2}.part").write_bytes(b"\0" * 130)
-    assert only(recover(store, slots)).outcome == "recovered"
+    assert only(recover(Store(store), slots)).outcome == "recovered"
     check_recording(stream)
     assert not list(chunks.glob(".*"))
 
@@ -180,7 +181,7 @@ def test_without_its_staging_file_what_was_checkpointed_survives(store: Path, sl
     stream.write(100)
     stream.crash()
     stream.staging.path.unlink()
-    item = only(recover(store, slots))
+    item = only(recover(Store(store), slots))
     assert item.outcome == "recovered"
     assert "staging file is gone" in item.text
     check_recording(stream, n_lost=stream.n_frames - saved)
@@ -223,7 +224,7 @@ def test_what_is_not_ours_to_read_is_left_as_it_is(
     path = stream.staging.path
     change(path)
     content, journal = path.read_bytes(), (stream.recording / "journal.jsonl").read_bytes()
-    report = recover(store, slots)
+    report = recover(Store(store), slots)
     assert report.ok
     assert report.items[0].outcome == outcome
     assert says in report.items[0].text
@@ -251,7 +252,7 @@ def test_a_damaged_staging_file_is_left_and_the_checkpoints_are_used(
     stream.crash()
     change(stream.staging.path)
     content = stream.staging.path.read_bytes()
-    outcomes = [item.outcome for item in recover(store, slots).items]
+    outcomes = [item.outcome for item in recover(Store(store), slots).items]
     assert outcomes == ["left", "recovered"]
     assert stream.staging.path.read_bytes() == content
     check_recording(stream)
@@ -267,7 +268,7 @@ def test_no_damage_to_the_control_block_is_a_traceback(at: int, bits: int) -> No
             byte = file.read(1)[0]
             file.seek(at)
             file.write(bytes([byte ^ bits]))
-        for item in recover(folder / "store", folder / "slots").items:
+        for item in recover(Store(folder / "store"), folder / "slots").items:
             assert "not understood" not in item.text
 
 
@@ -275,12 +276,12 @@ def test_a_living_daemons_files_are_not_touched(store: Path, slots: Path) -> Non
     stream = CrashingStream(store, slots)
     stream.write(20)
     stream.rotate()
-    assert recover(store, slots).items == []
+    assert recover(Store(store), slots).items == []
     stream.write(30)
     stream.stop()
     assert load(stream.recording).clean is True
     assert verify(stream.recording).ok
-    assert recover(store, slots).items == []
+    assert recover(Store(store), slots).items == []
 
 
 def test_another_stores_frames_stay_for_it(store: Path, slots: Path, tmp_path: Path) -> None:
@@ -288,9 +289,9 @@ def test_another_stores_frames_stay_for_it(store: Path, slots: Path, tmp_path: P
     other.mkdir()
     stream = a_crash(other, slots)
     put(stream.staging.path, "pid", struct.pack("<I", 1 << 22))
-    item = only(recover(store, slots))
+    item = only(recover(Store(store), slots))
     assert (item.outcome, str(other) in item.text) == ("foreign", True)
-    assert only(recover(other, slots)).outcome == "recovered"
+    assert only(recover(Store(other), slots)).outcome == "recovered"
     check_recording(stream)
 
 
@@ -301,8 +302,8 @@ def test_another_recording_in_its_place_is_left_alone(store: Path, slots: Path) 
     other.write(5)
     other.rotate()
     other.stop()
-    item = only(recover(store, slots))
-    assert (item.outcome, "move that away" in item.text) == ("left", True)
+    item = only(recover(Store(store), slots))
+    assert (item.outcome, "move it away" in item.text) == ("left", True)
     assert stream.staging.path.exists()
     assert load(other.recording).clean is True
 
@@ -311,10 +312,10 @@ def test_a_file_that_was_being_made_goes_once_it_is_old(store: Path, slots: Path
     slots.mkdir()
     path = slots / "x.staging"
     path.write_bytes(bytes(8192))
-    assert recover(store, slots).items == []
+    assert recover(Store(store), slots).items == []
     assert path.exists()
     os.utime(path, (0, 0))
-    assert only(recover(store, slots)).outcome == "removed"
+    assert only(recover(Store(store), slots)).outcome == "removed"
     assert not path.exists()
 
 
@@ -329,7 +330,7 @@ def test_a_take_that_another_went_on_from_ends_with_its_last_frame(
         other.write(10)
     one.crash()
     other.crash()
-    recover(store, slots)
+    recover(Store(store), slots)
     assert (load(one.recording).n_frames == 40) is has_frames
     assert other.recording.exists() is has_frames
     check_recording(one)
@@ -340,7 +341,7 @@ def test_a_controllers_last_chunks_go_into_the_recording(store: Path, slots: Pat
     stream.write(40)
     stream.rotate()
     stream.crash()
-    assert only(recover(store, slots)).outcome == "recovered"
+    assert only(recover(Store(store), slots)).outcome == "recovered"
     info = load(stream.recording)
     assert [sealed.n_frames for sealed in info.chunks] == [16, 16, 8]
     assert Path(info.chunks[-1].path).parent == stream.recording / "unclaimed"
@@ -355,7 +356,7 @@ def test_an_end_that_only_the_journal_knows_is_told_everywhere(store: Path, slot
     stream.stop()
     (stream.recording / "zarr.json").write_bytes(group)
     assert not verify(stream.recording).ok
-    assert "metadata" in only(recover(store, slots)).text
+    assert "metadata" in only(recover(Store(store), slots)).text
     check_recording(stream)
 
 
@@ -367,10 +368,10 @@ def test_after_a_reboot_the_wall_clock_tells_how_long(
     stream.rotate()
     stream.crash()
     put(stream.staging.path, "boot_id", bytes(16))
-    monkeypatch.setattr(recovery, "boot_id", lambda: "0" * 32)
+    monkeypatch.setattr(completion, "boot_id", lambda: "0" * 32)
     now_ns = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now_ns() + 3_000_000_000)
-    item = only(recover(store, slots))
+    item = only(recover(Store(store), slots))
     assert 2.9 * RATE < item.down_frames < 10 * RATE
 
 

@@ -20,6 +20,7 @@ from chaos.store.info import load
 from chaos.store.objects import ObjectStore
 from chaos.store.recovery import recover
 from chaos.store.retention import collect, pin, pins, plan, retire, unpin
+from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRange, InvalidRequest, InvalidURI, RecordingNotFound
@@ -37,7 +38,7 @@ def store() -> Iterator[Path]:
 
 def record(store: Path, take: str, n_frames: int, seed: int = 0, **more: Any) -> Rotator:
     """A finished recording of chunks of 16 frames."""
-    stream = Rotator(RecordingWriter.create(store, definition(f"stream://mic/{take}", **more)), seed)
+    stream = Rotator(RecordingWriter.create(Store(store), definition(f"stream://mic/{take}", **more)), seed)
     stream.write(n_frames)
     stream.stop()
     return stream
@@ -76,7 +77,7 @@ def test_what_is_neither_is_refused_with_an_example(text: str) -> None:
 def test_the_oldest_chunks_go_until_the_size_fits(store: Path) -> None:
     stream = record(store, "1", 100)
     path = stream.writer.path
-    (done,) = retire(store, Keep(None, 3 * CHUNK_BYTES))
+    (done,) = retire(Store(store), Keep(None, 3 * CHUNK_BYTES))
     assert (done.n_frames, done.n_bytes, len(done.chunks)) == (64, 4 * CHUNK_BYTES, 4)
     assert retired(path) == [(0, 64)]
     assert names(path / "audio" / "c" / "0") == ["4", "5", "6"]
@@ -84,12 +85,12 @@ def test_the_oldest_chunks_go_until_the_size_fits(store: Path) -> None:
     report = verify(path)
     assert report.ok, report.bad
     assert (report.n_frames, report.lost_frames) == (100, 0)
-    assert retire(store, Keep(None, 3 * CHUNK_BYTES)) == []
+    assert retire(Store(store), Keep(None, 3 * CHUNK_BYTES)) == []
 
 
 def test_readers_see_a_ledger_entry_and_never_silence(store: Path) -> None:
     stream = record(store, "1", 100)
-    retire(store, Keep(None, 3 * CHUNK_BYTES))
+    retire(Store(store), Keep(None, 3 * CHUNK_BYTES))
     with reader.open(stream.writer.path) as recording:
         np.testing.assert_array_equal(recording[64:], stream.model[:, 64:])
         assert np.isnan(recording.read(0, 64, "nan")).all()
@@ -102,17 +103,17 @@ def test_what_is_older_than_the_time_goes(store: Path) -> None:
     stream = record(store, "1", 100)
     frame_ns = 1_000_000_000 / 48000
     now_ns = START_NS + int((64 + 48000) * frame_ns) + 1
-    retire(store, Keep(1.0, None), now_ns)
+    retire(Store(store), Keep(1.0, None), now_ns)
     assert retired(stream.writer.path) == [(0, 64)]
-    assert retire(store, Keep(1.0, None), now_ns) == []
+    assert retire(Store(store), Keep(1.0, None), now_ns) == []
 
 
 def test_the_oldest_of_all_recordings_goes_first(store: Path) -> None:
     late = record(store, "late", 64, 1, started_wall_ns=START_NS + 10_000_000_000).writer.path
     early = record(store, "early", 64, 2).writer.path
-    retire(store, Keep(None, 5 * CHUNK_BYTES))
+    retire(Store(store), Keep(None, 5 * CHUNK_BYTES))
     assert (retired(early), retired(late)) == ([(0, 48)], [])
-    retire(store, Keep(None, 2 * CHUNK_BYTES))
+    retire(Store(store), Keep(None, 2 * CHUNK_BYTES))
     assert (retired(early), retired(late)) == ([(0, 48), (48, 16)], [(0, 32)])
     assert verify(early).ok
     assert verify(late).ok
@@ -122,18 +123,18 @@ def test_a_recording_has_a_limit_of_its_own(store: Path) -> None:
     small = record(store, "small", 64, 1, keep=f"{2 * CHUNK_BYTES}B").writer.path
     short = record(store, "short", 64, 2, keep="1h").writer.path
     free = record(store, "free", 64, 3).writer.path
-    retire(store, None)
+    retire(Store(store), None)
     assert (retired(small), retired(short), retired(free)) == ([(0, 32)], [(0, 64)], [])
 
 
 def test_gaps_inside_of_what_goes_stay_in_the_ledger(store: Path) -> None:
-    stream = Rotator(RecordingWriter.create(store, definition("stream://mic/1")))
+    stream = Rotator(RecordingWriter.create(Store(store), definition("stream://mic/1")))
     stream.write(10)
     stream.gap(30)
     stream.write(60)
     stream.stop()
     path = stream.writer.path
-    retire(store, Keep(None, 2 * CHUNK_BYTES))
+    retire(Store(store), Keep(None, 2 * CHUNK_BYTES))
     assert retired(path) == [(0, 10), (40, 40)]
     assert lost_frames(load(path).gaps) == 30
     assert verify(path).ok
@@ -143,7 +144,7 @@ def test_a_chunk_that_two_recordings_have_stays_for_the_other(store: Path) -> No
     one = record(store, "1", 64, 7).writer.path
     second = record(store, "2", 64, 7, started_wall_ns=START_NS + 10_000_000_000).writer.path
     assert objects(store) == 4
-    retire(store, Keep(None, 4 * CHUNK_BYTES))
+    retire(Store(store), Keep(None, 4 * CHUNK_BYTES))
     assert (retired(one), retired(second), objects(store)) == ([(0, 64)], [], 4)
     assert verify(second).ok
 
@@ -151,21 +152,21 @@ def test_a_chunk_that_two_recordings_have_stays_for_the_other(store: Path) -> No
 def test_a_pinned_slice_keeps_its_chunks(store: Path) -> None:
     stream = record(store, "1", 100)
     path = stream.writer.path
-    made = pin(store, "interview", load(path), 20, 40)
+    made = pin(Store(store), "interview", load(path), 20, 40)
     assert [span.chunk for span in made.chunks] == [1, 2]
-    assert pins(store) == [made]
-    retire(store, Keep(None, 0))
+    assert pins(Store(store)) == [made]
+    retire(Store(store), Keep(None, 0))
     assert retired(path) == [(0, 16), (48, 52)]
     with reader.open(path) as recording:
         np.testing.assert_array_equal(recording[20:40], stream.model[:, 20:40])
-    unpin(store, "interview")
-    retire(store, Keep(None, 0))
+    unpin(Store(store), "interview")
+    retire(Store(store), Keep(None, 0))
     assert retired(path) == [(0, 16), (48, 52), (16, 32)]
     assert objects(store) == 0
     with pytest.raises(RecordingNotFound):
-        unpin(store, "interview")
+        unpin(Store(store), "interview")
     with pytest.raises(InvalidURI):
-        pin(store, "../up", load(path), 0, 1)
+        pin(Store(store), "../up", load(path), 0, 1)
 
 
 def test_objects_that_nothing_refers_to_are_collected(store: Path) -> None:
@@ -173,9 +174,9 @@ def test_objects_that_nothing_refers_to_are_collected(store: Path) -> None:
     stray = store / "stray"
     stray.write_bytes(b"once a chunk")
     ObjectStore(store / "objects").add("ab" * 32, stray)
-    assert collect(store) == 0
+    assert collect(Store(store)) == 0
     stray.unlink()
-    assert collect(store) == 1
+    assert collect(Store(store)) == 1
     assert objects(store) == 4
 
 
@@ -187,12 +188,12 @@ def test_a_retirement_may_die_at_any_call_and_is_done_again() -> None:
             path = record(store, "1", 100).writer.path
             try:
                 with failing_call(number, PulledPlug):
-                    retire(store, Keep(None, 2 * CHUNK_BYTES))
+                    retire(Store(store), Keep(None, 2 * CHUNK_BYTES))
                 done = True
             except PulledPlug:
                 pass
-            recover(store, folder / "slots")
-            retire(store, Keep(None, 2 * CHUNK_BYTES))
+            recover(Store(store), folder / "slots")
+            retire(Store(store), Keep(None, 2 * CHUNK_BYTES))
             assert retired(path) == [(0, 80)]
             assert (objects(store), names(path / "audio" / "c" / "0")) == (2, ["5", "6"])
             assert verify(path).bad == []
@@ -204,12 +205,12 @@ def test_a_running_recording_is_left_to_its_rotator(store: Path) -> None:
     stream = CrashingStream(store, store.parent / "slots", n_slots=8)
     stream.write(100)
     stream.rotate()
-    (planned,) = retire(store, Keep(None, 2 * CHUNK_BYTES))
+    (planned,) = retire(Store(store), Keep(None, 2 * CHUNK_BYTES))
     assert (planned.live, retired(stream.recording)) == (True, [])
     stream.rotator.on_receive(RetireChunks(planned.chunks, planned.gaps))
     assert stream.told("stream_gap") == ["stream_gap"]
     assert retired(stream.recording) == [(0, 64)]
-    assert plan(store, Keep(None, 2 * CHUNK_BYTES)) == []
+    assert plan(Store(store), Keep(None, 2 * CHUNK_BYTES)) == []
     stream.write(20)
     stream.stop()
     report = verify(stream.recording)

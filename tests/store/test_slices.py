@@ -22,6 +22,7 @@ from chaos.read import recording as reader
 from chaos.store.info import RecordingInfo, load
 from chaos.store.retention import retire
 from chaos.store.slices import chunk_spans, resolve, root_hash, virtual
+from chaos.store.store import Store
 from chaos.store.timeline import align
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
@@ -38,7 +39,7 @@ SECOND = 1_000_000_000
 def rotator(tmp_path_factory: pytest.TempPathFactory) -> Rotator:
     """10,000 frames in chunks of 1,024; frames 2,000 to 5,500 are a gap, and so chunks 2, 3 and 4 are not there."""
     store = tmp_path_factory.mktemp("store")
-    rotator = Rotator(RecordingWriter.create(store, definition(chunk_frames=1024)))
+    rotator = Rotator(RecordingWriter.create(Store(store), definition(chunk_frames=1024)))
     rotator.anchor()
     rotator.write(2000)
     rotator.gap(3500, Cause.DEVICE_AWAY)
@@ -53,11 +54,11 @@ def info(rotator: Rotator) -> RecordingInfo:
 
 
 def test_a_retired_chunk_is_gone_also_where_its_frames_were_missing(tmp_path: Path) -> None:
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition(chunk_frames=1024)))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition(chunk_frames=1024)))
     rotator.gap(500, Cause.DEVICE_AWAY)
     rotator.write(1000)
     rotator.stop()
-    assert retire(tmp_path, Keep(None, 0))
+    assert retire(Store(tmp_path), Keep(None, 0))
     assert chunk_spans(load(rotator.writer.path), 0, 400) == []
 
 
@@ -135,7 +136,7 @@ def test_a_slice_is_materialised_by_another_process(rotator: Rotator, tmp_path: 
 
 def test_a_slice_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
     """It would be a file of a gigabyte."""
-    writer = RecordingWriter.create(tmp_path, definition(chunk_frames=1 << 16))
+    writer = RecordingWriter.create(Store(tmp_path), definition(chunk_frames=1 << 16))
     writer.gap(Gap(0, 1 << 27, Cause.DEVICE_AWAY, Confidence.EXACT))
     writer.finish(1 << 27, True)
     folder = tmp_path / "slices"
@@ -169,7 +170,7 @@ def record(store: Path, take: str, clock: Clock, began: int, n_frames: int, rate
     shape = msgspec.structs.replace(
         definition(f"stream://mic/{take}", channels=1, chunk_frames=1024), sample_rate=rate, **more
     )
-    writer = RecordingWriter.create(store, shape)
+    writer = RecordingWriter.create(Store(store), shape)
     slot = np.zeros((1, 1024), "<f4")
     for first in range(0, n_frames, 1024):
         slot[0] = np.arange(first, first + 1024) + began

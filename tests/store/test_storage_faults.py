@@ -17,6 +17,7 @@ from crashing import CrashingStream, check_recording, fast_folder
 from chaos.engine.messages import Stored
 from chaos.store.info import load
 from chaos.store.recovery import recover
+from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.terms.ledger import Cause
 
@@ -106,7 +107,7 @@ def test_an_end_on_a_full_disk_leaves_everything_for_recovery(folder: Path) -> N
         stream.finish()
     assert next(heard for heard in stream.stream.heard if isinstance(heard, Stored)).error is not None
     stream.crash()
-    assert [item.outcome for item in recover(folder / "store", folder / "slots").items] == ["recovered"]
+    assert [item.outcome for item in recover(Store(folder / "store"), folder / "slots").items] == ["recovered"]
     check_recording(stream)
 
 
@@ -120,7 +121,7 @@ def test_a_crash_on_a_full_disk_loses_nothing_either(folder: Path) -> None:
         stream.write(40)
         stream.tick()
     stream.crash()
-    assert [item.outcome for item in recover(folder / "store", folder / "slots").items] == ["recovered"]
+    assert [item.outcome for item in recover(Store(folder / "store"), folder / "slots").items] == ["recovered"]
     check_recording(stream)
     assert verify(stream.recording).ok
 

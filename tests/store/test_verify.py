@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from recorded import Rotator, checked, definition
 
 from chaos.store.info import load
+from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import RecordingNotFound, StorageFailed
@@ -22,7 +23,7 @@ from chaos.terms.ledger import Cause, Confidence, Gap
 
 def record(store: Path, uri: str = "stream://mic/take") -> Rotator:
     """Chunks 0, 1, 4 and 5 (partial); a gap in chunk 1 and one over chunks 2 and 3."""
-    rotator = Rotator(RecordingWriter.create(store, definition(uri)))
+    rotator = Rotator(RecordingWriter.create(Store(store), definition(uri)))
     rotator.anchor()
     rotator.write(20)
     rotator.gap(3)
@@ -159,7 +160,7 @@ def test_a_foreign_chunk_in_a_gap_is_named(path: Path) -> None:
 
 
 def test_a_retired_chunk_may_be_missing(tmp_path: Path) -> None:
-    writer = RecordingWriter.create(tmp_path, definition())
+    writer = RecordingWriter.create(Store(tmp_path), definition())
     slots = [memoryview(os.urandom(128)) for _ in range(2)]
     writer.seal(0, slots[0], 0, 16)
     writer.seal(1, slots[1], 16, 16)
@@ -259,7 +260,7 @@ def test_no_recording_is_told(tmp_path: Path) -> None:
 
 
 def test_it_runs_beside_the_writer(tmp_path: Path) -> None:
-    rotator = Rotator(RecordingWriter.create(tmp_path, definition()))
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition()))
     path = rotator.writer.path
     done = threading.Event()
     reports = []

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rig import CountingSource, Session
 
-from chaos.staging.file import SUFFIX, StagingReader
+from chaos.staging.layout import SUFFIX
+from chaos.staging.reader import StagingReader
 from proof.engine import Engine
 from proof.recorders import PEERS, start_peer, usage
 

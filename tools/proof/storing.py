@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from chaos.engine.take import TICK_S
 from chaos.store.journal import Definition
+from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.chunking import chunk_frames, is_short
 
@@ -53,7 +54,7 @@ def measure_storing(channels: int, audio_s: float) -> Storing:
     np.random.default_rng(1).random(out=noise, dtype=np.float32)
     steps = [] if is_short(n_frames, RATE) else list(range(int(TICK_S * RATE), n_frames, int(TICK_S * RATE)))
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        writer = RecordingWriter.create(Path(folder), definition)
+        writer = RecordingWriter.create(Store(Path(folder)), definition)
         stored_ns = hashed_ns = 0
         for chunk in range(n_chunks):
             noise[:, 0] = chunk  # no two alike, or the second would only be linked

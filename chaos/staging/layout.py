@@ -1,0 +1,59 @@
+"""What the owner of a staging file and its readers in other processes agree on, beside `chaos/_layout.pxd`.
+
+The first page is control, then come the slot table, three rings and the slots; each slot is one chunk, as its form
+has it. `_layout.pxd` declares the layout once, for C and for Python (`chaos._layout.OFFSETS`).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from chaos import _layout
+from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+
+__all__ = ["MAGIC", "NONE", "NOTE", "N_NOTES", "SUFFIX", "Note", "slots_for"]
+
+MAGIC: Final = b"CHAOSSTG"
+SUFFIX: Final = ".staging"
+N_NOTES: Final = 4096
+NONE: Final = (1 << 64) - 1
+NOTE: Final = "<4I5Q"
+
+
+class Note(NamedTuple):
+    """What the callback tells: that a gap has ended, or a moment on all clocks. The fields are NOTE's.
+
+    `position` and `monotonic_ns` are those of the cycle that ended the gap or that the anchor stands for.
+    """
+
+    kind: int
+    cause: int
+    confidence: int
+    rate: int
+    first_frame: int
+    n_frames: int
+    position: int
+    monotonic_ns: int
+    clock_id: int
+
+    @property
+    def is_gap(self) -> bool:
+        return self.kind == _layout.NOTE_KINDS["gap"]
+
+    @property
+    def is_anchor(self) -> bool:
+        return self.kind == _layout.NOTE_KINDS["anchor"]
+
+    def gap(self) -> Gap:
+        """The gap of a note that is one. Raises ValueError where its numbers make no sense."""
+        return Gap(self.first_frame, self.n_frames, Cause(self.cause), Confidence(self.confidence))
+
+    def anchor(self, wall_offset_ns: int) -> ClockAnchor:
+        """The anchor of a note that is one, with the wall clock that far ahead of CLOCK_MONOTONIC."""
+        wall_ns = self.monotonic_ns + wall_offset_ns
+        return ClockAnchor(self.first_frame, self.position, self.monotonic_ns, wall_ns, self.clock_id)
+
+
+def slots_for(staging_s: float, chunk_frames: int, sample_rate: int) -> int:
+    """How many slots hold `staging_s` seconds while one more is being filled; at least three."""
+    return max(3, -(-int(staging_s * sample_rate) // chunk_frames) + 1)

@@ -1,0 +1,176 @@
+"""Staging files: the slots that the RT callback fills, on tmpfs, locked, open to readers in any process.
+
+One file per stream. A disk stall costs nothing until the slots run out; `kill -9` costs nothing at all, since tmpfs
+keeps the file. Whoever makes the file holds a lock (flock) on it for life: that tells what a dead daemon left from
+what a living one is using.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import Final
+
+from chaos import _layout
+from chaos._audio import AudioSlots
+from chaos.staging.layout import MAGIC, N_NOTES, Note
+from chaos.system.machine import boot_id
+from chaos.terms.errors import StagingFull, StorageFailed
+from chaos.terms.form import AudioForm
+from chaos.terms.formats import SAMPLES
+from chaos.terms.ledger import Cause, Confidence, Gap
+
+__all__ = ["Staging"]
+
+PAGE: Final = mmap.PAGESIZE
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+def _pages(n: int) -> int:
+    return -(-n // PAGE) * PAGE
+
+
+class Staging:
+    """A staging file that this process owns: made, populated and locked before the stream starts.
+
+    Attributes:
+        path: where it lies.
+        form: how each slot holds its chunk.
+        slots: what the callback fills and the rotator empties (`chaos._slots.Slots`).
+        locked_bytes: how much of it the memlock limit let us lock.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        uri: str,
+        recording: Path | str,
+        run_id: str,
+        form: AudioForm,
+        n_slots: int,
+        sample_rate: int,
+        wake_fd: int,
+        about: bytes = b"",
+    ) -> None:
+        """Makes the file.
+
+        Args:
+            run_id: 32 hex digits.
+            sample_rate: Hz; 0 where only the graph will tell.
+            wake_fd: eventfd that the callback writes once per full slot.
+            about: kept in the file for recovery (`chaos.store.about`).
+
+        Raises:
+            StagingFull: tmpfs has no room for the slots.
+            StorageFailed: the file can't be made.
+        """
+        self.path = path
+        self.form = form
+        self.n_slots = n_slots
+        ring_size = _power_of_two(n_slots)
+        table = _layout.CONTROL
+        free = table + n_slots * _layout.ENTRY_BYTES
+        full = free + ring_size * 4
+        notes = -(-(full + ring_size * 4) // 64) * 64
+        beyond = notes + N_NOTES * _layout.NOTE_BYTES
+        data = _pages(beyond + len(about))
+        self._slot_bytes = _pages(form.chunk_bytes)
+        self._data = data
+        self.file_bytes = data + n_slots * self._slot_bytes
+        self._map = self._make()
+        put = self._put
+        put("magic", "8s", MAGIC)
+        put("channels", "I", form.channels)
+        put("sample_bytes", "I", form.sample_bytes)
+        put("sample_format", "I", SAMPLES[form.sample_format].code)
+        put("n_slots", "I", n_slots)
+        put("ring_size", "I", ring_size)
+        put("n_notes", "I", N_NOTES)
+        put("pid", "I", os.getpid())
+        put("chunk_frames", "Q", form.chunk_frames)
+        put("slot_bytes", "Q", self._slot_bytes)
+        put("table_offset", "Q", table)
+        put("free_offset", "Q", free)
+        put("full_offset", "Q", full)
+        put("notes_offset", "Q", notes)
+        put("data_offset", "Q", data)
+        put("file_bytes", "Q", self.file_bytes)
+        put("sample_rate", "Q", sample_rate)
+        put("run_id", "16s", bytes.fromhex(run_id))
+        put("boot_id", "16s", bytes.fromhex(boot_id()))
+        put("uri", "192s", uri.encode())
+        put("recording", "1024s", os.fsencode(recording))
+        put("about_offset", "Q", beyond)
+        put("about_bytes", "Q", len(about))
+        self._map[beyond : beyond + len(about)] = about
+        put("version", "I", _layout.LAYOUT)
+        self.slots = AudioSlots(self._map, wake_fd)
+        self.locked_bytes = self.slots.lock()
+
+    def _make(self) -> mmap.mmap:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageFailed(
+                f"could not make the staging file {self.path}: {error.strerror}",
+                hint="choose another folder with chaosd --staging-dir; it should be on tmpfs",
+            ) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)  # until the mapping, which keeps the open file, is closed
+            os.posix_fallocate(fd, 0, self.file_bytes)
+            return mmap.mmap(fd, self.file_bytes, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        except OSError as error:
+            self.path.unlink()
+            raise StagingFull(
+                f"no room for a staging file of {self.file_bytes} bytes in {self.path.parent}: {error.strerror}",
+                hint="ask for fewer staging_seconds or smaller chunks, or stop another stream",
+                details={"needed_bytes": self.file_bytes},
+            ) from error
+        finally:
+            os.close(fd)
+
+    def _put(self, field: str, code: str, value: int | bytes) -> None:
+        struct.pack_into("<" + code, self._map, _layout.OFFSETS[field], value)
+
+    def set_recording(self, recording: Path) -> None:
+        """Where the recording lies, for whoever finds this file after a crash."""
+        self._put("recording", "1024s", os.fsencode(recording))
+
+    def slot(self, index: int) -> memoryview:
+        """The bytes of one slot's chunk, (channels, chunk_frames) planar; release it before `close`."""
+        at = self._data + index * self._slot_bytes
+        return memoryview(self._map)[at : at + self.form.chunk_bytes]
+
+    def notes(self) -> list[Note]:
+        """What the callback has told since the last call, in order."""
+        return [Note(*note) for note in self.slots.take_notes()]
+
+    def finish(self, end_ns: int | None) -> tuple[int, Gap | None]:
+        """Ends the take (see `Slots.finish`): its length in frames, and the gap that was open, if one was."""
+        n_frames, gap = self.slots.finish(end_ns)
+        return n_frames, None if gap is None else Gap(gap[0], gap[1], Cause(gap[2]), Confidence(gap[3]))
+
+    def open_gap(self) -> Gap | None:
+        """The gap that has not ended, up to the head; None without one."""
+        stats = self.slots.stats()
+        first = stats["gap_first"]
+        if first < 0 or first > stats["head_frame"]:
+            return None
+        return Gap.open(first, stats["head_frame"], Cause(stats["gap_cause"]))
+
+    def close(self, *, remove: bool = True) -> None:
+        """Unmaps and removes the file. The callback must have been detached. Calling it twice is harmless."""
+        if self._map.closed:
+            return
+        self.slots.close()
+        if remove:
+            self.path.unlink(missing_ok=True)
+        self._map.close()

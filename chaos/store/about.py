@@ -1,0 +1,40 @@
+"""What a staging file says of the recording that its frames belong to, so that it can be made after a crash."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from chaos.staging.reader import StagingReader
+from chaos.store.journal import Definition
+from chaos.store.store import Store
+from chaos.system.machine import machine_id
+
+__all__ = ["About", "about", "definition_of"]
+
+
+class About(msgspec.Struct, frozen=True):
+    """The definition lacks what only the first frames tell. `wall_offset_ns`: wall clock minus CLOCK_MONOTONIC."""
+
+    definition: Definition
+    store: str
+    machine: str
+    wall_offset_ns: int
+
+
+def about(definition: Definition, store: Store) -> bytes:
+    """What to put into a staging file."""
+    offset_ns = time.time_ns() - time.monotonic_ns()
+    return msgspec.json.encode(About(definition, str(store.root), machine_id(), offset_ns))
+
+
+def definition_of(told: About, staging: StagingReader) -> Definition:
+    """The definition with what the first frames have told since."""
+    first_ns = staging.state("first_ns")
+    return msgspec.structs.replace(
+        told.definition,
+        sample_rate=staging.state("seen_rate"),
+        started_monotonic_ns=first_ns,
+        started_wall_ns=first_ns + told.wall_offset_ns,
+    )

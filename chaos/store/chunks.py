@@ -1,0 +1,106 @@
+"""The chunk files of a recording: those that are sealed, and the parts of those that still fill.
+
+A sealed chunk lies in the folder under its number, a part under a hidden name beside it. A chunk gets its name only
+when it is whole and durable; until then its part has everything that was committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from chaos.store.objects import ObjectStore
+from chaos.store.part import Part, committed_frames
+from chaos.system.files import FULL, sync_folder, write_new
+from chaos.terms.form import Form
+
+__all__ = ["ChunkFiles", "chunk_number"]
+
+
+class ChunkFiles:
+    """Alive until `close`. Methods raise OSError and may then be called again."""
+
+    def __init__(self, folder: Path, form: Form, objects: ObjectStore) -> None:
+        self.folder = folder
+        self._form = form
+        self._objects = objects
+        self._parts: dict[int, Part] = {}
+
+    def path(self, chunk: int) -> Path:
+        return self.folder / str(chunk)
+
+    def commit(self, chunk: int, data: memoryview, n_frames: int) -> None:
+        """Makes the chunk's first `n_frames` durable in its part, writing only what is new."""
+        if chunk not in self._parts:
+            self._parts[chunk] = Part(self._part_path(chunk), self._form)
+        try:
+            self._parts[chunk].commit(data, n_frames)
+        except OSError as error:
+            self._give_up_part(chunk, error)
+            raise
+
+    def put(self, chunk: int, data: memoryview, n_frames: int, digest: str) -> None:
+        """Brings the chunk under its name, durable and immutable: from the object store if that has it, else from
+        the part if there is one, else in one go."""
+        part, ready = self._parts.get(chunk), self.folder / f".{chunk}.new"
+        fresh, part_path = ready, self._part_path(chunk)
+        fresh.unlink(missing_ok=True)
+        if not self._objects.link(digest, fresh):
+            if part:
+                try:
+                    part.commit(data, n_frames)
+                    part.finish(data)
+                except OSError as error:
+                    self._give_up_part(chunk, error)
+                    raise
+                ready = part_path
+            else:
+                write_new(fresh, data, 0o444)
+            self._objects.add(digest, ready)
+        ready.replace(self.path(chunk))
+        if part:
+            del self._parts[chunk]
+            part.close()
+        for left_over in (fresh, part_path):
+            left_over.unlink(missing_ok=True)
+        sync_folder(self.folder)
+
+    def _part_path(self, chunk: int) -> Path:
+        return self.folder / f".{chunk}.part"
+
+    def _give_up_part(self, chunk: int, error: OSError) -> None:
+        """A part that can't be written is made anew next time, unless all it needs is space."""
+        if error.errno not in FULL:
+            self._parts.pop(chunk).close()
+
+    def close(self) -> None:
+        """Closes the parts; what they hold stays on disk."""
+        for part in self._parts.values():
+            part.close()
+        self._parts.clear()
+
+    # -- what a dead writer left
+
+    def tidy(self, is_sealed: Callable[[int], bool]) -> None:
+        """Removes files that hold no frame which is not elsewhere."""
+        for path in self.folder.glob(".*"):
+            chunk = chunk_number(path)
+            if chunk is None or is_sealed(chunk) or not committed_frames(path, self._form):
+                path.unlink()
+
+    def left(self, is_sealed: Callable[[int], bool]) -> dict[int, tuple[int, bytes]]:
+        """The chunks that were not sealed: whole frames, and the chunk's bytes with zeros behind those."""
+        found: dict[int, tuple[int, bytes]] = {}
+        for path in sorted(self.folder.glob("*")):
+            chunk = chunk_number(path)
+            if chunk is not None and not is_sealed(chunk):
+                n_frames = committed_frames(path, self._form)
+                data = path.read_bytes()[: self._form.chunk_bytes]
+                found[chunk] = n_frames, self._form.whole(data, n_frames)
+        return found
+
+
+def chunk_number(path: Path) -> int | None:
+    """The number of the chunk that lies, whole or in part, in this file; None if it is neither."""
+    name = path.name.removeprefix(".").removesuffix(".part")
+    return int(name) if name.isdecimal() else None

@@ -1,0 +1,178 @@
+"""The Zarr v3 documents of a recording, made by hand so that the engine needs no Zarr library.
+
+    zarr.json            the group; attributes: definition, state, clock, software, and what people ask for;
+                         with the documents of its arrays (consolidated), so that one read opens all
+    audio/               (channel, frame), chunks of (channels, chunk_frames), raw little-endian, fill value 0
+    gaps/                (n, 4) int64: first_frame, n_frames, cause, confidence; in order of entry
+    clock/               (n, 4) int64: frame, position, monotonic_ns, wall_ns; in order of entry
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from chaos.store.journal import Definition, Finish
+from chaos.terms.formats import SAMPLES
+from chaos.terms.ledger import CLOCK_COLUMNS, GAP_COLUMNS, Cause, Confidence, Row
+
+__all__ = [
+    "TABLE_ROWS",
+    "Lengths",
+    "form_documents",
+    "group_document",
+    "table_chunk",
+    "table_document",
+    "table_rows",
+]
+
+TABLE_ROWS = 1024
+_ROW = struct.Struct("<4q")
+
+
+def _document(content: dict[str, Any]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
+def _array(
+    data_type: str, shape: list[int], chunk_shape: list[int], names: list[str], attributes: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": shape,
+        "data_type": data_type,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk_shape}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0.0 if data_type.startswith("float") else 0,
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "dimension_names": names,
+        "attributes": attributes,
+    }
+
+
+def _started_utc(definition: Definition) -> str:
+    seconds, rest_ns = divmod(definition.started_wall_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns:09d}Z"
+
+
+class Lengths(NamedTuple):
+    """How long a recording's arrays are: frames of those that hold its form, rows of the tables."""
+
+    n_frames: int
+    n_gaps: int
+    n_anchors: int
+
+
+def group_document(definition: Definition, finish: Finish | None, lengths: Lengths) -> bytes:
+    """The group's zarr.json, with the arrays' own in it (consolidated), which must not be shorter than these.
+
+    The state is "recording" until there is a finish.
+    """
+    device = _device_name(definition)
+    attributes: dict[str, Any] = {
+        "title": f"{definition.uri}, {device}" if device else definition.uri,
+        "software": definition.software,
+        "state": "finished" if finish else "recording",
+        "uri": definition.uri,
+        "device": device,
+        "started_utc": _started_utc(definition),
+        "sample_rate": definition.sample_rate,
+        "sample_rate_units": "Hz",
+        "n_frames": finish.n_frames if finish else None,
+        "clean": finish.clean if finish else None,
+        "clock": {
+            "started_wall_ns": definition.started_wall_ns,
+            "started_monotonic_ns": definition.started_monotonic_ns,
+            "frames_per_second": definition.sample_rate,
+        },
+        "definition": msgspec.to_builtins(definition),
+    }
+    arrays = {
+        "gaps": _table("gaps", lengths.n_gaps),
+        "clock": _table("clock", lengths.n_anchors),
+        **_form(definition, lengths.n_frames),
+    }
+    return _document(
+        {
+            "zarr_format": 3,
+            "node_type": "group",
+            "attributes": attributes,
+            "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": arrays},
+        }
+    )
+
+
+def form_documents(definition: Definition, n_frames: int) -> dict[str, bytes]:
+    """The zarr.json of each array that holds the recording's form, by name, while there are `n_frames` frames; none
+    of an external recording."""
+    return {name: _document(array) for name, array in _form(definition, n_frames).items()}
+
+
+def table_document(name: str, n_rows: int) -> bytes:
+    """The zarr.json of `gaps` or `clock` while it holds `n_rows` rows."""
+    return _document(_table(name, n_rows))
+
+
+def _device_name(definition: Definition) -> str | None:
+    return definition.device.get("description") or definition.device.get("name")
+
+
+def _form(definition: Definition, n_frames: int) -> dict[str, dict[str, Any]]:
+    return {} if definition.external else {"audio": _audio(definition, n_frames)}
+
+
+def _audio(definition: Definition, n_frames: int) -> dict[str, Any]:
+    attributes = {
+        "long_name": "audio samples",
+        "units": f"{SAMPLES[definition.sample_format].full_scale} = full scale",
+        "sample_rate": definition.sample_rate,
+        "sample_rate_units": "Hz",
+        "sample_format": definition.sample_format,
+        "positions": definition.positions,
+        "started_utc": _started_utc(definition),
+        "device": _device_name(definition),
+    }
+    return _array(
+        SAMPLES[definition.sample_format].data_type,
+        [definition.channels, n_frames],
+        [definition.channels, definition.chunk_frames],
+        ["channel", "frame"],
+        attributes,
+    )
+
+
+def _table(name: str, n_rows: int) -> dict[str, Any]:
+    attributes: dict[str, Any]
+    if name == "gaps":
+        attributes = {
+            "long_name": "frames that are not there; they read as zeros in audio",
+            "columns": GAP_COLUMNS,
+            "causes": {str(int(cause)): cause.label for cause in Cause},
+            "confidences": {str(int(confidence)): confidence.label for confidence in Confidence},
+        }
+        names = ["gap", "gap_column"]
+    else:
+        attributes = {
+            "long_name": "moments on all clocks",
+            "columns": CLOCK_COLUMNS,
+            "column_units": ["frames", "frames of the graph", "ns (CLOCK_MONOTONIC)", "ns (1970-01-01 UTC)"],
+        }
+        names = ["anchor", "clock_column"]
+    return _array("int64", [n_rows, 4], [TABLE_ROWS, 4], names, attributes)
+
+
+def table_chunk(rows: Sequence[Row]) -> bytes:
+    """One chunk file of a table: at most TABLE_ROWS rows, the rest zeros."""
+    return b"".join(_ROW.pack(*row) for row in rows).ljust(TABLE_ROWS * _ROW.size, b"\0")
+
+
+def table_rows(chunk: bytes) -> list[Row]:
+    """All rows of a chunk file, those behind the table's end too. ValueError if it has another size."""
+    if len(chunk) != TABLE_ROWS * _ROW.size:
+        raise ValueError("not a whole chunk of a table")
+    return list(_ROW.iter_unpack(chunk))

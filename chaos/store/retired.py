@@ -1,0 +1,49 @@
+"""Chunks that retention took: which they are, what the ledger says of them, and the end of their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from chaos.store.info import RecordingInfo, SealedChunk
+from chaos.store.objects import ObjectStore
+from chaos.system.files import storage_errors
+from chaos.terms.ledger import Cause, Confidence, Gap
+
+__all__ = ["gone_chunks", "remove_chunks", "retired_gaps"]
+
+
+def retired_gaps(chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> list[Gap]:
+    """The ledger entries for chunks (in order) that are retired: their frames which are in no gap so far."""
+    known = sorted((gap.first_frame, gap.end_frame) for gap in gaps if gap.n_frames)
+    spans: list[tuple[int, int]] = []
+    for sealed in chunks:
+        reached, end = sealed.first_frame, sealed.end_frame
+        for first, last in [*(span for span in known if span[0] < end and reached < span[1]), (end, end)]:
+            if first > reached:
+                begin = spans.pop()[0] if spans and spans[-1][1] == reached else reached
+                spans.append((begin, first))
+            reached = max(reached, last)
+    return [Gap(first, end - first, Cause.RETIRED, Confidence.EXACT) for first, end in spans]
+
+
+def gone_chunks(info: RecordingInfo) -> list[SealedChunk]:
+    """The chunks that retention took away. Where frames of one were missing before, its ledger entries leave those
+    out: so any entry in it tells of the whole."""
+    spans = iter(sorted((gap.first_frame, gap.end_frame) for gap in info.gaps if gap.cause is Cause.RETIRED))
+    gone = []
+    span = next(spans, None)
+    for sealed in sorted(info.chunks, key=lambda sealed: sealed.first_frame):
+        while span is not None and span[1] <= sealed.first_frame:
+            span = next(spans, None)
+        if span is not None and span[0] < sealed.end_frame:
+            gone.append(sealed)
+    return gone
+
+
+def remove_chunks(objects: ObjectStore, chunks: Iterable[SealedChunk]) -> None:
+    """Removes files of chunks that are retired, and their objects unless others have them."""
+    for sealed in chunks:
+        with storage_errors("remove", Path(sealed.path)):
+            Path(sealed.path).unlink(missing_ok=True)
+            objects.drop(sealed.hash)

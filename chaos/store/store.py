@@ -1,0 +1,78 @@
+"""The store: one folder with everything that was recorded, and where each thing lies in it.
+
+    recordings/<name>/<take>.zarr       a recording (stream://<name>/<take>); hidden while it is being made
+    objects/ab/cdef...                  sealed chunks by their hash
+    pins/<name>.json                    what retention has to leave alone
+    slices/                             files that were cut without a path being given
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from chaos.store.info import RecordingInfo, RecordingSummary, load
+from chaos.store.objects import ObjectStore
+from chaos.terms.errors import ChaosError, RecordingNotFound
+from chaos.terms.uri import make_uri, parse_uri
+
+__all__ = ["Store"]
+
+_SUFFIX = ".zarr"
+
+
+class Store:
+    """A store by its folder. Making one touches nothing and costs nothing; the folder need not exist yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.objects = ObjectStore(self.root / "objects")
+        self.slices = self.root / "slices"
+        self.pins = self.root / "pins"
+        self._recordings = self.root / "recordings"
+
+    def path(self, uri: str) -> Path:
+        """Where the recording of this stream lies or would lie. Raises InvalidURI."""
+        name, take = parse_uri(uri)
+        return self._recordings / name / f"{take}{_SUFFIX}"
+
+    def existing(self, uri: str) -> Path:
+        """Where the recording of this stream lies. Raises InvalidURI, or RecordingNotFound if there is none."""
+        path = self.path(uri)
+        if not path.exists():
+            raise RecordingNotFound(f"no recording of {uri}", hint="chaosctl list --recordings shows what there is")
+        return path
+
+    def hidden(self, path: Path) -> Path:
+        """A name beside `path` for a recording that is being made; nobody takes it for one."""
+        return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+    def paths(self) -> list[Path]:
+        """The folders of all recordings, by name and take."""
+        return sorted(self._recordings.glob(f"[!.]*/[!.]*{_SUFFIX}"))
+
+    def half_made(self) -> Iterator[Path]:
+        """The folders of recordings that are being made, or were when their engine died."""
+        return self._recordings.glob(f"*/.*{_SUFFIX}.*")
+
+    def infos(self) -> Iterator[RecordingInfo]:
+        """What is known of each recording; damaged ones are left out."""
+        for path in self.paths():
+            with suppress(ChaosError):
+                yield load(path)
+
+    def list(self) -> list[RecordingSummary]:
+        """A line for each recording, by URI; a damaged one stands there as such and stops nothing."""
+        summaries = []
+        for path in self.paths():
+            try:
+                summaries.append(load(path).summary())
+            except ChaosError:
+                summaries.append(RecordingSummary(uri=_uri(path), recording=str(path), state="damaged"))
+        return summaries
+
+
+def _uri(path: Path) -> str:
+    return make_uri(path.parent.name, path.name.removesuffix(_SUFFIX))
