@@ -12,11 +12,8 @@ from chaos.staging.owner import Staging
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.form import AudioForm
-from chaos.terms.ledger import Cause, Confidence, Gap
 
 __all__ = ["Engine"]
-
-_GAP = _layout.NOTE_KINDS["gap"]
 
 
 class Engine:
@@ -49,9 +46,9 @@ class Engine:
 
     def rotate(self) -> None:
         """What the rotator does: takes notes, seals full slots and gives them back."""
-        for kind, cause, confidence, _, first, n_frames, *_ in self.staging.slots.take_notes():
-            if kind == _GAP:
-                self.writer.gap(Gap(first, n_frames, Cause(cause), Confidence(confidence)))
+        for note in self.staging.notes():
+            if note.is_gap:
+                self.writer.gap(note.gap())
         while full := self.staging.slots.take_full():
             slot, chunk = full
             view = self.staging.slot(slot)

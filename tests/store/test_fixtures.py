@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import zarr
 
-from chaos import _slots
+from chaos import _layout
 from chaos.read import recording as reader
 from chaos.staging.reader import StagingReader
 from chaos.store import recovery
@@ -112,7 +112,7 @@ def _moved_here(staging: Path, store: Path) -> None:
     new = msgspec.json.encode({**about, "store": str(store)}).ljust(size)
     data = bytearray(staging.read_bytes())
     data[at : at + size] = new
-    assert struct.unpack_from("<Q", data, _slots.OFFSETS["about_bytes"])[0] == len(new)
+    assert struct.unpack_from("<Q", data, _layout.OFFSETS["about_bytes"])[0] == len(new)
     staging.write_bytes(data)
 
 

@@ -53,8 +53,8 @@ def test_the_columns_of_the_clock_are_an_anchors_fields_everywhere() -> None:
 
 
 def test_a_note_has_the_fields_of_the_callbacks_struct() -> None:
-    declared = (Path(_layout.__file__).parent / "_layout.pxd").read_text().split("cdef struct Note:")[1].split("\n\n")[0]
-    fields = re.findall(r"uint(32|64)_t (\w+)", declared)
+    layout = (Path(_layout.__file__).parent / "_layout.pxd").read_text()
+    fields = re.findall(r"uint(32|64)_t (\w+)", layout.split("cdef struct Note:")[1].split("\n\n")[0])
     assert tuple(name for _, name in fields if name != "pad") == Note._fields
     assert struct.calcsize(NOTE) + 8 == _layout.NOTE_BYTES
     assert NOTE == "<4I5Q"
