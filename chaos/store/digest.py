@@ -82,7 +82,7 @@ class Digest(msgspec.Struct):
     @property
     def n_bytes(self) -> int:
         """What those take on disk; nothing of an external recording's, whose files are a controller's."""
-        return 0 if self.definition.external else self.n_held * self.definition.chunk_bytes
+        return 0 if self.definition.external else self.n_held * self.definition.form.chunk_bytes
 
     @property
     def n_gaps(self) -> int:

@@ -23,7 +23,8 @@ from chaos.store.digest import Digest, read_digest
 from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import JournalReader
 from chaos.store.retention import retire
-from chaos.store.slices import gone_chunks
+from chaos.store.retired import gone_chunks
+from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import ChaosError, StorageFailed
 from chaos.terms.ledger import Cause
@@ -46,7 +47,7 @@ def catalog(store: Path) -> Iterator[Catalog]:
 
 
 def begin(store: Path, take: str, seed: int = 0, name: str = "mic", **more: object) -> Rotator:
-    return Rotator(RecordingWriter.create(store, definition(f"stream://{name}/{take}", **more)), seed)  # type: ignore[arg-type]
+    return Rotator(RecordingWriter.create(Store(store), definition(f"stream://{name}/{take}", **more)), seed)  # type: ignore[arg-type]
 
 
 def record(store: Path, take: str, n_frames: int = 40, **more: object) -> Path:
@@ -202,7 +203,7 @@ def test_finished_takes_are_not_read_again(store: Path, catalog: Catalog, monkey
 def test_a_changed_journal_is_seen_where_it_is_told_of(store: Path, catalog: Catalog) -> None:
     path = record(store, "1", 100)
     agree(catalog, store)
-    retire(store, Keep(None, 3 * CHUNK_BYTES))
+    retire(Store(store), Keep(None, 3 * CHUNK_BYTES))
     (entry,) = catalog.entries()
     assert entry.digest is not None
     assert told(entry.digest) == truth(load(path))
@@ -214,7 +215,7 @@ def test_an_audit_finds_what_changed_unseen(store: Path, catalog: Catalog) -> No
     record(store, "2", 100)
     os.utime(store / "recordings" / "mic", (1, 1))  # a folder that changed just now is looked through anyway
     before = catalog.totals()
-    retire(store, Keep(None, 3 * CHUNK_BYTES))
+    retire(Store(store), Keep(None, 3 * CHUNK_BYTES))
     assert catalog.audit() == 2
     assert catalog.totals().n_chunks < before.n_chunks
     assert catalog.audit() == 0
@@ -426,7 +427,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule(n_chunks=st.integers(0, 20))
     def retire(self, n_chunks: int) -> None:
-        for each in retire(self._store, Keep(None, n_chunks * CHUNK_BYTES)):
+        for each in retire(Store(self._store), Keep(None, n_chunks * CHUNK_BYTES)):
             if each.live:
                 assert self._running is not None
                 self._running.writer.retire(each.chunks, each.gaps)

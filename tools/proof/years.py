@@ -16,6 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 from chaos.store.journal import AnchorLine, ChunkLine, Definition, Finish, Journal
+from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
@@ -74,13 +75,13 @@ def make_store(store: Path, shape: Shape, progress: Callable[[int, int], None] |
 
 def _record(store: Path, what: Definition, n_chunks: int, chance: random.Random) -> None:
     """A finished take; one chunk in twenty has a gap in it."""
-    writer = RecordingWriter.create(store, what)
+    writer = RecordingWriter.create(Store(store), what)
     for chunk in range(n_chunks):
         first = chunk * what.chunk_frames
         if chance.random() < 0.05:
             writer.gap(Gap(first + 1, 7, Cause.MISSED, Confidence.EXACT))
         writer.anchor(_anchor(what, first))
-        data = memoryview(bytearray(chance.randbytes(8).ljust(what.chunk_bytes, b"\1")))
+        data = memoryview(bytearray(chance.randbytes(8).ljust(what.form.chunk_bytes, b"\1")))
         writer.seal(chunk, data, first, what.chunk_frames)
     writer.finish(n_chunks * what.chunk_frames, clean=True)
 
