@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import threading
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 __all__ = ["Pump"]
 
@@ -15,13 +17,16 @@ log = logging.getLogger(__name__)
 
 Callback = Callable[[], object]
 
+LONGEST_WAIT_S = 3600.0  # epoll counts milliseconds in an int: 30 days are too many
+_AFTER_ERROR_S = 0.1
+
 
 class Pump:
     """Calls back when a file descriptor is readable or a time has come; without either it sleeps.
 
     Callbacks run on the pump's thread and must not wait: an actor's `tell` is what they are for. All methods may be
     called from any thread, also from callbacks. Once `unwatch` or `cancel` has returned, on another thread a callback
-    that had begun may still be running.
+    that had begun may still be running. Whatever a callback raises is logged; nothing but `close` ends the thread.
     """
 
     def __init__(self) -> None:
@@ -38,7 +43,10 @@ class Pump:
         self._thread.start()
 
     def watch(self, fd: int, callback: Callback, *, is_eventfd: bool = False) -> None:
-        """Calls back whenever `fd` is readable; an eventfd is read (and so reset) first."""
+        """Calls back whenever `fd` is readable; an eventfd is read (and so reset) first.
+
+        Raises OSError for a descriptor that can't be watched; nothing is changed then.
+        """
 
         def reset_first() -> None:
             try:
@@ -48,21 +56,24 @@ class Pump:
             callback()
 
         with self._lock:
-            self._watched[fd] = reset_first if is_eventfd else callback
             self._epoll.register(fd, select.EPOLLIN)
+            self._watched[fd] = reset_first if is_eventfd else callback
 
     def unwatch(self, fd: int) -> None:
         """Forgets `fd`, if it is watched; to be called before it is closed."""
         with self._lock:
             if self._watched.pop(fd, None) is not None:
-                self._epoll.unregister(fd)
+                with suppress(OSError):  # closed already: the kernel has forgotten it by itself
+                    self._epoll.unregister(fd)
 
     def after(self, key: Hashable, delay_s: float, callback: Callback) -> None:
-        """Calls back once, in `delay_s`; a timer of the same key is replaced."""
+        """Calls back once, in `delay_s`; a timer of the same key is replaced. Raises ValueError unless it is finite."""
         self._set(key, delay_s, None, callback)
 
     def every(self, key: Hashable, period_s: float, callback: Callback) -> None:
-        """Calls back every `period_s`; a timer of the same key is replaced."""
+        """Calls back every `period_s`; a timer of the same key is replaced. Raises ValueError unless it is above 0."""
+        if period_s <= 0:
+            raise ValueError(f"a period of {period_s} s")
         self._set(key, period_s, period_s, callback)
 
     def cancel(self, key: Hashable) -> None:
@@ -83,6 +94,8 @@ class Pump:
         os.close(self._wake)
 
     def _set(self, key: Hashable, delay_s: float, period_s: float | None, callback: Callback) -> None:
+        if not math.isfinite(delay_s):
+            raise ValueError(f"a timer in {delay_s} s")
         with self._lock:
             if self._open:
                 self._timers[key] = (time.monotonic() + delay_s, period_s, callback)
@@ -90,14 +103,22 @@ class Pump:
 
     def _run(self) -> None:
         while self._open:
-            with self._lock:
-                due = min((at for at, _, _ in self._timers.values()), default=None)
-            for fd, _ in self._epoll.poll(None if due is None else max(0.0, due - time.monotonic())):
-                if fd == self._wake:
-                    os.eventfd_read(fd)
-                else:
-                    self._call(self._watched.get(fd))
-            self._ring()
+            try:
+                self._wait()
+                self._ring()
+            except Exception:
+                log.exception("the pump failed, and goes on")
+                time.sleep(_AFTER_ERROR_S)
+
+    def _wait(self) -> None:
+        with self._lock:
+            due = min((at for at, _, _ in self._timers.values()), default=None)
+        wait_s = None if due is None else min(max(0.0, due - time.monotonic()), LONGEST_WAIT_S)
+        for fd, _ in self._epoll.poll(wait_s):
+            if fd == self._wake:
+                os.eventfd_read(fd)
+            else:
+                self._call(self._watched.get(fd))
 
     def _ring(self) -> None:
         now = time.monotonic()
@@ -119,5 +140,5 @@ class Pump:
             return
         try:
             callback()
-        except Exception:
+        except BaseException:  # SystemExit too: it would end this thread, and with it rotation and hot-plug
             log.exception("a callback of the pump failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -59,6 +60,76 @@ def test_a_failing_callback_stops_nothing(pump: Pump, caplog: pytest.LogCaptureF
     pump.after("good", 0.05, called.set)
     assert called.wait(5)
     assert "division by zero" in caplog.text
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), MemoryError(), GeneratorExit()])
+def test_no_exception_of_a_callback_ends_the_thread(
+    pump: Pump, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        os.eventfd_read(fd)
+        raise error
+
+    def fail_once() -> None:
+        raise error
+
+    fd, called = os.eventfd(0, os.EFD_NONBLOCK), threading.Event()
+    pump.watch(fd, fail)
+    os.eventfd_write(fd, 1)
+    pump.after("bad", 0, fail_once)
+    pump.after("good", 0.05, called.set)
+    assert called.wait(5)
+    assert caplog.text.count("a callback of the pump failed") == 2
+    pump.unwatch(fd)
+    os.close(fd)
+
+
+@pytest.mark.parametrize("delay_s", [2_592_000, 366 * 86400, 1e18])
+def test_a_wait_may_be_as_long_as_it_likes(pump: Pump, delay_s: float) -> None:
+    called = threading.Event()
+    pump.after("late", delay_s, called.set)
+    pump.after("now", 0.05, called.set)
+    assert called.wait(5)
+    pump.cancel("late")
+
+
+@pytest.mark.parametrize("delay_s", [math.nan, math.inf])
+def test_a_time_that_never_comes_is_refused(pump: Pump, delay_s: float) -> None:
+    with pytest.raises(ValueError, match="a timer in"):
+        pump.after("never", delay_s, lambda: None)
+    with pytest.raises(ValueError, match="a period of"):
+        pump.every("always", 0, lambda: None)
+
+
+def test_an_error_of_epoll_itself_ends_nothing(
+    pump: Pump, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = threading.Event()
+
+    class Failing:
+        def poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
+            monkeypatch.undo()
+            failed.set()
+            raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr(pump, "_epoll", Failing())
+    called = threading.Event()
+    pump.after("wakes it", 0, lambda: None)
+    assert failed.wait(5)
+    pump.after("good", 0, called.set)
+    assert called.wait(5)
+    assert "the pump failed" in caplog.text
+
+
+def test_a_descriptor_closed_too_early_hurts_nobody(pump: Pump) -> None:
+    fd, called = os.eventfd(0, os.EFD_NONBLOCK), threading.Event()
+    pump.watch(fd, lambda: None)
+    os.close(fd)
+    pump.unwatch(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        pump.watch(fd, lambda: None)
+    pump.after("good", 0, called.set)
+    assert called.wait(5)
 
 
 def test_without_anything_due_it_does_not_wake_up(pump: Pump) -> None:
