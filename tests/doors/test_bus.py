@@ -16,7 +16,9 @@ import pytest
 import zmq
 from scripted import ScriptedDaemon
 
-from chaos.doors.zmq import MAX_PENDING_PER_CLIENT, Bus
+from chaos.doors.zmq import Bus
+from chaos.doors.zmq.bus import MAX_WAITS
+from chaos.doors.zmq.clients import MAX_PENDING
 from chaos.protocol.config import ipc_path
 from chaos.terms.errors import InvalidRequest, StorageFailed, StreamNotFound
 
@@ -194,7 +196,7 @@ def test_a_client_that_never_reads_its_answers_is_bounded(
     raw: Raw, context: Sockets, daemon: ScriptedDaemon
 ) -> None:
     daemon.script["device_wait"] = lambda request: Future()
-    for _ in range(MAX_PENDING_PER_CLIENT + 1):
+    for _ in range(MAX_PENDING + 1):
         raw.send("device_wait", name="mic", timeout_s=60)
     refused = raw.receive()
     assert refused["error"]["code"] == "invalid_request"

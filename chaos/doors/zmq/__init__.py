@@ -1,5 +1,5 @@
 """The door of ZeroMQ: commands in and answers out, events out."""
 
-from chaos.doors.zmq.bus import MAX_PENDING_PER_CLIENT, Bus
+from chaos.doors.zmq.bus import Bus
 
-__all__ = ["MAX_PENDING_PER_CLIENT", "Bus"]
+__all__ = ["Bus"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import Counter, deque
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Self
@@ -17,20 +18,24 @@ from typing import Any, Self
 import zmq
 
 from chaos.doors.zmq.claim import Claim
+from chaos.doors.zmq.clients import MAX_PENDING, Clients
+from chaos.doors.zmq.connections import Connections
+from chaos.doors.zmq.subscriptions import MAX_PREFIX_BYTES, Subscriptions
 from chaos.protocol.codec import MAX_MESSAGE_BYTES, decode_request, encode_error, encode_ok, request_id
 from chaos.protocol.config import Config, ipc_path
-from chaos.protocol.requests import Request
+from chaos.protocol.requests import DeviceWait, Request
+from chaos.system.descriptors import max_connections
 from chaos.terms.errors import ChaosError, InternalError, InvalidRequest, StorageFailed, TimedOut
 
-__all__ = ["Bus"]
+__all__ = ["MAX_WAITS", "Bus"]
 
 log = logging.getLogger(__name__)
 
-MAX_PENDING_PER_CLIENT = 1024
+MAX_WAITS = 64
 _LINGER_MS = 500
-_MAX_SUBSCRIPTION_BYTES = 64 << 10
-_QUEUED_COMMANDS = 64
-_QUEUED_ANSWERS = 8192
+_RETRY_MS = 10
+_QUEUED_COMMANDS = 16
+_QUEUED_ANSWERS = 64
 _QUEUED_EVENTS = 4096
 
 
@@ -43,21 +48,17 @@ class Bus:
 
     `submit(request)` is called on the bus thread, must not wait, and gives a future of the result, which is
     JSON-serialisable. A ChaosError that it or its future raises is the answer's error; any other exception is
-    answered as `internal` and logged. `on_subscriptions(prefixes)` is called on the bus thread whenever the
-    set of subscribed prefixes changes; the empty prefix is everything.
+    answered as `internal` and logged. The future of a `device_wait` is cancelled when its client goes.
+    `on_heads(wanted)` is called on the bus thread whenever the first client begins to listen for
+    `stream_head_position`, and when the last one has stopped.
     """
 
     def __init__(
-        self,
-        config: Config,
-        submit: Callable[[Request], Future[Any]],
-        on_subscriptions: Callable[[frozenset[bytes]], None],
+        self, config: Config, submit: Callable[[Request], Future[Any]], on_heads: Callable[[bool], object]
     ) -> None:
         self._submit = submit
-        self._on_subscriptions = on_subscriptions
-        self._subscriptions: frozenset[bytes] = frozenset()
+        self._on_heads = on_heads
         self._pending: dict[object, tuple[list[bytes], str | None]] = {}
-        self._pending_of: Counter[bytes] = Counter()
         self._outbox: deque[Callable[[], object]] = deque()
         self._lock = threading.Lock()
         self._closed = False
@@ -69,11 +70,18 @@ class Bus:
         try:
             for endpoint in (config.endpoint, config.events_endpoint):
                 self._claims.append(Claim(ipc_path(endpoint)))
-            self._commands = self._bind(zmq.ROUTER, config.endpoint)
-            self._events = self._bind(zmq.XPUB, config.events_endpoint)
+            self._commands = self._socket(zmq.ROUTER)
+            self._events = self._socket(zmq.XPUB)
+            self._asking = Connections(self._commands, "asking", self._may_open)
+            self._listening = Connections(self._events, "listening", self._may_open)
+            self._bind(self._commands, config.endpoint)
+            self._bind(self._events, config.events_endpoint)
         except BaseException:
             self._release()
             raise
+        self._max_connections = max_connections()
+        self._clients = Clients(self._commands, self._asking)
+        self._subscriptions = Subscriptions(self._listening)
 
     def __enter__(self) -> Self:
         self.start()
@@ -116,28 +124,33 @@ class Bus:
     def _stop(self) -> None:
         self._stopping = True
 
-    def _bind(self, kind: int, endpoint: str) -> zmq.Socket[bytes]:
-        bound = self._context.socket(kind)
-        bound.linger = _LINGER_MS
+    def _socket(self, kind: int) -> zmq.Socket[bytes]:
+        made = self._context.socket(kind)
+        made.linger = _LINGER_MS
         if kind == zmq.ROUTER:
-            bound.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-            bound.set(zmq.RCVHWM, _QUEUED_COMMANDS)
-            bound.set(zmq.SNDHWM, _QUEUED_ANSWERS)
-            bound.set(zmq.ROUTER_HANDOVER, 1)
+            made.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+            made.set(zmq.RCVHWM, _QUEUED_COMMANDS)
+            made.set(zmq.SNDHWM, _QUEUED_ANSWERS)
+            made.set(zmq.ROUTER_HANDOVER, 1)
+            made.set(zmq.ROUTER_MANDATORY, 1)  # sending says whether the client is there and has room
         else:
-            bound.set(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION_BYTES)
-            bound.set(zmq.SNDHWM, _QUEUED_EVENTS)
+            made.set(zmq.MAXMSGSIZE, MAX_PREFIX_BYTES)
+            made.set(zmq.SNDHWM, _QUEUED_EVENTS)
+        return made
+
+    def _bind(self, unbound: zmq.Socket[bytes], endpoint: str) -> None:
         before = os.umask(0o177)
         try:
-            bound.bind(endpoint)
+            unbound.bind(endpoint)
         except zmq.ZMQError as e:
             raise StorageFailed(
-                f"cannot listen on {endpoint}: {e.strerror}",
-                hint="choose another with --endpoint and --events",
+                f"cannot listen on {endpoint}: {e.strerror}", hint="choose another with --endpoint and --events"
             ) from e
         finally:
             os.umask(before)
-        return bound
+
+    def _may_open(self) -> bool:
+        return len(self._asking) + len(self._listening) < self._max_connections
 
     def _release(self) -> None:
         self._context.destroy()
@@ -147,65 +160,86 @@ class Bus:
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        for waited in (self._wake, self._events, self._commands):
+        for waited in (self._wake, self._asking.watch, self._listening.watch, self._events, self._commands):
             poller.register(waited, zmq.POLLIN)
         while not self._stopping:
-            ready = dict(poller.poll())
-            if self._wake in ready:
-                self._drain()
-            if self._events in ready:
-                self._listen()
-            if self._commands in ready:
-                self._accept()
+            try:
+                self._turn(dict(poller.poll(_RETRY_MS if self._clients.is_behind else None)))
+            except Exception:
+                log.exception("the bus failed, and goes on")
         for envelope, request in self._pending.values():
             self._answer(envelope, encode_error(request, TimedOut("chaosd stopped before this was done")))
+        until = time.monotonic() + _LINGER_MS / 1000
+        while self._clients.is_behind and time.monotonic() < until:
+            self._clients.retry()
+            time.sleep(_RETRY_MS / 1000)
+
+    def _turn(self, ready: dict[Any, int]) -> None:
+        self._asking.read()
+        self._listening.read()
+        self._clients.retry()
+        if self._wake in ready:
+            self._drain()
+        if self._events in ready:
+            self._listen()
+        if self._commands in ready:
+            self._accept()
 
     def _drain(self) -> None:
         os.eventfd_read(self._wake)
         while self._outbox and not self._stopping:
-            self._outbox.popleft()()
+            try:
+                self._outbox.popleft()()
+            except Exception:
+                log.exception("the bus could not do what it was handed")
 
     def _listen(self) -> None:
-        """Take one word of the subscribers; what is none is ignored."""
-        word = self._events.recv_multipart()[0]
-        if word[:1] == b"\1":
-            now = self._subscriptions | {word[1:]}
-        elif word[:1] == b"\0":
-            now = self._subscriptions - {word[1:]}
-        else:
-            return
-        if now != self._subscriptions:
-            self._subscriptions = now
-            try:
-                self._on_subscriptions(now)
-            except Exception:
-                log.exception("the engine could not be told of subscriptions")
+        was_wanted = self._subscriptions.want_heads
+        self._subscriptions.take(self._events.recv_multipart(copy=False))
+        if self._subscriptions.want_heads != was_wanted:
+            self._on_heads(not was_wanted)
 
     def _accept(self) -> None:
         """Take one command and pass it on, or answer why not."""
-        *envelope, raw = self._commands.recv_multipart()
+        frames = self._commands.recv_multipart(copy=False)
+        connection = self._asking.of(frames[0])
+        if connection is not None and sum(map(len, frames)) > MAX_MESSAGE_BYTES:
+            self._asking.drop(connection, f"it sent a message of more than {MAX_MESSAGE_BYTES} bytes")
+            return
+        *envelope, raw = (frame.bytes for frame in frames)
         client = envelope[0]
         try:
-            if self._pending_of[client] >= MAX_PENDING_PER_CLIENT:
-                raise InvalidRequest(
-                    f"{MAX_PENDING_PER_CLIENT} commands of this client have not been answered yet",
-                    hint="read the answers first",
-                )
             request = decode_request(raw)
-            future = self._submit(request)
+            is_wait = isinstance(request, DeviceWait)
+            if is_wait and (connection is None or len(connection.waits) >= MAX_WAITS):
+                raise InvalidRequest(
+                    f"{MAX_WAITS} device_waits of this client have not been answered yet",
+                    hint="wait for the answers, or for `device_added` events",
+                )
+            self._clients.asks(client, connection)
         except Exception as e:
             self._answer(envelope, encode_error(request_id(raw), _as_chaos_error(e)))
             return
+        try:
+            future = self._submit(request)
+        except Exception as e:
+            self._clients.answered(client)
+            self._answer(envelope, encode_error(request.id, _as_chaos_error(e)))
+            return
         token = object()
         self._pending[token] = (envelope, request.id)
-        self._pending_of[client] += 1
-        future.add_done_callback(lambda done: self._post(lambda: self._finish(token, done)))
+        waits = connection.waits if is_wait and connection is not None else set()
+        waits.add(future)
+
+        def finish(done: Future[Any]) -> None:
+            waits.discard(done)
+            self._finish(token, done)
+
+        future.add_done_callback(lambda done: self._post(lambda: finish(done)))
 
     def _finish(self, token: object, done: Future[Any]) -> None:
         envelope, request = self._pending.pop(token)
-        self._pending_of[envelope[0]] -= 1
-        if not self._pending_of[envelope[0]]:
-            del self._pending_of[envelope[0]]
+        self._clients.answered(envelope[0])
         try:
             answer = encode_ok(request, done.result())
         except BaseException as e:
@@ -213,7 +247,7 @@ class Bus:
         self._answer(envelope, answer)
 
     def _answer(self, envelope: list[bytes], answer: bytes) -> None:
-        self._commands.send_multipart([*envelope, answer])
+        self._clients.send(envelope, answer)
 
 
 def _as_chaos_error(error: BaseException) -> ChaosError:

@@ -1,0 +1,105 @@
+"""Who is connected to a socket of ours: which connection a message came over, when it ends, how many there may be."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+__all__ = ["Connection", "Connections"]
+
+log = logging.getLogger(__name__)
+
+_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+
+
+class Connection:
+    """One client's connection. `waits` are futures that end with it; `n_prefixes` is what it has subscribed to."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.is_open = True
+        self.waits: set[Future[Any]] = set()
+        self.n_prefixes = 0
+
+
+class Connections:
+    """The connections of one bound socket, on the socket's own thread.
+
+    ZeroMQ tells of them by file descriptor, and messages carry the descriptor they came over. The kernel gives a
+    descriptor again once it is closed; ZeroMQ has told of the end before that, so whoever reads what is told before
+    looking a connection up is not deceived. To be made before the socket is bound. `may_open()` says whether one more may stay; those beyond it are closed
+    at once: libzmq ends the whole process when it finds no descriptor for a client.
+    """
+
+    def __init__(self, bound: zmq.Socket[bytes], name: str, may_open: Callable[[], bool]) -> None:
+        self.watch = bound.get_monitor_socket(_EVENTS, f"inproc://{name}")
+        self._bound = bound
+        self._may_open = may_open
+        self._open: dict[int, Connection] = {}
+        self._is_refusing = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def read(self) -> None:
+        """Takes note of all that ZeroMQ has told."""
+        while int(self.watch.get(zmq.EVENTS)) & zmq.POLLIN:
+            told = recv_monitor_message(self.watch)
+            fd = told["value"]
+            self._close(fd)
+            if told["event"] == zmq.EVENT_ACCEPTED:
+                self._accept(fd)
+
+    def of(self, frame: zmq.Frame) -> Connection | None:
+        """The connection that a message's frame came over, None when it has ended."""
+        self.read()
+        return self._open.get(int(frame.get(zmq.SRCFD)))
+
+    def drop(self, connection: Connection, why: str) -> None:
+        """Closes a client's connection, and says so in the log."""
+        if connection.is_open:
+            log.warning("a client is disconnected: %s", why)
+            self._shut(connection.fd)
+
+    def _accept(self, fd: int) -> None:
+        if self._may_open():
+            self._open[fd] = Connection(fd)
+            self._is_refusing = False
+            return
+        if not self._is_refusing:
+            self._is_refusing = True
+            log.warning(
+                "new clients are turned away: %d are connected, more would use up the files that may be open", len(self)
+            )
+        self._shut(fd)
+
+    def _close(self, fd: int) -> None:
+        connection = self._open.pop(fd, None)
+        if connection is not None:
+            connection.is_open = False
+            for wait in connection.waits:
+                wait.cancel()
+
+    def _shut(self, fd: int) -> None:
+        """Has ZeroMQ see the end of a connection. A descriptor that is no longer this socket's client is left alone."""
+        with suppress(OSError):
+            peer = socket.socket(fileno=fd)
+            try:
+                if _is_at(peer.getsockname(), self._bound.get(zmq.LAST_ENDPOINT)):
+                    peer.shutdown(socket.SHUT_RDWR)
+            finally:
+                peer.detach()
+
+
+def _is_at(name: Any, endpoint: Any) -> bool:
+    """Whether a connection's own address is the endpoint that it was accepted at."""
+    if isinstance(name, tuple):
+        return endpoint.rpartition(b":")[2] == str(name[1]).encode()
+    return bool(endpoint == b"ipc://" + (name if isinstance(name, bytes) else name.encode(errors="surrogateescape")))

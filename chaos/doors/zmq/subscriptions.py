@@ -1,0 +1,52 @@
+"""What subscribers listen for, as far as the engine has to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import zmq
+
+from chaos.doors.zmq.connections import Connections
+
+__all__ = ["MAX_PREFIXES", "MAX_PREFIX_BYTES", "Subscriptions"]
+
+MAX_PREFIXES = 10_000
+MAX_PREFIX_BYTES = 1024
+_HEADS = b"stream_head_position"
+
+
+class Subscriptions:
+    """Counts the prefixes on an XPUB socket that let head positions through; keeps none of them.
+
+    ZeroMQ tells of a prefix when its first subscriber comes and when its last one has gone. A client with more than
+    MAX_PREFIXES is dropped: ZeroMQ keeps each of them.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._n_heads = 0
+
+    @property
+    def want_heads(self) -> bool:
+        return self._n_heads > 0
+
+    def take(self, message: Sequence[zmq.Frame]) -> None:
+        """Takes what came over the socket; what is not about a subscription is ignored."""
+        for frame in message:
+            told = frame.bytes
+            if told[:1] not in (b"\0", b"\1"):
+                continue
+            step = 1 if told[:1] == b"\1" else -1
+            prefix = told[1:]
+            if _HEADS.startswith(prefix) or prefix.startswith(_HEADS):
+                self._n_heads += step
+            self._count(frame, step)
+
+    def _count(self, frame: zmq.Frame, step: int) -> None:
+        connection = self._connections.of(frame)
+        if connection is None:
+            return
+        connection.n_prefixes += step
+        if connection.n_prefixes > MAX_PREFIXES:
+            connection.n_prefixes = 0
+            self._connections.drop(connection, f"it subscribed to more than {MAX_PREFIXES} prefixes")
