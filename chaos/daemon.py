@@ -20,7 +20,7 @@ import pykka
 from chaos import __version__
 from chaos.doors.zmq import Bus
 from chaos.engine.daemon import DaemonActor
-from chaos.engine.messages import Command, End, Subscriptions
+from chaos.engine.messages import Command, End, HeadsWanted
 from chaos.protocol.config import Config
 from chaos.protocol.requests import Request
 from chaos.system.pump import Pump
@@ -47,7 +47,7 @@ def serve(config: Config, stop: threading.Event) -> None:
         daemon.tell(Command(request, future))
         return future
 
-    bus = Bus(config, submit, lambda prefixes: daemon.tell(Subscriptions(prefixes)))
+    bus = Bus(config, submit, lambda wanted: daemon.tell(HeadsWanted(wanted)))
     pump = Pump()
     try:
         pump.start()

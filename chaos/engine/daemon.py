@@ -23,10 +23,10 @@ from chaos.engine.messages import (
     Command,
     Emit,
     End,
+    HeadsWanted,
     RetireChunks,
     Stop,
     StreamGone,
-    Subscriptions,
     SwitchChunk,
     Wait,
     refuse,
@@ -178,8 +178,8 @@ class DaemonActor(pykka.ThreadingActor):
                     stream.actor.stop(block=False)
                 self._history.forget(uri)
                 self._look_for_end()
-            case Subscriptions(prefixes):
-                self._on_subscriptions(prefixes)
+            case HeadsWanted(wanted):
+                self._on_heads(wanted)
             case End(done):
                 self._end(done, None)
             case Call(function):
@@ -206,10 +206,9 @@ class DaemonActor(pykka.ThreadingActor):
         if uri is not None and uri not in self._streams:
             self._history.forget(uri)
 
-    def _on_subscriptions(self, prefixes: frozenset[bytes]) -> None:
+    def _on_heads(self, wanted: bool) -> None:
         """Heads are told only while somebody listens for them."""
-        topic = b"stream_head_position"
-        if any(topic.startswith(prefix) or prefix.startswith(topic) for prefix in prefixes):
+        if wanted:
             period_s = 1 / self._config.head_position_hz
             self._pump.every("heads", period_s, lambda: self.actor_ref.tell(Call(self._tell_heads)))
         else:

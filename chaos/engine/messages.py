@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -53,10 +54,10 @@ class StreamGone:
 
 
 @dataclass(frozen=True, slots=True)
-class Subscriptions:
-    """What event subscribers listen to."""
+class HeadsWanted:
+    """Whether anybody listens for `stream_head_position`."""
 
-    prefixes: frozenset[bytes]
+    wanted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,11 +293,11 @@ def tell(actor: ActorRef[Any], message: Any) -> bool:
 
 def settle(future: Future[T], result: T) -> None:
     """Answers, unless whoever asked has gone or has been answered."""
-    if not future.done():
+    with suppress(InvalidStateError):
         future.set_result(result)
 
 
 def refuse(future: Future[Any], error: BaseException) -> None:
     """Answers with an error, unless whoever asked has gone or has been answered."""
-    if not future.done():
+    with suppress(InvalidStateError):
         future.set_exception(error)

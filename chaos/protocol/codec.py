@@ -11,7 +11,16 @@ from typing import Any, Literal
 import msgspec
 
 from chaos.protocol.events import Event, Published
-from chaos.protocol.requests import REQUESTS, TIME_HINT, AudioFormat, MidiFormat, Moment, Request, shown
+from chaos.protocol.requests import (
+    MAX_ID_CHARACTERS,
+    REQUESTS,
+    TIME_HINT,
+    AudioFormat,
+    MidiFormat,
+    Moment,
+    Request,
+    shown,
+)
 from chaos.terms.errors import ChaosError, InvalidFormat, InvalidRequest, UnknownOp
 from chaos.terms.moments import utc_text
 
@@ -86,12 +95,12 @@ def decode_request(raw: bytes) -> Request:
 
 
 def request_id(raw: bytes) -> str | None:
-    """The `id` of a request that may be wrong in every other way; None where none can be read."""
+    """The `id` of a request that may be wrong in every other way; None where none can be read, or it is too long."""
     try:
         found = _decode_head(raw).id
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, str) and len(found) <= MAX_ID_CHARACTERS else None
 
 
 def encode_ok(request_id: str | None, result: Any) -> bytes:

@@ -47,6 +47,7 @@ __all__ = [
     "shown",
 ]
 
+MAX_ID_CHARACTERS = 256
 STAGING_SECONDS = (0.1, 3600.0)  # of the engine's setting and of a stream's own
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -62,7 +63,7 @@ class _Part(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 class Request(_Part, kw_only=True, tag_field="op"):
     """Base of all requests. `id` comes back in the answer."""
 
-    id: str | None = None
+    id: Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARACTERS)] | None = None
 
 
 class Ping(Request, tag="ping"):

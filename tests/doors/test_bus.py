@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import queue
 import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from scripted import ScriptedDaemon
 from chaos.doors.zmq import Bus
 from chaos.doors.zmq.bus import MAX_WAITS
 from chaos.doors.zmq.clients import MAX_PENDING
+from chaos.doors.zmq.subscriptions import MAX_PREFIXES
 from chaos.protocol.config import ipc_path
+from chaos.protocol.requests import MAX_ID_CHARACTERS
 from chaos.terms.errors import InvalidRequest, StorageFailed, StreamNotFound
 
 WAIT_MS = 10_000
@@ -76,6 +80,11 @@ class Raw:
     def ask_raw(self, raw: bytes) -> dict[str, Any]:
         self.socket.send(raw)
         return self.receive()
+
+
+def resident_kib() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
 
 
 @pytest.fixture
@@ -192,16 +201,109 @@ def test_an_answer_goes_to_the_one_who_asked(context: Sockets, daemon: ScriptedD
     assert [client.receive()["result"]["device"] for client in clients] == [str(n) for n in range(10)]
 
 
-def test_a_client_that_never_reads_its_answers_is_bounded(
-    raw: Raw, context: Sockets, daemon: ScriptedDaemon
-) -> None:
-    daemon.script["device_wait"] = lambda request: Future()
+def test_a_client_may_have_so_many_commands_under_way(raw: Raw, context: Sockets, daemon: ScriptedDaemon) -> None:
+    daemon.script["status"] = lambda request: Future()
     for _ in range(MAX_PENDING + 1):
-        raw.send("device_wait", name="mic", timeout_s=60)
+        raw.send("status")
     refused = raw.receive()
     assert refused["error"]["code"] == "invalid_request"
     assert "not been answered" in refused["error"]["message"]
     assert Raw(context, daemon).ask("ping")["ok"]
+
+
+def test_waits_end_with_their_client_and_are_few(raw: Raw, context: Sockets, daemon: ScriptedDaemon) -> None:
+    waits: queue.Queue[Future[object]] = queue.Queue()
+    daemon.script["device_wait"] = lambda request: waits.put(wait := Future()) or wait
+    going = Raw(context, daemon)
+    for client in (going, raw):
+        for _ in range(MAX_WAITS):
+            client.send("device_wait", name="mic", timeout_s=60)
+    for client in (going, raw):
+        refused = client.ask("device_wait", name="mic", timeout_s=60, id="one too many")
+        assert refused["error"]["code"] == "invalid_request"
+        assert "device_added" in refused["error"]["hint"]
+    theirs = [waits.get(timeout=10) for _ in range(2 * MAX_WAITS)]
+    over = threading.Semaphore(0)
+    for each in theirs:
+        each.add_done_callback(lambda _: over.release())
+    going.socket.close(linger=0)
+    for _ in range(MAX_WAITS):
+        assert over.acquire(timeout=10)
+    assert raw.ask("ping")["ok"]
+    lasting = [each for each in theirs if not each.cancelled()]
+    assert len(lasting) == MAX_WAITS
+    lasting[0].set_result({"device": "mic"})
+    assert raw.receive()["result"] == {"device": "mic"}
+    raw.send("device_wait", name="mic", timeout_s=60)
+    assert not waits.get(timeout=10).done()
+
+
+def test_a_name_taken_over_keeps_its_own_waits(context: Sockets, daemon: ScriptedDaemon) -> None:
+    waits: queue.Queue[Future[object]] = queue.Queue()
+    daemon.script["device_wait"] = lambda request: waits.put(wait := Future()) or wait
+    found = []
+    for _ in range(2):
+        client = context.socket(zmq.DEALER)
+        client.identity = b"controller"
+        client.connect(daemon.config.endpoint)
+        client.send(b'{"op": "device_wait", "name": "mic", "timeout_s": 60}')
+        found.append(waits.get(timeout=10))
+        if len(found) == 1:
+            over = threading.Event()
+            found[0].add_done_callback(lambda _: over.set())
+            client.close(linger=0)
+            assert over.wait(10)
+    assert [each.cancelled() for each in found] == [True, False]
+
+
+def test_a_client_that_does_not_read_is_dropped_in_time(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    daemon.script["status"] = {"pad": "x" * (1 << 20)}
+    deaf = context.socket(zmq.DEALER)
+    deaf.rcvhwm = 1
+    deaf.reconnect_ivl = -1
+    dropped = deaf.get_monitor_socket(zmq.EVENT_DISCONNECTED, "inproc://deaf")
+    deaf.connect(daemon.config.endpoint)
+    before = resident_kib()
+    with suppress(zmq.Again):  # no room: it has been dropped
+        for _ in range(4000):
+            deaf.send(b'{"op": "status"}')
+            assert resident_kib() - before < 400_000
+    n_read = 0
+    while not dropped.poll(0):
+        n_read += deaf.poll(100) and bool(deaf.recv())
+    dropped.close()
+    assert n_read < 300
+    assert caplog.text.count("does not read its answers") == 1
+    assert raw.ask("status")["ok"]
+
+
+def test_a_client_that_reads_late_gets_all_its_answers(raw: Raw) -> None:
+    for number in range(3000):
+        raw.send("ping", id=f"{number:0250}")
+    assert [int(raw.receive()["id"]) for _ in range(3000)] == list(range(3000))
+
+
+def test_ids_are_short(raw: Raw) -> None:
+    answer = raw.ask("ping", id="x" * (MAX_ID_CHARACTERS + 1))
+    assert answer["id"] is None
+    assert answer["error"]["code"] == "invalid_request"
+    assert "`id`" in answer["error"]["message"]
+    assert raw.ask("ping", id="\N{MUSICAL SYMBOL G CLEF}" * MAX_ID_CHARACTERS)["ok"]
+
+
+def test_a_message_is_measured_as_a_whole(raw: Raw, context: Sockets, daemon: ScriptedDaemon) -> None:
+    sender = context.socket(zmq.DEALER)
+    sender.reconnect_ivl = -1
+    dropped = sender.get_monitor_socket(zmq.EVENT_DISCONNECTED, "inproc://sender")
+    sender.connect(daemon.config.endpoint)
+    sender.send_multipart([b"x" * (1 << 20)] * 14 + [b'{"op": "ping"}'])
+    assert json.loads(sender.recv_multipart()[-1])["ok"]
+    sender.send_multipart([b"x" * (1 << 20)] * 17)
+    assert dropped.poll(WAIT_MS)
+    dropped.close()
+    assert raw.ask("ping")["ok"]
 
 
 def test_clients_that_vanish_hurt_nobody(raw: Raw, context: Sockets, daemon: ScriptedDaemon) -> None:
@@ -226,20 +328,44 @@ def test_a_client_that_comes_back_under_its_name_is_served(context: Sockets, dae
         client.close(linger=0)
 
 
-def test_subscriptions_are_told_as_they_change(context: Sockets, daemon: ScriptedDaemon) -> None:
+def test_only_whether_somebody_listens_for_heads_is_told(context: Sockets, daemon: ScriptedDaemon) -> None:
     first, second = context.socket(zmq.SUB), context.socket(zmq.SUB)
     for subscriber in (first, second):
         subscriber.connect(daemon.config.events_endpoint)
+    first.subscribe(b"device_")
     first.subscribe(b"stream_")
-    assert daemon.subscriptions.get(timeout=10) == {b"stream_"}
+    assert daemon.heads_wanted.get(timeout=10)
+    second.subscribe(b"stream_head_position stream://desk/take")
     second.subscribe(b"")
-    assert daemon.subscriptions.get(timeout=10) == {b"stream_", b""}
     second.subscribe(b"stream_")
+    second.subscribe(b"stream_gap")
     second.unsubscribe(b"")
-    assert daemon.subscriptions.get(timeout=10) == {b"stream_"}
     first.close(linger=0)
+    second.unsubscribe(b"stream_")
+    second.unsubscribe(b"stream_head_position stream://desk/take")
+    assert not daemon.heads_wanted.get(timeout=10)
+    second.subscribe(b"stream_head")
+    assert daemon.heads_wanted.get(timeout=10)
     second.close(linger=0)
-    assert daemon.subscriptions.get(timeout=10) == frozenset()
+    assert not daemon.heads_wanted.get(timeout=10)
+    assert daemon.heads_wanted.empty()
+
+
+def test_a_client_with_too_many_prefixes_is_dropped(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    greedy = context.socket(zmq.SUB)
+    greedy.reconnect_ivl, greedy.sndhwm = -1, 0
+    dropped = greedy.get_monitor_socket(zmq.EVENT_DISCONNECTED, "inproc://greedy")
+    greedy.connect(daemon.config.events_endpoint)
+    before = resident_kib()
+    for number in range(2 * MAX_PREFIXES):
+        greedy.subscribe(f"stream_gap {URI}{number}".encode())
+    assert dropped.poll(WAIT_MS)
+    dropped.close()
+    assert raw.ask("ping")["ok"]
+    assert resident_kib() - before < 100_000
+    assert "subscribed to more than" in caplog.text
 
 
 def test_nonsense_on_the_event_socket_is_ignored(context: Sockets, daemon: ScriptedDaemon) -> None:
@@ -247,15 +373,19 @@ def test_nonsense_on_the_event_socket_is_ignored(context: Sockets, daemon: Scrip
     odd.connect(daemon.config.events_endpoint)
     odd.send_multipart([b"hello", b"\x01"])
     odd.send(b"\x01stream_")
-    assert daemon.subscriptions.get(timeout=10) == {b"stream_"}
+    assert daemon.heads_wanted.get(timeout=10)
 
 
 def test_events_come_in_order_and_by_topic(context: Sockets, daemon: ScriptedDaemon) -> None:
     everything, one = context.socket(zmq.SUB), context.socket(zmq.SUB)
-    for subscriber, topic in ((everything, b""), (one, f"stream_gap {URI}".encode())):
+    for subscriber, topic in ((one, f"stream_gap {URI}".encode()), (everything, b"")):
         subscriber.connect(daemon.config.events_endpoint)
         subscriber.subscribe(topic)
-        daemon.subscriptions.get(timeout=10)
+        subscriber.subscribe(b"stream_head_position")
+        assert daemon.heads_wanted.get(timeout=10)
+        subscriber.unsubscribe(b"stream_head_position")
+        if subscriber is one:
+            assert not daemon.heads_wanted.get(timeout=10)
     gap = {"first_frame": 1, "n_frames": 2, "cause": "missed", "confidence": "exact"}
     for _ in range(300):
         daemon.publish("stream_gap", URI, **gap)
@@ -274,7 +404,7 @@ def test_close_sends_what_was_handed_in_and_answers_who_waits(tmp_path: Path, co
         subscriber = context.socket(zmq.SUB)
         subscriber.connect(daemon.config.events_endpoint)
         subscriber.subscribe(b"")
-        daemon.subscriptions.get(timeout=10)
+        daemon.heads_wanted.get(timeout=10)
         raw = Raw(context, daemon)
         raw.send("device_wait", name="mic", timeout_s=60, id="waiting")
         assert raw.ask("shutdown", id="last")["id"] == "last"
@@ -306,7 +436,7 @@ def test_a_daemon_that_shares_only_the_events_leaves_nothing_behind(tmp_path: Pa
         )
         other.mkdir()
         with pytest.raises(InvalidRequest):
-            Bus(config, first._submit, first.subscriptions.put)
+            Bus(config, first._submit, first.heads_wanted.put)
         assert list(other.iterdir()) == []
 
 
@@ -342,7 +472,7 @@ def test_a_folder_that_cannot_hold_sockets_is_told(tmp_path: Path) -> None:
             endpoint=f"ipc://{tmp_path}/none/c", events_endpoint=f"ipc://{tmp_path}/none/e", store=tmp_path
         )
         with pytest.raises(StorageFailed, match="none/c"):
-            Bus(config, daemon._submit, daemon.subscriptions.put)
+            Bus(config, daemon._submit, daemon.heads_wanted.put)
 
 
 def test_fifty_lives_leak_no_descriptor_and_no_thread(tmp_path: Path, context: Sockets) -> None:

@@ -21,7 +21,7 @@ Script = dict[str, Any]
 
 
 class ScriptedDaemon:
-    """Answers each op as `script` has it; keeps the requests and the sets of subscriptions it was told of."""
+    """Answers each op as `script` has it; keeps the requests, and whether somebody listens for heads."""
 
     def __init__(self, folder: Path, script: Script | None = None) -> None:
         self.config = Config(
@@ -33,9 +33,9 @@ class ScriptedDaemon:
         self.config.prepare()
         self.script: Script = {"ping": {"name": "chaosd"}, **(script or {})}
         self.requests: list[Request] = []
-        self.subscriptions: queue.Queue[frozenset[bytes]] = queue.Queue()
+        self.heads_wanted: queue.Queue[bool] = queue.Queue()
         self._seq = 0
-        self.bus = Bus(self.config, self._submit, self.subscriptions.put)
+        self.bus = Bus(self.config, self._submit, self.heads_wanted.put)
 
     def __enter__(self) -> Self:
         self.bus.start()

@@ -18,7 +18,7 @@ from typing import Any, Self
 import zmq
 
 from chaos.doors.zmq.claim import Claim
-from chaos.doors.zmq.clients import MAX_PENDING, Clients
+from chaos.doors.zmq.clients import Clients
 from chaos.doors.zmq.connections import Connections
 from chaos.doors.zmq.subscriptions import MAX_PREFIX_BYTES, Subscriptions
 from chaos.protocol.codec import MAX_MESSAGE_BYTES, decode_request, encode_error, encode_ok, request_id
@@ -203,6 +203,8 @@ class Bus:
         """Take one command and pass it on, or answer why not."""
         frames = self._commands.recv_multipart(copy=False)
         connection = self._asking.of(frames[0])
+        if connection is not None and not connection.is_open:
+            return
         if connection is not None and sum(map(len, frames)) > MAX_MESSAGE_BYTES:
             self._asking.drop(connection, f"it sent a message of more than {MAX_MESSAGE_BYTES} bytes")
             return
@@ -233,13 +235,15 @@ class Bus:
 
         def finish(done: Future[Any]) -> None:
             waits.discard(done)
-            self._finish(token, done)
+            self._finish(token, done, has_gone=connection is None or not connection.is_open)
 
         future.add_done_callback(lambda done: self._post(lambda: finish(done)))
 
-    def _finish(self, token: object, done: Future[Any]) -> None:
+    def _finish(self, token: object, done: Future[Any], *, has_gone: bool) -> None:
         envelope, request = self._pending.pop(token)
         self._clients.answered(envelope[0])
+        if has_gone and done.cancelled():
+            return
         try:
             answer = encode_ok(request, done.result())
         except BaseException as e:

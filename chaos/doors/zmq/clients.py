@@ -62,6 +62,9 @@ class Clients:
         routing_id = envelope[0]
         frames = [*envelope, answer]
         client = self._clients.get(routing_id)
+        if client is not None and client.connection is not None and not client.connection.is_open:
+            self._forget_queue(routing_id)
+            return
         if client is not None and client.queue:
             self._queue(routing_id, client, frames)
             return

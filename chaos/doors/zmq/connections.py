@@ -28,14 +28,21 @@ class Connection:
         self.waits: set[Future[Any]] = set()
         self.n_prefixes = 0
 
+    def end(self) -> None:
+        self.is_open = False
+        for wait in self.waits:
+            wait.cancel()
+
 
 class Connections:
     """The connections of one bound socket, on the socket's own thread.
 
     ZeroMQ tells of them by file descriptor, and messages carry the descriptor they came over. The kernel gives a
     descriptor again once it is closed; ZeroMQ has told of the end before that, so whoever reads what is told before
-    looking a connection up is not deceived. To be made before the socket is bound. `may_open()` says whether one more may stay; those beyond it are closed
-    at once: libzmq ends the whole process when it finds no descriptor for a client.
+    looking a connection up is not deceived. To be made before the socket is bound.
+
+    `may_open()` says whether one more may stay; those beyond it are closed at once: libzmq ends the whole process
+    when it finds no descriptor for a client.
     """
 
     def __init__(self, bound: zmq.Socket[bytes], name: str, may_open: Callable[[], bool]) -> None:
@@ -60,12 +67,16 @@ class Connections:
     def of(self, frame: zmq.Frame) -> Connection | None:
         """The connection that a message's frame came over, None when it has ended."""
         self.read()
-        return self._open.get(int(frame.get(zmq.SRCFD)))
+        try:
+            return self._open.get(int(frame.get(zmq.SRCFD)))
+        except zmq.ZMQError:  # ZeroMQ itself speaks, for a client that has gone
+            return None
 
     def drop(self, connection: Connection, why: str) -> None:
-        """Closes a client's connection, and says so in the log."""
+        """Closes a client's connection, and says so in the log. What ZeroMQ has read of it already still comes."""
         if connection.is_open:
             log.warning("a client is disconnected: %s", why)
+            connection.end()
             self._shut(connection.fd)
 
     def _accept(self, fd: int) -> None:
@@ -83,23 +94,27 @@ class Connections:
     def _close(self, fd: int) -> None:
         connection = self._open.pop(fd, None)
         if connection is not None:
-            connection.is_open = False
-            for wait in connection.waits:
-                wait.cancel()
+            connection.end()
 
     def _shut(self, fd: int) -> None:
         """Has ZeroMQ see the end of a connection. A descriptor that is no longer this socket's client is left alone."""
         with suppress(OSError):
             peer = socket.socket(fileno=fd)
             try:
-                if _is_at(peer.getsockname(), self._bound.get(zmq.LAST_ENDPOINT)):
+                if _is_at(peer.getsockname(), _endpoint_of(self._bound)):
                     peer.shutdown(socket.SHUT_RDWR)
             finally:
                 peer.detach()
 
 
-def _is_at(name: Any, endpoint: Any) -> bool:
+def _endpoint_of(bound: zmq.Socket[bytes]) -> str:
+    endpoint = bound.last_endpoint
+    assert isinstance(endpoint, bytes)
+    return endpoint.rstrip(b"\0").decode(errors="surrogateescape")
+
+
+def _is_at(name: Any, endpoint: str) -> bool:
     """Whether a connection's own address is the endpoint that it was accepted at."""
     if isinstance(name, tuple):
-        return endpoint.rpartition(b":")[2] == str(name[1]).encode()
-    return bool(endpoint == b"ipc://" + (name if isinstance(name, bytes) else name.encode(errors="surrogateescape")))
+        return str(name[1]) == endpoint.rpartition(":")[2]
+    return f"ipc://{name}" == endpoint
