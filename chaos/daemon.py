@@ -23,6 +23,7 @@ from chaos.engine.daemon import DaemonActor
 from chaos.engine.messages import Command, End, HeadsWanted
 from chaos.protocol.config import Config
 from chaos.protocol.requests import Request
+from chaos.system.descriptors import raise_limit
 from chaos.system.pump import Pump
 from chaos.terms.errors import ChaosError
 from chaos.terms.units import parse_size
@@ -39,6 +40,7 @@ def serve(config: Config, stop: threading.Event) -> None:
         InvalidRequest: another daemon has the endpoints.
         StorageFailed: a folder or a socket can't be made.
     """
+    raise_limit()
     config.prepare()
     daemon: pykka.ActorRef[Any]
 

@@ -75,6 +75,7 @@ from chaos.protocol.requests import (
 from chaos.store.recovery import RecoveryReport, recover
 from chaos.store.retention import Retired
 from chaos.store.store import Store
+from chaos.system.descriptors import check_room
 from chaos.system.pump import Pump
 from chaos.system.threads import data_thread
 from chaos.terms.errors import (
@@ -346,6 +347,7 @@ class DaemonActor(pykka.ThreadingActor):
             request = msgspec.structs.replace(request, chunk_path=str(path))
         if request.keep is not None:
             self._retire_regularly()
+        check_room(sum(not each.view.recording for each in self._streams.values()))
         self._streams[request.uri] = stream = _Stream(StreamView(request.uri, form))
         self._ask_devices(
             lambda devices: (devices.find(request.device_identity, "input"), devices.graph_rate),

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import resource
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["OF_STREAM", "max_connections", "n_open", "raise_limit", "room_for_streams"]
+from chaos.terms.errors import LimitReached
+
+__all__ = ["GUARANTEED", "OF_STREAM", "check_room", "max_connections", "n_open", "raise_limit"]
+
+log = logging.getLogger(__name__)
 
 OF_STREAM = 10  # what a stream opens at most, PipeWire's share of it included
+GUARANTEED = 4096  # with so many, not even a burst of connections takes the last one (see `doors.zmq.connections`)
 _MOST_CONNECTIONS = 1024
 _MOST_SPARE = 128
 
 
 def raise_limit() -> int:
-    """Raises the soft limit to the hard one, as far as that can be, and returns what holds now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            return soft
-    return hard
+    """Raises the soft limit to the hard one, and returns what holds now. A log line says so where that is little."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    limit = _limit()
+    if limit < GUARANTEED:
+        log.warning(
+            "chaosd may open only %d files: few streams and clients have room, and a burst of connections could end it;"
+            " raise the limit to %d (`ulimit -n`)",
+            limit,
+            GUARANTEED,
+        )
+    return limit
 
 
 def n_open() -> int:
@@ -33,10 +45,18 @@ def max_connections() -> int:
     return min(_MOST_CONNECTIONS, _limit() // 8)
 
 
-def room_for_streams() -> int:
-    """How many more streams may start, all connections and what else is opened now and then taken into account."""
-    spare = min(_MOST_SPARE, _limit() // 8)
-    return max(0, (_limit() - n_open() - max_connections() - spare) // OF_STREAM)
+def check_room(n_starting: int) -> None:
+    """Raises LimitReached unless one more stream may start beside `n_starting` that have not opened their files yet.
+
+    All connections, and what is opened now and then, are taken into account.
+    """
+    limit, spare = _limit(), min(_MOST_SPARE, _limit() // 8)
+    if limit - n_open() - max_connections() - spare < OF_STREAM * (n_starting + 1):
+        raise LimitReached(
+            f"chaosd may open {limit} files, and another stream could need more",
+            hint="stop a stream, or raise the limit: `ulimit -n 65536`, LimitNOFILE= in a unit of systemd",
+            details={"limit": limit, "open": n_open()},
+        )
 
 
 def _limit() -> int:

@@ -21,6 +21,7 @@ __all__ = [
     "InvalidRange",
     "InvalidRequest",
     "InvalidURI",
+    "LimitReached",
     "PathNotAllowed",
     "PipeWireUnavailable",
     "RateMismatch",
@@ -154,6 +155,13 @@ class StorageFailed(ChaosError):
 
 class StagingFull(ChaosError):
     code = "staging_full"
+    exit_code = 6
+
+
+class LimitReached(ChaosError):
+    """The process may open no more files, and so takes no more streams."""
+
+    code = "limit_reached"
     exit_code = 6
 
 

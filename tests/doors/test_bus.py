@@ -250,7 +250,7 @@ def test_a_name_taken_over_keeps_its_own_waits(context: Sockets, daemon: Scripte
         found.append(waits.get(timeout=10))
         if len(found) == 1:
             over = threading.Event()
-            found[0].add_done_callback(lambda _: over.set())
+            found[0].add_done_callback(lambda _, over=over: over.set())
             client.close(linger=0)
             assert over.wait(10)
     assert [each.cancelled() for each in found] == [True, False]

@@ -42,7 +42,8 @@ class Connections:
     looking a connection up is not deceived. To be made before the socket is bound.
 
     `may_open()` says whether one more may stay; those beyond it are closed at once: libzmq ends the whole process
-    when it finds no descriptor for a client.
+    when it finds no descriptor for a client. A burst can't outrun that by more than about a thousand connections:
+    then ZeroMQ's thread waits until what it has told is read.
     """
 
     def __init__(self, bound: zmq.Socket[bytes], name: str, may_open: Callable[[], bool]) -> None:

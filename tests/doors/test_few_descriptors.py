@@ -1,0 +1,177 @@
+"""libzmq ends a process that has no descriptor left for a client: it must never come to that."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from chaos.client import Client
+from chaos.system import descriptors
+from chaos.system.descriptors import GUARANTEED
+from chaos.terms.errors import ChaosError, LimitReached
+
+SERVING = """
+import pathlib, resource, sys
+from scripted import ScriptedDaemon
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), int(sys.argv[2])))
+daemon = ScriptedDaemon(pathlib.Path(sys.argv[1]))
+print("up", flush=True)
+sys.stdin.readline()
+with daemon:
+    sys.stdin.read()
+"""
+
+
+class Serving:
+    """A door in a process that may open `limit` files; it must live until the end. It waits for `go`."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", SERVING, str(folder), str(limit)]
+        self.folder = folder
+        self._process = subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "up\n"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _, said = self._process.communicate("\n")
+        assert self._process.returncode == 0, said
+
+    def go(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def client(self) -> Client:
+        return Client(f"ipc://{self.folder}/command", f"ipc://{self.folder}/events", timeout_s=20)
+
+    def n_open(self) -> int:
+        return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
+
+
+@contextmanager
+def connected(path: Path, n: int) -> Iterator[list[socket.socket]]:
+    """Up to `n` connections that say nothing, made as fast as can be."""
+    made: list[socket.socket] = []
+    try:
+        for _ in range(n):
+            made.append(connecting := socket.socket(socket.AF_UNIX))
+            connecting.setblocking(False)
+            with suppress(OSError):
+                connecting.connect(str(path))
+        yield made
+    finally:
+        for each in made:
+            each.close()
+
+
+@pytest.mark.parametrize("endpoint", ["command", "events"])
+def test_a_burst_of_connections_is_accepted_no_faster_than_it_is_counted(tmp_path: Path, endpoint: str) -> None:
+    with Serving(tmp_path, 4096) as serving, connected(tmp_path / endpoint, 2000) as burst:
+        before = serving.n_open()
+        for _ in range(20):
+            assert serving.n_open() - before < GUARANTEED // 2
+            with suppress(OSError):
+                burst[-1].connect(str(tmp_path / endpoint))
+        serving.go()
+        with connected(tmp_path / endpoint, 2000):
+            assert serving.n_open() < 4096
+
+
+def test_more_idle_connections_than_are_allowed_end_nothing(tmp_path: Path) -> None:
+    with Serving(tmp_path, 4096) as serving, serving.client() as client:
+        serving.go()
+        assert client.call("ping")
+        for endpoint in ("command", "events"):
+            for _ in range(3):
+                with connected(tmp_path / endpoint, 1100):
+                    assert client.call("ping")
+                assert client.call("ping")
+        await_room(serving)
+
+
+@pytest.mark.parametrize("limit", [64, 256])
+def test_where_few_files_may_be_open_few_clients_may_come(tmp_path: Path, limit: int) -> None:
+    with Serving(tmp_path, limit) as serving, serving.client() as client, ExitStack() as stack:
+        serving.go()
+        assert client.call("ping")
+        kept = 0
+        for number in range(2 * limit):
+            path = tmp_path / ("events" if number % 2 else "command")
+            idle = stack.enter_context(socket.socket(socket.AF_UNIX))
+            idle.settimeout(10)
+            idle.connect(str(path))
+            idle.recv(10)  # what ZeroMQ says first, or the end
+            idle.settimeout(0)
+            assert client.call("ping")
+            kept += not ended(idle)
+        assert 0 < kept < limit // 8
+
+
+def ended(connection: socket.socket) -> bool:
+    with suppress(BlockingIOError):
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    return False
+
+
+def await_room(serving: Serving) -> None:
+    """A new client is served again once the idle ones have gone."""
+    for _ in range(100):
+        with serving.client() as client, suppress(ChaosError):
+            client.call("ping")
+            return
+    raise AssertionError("no new client is served")
+
+
+@pytest.mark.parametrize("limit", [64, 1024])
+def test_a_stream_is_refused_before_descriptors_run_out(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    n_open = 0
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    monkeypatch.setattr(descriptors, "n_open", lambda: n_open)
+    while limit - n_open - descriptors.max_connections() - min(128, limit // 8) >= descriptors.OF_STREAM:
+        descriptors.check_room(0)
+        n_open += descriptors.OF_STREAM
+    assert n_open
+    with pytest.raises(LimitReached, match=str(limit)) as refused:
+        descriptors.check_room(0)
+    assert "ulimit" in refused.value.hint
+    assert n_open + descriptors.max_connections() < limit
+
+
+def test_streams_that_are_starting_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (64, 64))
+    monkeypatch.setattr(descriptors, "n_open", lambda: 20)
+    descriptors.check_room(0)
+    with pytest.raises(LimitReached):
+        descriptors.check_room(3)
+
+
+def test_the_limit_is_raised_as_far_as_it_goes() -> None:
+    script = (
+        "import resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard));"
+        "from chaos.system.descriptors import raise_limit;"
+        "assert raise_limit() == hard == resource.getrlimit(resource.RLIMIT_NOFILE)[0]"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_what_is_open_is_counted() -> None:
+    before = descriptors.n_open()
+    fd = os.open("/", os.O_RDONLY)
+    assert descriptors.n_open() == before + 1
+    os.close(fd)
