@@ -18,7 +18,7 @@ import numpy as np
 
 from chaos.read.follow import Follower, WhenLapped
 from chaos.read.samples import DTYPES, Missing, Samples, block_of, chunk_of, silence
-from chaos.store.info import RecordingInfo, SealedChunk, load
+from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import Definition
 from chaos.store.store import Store
 from chaos.store.timeline import frame_of_moment
@@ -54,7 +54,6 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self._info: RecordingInfo = load(path)
-        self._chunks: dict[int, SealedChunk] = {}
         self._gaps: list[Gap] = []
         self._live: LiveEnd | None = None
         self._live_version = 0
@@ -74,8 +73,6 @@ class Recording:
         return None
 
     def _index(self) -> None:
-        for sealed in self._info.chunks[len(self._chunks) :]:
-            self._chunks[sealed.chunk] = sealed
         known = list(self._info.gaps)
         if self._live and not self._info.finish:
             stored = {(gap.first_frame, gap.n_frames, gap.cause) for gap in known}
@@ -261,7 +258,7 @@ class Recording:
             raw = self._live.read_chunk(chunk, begin, end)
             if raw is not None:
                 return block_of(self.definition.form, raw)
-        if piece is None and (chunk in self._chunks or not self._info.finish):
+        if piece is None and (self._info.chunks.find(chunk) is not None or not self._info.finish):
             self.refresh()
             piece = self._sealed(chunk, begin, end)
         if piece is None:
@@ -271,7 +268,7 @@ class Recording:
         return piece
 
     def _sealed(self, chunk: int, begin: int, end: int) -> Samples | None:
-        sealed = self._chunks.get(chunk)
+        sealed = self._info.chunks.find(chunk)
         if sealed is None:
             return None
         try:

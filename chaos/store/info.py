@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from chaos.store.columns import Anchors, SealedChunk, SealedChunks
 from chaos.store.journal import (
     JOURNAL_NAME,
     JOURNAL_VERSION,
@@ -20,24 +21,10 @@ from chaos.store.journal import (
     Sealing,
 )
 from chaos.terms.errors import StorageFailed
-from chaos.terms.ledger import ClockAnchor, Coverage, Gap, lost_frames
+from chaos.terms.ledger import Coverage, Gap, lost_frames
 from chaos.terms.moments import utc_text
 
 __all__ = ["RecordingInfo", "RecordingSummary", "SealedChunk", "load"]
-
-
-class SealedChunk(msgspec.Struct, frozen=True):
-    """A chunk that is immutable and durable: its file, BLAKE3-256 (hex) and the `n_frames` that count."""
-
-    chunk: int
-    path: str
-    hash: str
-    first_frame: int
-    n_frames: int
-
-    @property
-    def end_frame(self) -> int:
-        return self.first_frame + self.n_frames
 
 
 class RecordingSummary(msgspec.Struct, frozen=True):
@@ -70,9 +57,8 @@ class RecordingInfo:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self.chunks: list[SealedChunk] = []
         self.gaps: list[Gap] = []
-        self.anchors: list[ClockAnchor] = []
+        self.anchors = Anchors()
         self.sealing: Sealing | None = None
         self.finish: Finish | None = None
         self.is_live = False
@@ -89,6 +75,7 @@ class RecordingInfo:
                 hint="update chaosd",
             )
         self.definition: Definition = lines[0].definition
+        self.chunks = SealedChunks(self.path / self.definition.form.folder)
         self._absorb(lines[1:])
 
     def refresh(self) -> None:
@@ -104,16 +91,13 @@ class RecordingInfo:
         for line in lines:
             match line:
                 case ChunkLine():
-                    path = line.path or str(self.path / self.definition.form.folder / str(line.chunk))
-                    self.chunks.append(
-                        SealedChunk(line.chunk, path, line.hash, line.first_frame, line.n_frames)
-                    )
+                    self.chunks.append(line.chunk, line.first_frame, line.n_frames, line.hash, line.path)
                     self._coverage.add(line.first_frame, line.n_frames)
                 case GapLine():
                     self.gaps.append(line.gap())
                     self._coverage.add(line.first_frame, line.n_frames)
                 case AnchorLine():
-                    self.anchors.append(line.anchor())
+                    self.anchors.append(line.frame, line.position, line.monotonic_ns, line.wall_ns, line.clock_id)
                 case Sealing():
                     self.sealing = line
                 case Finish():

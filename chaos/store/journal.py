@@ -84,7 +84,9 @@ class Header(msgspec.Struct, frozen=True, tag_field="type", tag="recording"):
     definition: Definition
 
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+_MOST = (1 << 63) - 1
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+Place = Annotated[int, msgspec.Meta(ge=-_MOST - 1, le=_MOST)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -121,11 +123,11 @@ class GapLine(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
 
 
 class AnchorLine(msgspec.Struct, frozen=True, tag_field="type", tag="anchor", omit_defaults=True):
-    frame: int
-    position: int
-    monotonic_ns: int
-    wall_ns: int
-    clock_id: int | None = None
+    frame: Place
+    position: Place
+    monotonic_ns: Place
+    wall_ns: Place
+    clock_id: Count | None = None
 
     @classmethod
     def of(cls, anchor: ClockAnchor) -> Self:

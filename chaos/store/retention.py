@@ -107,7 +107,7 @@ def _stored(info: RecordingInfo, pinned: set[str]) -> Iterator[_Stored]:
         if sealed.chunk not in gone:
             end_ns = shape.started_wall_ns + end * 1_000_000_000 // shape.sample_rate
             # A gap that has not ended may have begun in the newest chunk of a live one.
-            yield _Stored(info, sealed, end_ns, sealed.hash in pinned or (info.is_live and sealed is info.chunks[-1]))
+            yield _Stored(info, sealed, end_ns, sealed.hash in pinned or (info.is_live and sealed == info.chunks[-1]))
 
 
 def _beyond(stored: list[_Stored], keep: Keep | None, now_ns: int) -> list[_Stored]:
