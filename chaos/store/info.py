@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -64,30 +65,31 @@ class RecordingInfo:
         self.is_live = False
         self._coverage = Coverage()
         self._journal = JournalReader(self.path / JOURNAL_NAME)
-        lines = self._poll()
-        if not lines or not isinstance(lines[0], Header):
+        lines = self._lines()
+        first = next(lines, None)
+        if not isinstance(first, Header):
             raise StorageFailed(
                 f"the journal of {path} has no readable first line", hint="restore journal.jsonl from a copy"
             )
-        if lines[0].version > JOURNAL_VERSION:
+        if first.version > JOURNAL_VERSION:
             raise StorageFailed(
-                f"{path} was written by a newer chaosd (journal version {lines[0].version})",
+                f"{path} was written by a newer chaosd (journal version {first.version})",
                 hint="update chaosd",
             )
-        self.definition: Definition = lines[0].definition
+        self.definition: Definition = first.definition
         self.chunks = SealedChunks(self.path / self.definition.form.folder)
-        self._absorb(lines[1:])
+        self._absorb(lines)
 
     def refresh(self) -> None:
         """Takes in what was journalled since."""
-        self._absorb(self._poll())
+        self._absorb(self._lines())
 
-    def _poll(self) -> list[Line]:
+    def _lines(self) -> Iterator[Line]:
         """The lock first: a writer that lets go of it has journalled its finish."""
         self.is_live = self._journal.is_locked()
-        return self._journal.poll()
+        return self._journal.lines()
 
-    def _absorb(self, lines: list[Line]) -> None:
+    def _absorb(self, lines: Iterable[Line]) -> None:
         for line in lines:
             match line:
                 case ChunkLine():

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import time
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -43,6 +43,7 @@ __all__ = [
 JOURNAL_VERSION = 1
 _LOCK_TRIES = 10
 _LOCK_PAUSE_S = 0.005
+_BLOCK_BYTES = 1 << 20
 
 JOURNAL_NAME = "journal.jsonl"
 
@@ -147,18 +148,21 @@ class Finish(msgspec.Struct, frozen=True, tag_field="type", tag="finish"):
 Line = Header | ChunkLine | Sealing | GapLine | AnchorLine | Finish
 _decoder = msgspec.json.Decoder(Line)
 _encoder = msgspec.json.Encoder()
-_CHECKED = re.compile(rb'\{"check":"([0-9a-f]{8})",(.*)', re.DOTALL)
+_CHECK = b'{"check":"'
+_CHECK_END = len(_CHECK) + 8
+_BODY = _CHECK_END + 2
+_BEGUN = zlib.crc32(b"{")
 
 
 def _encode(line: Line) -> bytes:
     body = _encoder.encode(line)
-    return b'{"check":"%08x",%b\n' % (zlib.crc32(body), body[1:])
+    return b'%b%08x",%b\n' % (_CHECK, zlib.crc32(body), body[1:])
 
 
 def _decode(raw: bytes) -> Line:
     """The line that stands there; ValueError if none does."""
-    found = _CHECKED.fullmatch(raw)
-    if not found or zlib.crc32(b"{" + found[2]) != int(found[1], 16):
+    told = raw[len(_CHECK) : _CHECK_END]
+    if raw[: len(_CHECK)] != _CHECK or told != b"%08x" % zlib.crc32(raw[_BODY:], _BEGUN):
         raise ValueError("the line is damaged")
     line: Line = _decoder.decode(raw)
     if isinstance(line, GapLine):
@@ -292,10 +296,26 @@ class JournalReader:
         self._n_lines = 0
 
     def poll(self) -> list[Line]:
-        new = self._read()
-        self.torn = not new.endswith(b"\n") if new else False
-        lines: list[Line] = []
-        for raw in new.split(b"\n")[:-1]:
+        return list(self.lines())
+
+    def lines(self) -> Iterator[Line]:
+        """What `poll` gives, line by line: a journal may be larger than memory."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self.offset)
+                rest = b""
+                while block := file.read(_BLOCK_BYTES):
+                    *whole, rest = (rest + block).split(b"\n")
+                    yield from self._sound(whole)
+                self.torn = bool(rest)
+        except (FileNotFoundError, NotADirectoryError):
+            hint = "chaosctl list --recordings shows what there is"
+            raise RecordingNotFound(f"no recording at {self._path.parent}", hint=hint) from None
+        except OSError as error:
+            raise StorageFailed(f"could not read {self._path}: {error.strerror}") from error
+
+    def _sound(self, whole: list[bytes]) -> Iterator[Line]:
+        for raw in whole:
             self._n_lines += 1
             self.offset += len(raw) + 1
             try:
@@ -304,19 +324,7 @@ class JournalReader:
                 self.bad_lines.append(self._n_lines)
                 continue
             self.sound_bytes = self.offset
-            lines.append(line)
-        return lines
-
-    def _read(self) -> bytes:
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self.offset)
-                return file.read()
-        except (FileNotFoundError, NotADirectoryError):
-            hint = "chaosctl list --recordings shows what there is"
-            raise RecordingNotFound(f"no recording at {self._path.parent}", hint=hint) from None
-        except OSError as error:
-            raise StorageFailed(f"could not read {self._path}: {error.strerror}") from error
+            yield line
 
     def is_locked(self) -> bool:
         """Whether a writer has this journal now."""

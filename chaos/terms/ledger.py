@@ -145,6 +145,9 @@ class Coverage:
         self._ahead: list[tuple[int, int]] = []
 
     def add(self, first_frame: int, n_frames: int) -> None:
+        if first_frame == self.to and not self._ahead:  # as it is, but for gaps that were known before they ended
+            self.to += n_frames
+            return
         heapq.heappush(self._ahead, (first_frame, first_frame + n_frames))
         while self._ahead and self._ahead[0][0] <= self.to:
             self.to = max(self.to, heapq.heappop(self._ahead)[1])
