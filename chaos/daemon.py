@@ -5,26 +5,20 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import logging
-import secrets
+import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
-
-import pykka
 
 from chaos import __version__
 from chaos.doors.zmq import Bus
-from chaos.engine.daemon import DaemonActor
-from chaos.engine.messages import Command, End, HeadsWanted
+from chaos.engine.engine import Engine
 from chaos.protocol.config import Config
-from chaos.protocol.requests import Request
+from chaos.protocol.events import Published
 from chaos.system.descriptors import raise_limit
-from chaos.system.pump import Pump
 from chaos.terms.errors import ChaosError
 from chaos.terms.units import parse_size
 
@@ -33,39 +27,29 @@ __all__ = ["main", "serve"]
 log = logging.getLogger("chaosd")
 
 
-def serve(config: Config, stop: threading.Event) -> None:
-    """Runs an engine until `stop` is set or a client asks for the end; then stops every stream cleanly.
+def serve(config: Config, stop: threading.Event) -> bool:
+    """Runs an engine and its sockets until `stop` is set or a client asks for the end; then stops every stream.
 
-    Raises:
-        InvalidRequest: another daemon has the endpoints.
-        StorageFailed: a folder or a socket can't be made.
+    False where something could not be ended in time. Raises InvalidRequest where another daemon has the endpoints,
+    StorageFailed where a folder or a socket can't be made.
     """
     raise_limit()
     config.prepare()
-    daemon: pykka.ActorRef[Any]
+    engine = Engine(config, on_end=stop.set)
 
-    def submit(request: Request) -> Future[Any]:
-        future: Future[Any] = Future()
-        daemon.tell(Command(request, future))
-        return future
+    def publish(made: Published) -> None:
+        bus.publish(made.topic, made.payload)
 
-    bus = Bus(config, submit, lambda wanted: daemon.tell(HeadsWanted(wanted)))
-    pump = Pump()
+    bus = Bus(config, engine.submit, lambda wanted: engine.add_sink(publish, heads=wanted))
     try:
-        pump.start()
-        daemon = DaemonActor.start(
-            config, secrets.token_hex(16), pump, lambda made: bus.publish(made.topic, made.payload), stop.set
-        )
+        engine.add_sink(publish)
+        engine.start()
         bus.start()
         stop.wait()
-        ended: Future[None] = Future()
-        daemon.tell(End(ended))
-        ended.result()
-        daemon.stop()
     finally:
+        is_clean = engine.close()
         bus.close()
-        pykka.ActorRegistry.stop_all()
-        pump.close()
+    return is_clean
 
 
 def _size(text: str) -> int:
@@ -154,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "remote": options.remote,
     }
     try:
-        serve(Config(**{name: value for name, value in chosen.items() if value is not None}), stop)
+        is_clean = serve(Config(**{name: value for name, value in chosen.items() if value is not None}), stop)
     except ChaosError as error:
         print(f"chaosd: {error.message}\n  {error.hint}", file=sys.stderr)
         return error.exit_code
@@ -162,6 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # All is stored; a late signal must not turn a clean end into a killed one while Python takes itself down.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
+    if not is_clean:
+        logging.shutdown()
+        os._exit(1)  # a thread that hangs in storage would keep the process
     return 0
 
 

@@ -31,6 +31,7 @@ from chaos.engine.messages import (
     Wait,
     refuse,
     settle,
+    tell,
 )
 from chaos.engine.recordings import Recordings
 from chaos.engine.registry import DeviceRegistryActor
@@ -94,6 +95,7 @@ __all__ = ["DaemonActor"]
 log = logging.getLogger(__name__)
 
 RETIRE_EVERY_S = 60.0
+STOP_REGISTRY_S = 5.0
 
 
 class _Stream:
@@ -163,9 +165,12 @@ class DaemonActor(pykka.ThreadingActor):
         self._recordings.work(self._recovery, lambda: recover(Store(self._config.store), self._config.staging_dir))
 
     def on_stop(self) -> None:
-        if self._registry is not None:
-            self._registry.stop()
         self._recordings.close()
+        if self._registry is not None:
+            try:
+                self._registry.stop(timeout=STOP_REGISTRY_S)
+            except pykka.Timeout:
+                log.error("the registry hangs and is left behind")
 
     def on_receive(self, message: Any) -> None:
         match message:
@@ -211,7 +216,7 @@ class DaemonActor(pykka.ThreadingActor):
         """Heads are told only while somebody listens for them."""
         if wanted:
             period_s = 1 / self._config.head_position_hz
-            self._pump.every("heads", period_s, lambda: self.actor_ref.tell(Call(self._tell_heads)))
+            self._pump.every("heads", period_s, lambda: tell(self.actor_ref, Call(self._tell_heads)))
         else:
             self._pump.cancel("heads")
 

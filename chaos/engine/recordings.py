@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from chaos.engine.messages import refuse, settle
@@ -16,6 +16,7 @@ from chaos.store.retention import Retired, retire
 from chaos.store.slices import virtual
 from chaos.store.store import Store
 from chaos.store.verify import verify
+from chaos.system.workers import Workers
 from chaos.terms.units import parse_keep
 
 __all__ = ["Recordings"]
@@ -26,8 +27,8 @@ WORKERS = 4
 class Recordings:
     """Carries out requests, each on a thread of its own, until `close`, which breaks off slices.
 
-    To be called on the daemon's thread; a request that is wrong raises ChaosError at once. `running(uri)` gives the
-    view of a stream that runs. `on_retired` is told what was retired, on another thread.
+    To be called on the daemon's thread, where nothing asks the disk: one that hangs costs its own requests alone.
+    `running(uri)` gives the view of a stream that runs. `on_retired` is told what was retired, on another thread.
     """
 
     def __init__(
@@ -41,11 +42,11 @@ class Recordings:
         self._on_retired = on_retired
         self._store = Store(config.store)
         self._slicer = Slicer(self._store.slices)
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="long")
+        self._workers = Workers(WORKERS, "long")
 
     def close(self) -> None:
         self._slicer.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
 
     def work(self, future: Future[Any], work: Callable[[], Any]) -> None:
         """Answers with what `work` gives or raises."""
@@ -56,28 +57,28 @@ class Recordings:
             except Exception as error:
                 refuse(future, error)
 
-        self._pool.submit(settled)
+        self._workers.submit(settled)
 
     def list_all(self, request: RecordingList, future: Future[Any]) -> None:
         self.work(future, lambda: {"recordings": self._store.list()})
 
     def verify(self, request: Verify, future: Future[Any]) -> None:
-        path = self._store.existing(request.uri)
-        self.work(future, lambda: verify(path))
+        self.work(future, lambda: verify(self._store.existing(request.uri)))
 
     def slice(self, request: Slice, future: Future[Any]) -> None:
-        path = self._store.existing(request.uri)
         first, end = request.from_, request.to
-        if request.output == "virtual":
-            self.work(future, lambda: virtual(load(path), first, end))
-            return
-        out = None if request.path is None else self._config.permit(request.path)
         view = self._running(request.uri)
-        head = view.head_frame if view is not None and view.recording == str(path) else 0
-        self.work(
-            future,
-            lambda: self._slicer.materialize(path, first, end, head, out, request.container, request.gaps),
-        )
+
+        def write() -> dict[str, Any]:
+            path = self._store.existing(request.uri)
+            out = None if request.path is None else self._config.permit(request.path)
+            head = view.head_frame if view is not None and view.recording == str(path) else 0
+            return self._slicer.materialize(path, first, end, head, out, request.container, request.gaps)
+
+        if request.output == "virtual":
+            self.work(future, lambda: virtual(load(self._store.existing(request.uri)), first, end))
+        else:
+            self.work(future, write)
 
     def retire(self, request: Retire, future: Future[Any]) -> None:
         chosen = request.keep or self._config.keep

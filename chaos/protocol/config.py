@@ -41,7 +41,8 @@ class Config:
     audio the slots of a stream hold; `head_position_hz` how often its head is told while somebody listens;
     `event_history` how many events `events_since` can go back, as far as `event_history_bytes` holds them.
     Where less than `free_margin_bytes` is left in the store, a stream that runs warns. `keep` ("7d",
-    "200GB") is what retention leaves of the store, None all.
+    "200GB") is what retention leaves of the store, None all. Whatever hangs, the engine ends `stop_within_s` after it
+    was told to.
     """
 
     endpoint: str = field(default_factory=lambda: f"{_IPC}{_runtime()}/command")
@@ -56,6 +57,7 @@ class Config:
     event_history_bytes: int = 4 << 20
     free_margin_bytes: int = 1 << 30
     keep: str | None = None
+    stop_within_s: float = 60.0
 
     def __post_init__(self) -> None:
         if ipc_path(self.endpoint) == ipc_path(self.events_endpoint):
@@ -71,6 +73,7 @@ class Config:
         _check("head_position_hz", self.head_position_hz, 0.1, 1000)
         _check("event_history", self.event_history, 1, 1_000_000)
         _check("event_history_bytes", self.event_history_bytes, 1 << 16, 1 << 40)
+        _check("stop_within_s", self.stop_within_s, 1, 86400)
         _check("free_margin_bytes", self.free_margin_bytes, 0, 1 << 60)
 
     def prepare(self) -> None:

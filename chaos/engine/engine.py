@@ -1,0 +1,148 @@
+"""The engine as one object: it captures, stores and accounts in the process that makes it, without a socket."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Self, TypeAlias
+
+import pykka
+
+from chaos.engine.daemon import DaemonActor
+from chaos.engine.messages import Command, End, HeadsWanted, refuse, tell
+from chaos.protocol.config import Config
+from chaos.protocol.events import Published
+from chaos.protocol.requests import Request
+from chaos.system.pump import Pump
+from chaos.terms.errors import TimedOut
+
+__all__ = ["Engine", "Sink"]
+
+log = logging.getLogger(__name__)
+
+Sink: TypeAlias = Callable[[Published], object]
+"""Is given each event, in order, on a thread of the engine's; it must not wait."""
+
+
+class Engine:
+    """Unborn until `start`, alive until `close`; `with Engine(config) as engine` does both. Once only.
+
+    Doors (sockets, browsers) and programs use the same four things: `submit`, sinks, `start`, `close`. `on_end` is
+    called, from any thread, when a client has asked for the engine's end; it is then up to the owner to `close` it.
+    """
+
+    def __init__(self, config: Config, on_end: Callable[[], object] = lambda: None) -> None:
+        self.run_id = secrets.token_hex(16)
+        self._config = config
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._sinks: dict[Sink, bool] = {}
+        self._pending: set[Future[Any]] = set()
+        self._pump: Pump | None = None
+        self._daemon: pykka.ActorRef[Any] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Connects to PipeWire as soon as that is there, and brings in what a dead engine has left.
+
+        Raises StorageFailed or InvalidRequest where a folder can't be made or belongs to somebody else.
+        """
+        if self._pump is not None:
+            raise RuntimeError("an engine is started once")
+        self._config.prepare()
+        self._pump = Pump()
+        self._pump.start()
+        self._daemon = DaemonActor.start(self._config, self.run_id, self._pump, self._publish, self._on_end)
+        self._tell_heads()
+
+    def submit(self, request: Request) -> Future[Any]:
+        """Gives a future of the answer: a struct of `chaos.protocol.answers`, or the ChaosError.
+
+        From any thread, never waiting. Each future is answered once, at the latest when the engine has ended.
+        """
+        future: Future[Any] = Future()
+        with self._lock:
+            daemon = self._daemon
+            if daemon is not None:
+                self._pending.add(future)
+        future.add_done_callback(self._forget)
+        if daemon is None or not tell(daemon, Command(request, future)):
+            refuse(future, _over())
+        return future
+
+    def add_sink(self, sink: Sink, *, heads: bool = False) -> None:
+        """Has `sink` told of each event from now on; of heads (`stream_head_position`), which are many, if any sink
+        wants them."""
+        with self._lock:
+            self._sinks = {**self._sinks, sink: heads}
+        self._tell_heads()
+
+    def remove_sink(self, sink: Sink) -> None:
+        """One that isn't there does no harm."""
+        with self._lock:
+            self._sinks = {each: heads for each, heads in self._sinks.items() if each != sink}
+        self._tell_heads()
+
+    def close(self, within_s: float | None = None) -> bool:
+        """Stops every stream cleanly, and stores all they have. Twice is harmless.
+
+        What has not ended after `within_s` (the config's `stop_within_s`) is left behind and named in the log: a disk
+        that hangs must not keep a process alive. Its frames are in staging, for the next start. False then.
+        """
+        with self._lock:
+            daemon, self._daemon = self._daemon, None
+        if self._pump is None or daemon is None:
+            return True
+        deadline = time.monotonic() + (self._config.stop_within_s if within_s is None else within_s)
+        ended: Future[None] = Future()
+        is_clean = tell(daemon, End(ended)) and _is_done(ended, deadline)
+        if not is_clean:
+            log.error("not everything could be stopped in time; what is in staging is brought in by the next start")
+        try:
+            daemon.stop(timeout=max(1.0, deadline - time.monotonic()))
+        except pykka.Timeout:
+            log.error("the daemon's thread hangs and is left behind")
+            is_clean = False
+        self._pump.close()
+        with self._lock:
+            pending = list(self._pending)
+        for future in pending:
+            refuse(future, _over())
+        return is_clean
+
+    def _publish(self, made: Published) -> None:
+        for sink in self._sinks:
+            try:
+                sink(made)
+            except Exception:
+                log.exception("a sink failed at %s", made.topic.decode())
+
+    def _tell_heads(self) -> None:
+        if self._daemon is not None:
+            tell(self._daemon, HeadsWanted(any(self._sinks.values())))
+
+    def _forget(self, future: Future[Any]) -> None:
+        with self._lock:
+            self._pending.discard(future)
+
+
+def _is_done(future: Future[None], deadline: float) -> bool:
+    try:
+        future.result(max(0.0, deadline - time.monotonic()))
+    except Exception:
+        return False
+    return True
+
+
+def _over() -> TimedOut:
+    return TimedOut("chaosd stopped before this was done", hint="start it again with: chaosd")

@@ -1,0 +1,71 @@
+"""Threads for what takes long, or hangs for ever: nobody waits for them, not even the process's end."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+__all__ = ["Workers"]
+
+log = logging.getLogger(__name__)
+
+
+class Workers:
+    """At most `most` daemon threads, made as they are needed. What a `ThreadPoolExecutor` starts, Python waits for at
+    its end, and so for a disk that never answers."""
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._name = name
+        self._lock = threading.Lock()
+        self._tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._n_threads = 0
+        self._n_open = 0  # waiting or being done
+        self._closed = False
+
+    @property
+    def n_open(self) -> int:
+        """How many tasks wait or are being done."""
+        return self._n_open
+
+    def submit(self, task: Callable[[], object]) -> None:
+        """Has `task` done when a thread is free; what it raises is logged. Nothing is done any more after `close`.
+
+        Raises RuntimeError where there is no thread and none can be started.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            if self._n_threads < self._most and self._n_open >= self._n_threads:
+                self._start()
+            self._n_open += 1
+        self._tasks.put(task)
+
+    def close(self) -> None:
+        """What has not begun is dropped, what hangs stays behind. Twice is harmless."""
+        with self._lock:
+            self._closed = True
+            for _ in range(self._n_threads):
+                self._tasks.put(None)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"{self._name}-{self._n_threads}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._n_threads:
+                raise
+        else:
+            self._n_threads += 1
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                if not self._closed:
+                    task()
+            except Exception:
+                log.exception("a task of %s failed", self._name)
+            with self._lock:
+                self._n_open -= 1
