@@ -12,8 +12,12 @@ class AudioSlots(Slots):
         rate: int = 48000,
         clock_id: int = 1,
         monotonic_ns: int | None = None,
+        clock_flags: int = 0,
+        xrun: int = 0,
+        fed_ns: int = 0,
         interleaved: bool = False,
         torn: bool = False,
         foreign: bool = False,
+        doubting: bool = False,
     ) -> None: ...
     def levels(self, n_frames: int) -> list[tuple[float, float]]: ...

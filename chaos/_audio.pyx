@@ -5,7 +5,7 @@ from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from chaos._cycle cimport Cycle, Form, Writer, slots_cycle
+from chaos._cycle cimport Cycle, Form, Writer, slots_cycle, slots_trusts
 from chaos._layout cimport CAUSE_FOREIGN, CAUSE_NO_DATA
 from chaos._slots cimport Slots
 
@@ -64,14 +64,19 @@ cdef class AudioSlots(Slots):
         self.writer.form = &AUDIO
 
     def cycle(self, uint64_t position, uint64_t n_frames, object data, *, uint32_t rate=48000, uint32_t clock_id=1,
-              object monotonic_ns=None, bint interleaved=False, bint torn=False, bint foreign=False):
+              object monotonic_ns=None, uint32_t clock_flags=0, uint64_t xrun=0, uint64_t fed_ns=0, bint interleaved=False,
+              bint torn=False, bint foreign=False, bint doubting=False):
         """Runs what the callback runs for one cycle; for tests.
 
         Args:
             position: the clock's position where the cycle begins, frames.
             data: bytes-like, (channels, n_frames) planar or (n_frames, channels) interleaved; None where the device
                 delivered nothing.
+            clock_flags: of the driver's clock, as PipeWire numbers them.
+            xrun: frames that the driver has lost so far.
+            fed_ns: CLOCK_MONOTONIC since when the device is linked; 0: not known.
             torn: pretend that the next cycle began during the copy.
+            doubting: leave out what the callback would not believe.
             foreign: pretend that somebody else's links bring audio, too; without `data`.
         """
         cdef Writer *w = self.alive()
@@ -89,8 +94,13 @@ cdef class AudioSlots(Slots):
         c.rate = rate
         c.clock_id = clock_id
         c.monotonic_ns = position * 1000000000ULL // rate if monotonic_ns is None else <uint64_t>monotonic_ns
+        c.clock_flags = clock_flags
+        c.xrun = xrun
+        c.fed_ns = fed_ns
         c.live_position = &live
         c.content = &buffers
+        if doubting and not slots_trusts(w, &c):
+            return
         if data is None or foreign:
             c.lacks = CAUSE_FOREIGN if foreign else CAUSE_NO_DATA
             slots_cycle(w, &c)

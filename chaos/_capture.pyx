@@ -75,6 +75,7 @@ cdef class Capture:
         self.state = &self.data.state
         self.state.writer = writer
         self.state.records = connection.records
+        self.state.tells_xruns = connection.records.version >= 3080      # 0.3.80, see `book_missed`
         self.state.handle = next_handle
         next_handle += 1
         self.state.channels = len(positions)
@@ -84,7 +85,9 @@ cdef class Capture:
             b"media.type", <const char *>b"Audio", b"media.category", <const char *>b"Capture",
             b"media.role", <const char *>b"Production", b"node.autoconnect", <const char *>b"false",
             b"node.dont-reconnect", <const char *>b"true", b"stream.dont-remix", <const char *>b"true",
-            b"state.restore-props", <const char *>b"false", b"state.restore-target", <const char *>b"false", NULL)
+            b"state.restore-props", <const char *>b"false", b"state.restore-target", <const char *>b"false",
+            # Later PipeWires fade in after a link and fade out by invented samples, in our own ports.
+            b"zeroramp.duration", <const char *>b"0", NULL)
         pw_properties_set(props, b"node.name", node_name)
         pw_properties_set(props, b"node.description", node_description)
         if latency_frames:
@@ -186,6 +189,8 @@ cdef class Capture:
                 s.links[index].handle = s.handle
                 s.links[index].index = index
                 s.links[index].n_active = &s.n_active
+                s.links[index].n_wanted = s.channels
+                s.links[index].fed_ns = &s.fed_ns
                 link_make(&s.links[index], self.connection.core, ids)
                 s.n_links = index + 1
         finally:
@@ -198,6 +203,7 @@ cdef class Capture:
             link_drop(&self.state.links[k])
         self.state.n_links = 0
         chaos_store(&self.state.n_active, 0)
+        chaos_store(&self.state.fed_ns, 0)
         self.state.guard.n_wanted = 0
 
     cdef void leave_guards(self) noexcept:

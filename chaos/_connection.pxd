@@ -21,6 +21,7 @@ cdef struct Records:            # touched only with the loop locked, as in callb
     pw_thread_loop *loop
     int done_seq                # of the last pw_core_sync that was answered
     bint broken                 # PipeWire has gone
+    uint32_t version            # of the PipeWire we reach, 1.4.2 as 1004002
 
 cdef struct Guard:              # what the registry listener asks of a capture, with the loop locked
     Guard *next

@@ -5,6 +5,7 @@ One connection serves the whole daemon. Whatever lives on it (captures, the regi
 
 from libc.errno cimport EPIPE, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdio cimport sscanf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, strerror, strlen
 
@@ -73,8 +74,18 @@ cdef void records_push_text(Records *q, int kind, uint32_t id, int64_t a, int64_
     records_push(q, kind, id, a, b, text, strlen(text) if text != NULL else 0)
 
 
+cdef uint32_t version_code(const char *text) noexcept nogil:
+    """A version as one number, 1.4.2 as 1004002, so that later ones are greater; 0 where it makes no sense."""
+    cdef unsigned int major = 0, minor = 0, micro = 0
+    if text == NULL or sscanf(text, b"%u.%u.%u", &major, &minor, &micro) < 2:
+        return 0
+    return major * 1000000 + minor * 1000 + micro
+
+
 cdef void on_core_info(void *data, const pw_core_info *info) noexcept nogil:
-    records_push_text(<Records *>data, RECORD_CORE_INFO, info.id, info.cookie, 0, info.version)
+    cdef Records *q = <Records *>data
+    q.version = version_code(info.version)
+    records_push_text(q, RECORD_CORE_INFO, info.id, info.cookie, 0, info.version)
 
 
 cdef void on_core_done(void *data, uint32_t id, int seq) noexcept nogil:

@@ -4,12 +4,19 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from chaos._layout cimport Definition, Note, Rings, RtState, SlotEntry
 
+cdef enum:
+    CLOCK_FREEWHEELS = 1 << 0   # PipeWire's numbers
+    CLOCK_JUMPED = 1 << 4       # SPA_IO_CLOCK_FLAG_DISCONT, from 1.5 on
+
 cdef struct Cycle:          # one run of the graph, as the callback sees it
     uint64_t position       # frames, of the driver's clock
     uint64_t n_frames
     uint64_t monotonic_ns
     uint32_t rate           # Hz
     uint32_t clock_id
+    uint32_t clock_flags    # CLOCK_FREEWHEELS, CLOCK_JUMPED
+    uint64_t xrun           # frames that the driver has lost so far, as it estimates; 0 where it can't tell
+    uint64_t fed_ns         # CLOCK_MONOTONIC since when the device is linked and should bring frames; 0: not known
     const uint64_t *live_position   # where the clock's position stands; moves on when the next cycle begins
     const void *content     # what the form's `put` reads; only where the cycle lacks nothing
     uint64_t lacks          # the Cause for which none of its frames may be kept, or 0
@@ -37,10 +44,17 @@ cdef struct Writer:         # the callback's own
     uint64_t confidence     # of the open gap
     uint64_t seen_end       # position behind the last cycle that called, trusted or not
     uint64_t seen_clock
+    uint64_t seen_position  # of the last cycle that called, as its clock said
+    uint64_t seen_ns
+    uint64_t still          # times in a row that time went on and the clock's position did not
+    uint64_t run_position   # where this clock began to count, and when
+    uint64_t run_ns
+    uint64_t xrun           # the driver's count at the last believed cycle
     uint64_t straight       # frames since the clock last jumped
     bint trusted            # whether the buffers were that cycle's own
+    bint jumped             # whether the clock said that it jumped, since the last believed cycle
 
-cdef bint slots_trusts(Writer *w, const Cycle *c) noexcept nogil
+cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil
 cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil
 cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogil
 cdef void slots_timed(Writer *w, uint64_t busy_ns) noexcept nogil

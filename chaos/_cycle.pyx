@@ -23,7 +23,10 @@ cdef extern from *:
 
 cdef enum:
     TRUST_MS = 5            # a late callback is not late twice in a row by just one cycle for so long
-    NOTES_PER_CYCLE = 4     # at most: a gap that changes its cause, the gap that closes, a switch, an anchor
+    NOTES_PER_CYCLE = 4     # at most: a gap that changes its cause, and again, the gap that closes, an anchor
+    FASTEST = 1024          # times real time; more is no graph
+    STILL_CYCLES = 8
+    BEGIN_S = 1
 
 
 cdef inline void signal(Writer *w) noexcept nogil:
@@ -146,6 +149,7 @@ cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
         if c.live_position != NULL and chaos_peek(c.live_position) != c.position:
             w.form.take_back(w, n)
             w.rt.torn += 1
+            w.seen_end = NONE       # so that the cycle after it is not believed
             skip(w, c, c.n_frames - done, CAUSE_MISSED, EXACT)
             return
         if w.rt.gap_first != NONE:
@@ -167,47 +171,105 @@ cdef inline uint64_t frames_between(uint64_t from_ns, uint64_t to_ns, uint32_t r
     return <uint64_t>(<double>(to_ns - from_ns) * rate / 1e9 + 0.5)
 
 
+cdef bint is_possible(const Writer *w, const Cycle *c, uint64_t jump, uint64_t elapsed) noexcept nogil:
+    """Whether a clock can have moved on by `jump` frames while the time for `elapsed` of them passed.
+
+    One that has kept time so far may be a few cycles off; one that runs faster (a graph that freewheels) may be any
+    number of times faster, but not without bound.
+    """
+    cdef uint64_t slack = 2 * (c.n_frames + w.rt.quantum)
+    cdef uint64_t run = w.rt.position - w.run_position
+    cdef uint64_t last_ns = w.rt.end_ns - w.rt.quantum * 1000000000ULL // c.rate
+    if jump <= elapsed + elapsed // 8 + slack:
+        return True
+    if c.clock_flags & CLOCK_FREEWHEELS or run > 2 * frames_between(w.run_ns, w.rt.end_ns, c.rate):
+        return jump <= slack + FASTEST * frames_between(last_ns, c.monotonic_ns, c.rate)
+    return False
+
+
+cdef void book_missed(Writer *w, const Cycle *c, uint64_t jump, uint64_t elapsed) noexcept nogil:
+    """Books what one steady clock shows: cycles that ran without us, and what the driver itself has lost.
+
+    The driver's own loss does not move its position on, so it comes on top, as far as there was time for it.
+    """
+    cdef uint64_t most = elapsed + 2 * (c.n_frames + w.rt.quantum)
+    cdef uint64_t lost = c.xrun - w.xrun if c.xrun > w.xrun else 0
+    if jump > 0:
+        w.rt.xruns += 1
+        skip(w, c, jump, CAUSE_MISSED, CLOCK if w.rt.stands else EXACT)
+    if lost > 0:
+        skip(w, c, lost if lost < most else most, CAUSE_HARDWARE_XRUN, ESTIMATED)
+
+
 cdef void account(Writer *w, const Cycle *c) noexcept nogil:
     """Books what the clock says was lost between the last cycle and this one."""
     cdef int64_t jump = <int64_t>(c.position - w.rt.position)
     cdef uint64_t elapsed = frames_between(w.rt.end_ns, c.monotonic_ns, c.rate)
     cdef uint64_t hint = chaos_load(&w.rings.hint)
     cdef uint64_t slack = 2 * c.n_frames
-    if c.clock_id == w.rt.clock_id:
+    if c.clock_id == w.rt.clock_id and not w.jumped and jump >= 0:
         if hint == 0:
-            if jump > 0:
-                w.rt.xruns += 1
-                skip(w, c, <uint64_t>jump, CAUSE_MISSED, EXACT)
+            if is_possible(w, c, <uint64_t>jump, elapsed):
+                book_missed(w, c, <uint64_t>jump, elapsed)
                 return
-            if jump == 0:
-                return
-        elif jump >= 0 and <uint64_t>jump + slack >= elapsed and <uint64_t>jump <= elapsed + slack:
+        elif <uint64_t>jump + slack >= elapsed and <uint64_t>jump <= elapsed + slack:
             # The clock went on without us, so its position is better than the time that passed.
             if jump > 0:
                 skip(w, c, <uint64_t>jump, hint, EXACT)
             return
+    w.run_position = c.position
+    w.run_ns = c.monotonic_ns
     if hint != 0:
         if c.clock_id != w.rt.clock_id:
             w.rt.switches += 1
         skip(w, c, elapsed, hint, CLOCK)
         return
-    # Another clock, or one that went back: its position says nothing about what came before, only the time does.
+    # Another clock, or one that jumped: its position says nothing about what came before, only the time does.
     w.rt.switches += 1
     if 2 * elapsed < c.n_frames:
         elapsed = 0
     skip(w, c, elapsed, CAUSE_DRIVER_SWITCH, CLOCK)
 
 
-cdef bint slots_trusts(Writer *w, const Cycle *c) noexcept nogil:
+cdef bint count_by_time(Writer *w, Cycle *c) noexcept nogil:
+    """Gives the cycle of a clock that stands still a position; False where it is the last cycle once more.
+
+    Some drivers never move their position on. After STILL_CYCLES of that the frames are counted: a cycle follows the
+    last one, unless the time that passed has room for others between them.
+    """
+    cdef uint64_t elapsed = frames_between(w.seen_ns, c.monotonic_ns, c.rate)
+    if c.clock_id != w.seen_clock or c.position != w.seen_position:
+        w.still = 0
+    elif 2 * elapsed >= c.n_frames:
+        w.still += 1
+    elif w.still >= STILL_CYCLES:
+        return False
+    w.seen_position = c.position
+    w.seen_ns = c.monotonic_ns
+    w.rt.stands = w.still >= STILL_CYCLES
+    if w.rt.stands:
+        c.live_position = NULL
+        c.position = w.seen_end
+        if 2 * elapsed > 5 * c.n_frames:
+            c.position += (elapsed + c.n_frames // 2) // c.n_frames * c.n_frames - c.n_frames
+    return True
+
+
+cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil:
     """Whether the buffers hold this cycle's frames; where not, `slots_cycle` must not see it.
 
     A callback that comes late may run when the next cycle has moved the clock on but not filled the buffers yet: the
     position is new, the frames are old. PipeWire then calls again for the same cycle, and by then the device's buffer
     may have been replaced by silence, since the graph counted the late call as this cycle's. So the first cycle after
-    a jump (also one of no frames) is not believed, nor are those that follow it within TRUST_MS. What is left out is
-    booked as missed when the next believed cycle comes.
+    a jump (also one of no frames, also of one that was torn) is not believed, nor are those that follow it within
+    TRUST_MS. What is left out is booked as missed when the next believed cycle comes.
     """
-    if w.rt.callbacks + w.rt.distrusted == 0 or c.clock_id != w.seen_clock or c.position != w.seen_end:
+    cdef bint is_first = w.rt.callbacks + w.rt.distrusted == 0
+    if c.n_frames == 0 or not count_by_time(w, c):
+        w.rt.distrusted += 1
+        return False
+    w.jumped = w.jumped or c.clock_flags & CLOCK_JUMPED
+    if is_first or c.clock_id != w.seen_clock or c.position != w.seen_end:
         w.trusted = False
         w.straight = 0
     elif not w.trusted:
@@ -233,29 +295,51 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     next.straight = w.straight
     next.seen_end = w.seen_end
     next.seen_clock = w.seen_clock
+    next.seen_position = w.seen_position
+    next.seen_ns = w.seen_ns
+    next.still = w.still
+    next.rt.stands = w.rt.stands
+    return True
+
+
+cdef bint begin(Writer *w, const Cycle *c) noexcept nogil:
+    """Begins the take, if it should: with the first frame, or, where the device is linked and brings nothing for
+    BEGIN_S, with a gap since it was linked."""
+    cdef uint64_t lead = frames_between(c.fed_ns, c.monotonic_ns, c.rate) if c.fed_ns != 0 else 0
+    if lead < <uint64_t>BEGIN_S * c.rate:
+        if c.lacks != 0:
+            return False
+        lead = 0
+    w.started = True
+    w.definition.sample_rate = c.rate
+    w.run_position = c.position
+    w.run_ns = c.monotonic_ns
+    w.rt.first_position = c.position - lead
+    chaos_store(&w.rt.first_ns, c.fed_ns if lead != 0 else c.monotonic_ns)
+    if lead != 0:
+        skip(w, c, lead, CAUSE_NO_DATA, CLOCK)
+        signal(w)
     return True
 
 
 cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
     """Takes in one cycle of the graph. Called by one thread at a time; bounded by the cycle's size."""
     w.rt.callbacks += 1
-    w.rt.quantum = c.n_frames
+    if c.clock_flags & CLOCK_FREEWHEELS:
+        w.rt.freewheeled += 1
     if w.definition.sample_rate != 0 and c.rate != w.definition.sample_rate:
         if w.rt.seen_rate != c.rate:
             chaos_store(&w.rt.seen_rate, c.rate)
             signal(w)
         return
     chaos_store(&w.rt.seen_rate, c.rate)
-    if not w.started:
-        if c.lacks != 0:
-            return
-        w.started = True
-        w.definition.sample_rate = c.rate
-        w.rt.clock_id = c.clock_id
-        w.rt.first_position = c.position
-        chaos_store(&w.rt.first_ns, c.monotonic_ns)
-    else:
+    if w.started:
         account(w, c)
+    elif not begin(w, c):
+        return
+    w.jumped = False
+    w.xrun = c.xrun
+    w.rt.quantum = c.n_frames
     w.rt.clock_id = c.clock_id
     w.rt.position = c.position + c.n_frames
     w.rt.end_ns = c.monotonic_ns + c.n_frames * 1000000000ULL // c.rate

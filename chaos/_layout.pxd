@@ -20,6 +20,7 @@ cdef enum:
 
 cdef enum:      # as chaos.terms.ledger numbers them; a test holds both against each other
     CAUSE_MISSED = 1
+    CAUSE_HARDWARE_XRUN = 2
     CAUSE_OVERRUN = 3
     CAUSE_DEVICE_AWAY = 4
     CAUSE_DRIVER_SWITCH = 5
@@ -27,6 +28,7 @@ cdef enum:      # as chaos.terms.ledger numbers them; a test holds both against 
     CAUSE_FOREIGN = 9
     EXACT = 1
     CLOCK = 2
+    ESTIMATED = 3
 
 cdef enum:
     NOTE_GAP = 1
@@ -83,6 +85,8 @@ cdef struct RtState:        # written by the callback alone
     uint64_t busy_ns        # time spent in the callback, in all
     uint64_t busy_max_ns
     uint64_t busy_histogram[HISTOGRAM_BUCKETS]   # bucket k counts callbacks of 2^k to 2^(k+1) ns
+    uint64_t freewheeled    # cycles of a graph that does not keep time
+    uint64_t stands         # whether the clock's position stands still, so that cycles are counted by time
 
 cdef struct Rings:          # each index has its cache line; all only grow
     uint64_t free_write

@@ -2,9 +2,9 @@
 
 from chaos.atomics cimport chaos_fence
 
-CAUSES = {"missed": CAUSE_MISSED, "overrun": CAUSE_OVERRUN, "device_away": CAUSE_DEVICE_AWAY,
-          "driver_switch": CAUSE_DRIVER_SWITCH, "no_data": CAUSE_NO_DATA, "foreign": CAUSE_FOREIGN}
-CONFIDENCES = {"exact": EXACT, "clock": CLOCK}
+CAUSES = {"missed": CAUSE_MISSED, "hardware_xrun": CAUSE_HARDWARE_XRUN, "overrun": CAUSE_OVERRUN,
+          "device_away": CAUSE_DEVICE_AWAY, "driver_switch": CAUSE_DRIVER_SWITCH, "no_data": CAUSE_NO_DATA, "foreign": CAUSE_FOREIGN}
+CONFIDENCES = {"exact": EXACT, "clock": CLOCK, "estimated": ESTIMATED}
 NOTE_KINDS = {"gap": NOTE_GAP, "anchor": NOTE_ANCHOR}
 
 
@@ -42,6 +42,8 @@ cdef dict field_offsets():
         "first_ns": RT_OFFSET + (<char *>&r.first_ns - at_r),
         "first_position": RT_OFFSET + (<char *>&r.first_position - at_r),
         "busy_histogram": RT_OFFSET + (<char *>&r.busy_histogram - at_r),
+        "freewheeled": RT_OFFSET + (<char *>&r.freewheeled - at_r),
+        "stands": RT_OFFSET + (<char *>&r.stands - at_r),
         "free_write": RINGS_OFFSET + (<char *>&g.free_write - at_g),
         "free_read": RINGS_OFFSET + (<char *>&g.free_read - at_g),
         "full_write": RINGS_OFFSET + (<char *>&g.full_write - at_g),

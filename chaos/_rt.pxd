@@ -29,10 +29,12 @@ cdef struct CaptureState:
     void *ports[MAX_CHANNELS]
     pw_buffer *buffers[MAX_CHANNELS]
     const uint8_t *planes[MAX_CHANNELS]
+    bint tells_xruns                    # whether the server's clock has the field
     AudioBuffers content                # those planes, or a stream's one buffer
     OwnLink links[MAX_CHANNELS]
     uint32_t n_links
     uint64_t n_active                   # of those links
+    uint64_t fed_ns                     # CLOCK_MONOTONIC when all became active, 0 before
 
 cdef struct StreamData:         # what a stream's callbacks are handed
     CaptureState state

@@ -2,3 +2,5 @@ from typing import Final
 
 CAPTURE_STATE: Final[int]
 STATES: Final[dict[int, str]]
+
+def judged(offset: int, size: int, flags: int, maxsize: int, n_bytes: int, *, linked: bool = True) -> str: ...

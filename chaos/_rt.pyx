@@ -4,24 +4,19 @@ The process callback hands each cycle to `slots_cycle`; the loop's callbacks que
 empties. None of them runs Python: PipeWire's threads never take the GIL.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
 from chaos._connection cimport records_push_text
 from chaos._cycle cimport Cycle, Writer, slots_cycle, slots_hand_over, slots_timed, slots_trusts
 from chaos._layout cimport CAUSE_FOREIGN, CAUSE_NO_DATA
-from chaos.atomics cimport chaos_load, chaos_store
+from chaos.atomics cimport chaos_load, chaos_peek_32, chaos_store
+from chaos.clock cimport now_ns
 from chaos.pipewire cimport *
-
-cdef extern from "time.h" nogil:
-    cdef struct timespec:
-        long tv_sec
-        long tv_nsec
-    int CLOCK_MONOTONIC
-    int clock_gettime(int clock, timespec *time)
 
 cdef enum:
     RECORD_STATE = 10
+    OFF_NS = 1000000000
 
 CAPTURE_STATE = RECORD_STATE
 
@@ -30,27 +25,56 @@ STATES = {-1: "error", 0: "unconnected", 1: "connecting", 2: "paused", 3: "strea
 
 # ---- the process callback ------------------------------------------------------------------------------------------
 
-cdef inline uint64_t now_ns() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)      # through the vDSO: no system call
-    return <uint64_t>t.tv_sec * 1000000000ULL + <uint64_t>t.tv_nsec
+cdef extern from *:
+    """
+    /* Of spa_io_clock's fields since 0.3.79, which were padding in 0.3.65's headers, the last. */
+    static inline uint64_t chaos_clock_xrun(const struct spa_io_clock *clock)
+    {
+        uint64_t xrun;
+        memcpy(&xrun, (const char *)clock + offsetof(struct spa_io_clock, next_nsec) + 32, sizeof(xrun));
+        return xrun;
+    }
+    """
+    uint64_t chaos_clock_xrun(const spa_io_clock *clock) nogil
 
 
-cdef inline void from_clock(Cycle *c, const spa_io_position *position) noexcept nogil:
+cdef inline void from_clock(Cycle *c, const CaptureState *s, const spa_io_position *position,
+                            uint64_t now) noexcept nogil:
+    cdef uint64_t ns = position.clock.nsec
     c.position = position.clock.position
     c.n_frames = position.clock.duration
-    c.monotonic_ns = position.clock.nsec
+    # A driver's time that is seconds off is none.
+    c.monotonic_ns = ns if ns < now + OFF_NS and now < ns + OFF_NS else now
     c.rate = position.clock.rate.denom
     c.clock_id = position.clock.id
+    c.clock_flags = position.clock.flags
+    c.xrun = chaos_clock_xrun(&position.clock) if s.tells_xruns else 0
+    c.fed_ns = chaos_load(&s.fed_ns)
     c.live_position = &position.clock.position
 
 
-cdef inline bint is_unfed(const spa_data *d) noexcept nogil:
-    """Is it the silence that a port's mixer makes up, as nothing is linked or what is has not run?
+cdef enum Verdict:
+    USABLE
+    UNFED           # nobody has written to it: no data, and none was due
+    SPOILT          # CORRUPTED, or not the cycle's length, or not where it could be
 
-    It fills the whole buffer then. A device's own silence is as long as the cycle.
+
+cdef inline Verdict look_at(const spa_data *d, uint64_t n_bytes, bint is_linked, uint32_t *offset) noexcept nogil:
+    """Whether a buffer holds the cycle's `n_bytes`, and from which byte on.
+
+    Its chunk is shared memory: what it says is read once, so that what was checked is what is used.
     """
-    return d.chunk.flags & SPA_CHUNK_FLAG_EMPTY and d.chunk.size >= d.maxsize
+    cdef uint32_t flags = chaos_peek_32(<const uint32_t *>&d.chunk.flags)
+    cdef uint64_t size = chaos_peek_32(&d.chunk.size)
+    cdef uint64_t begin = chaos_peek_32(&d.chunk.offset)
+    offset[0] = <uint32_t>begin
+    if d.data == NULL or flags & SPA_CHUNK_FLAG_CORRUPTED:
+        return SPOILT
+    # A port's mixer makes up silence where nothing is linked, or what is has not run: a whole buffer of it up to
+    # PipeWire 1.6, later a cycle of it. A device may say EMPTY of its own silence, as long as the cycle.
+    if flags & SPA_CHUNK_FLAG_EMPTY and (not is_linked or (size >= d.maxsize and size != n_bytes)):
+        return UNFED
+    return USABLE if size == n_bytes and begin + size <= d.maxsize else SPOILT
 
 
 cdef inline bint is_fed(const CaptureState *s) noexcept nogil:
@@ -77,25 +101,25 @@ cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogi
     """One cycle, a port per channel. Every buffer taken goes back on the one path out."""
     cdef CaptureState *s = <CaptureState *>data
     cdef uint64_t began = now_ns()
+    cdef bint linked = is_fed(s)
     cdef Cycle c
-    cdef uint32_t k
+    cdef uint32_t k, offset
+    cdef Verdict verdict
     cdef spa_data *d
     memset(&c, 0, sizeof(c))
     if position != NULL:
-        from_clock(&c, position)
+        from_clock(&c, s, position, began)
     for k in range(s.channels):
         s.buffers[k] = pw_filter_dequeue_buffer(s.ports[k])
         if s.buffers[k] == NULL:
             c.lacks = CAUSE_NO_DATA
             continue
         d = &s.buffers[k].buffer.datas[0]
-        if d.data == NULL or d.chunk.size < c.n_frames * 4 or d.chunk.offset + d.chunk.size > d.maxsize:
-            s.writer.rt.short_buffers += 1
+        verdict = look_at(d, c.n_frames * 4, linked, &offset)
+        s.planes[k] = <const uint8_t *>d.data + offset
+        if verdict != USABLE:
             c.lacks = CAUSE_NO_DATA
-        elif d.chunk.flags & SPA_CHUNK_FLAG_CORRUPTED or is_unfed(d):
-            c.lacks = CAUSE_NO_DATA
-        else:
-            s.planes[k] = <const uint8_t *>d.data + d.chunk.offset
+            s.writer.rt.short_buffers += verdict == SPOILT
     s.content.planes = s.planes
     c.content = &s.content
     refuse_foreign(s, &c)
@@ -115,7 +139,8 @@ cdef void on_stream_process(void *data) noexcept nogil:
     cdef pw_buffer *buffer = NULL
     cdef pw_buffer *later = pw_stream_dequeue_buffer(s.stream)
     cdef spa_data *d
-    cdef uint32_t bound = 64
+    cdef Verdict verdict
+    cdef uint32_t offset, bound = 64
     memset(&c, 0, sizeof(c))
     while later != NULL and bound > 0:
         if buffer != NULL:
@@ -126,15 +151,14 @@ cdef void on_stream_process(void *data) noexcept nogil:
     if later != NULL:
         pw_stream_queue_buffer(s.stream, later)
     if s.position != NULL and s.position.clock.rate.denom != 0:
-        from_clock(&c, s.position)
+        from_clock(&c, s, s.position, began)
         c.lacks = CAUSE_NO_DATA
         if buffer != NULL:
             d = &buffer.buffer.datas[0]
-            if (d.data == NULL or d.chunk.size != c.n_frames * s.channels * s.sample_bytes
-                    or d.chunk.offset + d.chunk.size > d.maxsize):
-                s.writer.rt.short_buffers += 1
-            elif not d.chunk.flags & (SPA_CHUNK_FLAG_CORRUPTED | SPA_CHUNK_FLAG_EMPTY) and is_fed(s):
-                s.content.interleaved = <const uint8_t *>d.data + d.chunk.offset
+            verdict = look_at(d, c.n_frames * s.channels * s.sample_bytes, False, &offset)
+            s.writer.rt.short_buffers += verdict == SPOILT
+            if verdict == USABLE and is_fed(s):
+                s.content.interleaved = <const uint8_t *>d.data + offset
                 c.content = &s.content
                 c.lacks = 0
         refuse_foreign(s, &c)
@@ -191,3 +215,17 @@ cdef void listen_to_filter(CaptureState *s) noexcept nogil:
 
 cdef void listen_to_stream(StreamData *s) noexcept nogil:
     pw_stream_add_listener(s.state.stream, &s.state.hook, &stream_events, s)
+
+
+def judged(uint32_t offset, uint32_t size, uint32_t flags, uint32_t maxsize, uint64_t n_bytes, *, bint linked=True):
+    """What the process callback makes of a buffer ("usable", "unfed", "spoilt") that holds `maxsize` bytes, of which
+    its chunk says the rest; for tests."""
+    cdef uint8_t byte
+    cdef uint32_t begin
+    cdef spa_chunk chunk
+    cdef spa_data d
+    memset(&d, 0, sizeof(d))
+    memset(&chunk, 0, sizeof(chunk))
+    chunk.offset, chunk.size, chunk.flags = offset, size, <int32_t>flags
+    d.data, d.chunk, d.maxsize = &byte, &chunk, maxsize
+    return {USABLE: "usable", UNFED: "unfed", SPOILT: "spoilt"}[look_at(&d, n_bytes, linked, &begin)]

@@ -84,7 +84,8 @@ cdef class Slots:
 
     # -- what the callback asks, for tests
 
-    def trusts(self, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000, uint32_t clock_id=1):
+    def trusts(self, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000, uint32_t clock_id=1,
+               object monotonic_ns=None):
         """Whether the callback would believe that the buffers hold this cycle; to be asked once per cycle."""
         cdef Cycle c
         memset(&c, 0, sizeof(c))
@@ -92,6 +93,7 @@ cdef class Slots:
         c.n_frames = n_frames
         c.rate = rate
         c.clock_id = clock_id
+        c.monotonic_ns = position * 1000000000ULL // rate if monotonic_ns is None else <uint64_t>monotonic_ns
         return bool(slots_trusts(self.alive(), &c))
 
     def hands_over(self, Slots following, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000,
@@ -218,7 +220,7 @@ cdef class Slots:
             "clock_id": w.rt.clock_id, "position": w.rt.position, "end_ns": w.rt.end_ns,
             "first_ns": chaos_load(&w.rt.first_ns), "first_position": w.rt.first_position,
             "gap_first": -1 if w.rt.gap_first == NONE else w.rt.gap_first, "gap_cause": w.rt.gap_cause,
-            "busy_ns": w.rt.busy_ns, "busy_max_ns": w.rt.busy_max_ns,
+            "freewheeled": w.rt.freewheeled, "stands": w.rt.stands, "busy_ns": w.rt.busy_ns, "busy_max_ns": w.rt.busy_max_ns,
             "slots_total": w.definition.n_slots, "slots_free": free_slots, "slots_full": full_slots,
         }
 

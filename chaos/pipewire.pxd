@@ -96,6 +96,7 @@ cdef extern from "<spa/node/io.h>" nogil:
         spa_fraction rate
         uint64_t position
         uint64_t duration
+        uint64_t next_nsec
     cdef struct spa_io_position:
         spa_io_clock clock
 

@@ -26,7 +26,8 @@ LAYOUT_1 = {
     "sample_rate": 104, "run_id": 112, "boot_id": 128, "uri": 144, "recording": 336, "about_offset": 1360,
     "about_bytes": 1368, "head_frame": 2048, "n_captured": 2056, "lost_frames": 2064, "seen_rate": 2136,
     "clock_id": 2152, "position": 2160, "end_ns": 2168, "gap_first": 2176, "gap_cause": 2184, "filling": 2192,
-    "first_ns": 2200, "first_position": 2208, "busy_histogram": 2232, "free_write": 3072, "free_read": 3136,
+    "first_ns": 2200, "first_position": 2208, "busy_histogram": 2232,
+    "freewheeled": 2488, "stands": 2496, "free_write": 3072, "free_read": 3136,
     "full_write": 3200, "full_read": 3264, "note_write": 3328, "note_read": 3392, "hint": 3456,
 }  # fmt: skip
 

@@ -1,0 +1,266 @@
+"""What the callback makes of clocks that jump, stand still, run away or tell of losses of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaos._audio import AudioSlots
+from chaos._rt import judged
+from chaos.staging.file import Staging
+from chaos.terms.ledger import Cause, Confidence
+
+N = 1024
+RATE = 48000
+CYCLE_NS = N * 10**9 // RATE
+FRAMES = bytes(4 * N)
+FREEWHEELS, JUMPED = 1 << 0, 1 << 4
+EMPTY, CORRUPTED = 1 << 1, 1 << 0
+
+GapTuple = tuple[int, int, Cause, Confidence]
+
+
+class Device:
+    """A mono device and its clock; each `run` is a cycle, as the process callback sees it."""
+
+    def __init__(self, slots: AudioSlots) -> None:
+        self.slots = slots
+        self.position = 0
+        self.ns = 10**12
+        self.fed_ns = 0
+
+    def run(self, cycles: int = 1, *, data: bool = True, moves: bool = True, time_ns: int = CYCLE_NS,
+            flags: int = 0, xrun: int = 0, torn: bool = False) -> None:  # fmt: skip
+        for _ in range(cycles):
+            self.slots.cycle(
+                self.position, N, FRAMES if data else None, monotonic_ns=self.ns, clock_flags=flags, xrun=xrun,
+                torn=torn, fed_ns=self.fed_ns, doubting=True,
+            )  # fmt: skip
+            self.position += N if moves else 0
+            self.ns += time_ns
+
+    def miss(self, frames: int, seconds: float) -> None:
+        """The clock moves on by `frames` while `seconds` pass."""
+        self.position += frames
+        self.ns += int(seconds * 10**9)
+
+    def gaps(self) -> list[GapTuple]:
+        """All gaps so far; an open one ends here."""
+        _, last = self.slots.finish()
+        found = [(note[4], note[5], note[1], note[2]) for note in self.slots.take_notes() if note[0] == 1]
+        if last is not None:
+            found.append(last)
+        return [(first, n, Cause(cause), Confidence(sure)) for first, n, cause, sure in found]
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    wake = os.eventfd(0, os.EFD_NONBLOCK)
+    staging = Staging(
+        tmp_path / "s.staging", uri="stream://t/1", recording="", run_id="0" * 32, channels=1, sample_format="f32",
+        chunk_frames=1 << 20, n_slots=3, sample_rate=0, wake_fd=wake,
+    )  # fmt: skip
+    yield Device(staging.slots)
+    staging.close()
+    os.close(wake)
+
+
+def head(device: Device) -> int:
+    return device.slots.stats()["head_frame"]
+
+
+def test_missed_cycles_are_exact(device: Device) -> None:
+    device.run(5)
+    device.miss(7 * N, 7 * N / RATE)
+    device.run(5)
+    assert device.gaps() == [(4 * N, 8 * N, Cause.MISSED, Confidence.EXACT)]
+
+
+@pytest.mark.parametrize("jump", [10**14, 10**9, 48000 * 5])
+def test_a_clock_that_runs_away_costs_only_the_time_that_passed(device: Device, jump: int) -> None:
+    device.run(5)
+    device.miss(jump, 0)
+    device.run(5)
+    assert device.gaps() == [(4 * N, N, Cause.DRIVER_SWITCH, Confidence.CLOCK)]
+    assert head(device) == 9 * N
+
+
+def test_a_pause_that_the_clock_shows_may_be_long(device: Device) -> None:
+    device.run(5)
+    device.miss(3600 * RATE, 3600)
+    device.run(5)
+    assert device.gaps() == [(4 * N, 3600 * RATE + N, Cause.MISSED, Confidence.EXACT)]
+
+
+def test_a_graph_faster_than_time_may_miss_more_than_time_had(device: Device) -> None:
+    device.run(100, time_ns=CYCLE_NS // 200)
+    device.miss(500 * N, 0.06)
+    device.run(5, time_ns=CYCLE_NS // 200)
+    assert device.gaps() == [(99 * N, 501 * N, Cause.MISSED, Confidence.EXACT)]
+
+
+def test_also_a_faster_one_has_its_bound(device: Device) -> None:
+    device.run(100, time_ns=CYCLE_NS // 200, flags=FREEWHEELS)
+    device.miss(10**14, 0.06)
+    device.run(5, time_ns=CYCLE_NS // 200, flags=FREEWHEELS)
+    ((first, n, cause, _),) = device.gaps()
+    assert (first, cause) == (99 * N, Cause.DRIVER_SWITCH)
+    assert n < RATE
+    assert device.slots.stats()["freewheeled"] == 103
+
+
+def test_a_clock_that_says_it_jumped_is_believed(device: Device) -> None:
+    device.run(5)
+    device.miss(300 * N, 1.0)
+    device.run(1, flags=JUMPED)
+    device.run(4)
+    assert device.gaps() == [(4 * N, RATE + N, Cause.DRIVER_SWITCH, Confidence.CLOCK)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 10**10)), max_size=12))
+def test_no_clock_stretches_a_take_beyond_its_time(jumps: list[tuple[int, int]]) -> None:
+    wake = os.eventfd(0, os.EFD_NONBLOCK)
+    path = Path(f"/dev/shm/test-{os.getpid()}-{os.urandom(4).hex()}.staging")
+    staging = Staging(
+        path, uri="stream://t/1", recording="", run_id="0" * 32, channels=1, sample_format="f32",
+        chunk_frames=1 << 18, n_slots=3, sample_rate=0, wake_fd=wake,
+    )  # fmt: skip
+    device = Device(staging.slots)
+    try:
+        device.run(20)
+        for position, time_ns in jumps:
+            device.position = position
+            device.ns += time_ns
+            for _ in range(3):
+                device.position %= 1 << 64
+                device.run()
+        passed = (device.ns - 10**12) * RATE // 10**9
+        assert head(device) <= passed * 9 // 8 + 8 * N * (len(jumps) + 1)
+    finally:
+        staging.close()
+        os.close(wake)
+
+
+def test_what_the_driver_lost_itself_is_a_gap_of_its_own(device: Device) -> None:
+    device.run(5, xrun=100)
+    device.ns += 300 * 10**9 // RATE
+    device.run(5, xrun=400)
+    assert device.gaps() == [(4 * N, 300, Cause.HARDWARE_XRUN, Confidence.ESTIMATED)]
+    assert head(device) == 9 * N + 300
+
+
+def test_both_losses_at_once_stay_apart(device: Device) -> None:
+    device.run(5)
+    device.miss(2 * N, 2 * N / RATE)
+    device.ns += 300 * 10**9 // RATE
+    device.run(5, xrun=300)
+    assert device.gaps() == [
+        (4 * N, 3 * N, Cause.MISSED, Confidence.EXACT),
+        (7 * N, 300, Cause.HARDWARE_XRUN, Confidence.ESTIMATED),
+    ]
+
+
+def test_a_driver_cannot_have_lost_more_than_there_was_time_for(device: Device) -> None:
+    device.run(5)
+    device.run(5, xrun=10**15)
+    ((first, n, cause, _),) = device.gaps()
+    assert (first, cause) == (4 * N, Cause.HARDWARE_XRUN)
+    assert n <= 5 * N
+
+
+def test_the_count_of_another_driver_is_no_loss(device: Device) -> None:
+    device.run(5, xrun=100)
+    device.slots.cycle(device.position, N, FRAMES, monotonic_ns=device.ns, clock_id=2, xrun=9999)
+    assert device.gaps() == [(4 * N, 0, Cause.DRIVER_SWITCH, Confidence.CLOCK)]
+
+
+def test_a_clock_that_stands_still_is_counted_by_time(device: Device) -> None:
+    device.run(10, moves=False)
+    assert head(device) > 0
+    before = head(device)
+    device.run(40, moves=False)
+    assert head(device) == before + 40 * N
+    assert device.slots.stats()["stands"] == 1
+    device.ns += 10 * CYCLE_NS
+    device.run(5, moves=False)
+    ((first, n, cause, sure),) = device.gaps()
+    assert (first, n, cause, sure) == (before + 40 * N, 11 * N, Cause.MISSED, Confidence.CLOCK)
+
+
+def test_late_and_early_calls_under_a_clock_that_stands_lose_nothing(device: Device) -> None:
+    device.run(10, moves=False)
+    before = head(device)
+    for early in range(40):
+        device.run(1, moves=False, time_ns=CYCLE_NS * (6 if early % 2 else 14) // 10)
+    assert head(device) == before + 40 * N
+    assert device.gaps() == []
+
+
+def test_a_call_for_the_same_cycle_again_is_no_clock_that_stands(device: Device) -> None:
+    device.run(5)
+    for _ in range(20):
+        device.run(1, moves=False, time_ns=0)
+    assert device.slots.stats()["stands"] == 0
+
+
+def test_after_a_torn_cycle_the_next_is_not_believed(device: Device) -> None:
+    device.run(5)
+    device.run(1, torn=True)
+    device.run(3)
+    assert device.gaps() == [(4 * N, 2 * N, Cause.MISSED, Confidence.EXACT)]
+
+
+def test_a_device_that_brings_nothing_has_a_gap_since_it_was_linked(device: Device) -> None:
+    device.fed_ns = device.ns
+    device.run(45, data=False)
+    assert head(device) == 0, "a second is not over yet"
+    device.run(5, data=False)
+    assert head(device) > RATE
+    assert device.slots.stats()["first_ns"] == 10**12
+    device.run(3)
+    assert device.gaps() == [(0, 50 * N, Cause.NO_DATA, Confidence.CLOCK)]
+
+
+def test_a_device_that_does_not_run_at_first_has_one_too(device: Device) -> None:
+    device.fed_ns = device.ns
+    device.ns += 5 * 10**9
+    device.run(3)
+    assert device.gaps() == [(0, 5 * RATE + N, Cause.NO_DATA, Confidence.CLOCK)]
+
+
+def test_a_device_that_is_a_little_slow_begins_with_its_first_frame(device: Device) -> None:
+    device.fed_ns = device.ns
+    device.run(20, data=False)
+    device.run(3)
+    assert device.gaps() == []
+    assert head(device) == 3 * N
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "flags", "linked", "verdict"),
+    [
+        (0, 4096, 0, True, "usable"),
+        (4096, 4096, 0, True, "usable"),
+        (0, 4092, 0, True, "spoilt"),
+        (0, 4100, 0, True, "spoilt"),
+        (0, 8192, 0, True, "spoilt"),
+        (32768 - 4092, 4096, 0, True, "spoilt"),
+        (0xFFFFF000, 4096, 0, True, "spoilt"),
+        (0, 4096, CORRUPTED, True, "spoilt"),
+        (0, 4096, EMPTY, True, "usable"),
+        (0, 4096, EMPTY, False, "unfed"),
+        (0, 32768, EMPTY, True, "unfed"),
+    ],
+)
+def test_a_buffer_is_taken_for_what_it_is(offset: int, size: int, flags: int, linked: bool, verdict: str) -> None:
+    assert judged(offset, size, flags, 32768, 4096, linked=linked) == verdict
+
+
+def test_at_the_largest_quantum_only_the_links_tell_silence_from_nothing() -> None:
+    assert judged(0, 32768, EMPTY, 32768, 32768) == "usable"
+    assert judged(0, 32768, EMPTY, 32768, 32768, linked=False) == "unfed"
