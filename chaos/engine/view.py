@@ -15,11 +15,13 @@ from chaos.terms.moments import utc_text
 __all__ = ["StreamView"]
 
 LEVEL_WINDOW_S = 0.3
+DISTRUSTED_CYCLES = 20
 
 _NO_STATS = dict.fromkeys(
     (
         *("head_frame", "lost_frames", "n_gaps", "overruns", "xruns", "callbacks", "quantum", "gap_first"),
         *("slots_total", "slots_free", "slots_full", "seen_rate", "first_ns", "busy_ns", "busy_max_ns"),
+        *("distrusted", "freewheeled", "stands"),
     ),
     0,
 )
@@ -98,7 +100,7 @@ class StreamView:
             recording=self.recording,
             callback_ns=self.callback_ns(stats),
             reason=self.reason,
-            notes=self.remarks,
+            notes=[*self.remarks, *_of_its_clock(stats)],
         )
 
     def callback_ns(self, stats: dict[str, int]) -> CallbackTimes:
@@ -109,6 +111,18 @@ class StreamView:
         except ValueError:  # closed since we looked
             histogram = []
         return CallbackTimes(stats["busy_ns"], stats["busy_max_ns"], histogram)
+
+
+def _of_its_clock(stats: dict[str, int]) -> list[str]:
+    """What is odd about the clock that the frames are counted by, a sentence each."""
+    remarks = []
+    if stats["stands"]:
+        remarks.append("the device's clock stands still: its frames are counted by time")
+    if stats["freewheeled"]:
+        remarks.append("the graph ran faster or slower than time (freewheel): its moments are not those of a clock")
+    if not stats["callbacks"] and stats["distrusted"] > DISTRUSTED_CYCLES:
+        remarks.append("the device's clock never runs on steadily: nothing can be kept")
+    return remarks
 
 
 def _decibels(value: float) -> float | None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from chaos._audio import AudioSlots
 from chaos._rt import judged
-from chaos.staging.file import Staging
+from chaos.staging.owner import Staging
+from chaos.terms.form import AudioForm
 from chaos.terms.ledger import Cause, Confidence
 
 N = 1024
@@ -62,8 +63,8 @@ class Device:
 def device(tmp_path: Path) -> Iterator[Device]:
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     staging = Staging(
-        tmp_path / "s.staging", uri="stream://t/1", recording="", run_id="0" * 32, channels=1, sample_format="f32",
-        chunk_frames=1 << 20, n_slots=3, sample_rate=0, wake_fd=wake,
+        tmp_path / "s.staging", uri="stream://t/1", recording="", run_id="0" * 32, form=AudioForm(1, 1 << 20, "f32"),
+        n_slots=3, sample_rate=0, wake_fd=wake,
     )  # fmt: skip
     yield Device(staging.slots)
     staging.close()
@@ -127,8 +128,8 @@ def test_no_clock_stretches_a_take_beyond_its_time(jumps: list[tuple[int, int]])
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     path = Path(f"/dev/shm/test-{os.getpid()}-{os.urandom(4).hex()}.staging")
     staging = Staging(
-        path, uri="stream://t/1", recording="", run_id="0" * 32, channels=1, sample_format="f32",
-        chunk_frames=1 << 18, n_slots=3, sample_rate=0, wake_fd=wake,
+        path, uri="stream://t/1", recording="", run_id="0" * 32, form=AudioForm(1, 1 << 18, "f32"),
+        n_slots=3, sample_rate=0, wake_fd=wake,
     )  # fmt: skip
     device = Device(staging.slots)
     try:
