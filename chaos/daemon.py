@@ -19,6 +19,7 @@ from chaos.engine.engine import Engine
 from chaos.protocol.config import Config
 from chaos.protocol.events import Published
 from chaos.system.descriptors import raise_limit
+from chaos.system.files import share_as
 from chaos.terms.errors import ChaosError
 from chaos.terms.units import parse_size
 
@@ -59,6 +60,13 @@ def _size(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{error.message}: {error.hint}") from None
 
 
+def _mode(text: str) -> int:
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a mode: use 700, 750 or 755") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="chaosd",
@@ -95,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
         "--keep",
         metavar="TIME|BYTES",
         help="delete the oldest audio beyond this age or size, e.g. 7d or 200GB (default: keep everything)",
+    )
+    parser.add_argument(
+        "--store-mode",
+        metavar="MODE",
+        type=_mode,
+        help="who may read the recordings: 700 only you, 750 your group too (default: 700)",
     )
     parser.add_argument("--remote", metavar="NAME", help="PipeWire instance to connect to")
     parser.add_argument(
@@ -135,10 +149,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "allow_paths": tuple(options.allow_path),
         "keep": options.keep,
         "free_margin_bytes": options.free_margin,
+        "store_mode": options.store_mode,
         "remote": options.remote,
     }
     try:
-        is_clean = serve(Config(**{name: value for name, value in chosen.items() if value is not None}), stop)
+        config = Config(**{name: value for name, value in chosen.items() if value is not None})
+        share_as(config.store_mode)
+        is_clean = serve(config, stop)
     except ChaosError as error:
         print(f"chaosd: {error.message}\n  {error.hint}", file=sys.stderr)
         return error.exit_code

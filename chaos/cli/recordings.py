@@ -155,7 +155,9 @@ def recover(session: Session, staging_dir: Path | None, as_json: bool) -> None:
     from chaos.store.recovery import recover as recover_here
     from chaos.store.store import Store
 
-    report = recover_here(Store(session.store_folder()), (staging_dir or Config().staging_dir).absolute())
+    store = Store(session.store_folder())
+    store.share()
+    report = recover_here(store, (staging_dir or Config().staging_dir).absolute())
     if as_json:
         print_json(msgspec.to_builtins(report))
     else:

@@ -32,7 +32,9 @@ def retire(session: Session, keep: str | None, as_json: bool) -> None:
             from chaos.store.retention import retire as retire_here
             from chaos.store.store import Store
 
-            found = retire_here(Store(session.store_of(None)), what)
+            store = Store(session.store_of(None))
+            store.share()
+            found = retire_here(store, what)
             retired = [each.to_wire() for each in found if not each.live]
     if as_json:
         print_json({"retired": retired})
@@ -60,6 +62,7 @@ def pin(session: Session, name: str, uri: str, last: str | None, first: str, end
     from chaos.terms.units import parse_range
 
     store = Store(session.store_folder())
+    store.share()
     info = load(store.path(uri))
 
     begin, stop = parse_range(last, first, end, info.n_frames, partial(frame_of_moment, info))

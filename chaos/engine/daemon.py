@@ -77,6 +77,7 @@ from chaos.store.recovery import RecoveryReport, recover
 from chaos.store.retention import Retired
 from chaos.store.store import Store
 from chaos.system.descriptors import check_room
+from chaos.system.files import is_taken
 from chaos.system.pump import Pump
 from chaos.system.threads import data_thread
 from chaos.terms.errors import (
@@ -347,7 +348,7 @@ class DaemonActor(pykka.ThreadingActor):
             raise StreamExists(f"{request.uri} has been recorded already", hint="choose another take")
         if request.chunk_path is not None:
             path = self._config.permit(request.chunk_path)
-            if path.exists():
+            if is_taken(path):
                 raise PathNotAllowed(f"{path} exists and is left as it is", hint="name a new file")
             request = msgspec.structs.replace(request, chunk_path=str(path))
         if request.keep is not None:

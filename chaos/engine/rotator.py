@@ -37,6 +37,7 @@ from chaos.store.info import SealedChunk
 from chaos.store.journal import Definition
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
+from chaos.system.files import is_taken
 from chaos.terms.chunking import is_short
 from chaos.terms.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
 from chaos.terms.ledger import Cause, ClockAnchor, Gap
@@ -333,12 +334,18 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         if self._plan.chunk_path is None:
             hint = "give chunk_path in stream_start to rotate from outside"
             refuse(future, InvalidRequest(f"{uri} rotates by itself", hint=hint))
-        elif path.exists():
+            return
+        try:
+            taken = is_taken(path)
+        except ChaosError as error:
+            refuse(future, error)
+            return
+        if taken:
             refuse(future, InvalidRequest(f"{path} exists and is left as it is", hint="name a new file"))
-        else:
-            self._path = path
-            settle(future, ChunkSwitched(uri))
-            self._work()
+            return
+        self._path = path
+        settle(future, ChunkSwitched(uri))
+        self._work()
 
     def _finish(self, end_ns: int | None) -> None:
         """Stores the rest and closes the recording. What storage refuses stays in staging for another start."""

@@ -19,7 +19,7 @@ import msgspec
 
 from chaos.store.info import load
 from chaos.store.slices import chunk_spans, resolve
-from chaos.system.files import make_folders, storage_errors
+from chaos.system.files import is_taken, make_folders, storage_errors
 from chaos.terms.containers import Container, GapFill
 from chaos.terms.errors import ChaosError, InternalError, InvalidRequest, PathNotAllowed, error_from_code
 from chaos.terms.moments import Time
@@ -77,7 +77,7 @@ class Slicer:
         if out is None:
             stem = info.definition.uri.removeprefix("stream://").replace("/", "-")
             out = self._folder / f"{stem}-{begin}-{stop}.{container or 'wav'}"
-        if out.exists():
+        if is_taken(out):
             raise PathNotAllowed(f"{out} exists already", hint="choose another path, or remove that file first")
         with storage_errors("make the folder", out.parent):
             make_folders(out.parent)
@@ -85,12 +85,12 @@ class Slicer:
         return {**report, "chunks": chunk_spans(load(recording), begin, stop)}
 
     def _write(self, job: Job) -> dict[str, Any]:
-        command = [sys.executable, "-m", "chaos.export.jobs"]
+        command = [sys.executable, "-P", "-m", "chaos.export.jobs"]  # -P: never from the working folder
         stopping = InvalidRequest("chaosd is stopping", hint="start it again with: chaosd")
         with self._lock:
             if self._closed:
                 raise stopping
-            child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            child = subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self._running.add(child)
         try:
             answer, _ = child.communicate(msgspec.json.encode(job))

@@ -42,7 +42,8 @@ class Config:
     `event_history` how many events `events_since` can go back, as far as `event_history_bytes` holds them.
     Where less than `free_margin_bytes` is left in the store, a stream that runs warns. `keep` ("7d",
     "200GB") is what retention leaves of the store, None all. Whatever hangs, the engine ends `stop_within_s` after it
-    was told to.
+    was told to. `store_mode` is the mode of the store's folders, and tells who besides the user may read recordings: a
+    microphone is private.
     """
 
     endpoint: str = field(default_factory=lambda: f"{_IPC}{_runtime()}/command")
@@ -58,6 +59,7 @@ class Config:
     free_margin_bytes: int = 1 << 30
     keep: str | None = None
     stop_within_s: float = 60.0
+    store_mode: int = 0o700
 
     def __post_init__(self) -> None:
         if ipc_path(self.endpoint) == ipc_path(self.events_endpoint):
@@ -75,6 +77,11 @@ class Config:
         _check("event_history_bytes", self.event_history_bytes, 1 << 16, 1 << 40)
         _check("stop_within_s", self.stop_within_s, 1, 86400)
         _check("free_margin_bytes", self.free_margin_bytes, 0, 1 << 60)
+        if self.store_mode & 0o700 != 0o700 or self.store_mode & ~0o775:
+            raise InvalidRequest(
+                f"{self.store_mode:o} can't be the mode of the store",
+                hint="use 700 (only you), 750 (your group may read), 770 (and write) or 755 (everyone may read)",
+            )
 
     def prepare(self) -> None:
         """Make the folders: those of sockets and staging for the user alone (0700), and the store.
@@ -88,7 +95,7 @@ class Config:
                 self.staging_dir,
             ):
                 _make_private(folder)
-            self.store.mkdir(parents=True, exist_ok=True)
+            _share(self.store, self.store_mode)
         except OSError as e:
             raise StorageFailed(
                 f"cannot make the folder {e.filename}: {e.strerror}",
@@ -144,6 +151,24 @@ def _absolute(path: Path) -> Path:
 def _check(name: str, value: float, least: float, most: float) -> None:
     if not (math.isfinite(value) and least <= value <= most):
         raise InvalidRequest(f"{name} is {value}", hint=f"use a value from {least:g} to {most:g}")
+
+
+def _share(store: Path, mode: int) -> None:
+    """Makes the store's folder, or gives the one that is there this mode: whoever may not enter it reads nothing below.
+
+    Raises InvalidRequest where it is another user's and open to more people than `mode` says.
+    """
+    store.mkdir(parents=True, exist_ok=True, mode=mode)
+    found = store.stat()
+    if stat.S_IMODE(found.st_mode) == mode:
+        return
+    if found.st_uid == os.getuid():
+        store.chmod(mode)
+    elif stat.S_IMODE(found.st_mode) & ~mode & 0o777:
+        raise InvalidRequest(
+            f"the store {store} belongs to another user and has mode {stat.S_IMODE(found.st_mode):o}, not {mode:o}",
+            hint=f"start chaosd with --store-mode {stat.S_IMODE(found.st_mode) & 0o777:o} if that is meant",
+        )
 
 
 def _make_private(folder: Path) -> None:

@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 MAX_ID_CHARACTERS = 256
+MAX_NAME_BYTES = 240  # of a file: 255, less what is put around it while it is being written
 STAGING_SECONDS = (0.1, 3600.0)  # of the engine's setting and of a stream's own
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -229,6 +230,11 @@ def _check_path(path: str | None) -> None:
     if path is not None and (not path.startswith("/") or "\0" in path):
         raise PathNotAllowed(
             f"{shown(path)} is not an absolute path", hint="use a path that begins with a slash"
+        )
+    if path is not None and any(len(part.encode(errors="surrogatepass")) > MAX_NAME_BYTES for part in path.split("/")):
+        raise PathNotAllowed(
+            f"{shown(path)} has a name of more than {MAX_NAME_BYTES} bytes in it",
+            hint="use shorter names for the file and its folders",
         )
 
 

@@ -55,7 +55,7 @@ class ChunkFiles:
                     raise
                 ready = part_path
             else:
-                write_new(fresh, data, 0o444)
+                write_new(fresh, data, read_only=True)
             self._objects.add(digest, ready)
         ready.replace(self.path(chunk))
         if part:

@@ -187,7 +187,7 @@ class Journal:
     @classmethod
     def create(cls, path: Path, definition: Definition) -> Self:
         """A new journal with its first line, locked; OSError goes to the caller."""
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         journal = cls(path, fd, 0)
         try:

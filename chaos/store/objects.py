@@ -1,4 +1,4 @@
-"""The content-addressed store: sealed chunks under their BLAKE3-256, as hard links of mode 0444.
+"""The content-addressed store: sealed chunks under their BLAKE3-256, as read-only hard links.
 
 `<root>/ab/cdef...` is the file whose 64 hex digits of hash are `abcdef...`. Methods raise OSError; whoever
 calls turns it into a storage error.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from chaos.system.files import write_all
+from chaos.system.files import make_read_only, write_all
 from chaos.terms.form import Form
 
 __all__ = ["Part", "committed_frames"]
@@ -36,7 +36,7 @@ class Part:
         self._form = form
         self._n_records = 0
         path.unlink(missing_ok=True)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             os.posix_fallocate(self._fd, 0, form.chunk_bytes + _RECORD.size)
         except OSError:
@@ -62,14 +62,14 @@ class Part:
 
     def finish(self, data: memoryview) -> None:
         """Fills up with what `data` has behind the committed frames, drops the records, makes the file
-        durable and immutable (mode 0444), and closes it."""
+        durable and read-only, and closes it."""
         if self._fd < 0:
             return
         for span in self._form.spans(self.n_frames, self._form.chunk_frames):
             with data[span] as rest:
                 write_all(self._fd, rest, span.start)
         os.ftruncate(self._fd, self._form.chunk_bytes)
-        os.fchmod(self._fd, 0o444)
+        make_read_only(self._fd)
         os.fsync(self._fd)
         self.close()
 

@@ -6,6 +6,8 @@ read as zeros, told as what they are. Its object goes with the last recording th
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,12 +22,16 @@ from chaos.store.retired import gone_chunks, remove_chunks, retired_gaps
 from chaos.store.slices import ChunkSpan, chunk_spans
 from chaos.store.store import Store
 from chaos.system.files import make_folders, replace, storage_errors
-from chaos.terms.errors import RecordingNotFound
+from chaos.terms.errors import InvalidRequest, RecordingNotFound
 from chaos.terms.ledger import Gap
 from chaos.terms.units import Keep, parse_keep
 from chaos.terms.uri import parse_uri
 
 __all__ = ["Pin", "Retired", "collect", "pin", "pins", "plan", "retire", "unpin"]
+
+log = logging.getLogger(__name__)
+
+_HASH = re.compile(rb"[0-9a-f]{64}")
 
 
 class Pin(msgspec.Struct, frozen=True):
@@ -77,11 +83,11 @@ def plan(store: Store, keep: Keep | None, now_ns: int | None = None) -> list[Ret
     files are its own, and never go.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
-    pinned = {span.hash for each in pins(store) for span in each.chunks}
+    pinned = _pinned_hashes(store)
     there: list[_Stored] = []
     doomed: list[_Stored] = []
     for info in _recordings(store):
-        own = parse_keep(info.definition.keep) if info.definition.keep else None
+        own = _own_keep(info)
         stored = list(_stored(info, pinned))
         gone = _beyond(stored, own, now_ns)
         doomed += gone
@@ -91,6 +97,15 @@ def plan(store: Store, keep: Keep | None, now_ns: int | None = None) -> list[Ret
     doomed += _beyond(there, keep, now_ns)
     planned = [_retired(infos[0].info, [each.sealed for each in infos]) for infos in _by_recording(doomed)]
     return [each for each in planned if each.chunks]
+
+
+def _own_keep(info: RecordingInfo) -> Keep | None:
+    """What the recording itself is to keep; everything, where what it says of that makes no sense."""
+    try:
+        return parse_keep(info.definition.keep) if info.definition.keep else None
+    except InvalidRequest as error:
+        log.warning("%s: %s; its own audio is kept", info.definition.uri, error.message)
+        return None
 
 
 def _recordings(store: Store) -> Iterator[RecordingInfo]:
@@ -180,16 +195,43 @@ def collect(store: Store) -> int:
         left = [sealed for sealed in gone_chunks(info) if Path(sealed.path).exists()]
         remove_chunks(store.objects, left)
         n_removed += len(left)
-    pinned = {span.hash for each in pins(store) for span in each.chunks}
-    return n_removed + store.objects.collect(pinned)
+    return n_removed + store.objects.collect(_pinned_hashes(store))
 
 
 # ---- pins
 
 def pins(store: Store) -> list[Pin]:
-    """All pins of a store, by name."""
-    paths = sorted(store.pins.glob("*.json"))
-    return [msgspec.json.decode(path.read_bytes(), type=Pin) for path in paths]
+    """All pins of a store, by name, but for damaged ones."""
+    return [found for found in map(_read_pin, _pin_files(store)) if isinstance(found, Pin)]
+
+
+def _pin_files(store: Store) -> list[Path]:
+    return sorted(store.pins.glob("*.json"))
+
+
+def _read_pin(path: Path) -> Pin | bytes:
+    """The pin, or the bytes of a damaged one."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        log.warning("the pin %s can't be read: %s", path, error.strerror)
+        return b""
+    try:
+        return msgspec.json.decode(raw, type=Pin)
+    except ValueError:
+        log.warning("the pin %s is damaged: only the chunks whose hashes can still be read in it are kept", path)
+        return raw
+
+
+def _pinned_hashes(store: Store) -> set[str]:
+    """The hashes of all pinned chunks. Of a damaged pin, those that still stand in it."""
+    hashes: set[str] = set()
+    for found in map(_read_pin, _pin_files(store)):
+        if isinstance(found, Pin):
+            hashes.update(span.hash for span in found.chunks)
+        else:
+            hashes.update(digest.decode() for digest in _HASH.findall(found))
+    return hashes
 
 
 def pin(store: Store, name: str, info: RecordingInfo, first_frame: int, end_frame: int) -> Pin:

@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from chaos.store.info import RecordingInfo, RecordingSummary, load
 from chaos.store.objects import ObjectStore
+from chaos.system.files import share_as
 from chaos.terms.errors import ChaosError, RecordingNotFound
 from chaos.terms.uri import make_uri, parse_uri
 
@@ -32,6 +34,11 @@ class Store:
         self.slices = self.root / "slices"
         self.pins = self.root / "pins"
         self._recordings = self.root / "recordings"
+
+    def share(self) -> None:
+        """What this process makes from now on may be read by those who may read the store, and by nobody else."""
+        mode = stat.S_IMODE(self.root.stat().st_mode) if self.root.exists() else 0o700
+        share_as(mode & 0o777)
 
     def path(self, uri: str) -> Path:
         """Where the recording of this stream lies or would lie. Raises InvalidURI."""

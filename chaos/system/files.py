@@ -1,6 +1,7 @@
 """Durable files: what is written here is whole or not there, also after a power cut.
 
-`storage_errors` is the one door through which an OSError becomes an error that people see.
+`storage_errors` is the one door through which an OSError becomes an error that people see. Who may read a file is left
+to the process's umask, which `share_as` sets.
 """
 
 from __future__ import annotations
@@ -8,13 +9,25 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chaos.terms.errors import StorageFailed, StorageFull
 
-__all__ = ["FULL", "make_folders", "replace", "storage_errors", "sync_folder", "write_all", "write_new"]
+__all__ = [
+    "FULL",
+    "is_taken",
+    "make_folders",
+    "make_read_only",
+    "replace",
+    "share_as",
+    "storage_errors",
+    "sync_folder",
+    "write_all",
+    "write_new",
+]
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DIRECT_BYTES = 1 << 20
@@ -89,19 +102,39 @@ def make_folders(path: Path) -> None:
     sync_folder(path.parent)
 
 
-def write_new(path: Path, data: bytes | memoryview, mode: int = 0o644, *, durable: bool = True) -> None:
+def share_as(mode: int) -> None:
+    """Has this process make folders with `mode` (0o700, say), and files with as much of it as files need."""
+    os.umask(0o777 & ~mode)
+
+
+def make_read_only(fd: int) -> None:
+    """Nobody may write to the file from now on; who may read it stays as it is."""
+    os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) & 0o444)
+
+
+def is_taken(path: Path) -> bool:
+    """Whether something has this name, a dangling link too. Raises StorageFailed where that can't be told."""
+    with storage_errors("look at", path):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+
+def write_new(path: Path, data: bytes | memoryview, *, read_only: bool = False, durable: bool = True) -> None:
     """Writes a file of this content and syncs it (if `durable`); what stood there under the name is dropped first.
 
     For names that only we use. On an error nothing stays. The folder is not synced.
     """
     path.unlink(missing_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         done = _write_direct(fd, data)
         with memoryview(data) as view, view[done:] as rest:
             write_all(fd, rest, done)
-        if mode != 0o644:
-            os.fchmod(fd, mode)
+        if read_only:
+            make_read_only(fd)
         if durable:
             os.fsync(fd)
     except BaseException:

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST_S = 36_500 * 86_400.0
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -28,15 +29,18 @@ def parse_duration_s(text: str) -> float:
     """Seconds of "30s", "250ms", "1.5m", "2h"; a bare number is seconds. Raises InvalidRequest."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip())
     if match is None or (match[2] or "s") not in _SECONDS:
-        raise InvalidRequest(f"{text!r} is not a valid duration", hint="write it like 30s, 250ms, 1.5m or 2h")
-    return float(match[1]) * _SECONDS[match[2] or "s"]
+        raise InvalidRequest(f"{text[:40]!r} is not a valid duration", hint="write it like 30s, 250ms, 1.5m or 2h")
+    seconds = float(match[1]) * _SECONDS[match[2] or "s"]
+    if seconds > _LONGEST_S:
+        raise InvalidRequest(f"{text[:40]!r} is too long", hint="use at most 36500d, a hundred years")
+    return seconds
 
 
 def parse_size(text: str) -> int:
     """Bytes of "65536", "64k", "2M", "2MiB": powers of 1024 all. Raises InvalidRequest."""
-    match = re.fullmatch(r"(\d+)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    match = re.fullmatch(r"(\d{1,15})\s*([kmgt]?)(?:i?b)?", text.strip().lower())
     if match is None:
-        raise InvalidRequest(f"{text!r} is not a valid size", hint="write it like 65536, 64k or 2M")
+        raise InvalidRequest(f"{text[:40]!r} is not a valid size", hint="write it like 65536, 64k or 2M")
     return int(match[1]) * _BYTES[match[2]]
 
 
@@ -54,7 +58,7 @@ def parse_keep(text: str) -> Keep:
     with suppress(InvalidRequest):
         return Keep(None, parse_size(text))
     hint = "use an age (7d, 12h) or a size (200GB, 500MB)"
-    raise InvalidRequest(f"{text!r} is neither an age nor a size to keep", hint=hint)
+    raise InvalidRequest(f"{text[:40]!r} is neither an age nor a size to keep", hint=hint)
 
 
 def parse_latency_frames(text: str, sample_rate: int | None) -> int:

@@ -282,3 +282,16 @@ def test_an_error_that_json_cannot_hold_is_told_all_the_same() -> None:
     answer = json.loads(wire.encode_error("1", InternalError("odd \udcff", details={"what": object()})))
     assert answer["error"]["code"] == "internal"
     assert "odd" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["n" * 241, "ä" * 121, "folder" * 50 + "/file"])
+@pytest.mark.parametrize("op", ["stream_switch_chunk", "stream_start", "slice"])
+def test_names_that_no_file_can_have_are_refused(op: str, name: str) -> None:
+    path = f"/srv/audio/{name}"
+    fields: dict[str, Any] = {
+        "stream_switch_chunk": {"new_chunk_path": path},
+        "stream_start": {"device_identity": "mic", "format": {"type": "audio"}, "chunk_path": path},
+        "slice": {"from": "start", "to": "head", "output": "materialize", "path": path},
+    }[op]
+    with pytest.raises(PathNotAllowed, match="240 bytes"):
+        wire.decode_request(json.dumps({"op": op, "uri": "stream://mic/1", **fields}).encode())

@@ -53,7 +53,7 @@ def check(store: Path, rotator: Rotator) -> None:
     for sealed in load(path).chunks:
         object_path = store / "objects" / sealed.hash[:2] / sealed.hash[2:]
         assert object_path.samefile(sealed.path)
-        assert object_path.stat().st_mode & 0o777 == 0o444
+        assert not object_path.stat().st_mode & 0o222
         assert blake3(object_path.read_bytes()).hexdigest() == sealed.hash
     assert not [name for name in files(path) if "/." in name or name.startswith(".")]
     assert not [name for name in names(path.parent) if name.startswith(".")]

@@ -234,3 +234,22 @@ def test_the_commands_pin_and_retire(store: Path) -> None:
     assert done["chunks"] == 4
     assert retired(stream.writer.path) == [(16, 64)]
     assert run("unpin", "p") == {"unpinned": "p"}
+
+
+def test_a_recording_whose_keep_makes_no_sense_costs_only_itself(store: Path) -> None:
+    odd, plain = record(store, "odd", 64, keep="9" * 400 + "d"), record(store, "plain", 64, 1)
+    planned = plan(Store(store), Keep(None, 0))
+    assert {each.recording for each in planned} == {str(odd.writer.path), str(plain.writer.path)}
+    assert plan(Store(store), None) == []
+
+
+def test_a_damaged_pin_keeps_what_can_be_read_of_it_and_stops_nothing(store: Path) -> None:
+    kept, other = record(store, "kept", 64), record(store, "other", 64, 1)
+    pin(Store(store), "precious", load(kept.writer.path), 0, 32)
+    path = store / "pins" / "precious.json"
+    path.write_bytes(path.read_bytes()[:-3])
+    (store / "pins" / "junk.json").write_bytes(b"\xff\0{")
+    assert pins(Store(store)) == []
+    retire(Store(store), Keep(None, 0))
+    assert [(path.name) for path in sorted(Path(load(kept.writer.path).chunks[0].path).parent.iterdir())] == ["0", "1"]
+    assert retired(other.writer.path) == [(0, 64)]

@@ -117,6 +117,17 @@ def test_a_virtual_slice_copies_nothing(rotator: Rotator, tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
+def test_the_process_that_writes_a_slice_takes_no_module_from_the_working_folder(
+    rotator: Rotator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = tmp_path / "planted" / "chaos"
+    planted.mkdir(parents=True)
+    (planted / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(planted.parent)
+    Slicer(tmp_path / "slices").materialize(rotator.writer.path, FROM, TO)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_slice_is_materialised_by_another_process(rotator: Rotator, tmp_path: Path) -> None:
     slicer, recording = Slicer(tmp_path / "slices"), rotator.writer.path
     result = slicer.materialize(recording, FROM, TO)

@@ -25,9 +25,9 @@ def noise(n_bytes: int) -> mmap.mmap:
 def test_a_slot_is_written_whole(tmp_path: Path, n_bytes: int) -> None:
     memory = noise(n_bytes)
     with memoryview(memory) as view:
-        write_new(tmp_path / "chunk", view, 0o444)
+        write_new(tmp_path / "chunk", view, read_only=True)
     assert (tmp_path / "chunk").read_bytes() == memory[:]
-    assert (tmp_path / "chunk").stat().st_mode & 0o777 == 0o444
+    assert not (tmp_path / "chunk").stat().st_mode & 0o222
     memory.close()
 
 

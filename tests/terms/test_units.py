@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 
 from chaos.terms.errors import InvalidRange, InvalidRequest
-from chaos.terms.units import parse_duration_s, parse_latency_frames, parse_place, parse_size
+from chaos.terms.units import parse_duration_s, parse_keep, parse_latency_frames, parse_place, parse_size
 
 RATE = 48000
 BEGIN = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
@@ -28,6 +28,18 @@ def test_durations(text: str, seconds: float) -> None:
 def test_durations_that_are_none(text: str) -> None:
     with pytest.raises(InvalidRequest, match="not a valid duration"):
         parse_duration_s(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "d", "9" * 5000 + "d", "36501d"])
+def test_durations_beyond_reason(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="too long"):
+        parse_duration_s(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "d", "9" * 5000 + "d", "9" * 5000, "9" * 5000 + "GB"])
+def test_what_to_keep_beyond_reason(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="neither an age nor a size"):
+        parse_keep(text)
 
 
 @pytest.mark.parametrize(
