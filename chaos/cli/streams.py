@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chaos.cli.session import EXIT_LOST, Session, json_option, leave, print_json, strict_option
-from chaos.terms.errors import DeviceNotFound, StreamNotFound
+from chaos.terms.errors import DeviceNotFound, PipeWireUnavailable, StreamNotFound
 
 if TYPE_CHECKING:
     from chaos.client import Client
@@ -42,7 +42,18 @@ _WATCH_S = 0.25
 )
 @click.option("--keep", metavar="TIME|BYTES", help="Delete its oldest audio beyond this age or size: 7d, 200GB.")
 @click.option("--roll", metavar="TIME", help="Begin a new take every TIME (1h), without losing a frame.")
-@click.option("--wait", is_flag=True, help="If the device is not there yet, wait for it.")
+@click.option("--channel-map", metavar="LIST", help="Record only these channels, by name or number: FL,FR or 1,2,7.")
+@click.option(
+    "--accept-port-change",
+    is_flag=True,
+    help="Go on if the device comes back at another port, going by its serial number. Default: wait for the port.",
+)
+@click.option(
+    "--roll-on-format-change",
+    is_flag=True,
+    help="If the device's channels or rate change, go on in a new take. Default: wait until they are as before.",
+)
+@click.option("--wait", is_flag=True, help="If the device is not there yet, or PipeWire is not, wait for it.")
 @json_option
 @click.pass_obj
 def start(
@@ -59,6 +70,9 @@ def start(
     chunk_path: str | None,
     keep: str | None,
     roll: str | None,
+    channel_map: str | None,
+    accept_port_change: bool,
+    roll_on_format_change: bool,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -85,6 +99,9 @@ def start(
         "chunk_path": None if chunk_path is None else str(Path(chunk_path).absolute()),
         "keep": keep,
         "roll": roll,
+        "channel_map": None if channel_map is None else [each.strip() for each in channel_map.split(",")],
+        "accept_port_change": accept_port_change or None,
+        "roll_on_format_change": roll_on_format_change or None,
         "wait": wait or None,
     }
     with session.client() as chaosd:
@@ -93,7 +110,9 @@ def start(
             own_rate = None if device is None else device["format"].get("sample_rate")
             request["latency_frames"] = parse_latency_frames(latency, rate or own_rate)
         request["uri"] = uri or _uri_for(target if device is None else device["description"] or device["name"])
-        request["device_identity"] = target if device is None else device["identity"]
+        # What chooses one of several devices that share a name must reach chaosd as it is.
+        is_exact = target is not None and target.startswith(("node:", "object:"))
+        request["device_identity"] = target if device is None or is_exact else device["identity"]
         started = chaosd.start(**{name: value for name, value in request.items() if value is not None})
     if as_json:
         print_json(started)
@@ -113,7 +132,7 @@ def _target(chaosd: Client, target: str | None, wait: bool) -> dict[str, Any] | 
         return device
     try:
         return dict(chaosd.call("device_find", name=target)["device"])
-    except DeviceNotFound:
+    except (DeviceNotFound, PipeWireUnavailable):
         if wait:
             return None
         raise

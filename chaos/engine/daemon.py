@@ -29,6 +29,7 @@ from chaos.engine.messages import (
     StreamGone,
     SwitchChunk,
     Wait,
+    Wanted,
     refuse,
     settle,
     tell,
@@ -37,7 +38,8 @@ from chaos.engine.recordings import Recordings
 from chaos.engine.registry import DeviceRegistryActor
 from chaos.engine.stream import InputStreamActor
 from chaos.engine.view import StreamView
-from chaos.graph.devices import DeviceInfo, DeviceMap, check_format
+from chaos.graph.channels import check_start
+from chaos.graph.devices import DeviceInfo, DeviceMap
 from chaos.protocol import events
 from chaos.protocol.answers import (
     DeviceFound,
@@ -364,12 +366,12 @@ class DaemonActor(pykka.ThreadingActor):
         self, request: StreamStart, stream: _Stream, future: Future[Any], answer: Future[tuple[DeviceInfo, int | None]]
     ) -> None:
         """Goes on with a start once the registry has looked for the device."""
-        identity = request.device_identity
+        wanted = Wanted(request.device_identity, None, request.accept_port_change)
         try:
             if answer.exception() is None:
                 device, graph_rate = answer.result()
-                identity = device.identity
-                check_format(device, request.format, graph_rate)  # type: ignore[arg-type]
+                wanted = Wanted(device.identity, device, request.accept_port_change)
+                check_start(device, stream.view.asked, request.channel_map, graph_rate)
             elif not request.wait:
                 raise answer.exception()  # type: ignore[misc]
             if self._ending is not None:
@@ -386,7 +388,7 @@ class DaemonActor(pykka.ThreadingActor):
             request,
             stream.view,
             self._run_id,
-            identity=identity,
+            wanted=wanted,
             pump=self._pump,
             daemon=self.actor_ref,
             registry=self._registry,

@@ -12,9 +12,10 @@ from chaos._capture import Capture
 from chaos._connection import Connection
 from chaos._link import LINK_GONE
 from chaos._rt import STATES
-from chaos.engine.messages import Follow, Interrupted, Pairs, Relink, Unfollow, tell
+from chaos.engine.messages import Flow, Follow, Interrupted, Pairs, Relink, Unfollow, Wanted, tell
 from chaos.engine.take import Take
 from chaos.engine.view import StreamView
+from chaos.graph.channels import Channel
 from chaos.graph.devices import DeviceInfo
 from chaos.protocol import events
 from chaos.protocol.requests import StreamStart
@@ -37,7 +38,7 @@ class Feed:
         view: StreamView,
         request: StreamStart,
         *,
-        identity: str,
+        wanted: Wanted,
         pump: Pump,
         registry: pykka.ActorRef[Any],
         emit: Callable[[events.Event], None],
@@ -45,7 +46,8 @@ class Feed:
         self._stream = stream
         self._view = view
         self._request = request
-        self._identity = identity
+        self._wanted = wanted
+        self._channels: tuple[Channel, ...] = ()
         self._pump = pump
         self._registry = registry
         self._emit = emit
@@ -60,11 +62,16 @@ class Feed:
     def is_on(self, connection: Connection | None) -> bool:
         return connection is self._connection
 
+    def follow_channels(self, channels: tuple[Channel, ...]) -> None:
+        """From now on these are recorded; asks how things stand for them."""
+        self._channels = channels
+        self.follow()
+
     def follow(self) -> None:
         """Has the registry tell how things stand, now and whenever that changes."""
         capture = self._capture
         handle, node_id = (None, None) if capture is None else (capture.handle, capture.node_id)
-        tell(self._registry, Follow(self._stream, self._identity, handle, node_id))
+        tell(self._registry, Follow(self._stream, self._wanted, self._channels, handle, node_id))
 
     def attach(self, connection: Connection, device: DeviceInfo, pairs: Pairs, take: Take) -> None:
         """The device is there: makes the node if there is none, and these links; without any it waits for ports.
@@ -74,20 +81,40 @@ class Feed:
         if self._capture is None:
             self._capture = self._open(connection, device, take)
             self._connection = connection
-            self.follow()
+            self.follow_channels(take.channels)
         if pairs and pairs != self._links:
             self._capture.link(pairs)
             self._links = pairs
 
     def stand_by(self, reason: str, take: Take | None) -> None:
-        """The device is away, or PipeWire is."""
+        """The device is away, or is not what is recorded, or PipeWire is not there."""
         if self._capture is not None and self._links:
             self._capture.unlink()
         self._links = ()
+        self.pause(reason, take)
+
+    def pause(self, reason: str, take: Take | None) -> None:
+        """Says *waiting*, and why; links stay as they are."""
         if take is not None and self._view.recording and self._view.state != "waiting":
             take.staging.slots.set_hint(Cause.DEVICE_AWAY)
             take.tell(Interrupted(Cause.DEVICE_AWAY, Confidence.CLOCK))
         self._say("waiting", reason)
+
+    def on_flow(self, flow: Flow, take: Take | None) -> None:
+        """Says *stalled* where the device is linked and no frame comes, and *streaming* when they come again."""
+        if not self._links or take is None:
+            return
+        if flow.flows and self._view.state in ("stalled", "waiting"):
+            self._say("streaming", "")
+        elif not flow.flows and self._view.state == "streaming":
+            if not flow.has_cycles:
+                take.staging.slots.set_hint(Cause.NO_DATA)
+                take.tell(Interrupted(Cause.NO_DATA, Confidence.CLOCK))
+            self._say("stalled", flow.reason)
+
+    def retry(self) -> None:
+        """Asks again how things stand, a little later."""
+        self._pump.after((self._view.uri, "relink"), RELINK_S, lambda: tell(self._stream, Relink()))
 
     def on_capture_state(self, number: int, error: str) -> None:
         state = STATES.get(number, "error")
@@ -110,12 +137,12 @@ class Feed:
         if state == LINK_GONE:
             self.follow()
             return
-        failed = InternalError(f"a link to {self._identity} failed: {error}", hint="it is tried again")
+        failed = InternalError(f"a link to {self._wanted.identity} failed: {error}", hint="it is tried again")
         self._emit(events.StreamError.of(failed, recoverable=True))
-        self._pump.after((self._view.uri, "relink"), RELINK_S, lambda: tell(self._stream, Relink()))
+        self.retry()
 
     def relink(self) -> None:
-        if self._capture is not None and not self._links:
+        if not self._links:
             self.follow()
 
     def on_intruder(self, source: str) -> None:
@@ -151,7 +178,7 @@ class Feed:
             take.staging.slots,
             name=f"chaosd.{name}.{number}",
             description=f"chaosd {name}/{number}",
-            positions=list(device.positions),
+            positions=[channel.name for channel in take.channels],
             sample_format=asked.sample_format,
             sample_rate=asked.sample_rate or device.sample_rate or 0,
             interleaved=asked.layout == "interleaved" or asked.sample_format != "f32",

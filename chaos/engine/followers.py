@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pykka
 
 from chaos._connection import Connection
-from chaos.engine.messages import CaptureState, Follow, Intruder, LinkState, Target, tell
+from chaos.engine.messages import CaptureState, Follow, Intruder, LinkState, Target, Wanted, tell
+from chaos.graph.channels import find_ports
 from chaos.graph.devices import DeviceInfo, DeviceMap
-from chaos.terms.errors import DeviceAmbiguous, DeviceNotFound
+from chaos.graph.followed import Followed
+from chaos.terms.errors import ChannelsMismatch
 
 __all__ = ["Followers", "Unported"]
 
 UNCLAIMED = 256
+SHARED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,8 @@ class Unported:
 
 @dataclass(slots=True)
 class _Follower:
-    """`device`: as it was when it was last there."""
-
     follow: Follow
-    device: DeviceInfo | None = None
+    followed: Followed
     told: Target | None = None
 
 
@@ -42,6 +43,7 @@ class Followers:
     def __init__(self, devices: DeviceMap) -> None:
         self._devices = devices
         self._followers: dict[str, _Follower] = {}
+        self._shared: dict[str, None] = {}
         # What a capture tells before its stream has said which capture it has.
         self._unclaimed: deque[tuple[int, CaptureState | LinkState]] = deque(maxlen=UNCLAIMED)
 
@@ -49,7 +51,7 @@ class Followers:
         """Takes a stream in, or takes over what it says of its capture. `inform` is due then."""
         urn = message.stream.actor_urn
         known = self._followers.get(urn)
-        self._followers[urn] = _Follower(message, known.device if known else None)
+        self._followers[urn] = _Follower(message, known.followed if known else _followed(message.wanted))
         if message.handle is not None:
             waiting = [said for owner, said in self._unclaimed if owner == message.handle]
             others = [each for each in self._unclaimed if each[0] != message.handle]
@@ -77,6 +79,7 @@ class Followers:
 
     def inform(self, connection: Connection | None, only: pykka.ActorRef[Any] | None = None) -> list[Unported]:
         """Tells all, or only one, whose target has changed; gives the devices that lack ports."""
+        self._remember_shared()
         unported = []
         concerned = self._followers.values() if only is None else [self._followers[only.actor_urn]]
         for follower in list(concerned):
@@ -88,26 +91,35 @@ class Followers:
                 tell(follower.follow.stream, target)
         return unported
 
+    def _remember_shared(self) -> None:
+        """A serial number that two devices had at once tells nobody apart from then on."""
+        for text in self._devices.shared_serials():
+            self._shared[text] = None
+        while len(self._shared) > SHARED:
+            del self._shared[next(iter(self._shared))]
+
     def _target(self, follower: _Follower, connection: Connection | None) -> tuple[Target, Unported | None]:
         if connection is None:
+            follower.followed.lose()
             return Target(None, None, ()), None
-        device = self._locate(follower)
+        found = follower.followed.locate(self._devices, frozenset(self._shared))
+        device, follow = found.device, follower.follow
         if device is None:
-            return Target(connection, None, ()), None
-        follower.device = device
-        node_id = follower.follow.node_id
-        own = self._devices.ports(node_id, "input") if node_id is not None else []
-        if node_id is None or not own or len(own) != len(device.ports):
-            return Target(connection, device, ()), Unported(device, node_id if not own else None)
-        pairs = tuple(
-            (device.node_id, out.id, node_id, to.id, out.serial) for out, to in zip(device.ports, own, strict=True)
-        )
-        return Target(connection, device, pairs), None
-
-    def _locate(self, follower: _Follower) -> DeviceInfo | None:
-        if follower.device is not None:
-            return self._devices.follow(follower.device)
+            return Target(connection, None, (), found.reason), None
+        target = Target(connection, device, (), graph_rate=self._devices.graph_rate)
         try:
-            return self._devices.find(follower.follow.identity, "input")
-        except (DeviceNotFound, DeviceAmbiguous):
-            return None
+            outs = find_ports(follow.channels, device.ports) if device.ports else ()
+        except ChannelsMismatch:
+            return target, None
+        node_id = follow.node_id
+        own = self._devices.ports(node_id, "input") if node_id is not None else []
+        if node_id is None or not own or len(own) != len(outs):
+            return target, Unported(device, node_id if not own else None)
+        if not all(self._devices.is_there(out) for out in outs):
+            return target, None
+        pairs = tuple((device.node_id, out.id, node_id, to.id, out.serial) for out, to in zip(outs, own, strict=True))
+        return replace(target, pairs=pairs), None
+
+
+def _followed(wanted: Wanted) -> Followed:
+    return Followed(wanted.identity, wanted.device, accept_port_change=wanted.accept_port_change)

@@ -11,6 +11,7 @@ from chaos.engine.messages import (
     Began,
     Broken,
     CaptureState,
+    Flow,
     Intruder,
     LinkState,
     PastStored,
@@ -62,7 +63,8 @@ TRANSITIONS: Mapping[type, Mapping[Life, frozenset[Life]]] = MappingProxyType(
         Rolled: {_ROLLING: _to(_CAPTURING)},
         Began: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING), _STORING: _to(_STORING)},
         Progress: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING), _STORING: _to(_STORING)},
-        WrongRate: {_CAPTURING: _to(_STORING), _ROLLING: _to(_STORING)},
+        Flow: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING)},
+        WrongRate: {_CAPTURING: _to(_CAPTURING, _STORING), _ROLLING: _to(_ROLLING)},
         SwitchChunk: {
             _SEEKING: _to(_SEEKING),
             _CAPTURING: _to(_CAPTURING),

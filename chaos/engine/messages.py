@@ -20,6 +20,7 @@ from chaos.terms.ledger import Cause, Confidence, Gap
 
 if TYPE_CHECKING:
     from chaos._connection import Connection
+    from chaos.graph.channels import Channel
     from chaos.graph.devices import DeviceInfo
 
 T = TypeVar("T")
@@ -111,11 +112,32 @@ class DropWait:
 
 
 @dataclass(frozen=True, slots=True)
+class Quiet:
+    """A while ago a node had these ports and not as many as it says; are they still all?"""
+
+    node_id: int
+    ports: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The device that a stream follows. `device`: as it was found at the start, where it was there then."""
+
+    identity: str
+    device: DeviceInfo | None = None
+    accept_port_change: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Follow:
-    """Keep a stream informed of its device and of its own node. A later one replaces the former."""
+    """Keep a stream informed of its device and of its own node. A later one replaces the former, but for `wanted`.
+
+    `channels` are those it records, none before its first take.
+    """
 
     stream: ActorRef[Any]
-    identity: str
+    wanted: Wanted
+    channels: tuple[Channel, ...] = ()
     handle: int | None = None
     node_id: int | None = None
 
@@ -131,13 +153,16 @@ class Unfollow:
 class Target:
     """How things stand for a stream: sent whenever any of it has changed.
 
-    `connection` is None without PipeWire, `device` None while it is away. `pairs` are the links to make,
-    once all ports on both sides are known.
+    `connection` is None without PipeWire, `device` None while it is away or can't be told for sure, for `reason`.
+    `pairs` are the links to make, once all ports on both sides are known and every channel has one. `graph_rate` is the
+    rate at which the graph must run, where that is set.
     """
 
     connection: Connection | None
     device: DeviceInfo | None
     pairs: Pairs
+    reason: str = ""
+    graph_rate: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +218,18 @@ class WrongRate:
     """The graph runs at another rate than the one asked for; no frame was kept."""
 
     found: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Frames come again, or none has come for a second: `reason` says how that looks.
+
+    `has_cycles`: the graph runs, but the device delivers nothing to it.
+    """
+
+    flows: bool
+    reason: str = ""
+    has_cycles: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from functools import partial
 from typing import Any
 
 import pykka
@@ -21,6 +22,7 @@ from chaos.engine.messages import (
     Emit,
     Follow,
     LinkState,
+    Quiet,
     Reconnect,
     Unfollow,
     Wait,
@@ -41,6 +43,7 @@ __all__ = ["DeviceRegistryActor"]
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.25
+QUIET_S = 0.5  # longer than a device takes from one port to the next
 
 
 class DeviceRegistryActor(pykka.ThreadingActor):
@@ -61,6 +64,7 @@ class DeviceRegistryActor(pykka.ThreadingActor):
         self._porting: Porting | None = None
         self._decoder = Decoder()
         self._map = DeviceMap()
+        self._awaited: dict[int, frozenset[int]] = {}
         self._followers = Followers(self._map)
         self._waits = Waits(pump, lambda number: tell(self.actor_ref, DropWait(number)))
 
@@ -102,6 +106,8 @@ class DeviceRegistryActor(pykka.ThreadingActor):
             case Follow():
                 self._followers.follow(message)
                 self._inform(message.stream)
+            case Quiet(node_id, ports):
+                self._take_as_is(node_id, ports)
             case Unfollow(stream):
                 self._followers.unfollow(stream)
 
@@ -137,6 +143,7 @@ class DeviceRegistryActor(pykka.ThreadingActor):
             self._listener.close()
         self._connection = self._listener = self._porting = None
         self._tell(self._map.reset())
+        self._await_quiet()
         self._inform()
 
     # -- what PipeWire tells
@@ -159,6 +166,23 @@ class DeviceRegistryActor(pykka.ThreadingActor):
                 log.exception("record %d of object %d makes no sense", kind, id_)
         self._tell(changes)
         self._inform()
+        self._await_quiet()
+
+    def _await_quiet(self) -> None:
+        """Gives nodes whose ports come and go time to be done with it."""
+        unsettled = self._map.unsettled
+        for node_id, ports in unsettled.items():
+            if self._awaited.get(node_id) != ports:
+                self._pump.after(("quiet", node_id), QUIET_S, partial(tell, self.actor_ref, Quiet(node_id, ports)))
+        for node_id in self._awaited.keys() - unsettled.keys():
+            self._pump.cancel(("quiet", node_id))
+        self._awaited = dict(unsettled)
+
+    def _take_as_is(self, node_id: int, ports: frozenset[int]) -> None:
+        if self._map.unsettled.get(node_id) == ports:
+            self._tell(self._map.settle(node_id))
+            self._inform()
+            self._awaited.pop(node_id, None)
 
     def _take_in(self, record: Record) -> list[Change]:
         kind, id_, a, b, payload = record

@@ -17,6 +17,7 @@ import pykka
 from chaos.engine.messages import (
     Began,
     Broken,
+    Flow,
     Interrupted,
     Progress,
     RetireChunks,
@@ -48,6 +49,7 @@ __all__ = ["ChunkRotatorActor", "RotatorPlan"]
 log = logging.getLogger(__name__)
 
 LARGE_BYTES = 1 << 20
+STALLED_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         self._is_low = False
         self._told_open = -1  # first frame of the open gap that was told
         self._told_rate = 0
+        self._seen = 0  # frames captured by the last tick
+        self._flows = True
         self._has_failed = False
 
     def on_receive(self, message: Any) -> None:
@@ -116,6 +120,7 @@ class ChunkRotatorActor(pykka.ThreadingActor):
                 self._work()
             case Tick():
                 self._work(checkpoint=True)
+                self._watch_flow()
                 self._look_for_space()
             case SwitchChunk(path, future):
                 self._switch(path, future)
@@ -123,7 +128,9 @@ class ChunkRotatorActor(pykka.ThreadingActor):
                 self._retire(chunks, gaps)
             case Interrupted(cause, confidence):
                 self._take_over()
-                self._tell_open(Gap(self._slots.stats()["head_frame"], 0, cause, confidence))
+                stats = self._slots.stats()
+                if stats["gap_first"] < 0:
+                    self._tell_open(Gap(stats["head_frame"], 0, cause, confidence))
             case StoreRest(end_ns):
                 self._finish(end_ns)
 
@@ -194,9 +201,20 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         """Tells the stream, once, of a graph at another rate than ours: the callback keeps nothing of it."""
         stats = self._slots.stats()
         seen = stats["seen_rate"]
-        if seen and stats["sample_rate"] not in (0, seen) and seen != self._told_rate:
+        if not seen or stats["sample_rate"] in (0, seen):
+            self._told_rate = 0
+        elif seen != self._told_rate:
             self._told_rate = seen
             self._stream.tell(WrongRate(seen))
+
+    def _watch_flow(self) -> None:
+        """Tells the stream when no frame has come for a second, and when they come again."""
+        stats = self._slots.stats()
+        moves, self._seen = stats["n_captured"] != self._seen, stats["n_captured"]
+        flow = Flow(True) if moves or not stats["first_ns"] else _flow_of(stats)
+        if flow.flows != self._flows:
+            self._flows = flow.flows
+            self._stream.tell(flow)
 
     def _open(self) -> bool:
         """Makes the recording once the first frames are there. False before."""
@@ -381,3 +399,13 @@ class ChunkRotatorActor(pykka.ThreadingActor):
     def _close(self) -> None:
         if self._recording is not None:
             self._recording.close()
+
+
+def _flow_of(stats: dict[str, int]) -> Flow:
+    """Whether frames come, by the callback's counters; where none finds a slot they do."""
+    if time.monotonic_ns() - stats["end_ns"] >= STALLED_NS:
+        return Flow(False, "no cycle of the graph for more than a second", has_cycles=False)
+    open_frames = stats["head_frame"] - stats["gap_first"] if stats["gap_first"] >= 0 else 0
+    if stats["gap_cause"] == Cause.NO_DATA and open_frames * 1_000_000_000 >= STALLED_NS * stats["sample_rate"]:
+        return Flow(False, "the device has delivered nothing for more than a second")
+    return Flow(True)

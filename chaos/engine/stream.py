@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import pykka
 
-from chaos._connection import Connection
 from chaos.engine.feed import Feed
 from chaos.engine.life import Life, may_lead_to
 from chaos.engine.messages import (
@@ -19,10 +18,10 @@ from chaos.engine.messages import (
     Began,
     Broken,
     CaptureState,
+    Flow,
     Intruder,
     LinkState,
     OfTake,
-    Pairs,
     PastStored,
     Progress,
     Relink,
@@ -34,6 +33,7 @@ from chaos.engine.messages import (
     StreamGone,
     SwitchChunk,
     Target,
+    Wanted,
     WrongRate,
     refuse,
     settle,
@@ -42,6 +42,7 @@ from chaos.engine.messages import (
 from chaos.engine.take import Take, make_take, next_take_uri
 from chaos.engine.takes import Takes
 from chaos.engine.view import StreamView
+from chaos.graph.channels import Channel, check_start, find_ports
 from chaos.graph.devices import DeviceInfo, check_format
 from chaos.protocol import events
 from chaos.protocol.answers import StreamBegun, StreamEnded
@@ -49,7 +50,7 @@ from chaos.protocol.config import Config
 from chaos.protocol.requests import StreamStart
 from chaos.store.store import Store
 from chaos.system.pump import Pump
-from chaos.terms.errors import ChaosError, InternalError, RateMismatch, StreamNotFound
+from chaos.terms.errors import ChaosError, InternalError, PipeWireUnavailable, RateMismatch, StreamNotFound
 from chaos.terms.units import parse_duration_s
 
 __all__ = ["InputStreamActor"]
@@ -78,7 +79,7 @@ class InputStreamActor(pykka.ThreadingActor):
         view: StreamView,
         run_id: str,
         *,
-        identity: str,
+        wanted: Wanted,
         pump: Pump,
         daemon: pykka.ActorRef[Any],
         registry: pykka.ActorRef[Any],
@@ -90,7 +91,7 @@ class InputStreamActor(pykka.ThreadingActor):
         self._request = request
         self._view = view
         self._run_id = run_id
-        self._identity = identity
+        self._wanted = wanted
         self._pump = pump
         self._daemon = daemon
         self._emit = emit
@@ -98,7 +99,7 @@ class InputStreamActor(pykka.ThreadingActor):
         self._stop_futures: list[Future[Any]] = []
         self._life = Life.SEEKING
         self._feed = Feed(
-            self.actor_ref, view, request, identity=identity, pump=pump, registry=registry, emit=emit
+            self.actor_ref, view, request, wanted=wanted, pump=pump, registry=registry, emit=emit
         )
         self._takes = Takes(self._make_take)
         self._error: ChaosError | None = None  # why it ends, where nobody asked for that
@@ -173,6 +174,8 @@ class InputStreamActor(pykka.ThreadingActor):
                 self._view.drift_ppm = drift_ppm
             case WrongRate(found):
                 self._on_wrong_rate(found)
+            case Flow():
+                self._feed.on_flow(message, self._takes.current)
             case SwitchChunk():
                 self._switch_chunk(message)
             case RetireChunks():
@@ -197,26 +200,63 @@ class InputStreamActor(pykka.ThreadingActor):
     def _on_target(self, target: Target) -> None:
         if self._feed.is_open and not self._feed.is_on(target.connection):
             self._detach()
+        take = self._takes.current
         if target.connection is None:
-            self._feed.stand_by("PipeWire is not running", self._takes.current)
+            self._feed.stand_by("PipeWire is not running", take)
         elif target.device is None:
-            self._feed.stand_by(f"{self._identity} is away", self._takes.current)
+            self._feed.stand_by(target.reason, take)
         else:
-            try:
-                self._attach(target.connection, target.device, target.pairs)
-            except ChaosError as error:
-                self._refuse(error)
+            self._try_to_attach(target, target.device)
 
-    def _attach(self, connection: Connection, device: DeviceInfo, pairs: Pairs) -> None:
-        self._tell_remarks(device, check_format(device, self._view.format()))
-        if self._takes.current is None:
-            self._view.staging = self._takes.begin(device).staging
-            self._life = Life.CAPTURING
-            if self._request.roll is not None:
-                period_s = parse_duration_s(self._request.roll)
-                self._pump.every(self._key("roll"), period_s, lambda: tell(self.actor_ref, Roll()))
-        assert self._takes.current is not None
-        self._feed.attach(connection, device, pairs, self._takes.current)
+    def _try_to_attach(self, target: Target, device: DeviceInfo) -> None:
+        """A device that can't be recorded ends the stream before the first frame; later it is waited for as if it were
+        away."""
+        try:
+            self._attach(target, device)
+        except PipeWireUnavailable as error:
+            self._feed.stand_by(error.message, self._takes.current)
+            self._feed.retry()
+        except ChaosError as error:
+            take = self._takes.current
+            if take is None or (take.number == 1 and not self._view.recording):
+                self._refuse(error)
+            elif not (self._request.roll_on_format_change and self._take_new_shape(device)):
+                self._feed.stand_by(f"{device.description}: {error.message}", self._takes.current)
+
+    def _attach(self, target: Target, device: DeviceInfo) -> None:
+        assert target.connection is not None
+        form = self._view.format()
+        take = self._takes.current
+        if take is None:
+            take = self._begin_take(device, check_start(device, form, self._request.channel_map, target.graph_rate))
+        elif device.ports:
+            find_ports(take.channels, device.ports)
+        any_channels = msgspec.structs.replace(form, channels=None)  # their names are what counts
+        self._tell_remarks(device, check_format(device, any_channels, target.graph_rate))
+        self._feed.attach(target.connection, device, target.pairs, take)
+
+    def _begin_take(self, device: DeviceInfo, channels: tuple[Channel, ...]) -> Take:
+        take = self._takes.begin(device, channels)
+        self._view.staging = take.staging
+        self._life = Life.CAPTURING
+        if self._request.roll is not None:
+            period_s = parse_duration_s(self._request.roll)
+            self._pump.every(self._key("roll"), period_s, lambda: tell(self.actor_ref, Roll()))
+        return take
+
+    def _take_new_shape(self, device: DeviceInfo) -> bool:
+        """Goes on in a new take with the device as it is now; False where that doesn't fit the request either."""
+        self._detach()
+        try:
+            channels = check_start(device, self._view.asked, self._request.channel_map)
+            take = self._takes.begin_anew(device, channels)
+        except ChaosError as error:
+            log.info("%s: no new take: %s", self._view.uri, error.message)
+            return False
+        self._view.renew(take.staging)
+        self._emit(events.StreamRolled(take=take.uri, continues=None))
+        self._feed.follow_channels(take.channels)
+        return True
 
     def _tell_remarks(self, device: DeviceInfo, remarks: list[str]) -> None:
         """Says what PipeWire does to the device's samples, where that has changed in mid-take."""
@@ -231,7 +271,9 @@ class InputStreamActor(pykka.ThreadingActor):
 
     # -- takes
 
-    def _make_take(self, device: DeviceInfo, number: int, continues: str | None) -> Take:
+    def _make_take(
+        self, device: DeviceInfo, channels: tuple[Channel, ...], number: int, continues: str | None
+    ) -> Take:
         return make_take(
             self.actor_ref,
             number,
@@ -240,6 +282,7 @@ class InputStreamActor(pykka.ThreadingActor):
             request=self._request,
             asked=self._view.asked,
             device=device,
+            channels=channels,
             run_id=self._run_id,
             pump=self._pump,
             emit=self._emit,
@@ -302,13 +345,16 @@ class InputStreamActor(pykka.ThreadingActor):
 
     def _on_wrong_rate(self, found: int) -> None:
         wanted = self._view.format().sample_rate
-        self._refuse(
-            RateMismatch(
-                f"the graph runs at {found} Hz, {self._identity} at {wanted} Hz; PipeWire would resample",
-                hint=f"set PipeWire's clock to {wanted} Hz (pw-metadata -n settings 0 clock.force-rate {wanted})",
-                details={"wanted": wanted, "found": found},
-            )
+        error = RateMismatch(
+            f"the graph runs at {found} Hz, {self._wanted.identity} at {wanted} Hz; PipeWire would resample",
+            hint=f"set PipeWire's clock to {wanted} Hz (pw-metadata -n settings 0 clock.force-rate {wanted})",
+            details={"wanted": wanted, "found": found},
         )
+        take = self._takes.current
+        if self._view.recording or (take is not None and take.number > 1):
+            self._feed.pause(error.message, self._takes.current)  # until frames of the right rate come again
+        else:
+            self._refuse(error)
 
     def _refuse(self, error: ChaosError) -> None:
         """Ends the stream with an error that people are told."""
@@ -330,7 +376,7 @@ class InputStreamActor(pykka.ThreadingActor):
             self._finish(Stored(0, None))
             return
         self._life = Life.STORING
-        self._takes.store_rest(time.monotonic_ns() if self._view.state == "waiting" else None)
+        self._takes.store_rest(time.monotonic_ns() if self._view.state in ("waiting", "stalled") else None)
 
     def _finish_if_stored(self) -> None:
         if self._life is Life.STORING and (stored := self._takes.stored) is not None:

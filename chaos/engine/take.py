@@ -15,6 +15,7 @@ import pykka
 from chaos import __version__
 from chaos.engine.messages import Interrupted, OfTake, RetireChunks, Rotate, StoreRest, SwitchChunk, Tick, tell
 from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
+from chaos.graph.channels import Channel
 from chaos.graph.devices import DeviceInfo
 from chaos.protocol.config import Config
 from chaos.protocol.events import Event
@@ -55,6 +56,7 @@ class Take:
 
     number: int
     uri: str
+    channels: tuple[Channel, ...]
     staging: Staging
     rotator: pykka.ActorRef[Any]
     wake: int
@@ -120,12 +122,13 @@ def make_take(
     request: StreamStart,
     asked: AudioFormat,
     device: DeviceInfo,
+    channels: tuple[Channel, ...],
     run_id: str,
     pump: Pump,
     emit: Callable[[Event], None],
     continues: str | None = None,
 ) -> Take:
-    """Slots for this device, as the request has it, and a rotator that listens to them.
+    """Slots for these channels of the device, as the request has it, and a rotator that listens to them.
 
     `continues` is the URI of the take whose last frame is the neighbour of this one's first. Raises StagingFull,
     StorageFailed, InvalidChunkSize.
@@ -133,7 +136,7 @@ def make_take(
     rate = asked.sample_rate or device.sample_rate or 0
     per_chunk = chunk_frames(
         request.chunk_size_bytes,
-        channels=device.channels,
+        channels=len(channels),
         sample_rate=rate or GRAPH_RATE,
         sample_format=asked.sample_format,
     )
@@ -142,12 +145,12 @@ def make_take(
     path = config.staging_dir / f"{name}~{take}.{secrets.token_hex(4)}{SUFFIX}"
     definition = Definition(
         uri=uri,
-        channels=device.channels,
+        channels=len(channels),
         sample_rate=rate or GRAPH_RATE,
         sample_format=asked.sample_format,  # type: ignore[arg-type]
         chunk_frames=per_chunk,
-        device=device.to_wire(),
-        positions=list(device.positions),
+        device={**device.to_wire(), "captured_channels": [channel.number for channel in channels]},
+        positions=[channel.name for channel in channels],
         started_wall_ns=0,
         started_monotonic_ns=0,
         software=f"chaosd {__version__}",
@@ -177,6 +180,6 @@ def make_take(
     chunk_path = Path(request.chunk_path) if request.chunk_path else None
     plan = RotatorPlan(store, definition, emit, chunk_path, config.free_margin_bytes)
     rotator = ChunkRotatorActor.start(_Voice(stream, number), staging, plan)
-    made = Take(number, uri, staging, rotator, wake, pump)
+    made = Take(number, uri, channels, staging, rotator, wake, pump)
     made.listen()
     return made

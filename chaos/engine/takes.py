@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from chaos.engine.messages import Broken, Stored
 from chaos.engine.take import Take
+from chaos.graph.channels import Channel
 from chaos.graph.devices import DeviceInfo
 
 __all__ = ["Takes"]
 
-MakeTake = Callable[[DeviceInfo, int, str | None], Take]
-"""Of the device, the take's number and the URI of the take that it continues."""
+MakeTake = Callable[[DeviceInfo, tuple[Channel, ...], int, str | None], Take]
+"""Of the device, its channels, the take's number and the URI of the take that it continues."""
 
 
 class Takes:
@@ -27,15 +29,27 @@ class Takes:
         self.current: Take | None = None
         self.following: Take | None = None
 
-    def begin(self, device: DeviceInfo) -> Take:
+    def begin(self, device: DeviceInfo, channels: tuple[Channel, ...]) -> Take:
         """Makes the first take. Raises as `make_take`."""
-        self.current = self._make(device, 1, None)
+        self.current = self._make(device, channels, 1, None)
+        return self.current
+
+    def begin_anew(self, device: DeviceInfo, channels: tuple[Channel, ...]) -> Take:
+        """Makes a take that has nothing to do with the current one, which is stored; the callback must be detached.
+
+        Raises as `make_take`; then all is as before.
+        """
+        assert self.current is not None
+        former = self.current
+        self.current = self._make(device, channels, former.number + 1, None)
+        self._past[former.number] = former
+        former.store_rest(time.monotonic_ns())
         return self.current
 
     def prepare(self, device: DeviceInfo) -> Take:
         """Makes the take that is to continue the current one. Raises as `make_take`."""
         assert self.current is not None
-        self.following = self._make(device, self.current.number + 1, self.current.uri)
+        self.following = self._make(device, self.current.channels, self.current.number + 1, self.current.uri)
         return self.following
 
     def roll(self) -> Take | None:

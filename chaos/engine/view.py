@@ -55,6 +55,12 @@ class StreamView:
         except ValueError:  # closed since we looked
             return _NO_STATS
 
+    def renew(self, staging: Staging) -> None:
+        """The stream goes on in a take that has not begun."""
+        self.staging, self.recording = staging, ""
+        self.sample_rate = self.drift_ppm = None
+        self.started_wall_ns = self.n_chunks_sealed = 0
+
     @property
     def head_frame(self) -> int:
         return self.stats()["head_frame"]

@@ -12,7 +12,7 @@ from chaos.graph.identity import Basis, Identity, Role
 from chaos.graph.objects import Port
 from chaos.terms.errors import ChannelsMismatch, DeviceAmbiguous, DeviceNotFound, FormatUnsupported, RateMismatch
 
-__all__ = ["DeviceInfo", "Direction", "RequestedFormat", "check_format", "choose", "is_same"]
+__all__ = ["DeviceInfo", "Direction", "RequestedFormat", "check_format", "choose"]
 
 Direction: TypeAlias = Literal["input", "output"]
 
@@ -116,10 +116,11 @@ class RequestedFormat(Protocol):
 
 def choose(name: str, present: Sequence[DeviceInfo]) -> DeviceInfo:
     """The device of that identity, else of that node name (a sink's monitor also as "<name>.monitor"), else
-    of that description, else with `name` as a part (in any case) of its description.
+    of that description, else with `name` as a part (in any case) of its description. "node:45" is the device of that
+    node id, "object:812" of that object serial: how one is chosen where two have the same name.
 
-    Where a source and others have one node name, the source is meant, and before a sink its monitor; likewise
-    where parts of the same hardware have one description.
+    Where a source and others have one node name, the source is meant, and before a sink its monitor; so it is where
+    parts of the same hardware have one description.
 
     Raises:
         DeviceAmbiguous: more than one; `details["candidates"]` has them.
@@ -127,6 +128,7 @@ def choose(name: str, present: Sequence[DeviceInfo]) -> DeviceInfo:
     """
     part = name.casefold()
     steps = (
+        _best_role([d for d in present if name in (f"node:{d.node_id}", f"object:{d.object_serial}")]),
         [d for d in present if d.identity == name],
         [d for d in present if any(rung.text == name for rung in d.rungs)],
         _best_role([d for d in present if d.name == name or (d.is_monitor and f"{d.name}.monitor" == name)]),
@@ -140,16 +142,6 @@ def choose(name: str, present: Sequence[DeviceInfo]) -> DeviceInfo:
         if chosen:
             raise _ambiguous(name, chosen)
     raise _not_found(name, present)
-
-
-def is_same(known: DeviceInfo, other: DeviceInfo) -> bool:
-    """Can `other` be the device that went by `known.identity`? Never where their serials differ."""
-    serials = [{rung.text for rung in d.rungs if rung.basis == "serial"} for d in (known, other)]
-    return (
-        (known.role, known.kind) == (other.role, other.kind)
-        and serials[0] == serials[1]
-        and any(rung.text == known.identity for rung in other.rungs)
-    )
 
 
 def check_format(device: DeviceInfo, fmt: RequestedFormat, graph_rate: int | None = None) -> list[str]:
@@ -253,11 +245,17 @@ def _hardware(device: DeviceInfo) -> tuple[str, int]:
 
 
 def _ambiguous(name: str, candidates: list[DeviceInfo]) -> DeviceAmbiguous:
-    fields = ("identity", "identity_basis", "name", "description", "node_id", "direction", "is_monitor")
+    fields = ("identity", "identity_basis", "name", "description", "node_id", "object_serial", "direction")
+    identities = [d.identity for d in candidates]
+    if len(set(identities)) == len(identities):
+        texts, hint = identities, "give one of these identities"
+    else:
+        texts = [f"{d.identity} (node:{d.node_id})" for d in candidates]
+        hint = f"choose one by its node: {', '.join(f'node:{d.node_id}' for d in candidates)}"
     return DeviceAmbiguous(
-        f"{len(candidates)} devices answer to {name!r}: {', '.join(d.identity for d in candidates)}",
-        hint="give one of these identities",
-        details={"candidates": [{field: getattr(d, field) for field in fields} for d in candidates]},
+        f"{len(candidates)} devices answer to {name!r}: {', '.join(texts)}",
+        hint=hint,
+        details={"candidates": [{f: getattr(d, f) for f in (*fields, "is_monitor")} for d in candidates]},
     )
 
 

@@ -13,10 +13,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from chaos.graph.deviceinfo import DeviceInfo, Direction, check_format, choose, is_same
+from chaos.graph.deviceinfo import DeviceInfo, Direction, check_format, choose
 from chaos.graph.identity import Role, first, ladder
 from chaos.graph.nodeformat import node_format, node_volume
-from chaos.graph.objects import Decoder, Graph, Kind, MetadataEntry, ObjectAdded, Port, RegistryEvent
+from chaos.graph.objects import Decoder, Graph, Kind, MetadataEntry, ObjectAdded, Port, RegistryEvent, number
 
 __all__ = ["Change", "Decoder", "DeviceInfo", "DeviceMap", "Port", "RegistryEvent", "check_format"]
 
@@ -49,15 +49,24 @@ class DeviceMap:
         self._graph = Graph()
         self._found: dict[int, list[DeviceInfo]] = {}
         self._devices: dict[_Key, DeviceInfo] = {}
+        self._unsettled: dict[int, frozenset[int]] = {}
+        self._settled: dict[int, frozenset[int]] = {}
 
     def apply(self, event: RegistryEvent) -> list[Change]:
         """Take in one event. The order in which events come does not change where this ends."""
         touched = self._nodes_of(event)
         if not self._graph.apply(event):
             return []
+        return self._look_at(touched | self._nodes_of(event))
+
+    def _look_at(self, nodes: set[int]) -> list[Change]:
+        """Describes these nodes anew."""
         is_news = False
-        for node_id in touched | self._nodes_of(event):
+        for node_id in nodes:
+            self._unsettled.pop(node_id, None)
             found = list(self._describe(node_id))
+            if self._graph.kind(node_id) != Kind.NODE:
+                self._settled.pop(node_id, None)
             if found == self._found.get(node_id, []):
                 continue
             is_news = True
@@ -70,6 +79,7 @@ class DeviceMap:
         """Forget everything, as when PipeWire has gone: its successor counts its serials anew."""
         gone = [Change("removed", device) for device in self.devices()]
         self._graph, self._found, self._devices = Graph(), {}, {}
+        self._unsettled, self._settled = {}, {}
         return gone
 
     def devices(self, direction: Direction | None = None, kind: str | None = None) -> list[DeviceInfo]:
@@ -85,20 +95,32 @@ class DeviceMap:
         """`deviceinfo.choose` among what is there. Raises DeviceAmbiguous, DeviceNotFound."""
         return choose(name, self.devices(direction))
 
-    def follow(self, device: DeviceInfo) -> DeviceInfo | None:
-        """The same device as it is now, also under a new node id; None while it is away or can't be told for
-        sure.
+    def shared_serials(self) -> set[str]:
+        """The names of serial numbers that more than one device claims now."""
+        claims = Counter(
+            rung.text for device in self._devices.values() for rung in device.rungs if rung.basis == "serial"
+        )
+        return {text for text, n in claims.items() if n > 1}
 
-        `device` should be as the last change told it: its identity then is what it could be told apart by.
+    def is_there(self, port: Port) -> bool:
+        """Whether this very port is still there."""
+        found = self._graph.port(port.id)
+        return found is not None and found.serial == port.serial
+
+    @property
+    def unsettled(self) -> Mapping[int, frozenset[int]]:
+        """Nodes whose ports are not as many as they say, with the ids of those that are there.
+
+        Once these have stood still for a while, `settle` takes them as they are.
         """
-        known = [other for other in self._devices.values() if is_same(device, other)]
-        exact = [other for other in known if other.rungs == device.rungs]
-        found = exact or known
-        return found[0] if len(found) == 1 else None
+        return self._unsettled
 
-    def default_source(self) -> DeviceInfo | None:
-        """What the session manager captures from by default: a source, or a sink's monitor."""
-        return next((d for d in self.devices("input", "audio") if d.is_default), None)
+    def settle(self, node_id: int) -> list[Change]:
+        """The node is quiet: the ports that it has now are its ports."""
+        if node_id not in self._unsettled:
+            return []
+        self._settled[node_id] = self._port_ids(node_id)
+        return self._look_at({node_id})
 
     def ports(self, node_id: int, direction: Direction, monitor: bool | None = None) -> list[Port]:
         """Any node's ports in order. `direction` is PipeWire's: a source's ports are "output"."""
@@ -120,12 +142,12 @@ class DeviceMap:
     @property
     def graph_rate(self) -> int | None:
         """The one rate at which PipeWire's settings let the graph run; None where it may choose."""
-        forced = _number(self._graph.metadata("settings", "clock.force-rate"))
+        forced = number(self._graph.metadata("settings", "clock.force-rate"))
         if forced:
             return forced
         rate = self._graph.metadata("settings", "clock.rate") or ""
         allowed = set((self._graph.metadata("settings", "clock.allowed-rates") or "").strip("[] ").split())
-        return _number(rate) if allowed <= {rate} else None
+        return number(rate) if allowed <= {rate} else None
 
     def _nodes_of(self, event: RegistryEvent) -> set[int]:
         """The nodes of which this event may tell something, also by taking the id of another object."""
@@ -174,7 +196,7 @@ class DeviceMap:
                 yield device
 
     def _describe_audio(self, node_id: int, role: Role, props: dict[str, str]) -> DeviceInfo | None:
-        """None until all is known that must be."""
+        """None until all is known that must be; as it was before while its ports come and go."""
         state = self._graph.node_state(node_id)
         hardware = self._hardware(props)
         if state is None or (hardware is not None and self._graph.is_pending(hardware)):
@@ -182,13 +204,15 @@ class DeviceMap:
         if hardware is not None:
             props = self._graph.props(hardware) | props
         there = self.ports(node_id, "input" if role == "output" else "output")
-        if len(there) != (state.n_input_ports if role == "output" else state.n_output_ports):
-            return None
-        ports = tuple(_audio_ports(there, role, props["media.class"]))
-        if not ports and (state.n_input_ports or state.n_output_ports or self.has_session_manager):
-            return None
         form = node_format(state.params)
-        if ports and form.port_channels not in (None, len(ports)):
+        ports = tuple(_audio_ports(there, role, props["media.class"]))
+        n_told = state.n_input_ports if role == "output" else state.n_output_ports
+        is_whole = len(there) == n_told and not (ports and form.port_channels not in (None, len(ports)))
+        if not is_whole and self._settled.get(node_id) != self._port_ids(node_id):
+            self._unsettled[node_id] = self._port_ids(node_id)
+            before = self._found.get(node_id, [])
+            return next((d for d in before if d.ports and (d.object_serial, d.role) == (state.serial, role)), None)
+        if not ports and (state.n_input_ports or state.n_output_ports or self.has_session_manager):
             return None
         is_dsp = bool(ports) and all(port.dsp == _DSP_AUDIO for port in ports)
         channels = len(ports) if is_dsp else form.channels
@@ -220,10 +244,13 @@ class DeviceMap:
             muted=volume.muted,
             api=_api(props),
             hardware=hardware,
-            card=_number(first(props, "api.alsa.pcm.card", "alsa.card", "api.alsa.card")),
-            pcm_device=_number(first(props, "api.alsa.pcm.device", "alsa.device")),
+            card=number(first(props, "api.alsa.pcm.card", "alsa.card", "api.alsa.card")),
+            pcm_device=number(first(props, "api.alsa.pcm.device", "alsa.device")),
             ports=ports,
         )
+
+    def _port_ids(self, node_id: int) -> frozenset[int]:
+        return frozenset(port.id for port in self._graph.ports(node_id))
 
     def _describe_midi(self, node_id: int, props: dict[str, str]) -> Iterator[DeviceInfo]:
         """A MIDI node is a bridge to many instruments: each of its ports is a device."""
@@ -248,7 +275,7 @@ class DeviceMap:
 
     def _hardware(self, props: Mapping[str, str]) -> int | None:
         """The device object behind a node, where there is one."""
-        device_id = _number(props.get("device.id"))
+        device_id = number(props.get("device.id"))
         return device_id if device_id is not None and self._graph.kind(device_id) == Kind.DEVICE else None
 
     def _default(self, direction: str) -> str | None:
@@ -279,7 +306,3 @@ def _api(props: Mapping[str, str]) -> str | None:
     """ "alsa", "bluez5", ... ; None for what has no hardware."""
     factory = props.get("factory.name", "").split(".")
     return props.get("device.api") or (factory[1] if factory[0] == "api" and len(factory) > 1 else None)
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None

@@ -22,6 +22,8 @@ _VOLUME, _MUTE, _CHANNEL_VOLUMES = 0x10003, 0x10004, 0x10008
 _MONITOR_MUTE, _MONITOR_VOLUMES, _SOFT_MUTE, _SOFT_VOLUMES = 0x1000C, 0x1000D, 0x1000F, 0x10010
 _EXTRA = 0x80001
 _RANGE, _STEP, _ENUM = 1, 2, 3
+# What says more than that doesn't make sense.
+MAX_CHANNELS, MAX_GAIN = 4096, 1e9
 
 
 class NodeFormat(msgspec.Struct, frozen=True):
@@ -68,7 +70,7 @@ def node_format(params: Params) -> NodeFormat:
         sample_rate=only,
         rates=rates,
         rate_range=rate_range,
-        channels=next(filter(None, (_integer(form.props.get(_CHANNELS)) for form in shape)), 0),
+        channels=next(filter(None, (_channels(form) for form in shape)), 0),
         positions=next(filter(None, (_positions(form) for form in shape)), ()),
         native_formats=_unique(
             SAMPLE_FORMATS[value]
@@ -76,7 +78,7 @@ def node_format(params: Params) -> NodeFormat:
             for value in _values(form.props.get(_AUDIO_FORMAT))
             if value in SAMPLE_FORMATS
         ),
-        port_channels=_one([_integer(form.props.get(_CHANNELS)) for form in ported]),
+        port_channels=_one([_channels(form) for form in ported]),
     )
 
 
@@ -96,7 +98,8 @@ def node_volume(params: Params, *, by_monitor: bool, props: Mapping[str, str]) -
     extra = _list(told.get(_EXTRA))
     if by_monitor:
         gain = 0.0 if told.get(_MONITOR_MUTE) is True else _gain(_list(told.get(_MONITOR_VOLUMES)))
-        if dict(zip(extra[0::2], extra[1::2], strict=False)).get("monitor.channel-volumes") is True:
+        switches = zip(extra[0::2], extra[1::2], strict=False)
+        if any(key == "monitor.channel-volumes" and on is True for key, on in switches):
             gain *= 0.0 if muted else channels
     elif "card.profile.device" in props:
         gain = 0.0 if told.get(_SOFT_MUTE) is True else main * _gain(_list(told.get(_SOFT_VOLUMES)))
@@ -120,26 +123,32 @@ def _rates(offered: list[Object]) -> tuple[tuple[int, ...], tuple[int, int] | No
     for form in offered:
         rate = form.props.get(_RATE)
         if isinstance(rate, Choice) and rate.kind in (_RANGE, _STEP):
-            ends += [value for value in rate.values[1:3] if isinstance(value, int)]
+            ends += [value for value in rate.values[1:3] if type(value) is int]
         else:
-            singles.update(value for value in _values(rate) if isinstance(value, int) and value > 0)
+            singles.update(value for value in _values(rate) if value > 0)
     return tuple(sorted(singles)), (min(ends), max(ends)) if ends else None
 
 
 def _values(value: Value) -> tuple[Value, ...]:
-    """Everything that may be chosen, the default once."""
-    if not isinstance(value, Choice):
-        return () if value is None else (value,)
-    return _unique(value.values) if value.kind == _ENUM else value.values[:1]
+    """Every number that may be chosen, the default once."""
+    given = (value,)
+    if isinstance(value, Choice):
+        given = value.values if value.kind == _ENUM else value.values[:1]
+    return _unique(each for each in given if type(each) is int)
 
 
 def _positions(form: Object) -> tuple[str, ...]:
     return tuple(channel_name(p) for p in _list(fixed(form.props.get(_POSITION))) if isinstance(p, int))
 
 
+def _channels(form: Object) -> int | None:
+    n = _integer(form.props.get(_CHANNELS))
+    return n if n is not None and n <= MAX_CHANNELS else None
+
+
 def _integer(value: Value) -> int | None:
     plain = fixed(value)
-    return plain if isinstance(plain, int) and plain > 0 else None
+    return plain if type(plain) is int and plain > 0 else None
 
 
 def _one(values: list[int | None]) -> int | None:
@@ -152,8 +161,9 @@ def _list(value: Value) -> tuple[Value, ...]:
 
 
 def _gain(values: Iterable[Value]) -> float:
-    """Of several channels' the one that is farthest from leaving samples alone."""
-    return max((v for v in values if isinstance(v, float)), key=lambda v: abs(v - 1.0), default=1.0)
+    """Of several channels' the one that is farthest from leaving samples alone; what can't be a gain is left out."""
+    gains = (v for v in values if isinstance(v, float) and abs(v) <= MAX_GAIN)
+    return max(gains, key=lambda v: abs(v - 1.0), default=1.0)
 
 
 def _unique(values: Iterable[Value]) -> tuple[Value, ...]:

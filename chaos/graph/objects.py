@@ -28,7 +28,10 @@ __all__ = [
     "Record",
     "RecordKind",
     "RegistryEvent",
+    "number",
 ]
+
+MAX_DIGITS = 18
 
 Record: TypeAlias = tuple[int, int, int, int, bytes]
 """(kind, id, a, b, payload) as `Connection.drain()` gives it; a is the object's serial in all of ours."""
@@ -330,6 +333,13 @@ def _port(added: ObjectAdded) -> Port:
     )
 
 
+def number(text: str | None) -> int | None:
+    """The number that a property holds; None where it is missing, or is not one that fits into 63 bits."""
+    is_number = text is not None and len(text) <= MAX_DIGITS and text.isascii() and text.isdigit()
+    return int(text) if is_number else None  # type: ignore[arg-type]
+
+
 def _integer(text: str | None) -> int:
-    """-1 where a property is missing or no number."""
-    return int(text) if text is not None and text.isascii() and text.isdigit() else -1
+    """-1 where a property is missing or not a number."""
+    found = number(text)
+    return -1 if found is None else found

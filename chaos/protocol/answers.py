@@ -92,7 +92,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     """
 
     uri: str
-    state: Literal["waiting", "connecting", "paused", "streaming", "error", "stopped"]
+    state: Literal["waiting", "connecting", "paused", "streaming", "stalled", "error", "stopped"]
     device: dict[str, Any] | None
     format: Format
     chunk_frames: int

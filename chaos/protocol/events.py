@@ -182,10 +182,12 @@ class StreamStopped(Event, frozen=True, kw_only=True):
 
 
 class StreamRolled(Event, frozen=True, kw_only=True):
-    """A stream goes on in `take`; `continues` is the take before it."""
+    """A stream goes on in `take`. `continues` is the take whose last frame is the neighbour of this one's first; None
+    where the device came back in another shape.
+    """
 
     take: str
-    continues: str
+    continues: str | None
 
 
 class Recovery(Event, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import msgspec
 from chaos.terms.chunking import check_chunk_size
 from chaos.terms.containers import Container, GapFill
 from chaos.terms.errors import InvalidRange, InvalidRequest, PathNotAllowed
-from chaos.terms.formats import AudioFormat, Format, MidiFormat
+from chaos.terms.formats import MAX_CHANNELS, AudioFormat, Format, MidiFormat
 from chaos.terms.moments import TIME_HINT, Moment, Time
 from chaos.terms.units import parse_duration_s, parse_keep
 from chaos.terms.uri import check_uri
@@ -54,6 +54,9 @@ STAGING_SECONDS = (0.1, 3600.0)  # of the engine's setting and of a stream's own
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 FilePath: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+ChannelMap: TypeAlias = Annotated[
+    list[Annotated[str, msgspec.Meta(min_length=1, max_length=32)]], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)
+]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=366 * 86400)]
 
 
@@ -93,7 +96,10 @@ class StreamStart(Request, tag="stream_start"):
     """Begin a take. `chunk_size_bytes` counts all channels; `wait` begins without the device, in *waiting*.
 
     With `chunk_path` (absolute) the audio goes to the controller's files; `keep` is what retention leaves of the
-    recording ("7d", "200GB"), `roll` how long a take lasts before the next one goes on ("1h").
+    recording ("7d", "200GB"), `roll` how long a take lasts before the next one goes on ("1h"). `channel_map` are the
+    channels to record, by name or number ("FL", "3"), in that order; left out, all. With `accept_port_change` a device
+    that comes back at another port is taken for the same where its serial number says so; with `roll_on_format_change`
+    one that comes back with other channels or another rate is recorded on in a new take.
 
     Raises InvalidURI, InvalidFormat, InvalidChunkSize (as far as the request alone tells; `chunking` judges the
     rest), PathNotAllowed, InvalidRequest.
@@ -109,13 +115,17 @@ class StreamStart(Request, tag="stream_start"):
     chunk_path: FilePath | None = None
     keep: str | None = None
     roll: str | None = None
+    channel_map: ChannelMap | None = None
+    accept_port_change: bool = False
+    roll_on_format_change: bool = False
 
     def __post_init__(self) -> None:
         check_uri(self.uri)
         if self.roll is not None:
             _check_roll(self.roll, self.uri)
-            if self.chunk_path is not None:
-                raise InvalidRequest("roll and chunk_path can't be used together", hint="leave one of them out")
+        if self.chunk_path is not None and (self.roll is not None or self.roll_on_format_change):
+            rolls = "roll" if self.roll is not None else "roll_on_format_change"
+            raise InvalidRequest(f"{rolls} and chunk_path can't be used together", hint="leave one of them out")
         _check_path(self.chunk_path)
         if self.keep is not None:
             parse_keep(self.keep)

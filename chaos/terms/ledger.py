@@ -72,7 +72,7 @@ class Cause(_Labelled):
     DEVICE_AWAY = 4, Confidence.CLOCK
     DRIVER_SWITCH = 5, Confidence.CLOCK
     ENGINE_DOWN = 6, Confidence.CLOCK
-    NO_DATA = 7, Confidence.EXACT  # a cycle ran and the device delivered nothing for it
+    NO_DATA = 7, Confidence.EXACT  # cycles ran without the device's frames, or none ran for a second
     RETIRED = 8, Confidence.EXACT  # stored once, removed by retention
     FOREIGN = 9, Confidence.EXACT  # somebody had linked another source to our ports: not the device's audio alone
 

@@ -294,6 +294,26 @@ def test_start_can_wait_for_a_device_that_is_not_there(daemon: ScriptedDaemon, r
     assert requested(daemon).device_identity == "later"
 
 
+def test_start_can_wait_for_pipewire(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["device_find"] = PipeWireUnavailable("PipeWire is not running")
+    assert run("start", URI, "--target", "later").exit_code == 7
+    assert run("start", URI, "--target", "later", "--wait").exit_code == 0
+
+
+def test_start_says_which_channels_and_what_may_change(daemon: ScriptedDaemon, run: Run) -> None:
+    options = ("--channel-map", "FL, 7", "--accept-port-change", "--roll-on-format-change")
+    assert run("start", URI, "--target", "usb", *options).exit_code == 0
+    request = requested(daemon)
+    assert request.channel_map == ["FL", "7"]
+    assert (request.accept_port_change, request.roll_on_format_change) == (True, True)
+
+
+def test_a_node_that_was_chosen_by_its_id_is_passed_on_as_that(daemon: ScriptedDaemon, run: Run) -> None:
+    """Its identity may be another's as well."""
+    assert run("start", URI, "--target", "node:45").exit_code == 0
+    assert requested(daemon).device_identity == "node:45"
+
+
 def test_stop_finds_the_only_stream_and_is_strict_on_demand(daemon: ScriptedDaemon, run: Run) -> None:
     assert "480000 frames in 100 chunks, 0 gaps, 0 frames lost" in run("stop", "--strict").stdout
     daemon.script["stream_stop"] = {**STOPPED, "lost_frames": 5, "n_gaps": 1, "clean": False}

@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from crashing import fast_folder
 from lone import LoneStream, microphone
+from world import audio_format
 
 from chaos.engine import messages as m
 from chaos.engine.life import TRANSITIONS, Life, may_lead_to
-from chaos.terms.errors import ChaosError, InternalError, StreamNotFound
+from chaos.graph.channels import find_ports
+from chaos.store.info import load
+from chaos.terms.errors import ChannelsMismatch, ChaosError, InternalError, PipeWireUnavailable, StreamNotFound
 
 
 @pytest.fixture
@@ -59,6 +63,7 @@ def message_of(kind: type, stream: LoneStream) -> Any:
         m.Began: lambda: m.Began(stream.definition, Path("/nowhere")),
         m.Progress: lambda: m.Progress(3, None),
         m.WrongRate: lambda: m.WrongRate(44100),
+        m.Flow: lambda: m.Flow(False, "nothing comes"),
         m.Stored: lambda: m.Stored(5, None),
         m.Broken: lambda: m.Broken(RuntimeError("as a test has it")),
     }
@@ -66,7 +71,7 @@ def message_of(kind: type, stream: LoneStream) -> Any:
 
 
 WALK = [(life, kind) for kind in TRANSITIONS for life in Life]
-OF_TAKES = (m.Began, m.Progress, m.WrongRate, m.Stored, m.Broken)
+OF_TAKES = (m.Began, m.Progress, m.WrongRate, m.Flow, m.Stored, m.Broken)
 
 
 @pytest.mark.parametrize(("life", "kind"), WALK, ids=lambda value: getattr(value, "value", None) or value.__name__)
@@ -204,4 +209,131 @@ def test_a_start_that_waits_is_answered_at_once(folder: Path) -> None:
     stream.unplug()
     assert stream.start.result(0).state == "waiting"
     assert stream.view.reason == "name:mic is away"
+    stream.close()
+
+
+# -- what the device does in mid-take
+
+
+def running(folder: Path, **request: Any) -> LoneStream:
+    stream = LoneStream(folder, **request)
+    bring_to(stream, Life.CAPTURING)
+    stream.give(m.CaptureState(3, ""))
+    assert stream.view.state == "streaming"
+    return stream
+
+
+def unlinked(stream: LoneStream, device: Any) -> m.Target:
+    """What the registry tells of a device whose channels are others."""
+    return m.Target(stream.connection, device, ())
+
+
+def test_another_shape_is_waited_out(folder: Path) -> None:
+    """A headset that takes a call: one channel at 16 kHz, and back."""
+    stream = running(folder)
+    mono = microphone(names=("MONO",), params={3: (audio_format(16000, channels=1),)})
+    stream.give(unlinked(stream, mono))
+    assert (stream.life, stream.view.state) == (Life.CAPTURING, "waiting")
+    assert "MONO" in stream.view.reason
+    assert stream.capture.links == ()
+    stream.plug()
+    stream.give(m.CaptureState(3, ""))
+    assert stream.view.state == "streaming"
+    assert len(stream.capture.links) == 2
+    stream.close()
+
+
+def test_another_rate_is_waited_out(folder: Path) -> None:
+    stream = running(folder)
+    stream.plug(microphone(params={3: (audio_format(16000),)}))
+    assert (stream.life, stream.view.state) == (Life.CAPTURING, "waiting")
+    assert "16000 Hz" in stream.view.reason
+    stream.give(m.OfTake(1, m.WrongRate(44100)))
+    assert "44100 Hz" in stream.view.reason
+    stream.close()
+
+
+def test_another_shape_before_the_first_frame_is_refused(folder: Path) -> None:
+    stream = LoneStream(folder, channel_map=["LFE"])
+    stream.plug()
+    with pytest.raises(ChannelsMismatch, match="no channel LFE"):
+        stream.start.result(0)
+    assert stream.life is Life.ENDED
+    stream.close()
+
+
+def test_another_shape_is_recorded_in_a_new_take_where_that_was_asked_for(folder: Path) -> None:
+    stream = running(folder, roll_on_format_change=True)
+    first = stream.actor._takes.current
+    assert first is not None
+    mono = microphone(names=("MONO",))
+    stream.give(unlinked(stream, mono))
+    take = stream.actor._takes.current
+    assert take is not None
+    assert (take.number, [channel.name for channel in take.channels]) == (2, ["MONO"])
+    assert (stream.life, stream.view.recording) == (Life.CAPTURING, "")
+    stream.give(unlinked(stream, mono))  # what the registry had on its way before it knew of the new take
+    assert stream.life is Life.CAPTURING
+    stream.plug(mono)
+    assert stream.capture.options["positions"] == ["MONO"]
+    stream.run(4)
+    stream.take_in(m.Stored)
+    while not stream.view.recording:
+        stream.take_in(object)
+    asked: Future[Any] = Future()
+    stream.give(m.Stop(asked))
+    stream.take_in(m.Stored)
+    assert asked.result(0).clean is True
+    recordings = sorted(path.name for path in (folder / "store" / "recordings" / "mic").iterdir())
+    assert recordings == ["1.0002.zarr", "1.zarr"]
+    info = load(folder / "store" / "recordings" / "mic" / "1.0002.zarr")
+    assert (info.definition.channels, info.definition.positions, info.definition.continues) == (1, ["MONO"], None)
+    stream.close()
+
+
+def test_swapped_channels_are_linked_by_their_names(folder: Path) -> None:
+    stream = running(folder)
+    take = stream.actor._takes.current
+    assert take is not None
+    assert [port.channel for port in find_ports(take.channels, microphone(names=("FR", "FL")).ports)] == ["FL", "FR"]
+    stream.close()
+
+
+def test_chosen_channels_are_recorded_and_named(folder: Path) -> None:
+    stream = LoneStream(folder, channel_map=["AUX2", "1"])
+    device = microphone(channels=3)
+    stream.plug(device)
+    assert stream.capture.options["positions"] == ["AUX2", "FL"]
+    stream.run(4)
+    began = stream.take_in(m.Began)
+    assert began.definition.positions == ["AUX2", "FL"]
+    assert began.definition.device["captured_channels"] == [3, 1]
+    assert began.definition.device["format"]["positions"] == ["FL", "FR", "AUX2"]
+    stream.close()
+
+
+def test_a_stall_is_told_and_its_end_too(folder: Path) -> None:
+    stream = running(folder)
+    stream.give(m.OfTake(1, m.Flow(False, "no cycle", has_cycles=False)))
+    assert (stream.view.state, stream.view.reason) == ("stalled", "no cycle")
+    stream.give(m.OfTake(1, m.Flow(True)))
+    assert (stream.view.state, stream.view.reason) == ("streaming", "")
+    stream.unplug()
+    stream.give(m.OfTake(1, m.Flow(False, "no cycle", has_cycles=False)))
+    assert stream.view.state == "waiting"
+    stream.close()
+
+
+def test_pipewire_that_goes_while_the_capture_is_made_is_waited_for(folder: Path) -> None:
+    stream = LoneStream(folder)
+    gone = PipeWireUnavailable("PipeWire has just gone")
+    with mock.patch("chaos.engine.feed.Capture", side_effect=gone):
+        stream.plug()
+    assert (stream.life, stream.view.state) == (Life.CAPTURING, "waiting")
+    assert "just gone" in stream.view.reason
+    stream.pump.timers[stream.view.uri, "relink"]()
+    stream.take_in(m.Relink)
+    assert len(stream.registry.of(m.Follow)) == 1
+    stream.plug()
+    assert len(stream.capture.links) == 2
     stream.close()

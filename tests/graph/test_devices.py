@@ -23,6 +23,7 @@ from world import (
 
 from chaos.graph.deviceinfo import DeviceInfo
 from chaos.graph.devices import Change, DeviceMap
+from chaos.graph.followed import Followed
 from chaos.graph.objects import Kind, RegistryEvent
 from chaos.graph.pod import Choice, Object
 from chaos.protocol.answers import Device
@@ -80,12 +81,56 @@ def test_a_device_is_silent_until_its_ports_and_its_card_are_known() -> None:
     seen = len(world.events)
     world.tell_device(card, {"device.bus-path": "usb-1"})
     assert changes_of(devices, world.events[seen:]) == [("added", "port:@usb-1")]
+    assert devices.unsettled == {}
+
+
+def test_ports_that_come_and_go_are_taken_once_the_node_is_quiet() -> None:
+    """No event of the node tells of them, and its own number of ports stays what it was."""
+    world = World()
+    world.session_manager()
+    node = world.node("mic")
+    devices = map_of(world)
     seen = len(world.events)
-    port = world.port(node, 3, "out")
-    assert changes_of(devices, world.events[seen:]) == [("removed", "port:@usb-1")]
+    third = world.port(node, 2, "out")
+    assert changes_of(devices, world.events[seen:]) == []
+    assert devices.find("mic").channels == 2
+    assert third in devices.unsettled[node]
+    assert [change.device.channels for change in devices.settle(node)] == [3]
+    assert devices.unsettled == {}
     seen = len(world.events)
-    world.remove(port)
-    assert changes_of(devices, world.events[seen:]) == [("added", "port:@usb-1")]
+    world.remove(third)
+    assert changes_of(devices, world.events[seen:]) == [("changed", "name:mic")]
+    assert devices.find("mic").channels == 2
+    seen = len(world.events)
+    world.remove(devices.find("mic").ports[0].id)
+    assert changes_of(devices, world.events[seen:]) == []
+    devices.settle(node)
+    assert devices.find("mic").positions == ("FR",)
+    assert devices.settle(node) == []
+
+
+def test_a_node_that_tells_no_number_of_ports_is_listed_once_it_is_quiet() -> None:
+    world = World()
+    world.session_manager()
+    node = world.node("mic", channels=0)
+    devices = map_of(world)
+    seen = len(world.events)
+    for index in range(3):
+        world.port(node, index, "out")
+    assert changes_of(devices, world.events[seen:]) == []
+    [change] = devices.settle(node)
+    assert (change.kind, change.device.channels) == ("added", 3)
+
+
+def test_a_node_that_goes_is_told_of_once() -> None:
+    world = World()
+    world.session_manager()
+    node = world.node("mic", channels=4)
+    devices = map_of(world)
+    seen = len(world.events)
+    world.remove(node)
+    assert changes_of(devices, world.events[seen:]) == [("removed", "name:mic")]
+    assert devices.unsettled == {}
 
 
 def test_a_port_configuration_says_how_many_ports_to_wait_for() -> None:
@@ -192,12 +237,10 @@ def test_the_default_follows_the_metadata() -> None:
     world.entry(metadata, "default.audio.source", '{"name":"b"}')
     assert sorted(changes_of(devices, world.events[seen:])) == [("changed", "name:a"), ("changed", "name:b")]
     world.entry(metadata, "default.audio.source", '{"name":"s"}')
-    default = map_of(world).default_source()
-    assert default is not None
-    assert default.identity == "name:s:monitor"
+    assert [device.identity for device in map_of(world).devices("input") if device.is_default] == ["name:s:monitor"]
     world.entry(metadata, None, None)
     world.entry(metadata, "default.audio.source", "not JSON")
-    assert map_of(world).default_source() is None
+    assert not any(device.is_default for device in map_of(world).devices("input"))
 
 
 def test_the_graphs_rate_is_the_settings() -> None:
@@ -316,7 +359,7 @@ def test_identity_prefers_the_serial_and_survives_port_and_node_id() -> None:
     again = world.node("alsa_input.usb-a.2", props=elsewhere | {"device.profile.name": "analog-stereo"})
     changes = changes_of(devices, world.events[seen:])
     assert changes == [("removed", before.identity), ("added", before.identity)]
-    after = devices.follow(before)
+    after = Followed(before.identity, before, accept_port_change=True).locate(devices).device
     assert after is not None
     assert (after.identity, after.node_id) == (before.identity, again)
     assert again != first
@@ -389,13 +432,14 @@ def test_another_of_the_same_name_is_not_followed(known: dict[str, str], other: 
     node = world.node("mic", description="Microphone", props=known)
     devices = map_of(world)
     [device] = devices.devices()
-    assert devices.follow(device) == device
+    followed = Followed(device.identity, device)
+    assert followed.locate(devices).device == device
     seen = len(world.events)
     world.remove(node)
     world.node("mic", description="Microphone", props=other)
     changes_of(devices, world.events[seen:])
     assert len(devices.devices()) == 1
-    assert devices.follow(device) is None
+    assert followed.locate(devices).device is None
 
 
 def test_one_of_two_that_claim_one_serial_is_followed_only_at_its_port() -> None:
@@ -407,11 +451,12 @@ def test_one_of_two_that_claim_one_serial_is_followed_only_at_its_port() -> None
     seen = len(world.events)
     world.remove(a)
     changes_of(devices, world.events[seen:])
-    assert devices.follow(known) is None
+    followed = Followed(known.identity, known)
+    assert followed.locate(devices).device is None
     seen = len(world.events)
     again = world.node("a", props={"device.serial": "Maker_Thing_0001A", "device.bus-path": "usb-1"})
     changes_of(devices, world.events[seen:])
-    found = devices.follow(known)
+    found = followed.locate(devices).device
     assert found is not None
     assert found.node_id == again
 

@@ -13,7 +13,7 @@ import msgspec
 from world import World, map_of
 
 from chaos.engine.life import Life
-from chaos.engine.messages import OfTake, Target
+from chaos.engine.messages import OfTake, Target, Wanted
 from chaos.engine.stream import InputStreamActor
 from chaos.engine.view import StreamView
 from chaos.graph.devices import DeviceInfo
@@ -130,7 +130,7 @@ class LoneStream:
             self.request,
             self.view,
             "0" * 32,
-            identity="name:mic",
+            wanted=Wanted("name:mic"),
             pump=cast(Pump, self.pump),
             daemon=self.daemon,  # type: ignore[arg-type]
             registry=self.registry,  # type: ignore[arg-type]
@@ -180,7 +180,7 @@ class LoneStream:
         self.give(Target(self.connection, device, pairs))
 
     def unplug(self) -> None:
-        self.give(Target(self.connection, None, ()))
+        self.give(Target(self.connection, None, (), "name:mic is away"))
 
     def take_in(self, until: type, timeout_s: float = 20.0) -> Any:
         """Hands on what rotators tell, up to the first message of that type."""

@@ -82,8 +82,10 @@ class World:
         description: str = "",
         params: Mapping[int, tuple[Value, ...]] | None = None,
         props: Mapping[str, str] | None = None,
+        names: Sequence[str] = (),
     ) -> int:
-        """A node that first has no ports, then `channels` of them each way that its class has."""
+        """A node that first has no ports, then `channels` of them each way that its class has, named so."""
+        channels = len(names) or channels
         told = {"node.name": name, "media.class": media_class, "node.description": description or name}
         node_id = self.add(Kind.NODE, told)
         full = told | dict(props or {})
@@ -94,7 +96,8 @@ class World:
         self.state(node_id, full, offered, 0, 0)
         for direction, is_there in directions.items():
             for index in range(channels if is_there else 0):
-                self.port(node_id, index, direction, monitor=monitor and direction == "out")
+                channel = names[index] if names else ""
+                self.port(node_id, index, direction, monitor=monitor and direction == "out", channel=channel)
         n_input, n_output = (channels if directions[d] else 0 for d in ("in", "out"))
         self.state(node_id, full, offered, n_input, n_output)
         return node_id
@@ -108,13 +111,14 @@ class World:
         monitor: bool = False,
         dsp: str = DSP,
         name: str = "",
+        channel: str = "",
     ) -> int:
         props = {
             "node.id": str(node_id),
             "port.id": str(index),
             "port.name": name or f"{direction}_{index}",
             "port.direction": direction,
-            "audio.channel": ("FL", "FR")[index] if index < 2 else f"AUX{index}",
+            "audio.channel": channel or (("FL", "FR")[index] if index < 2 else f"AUX{index}"),
             "format.dsp": dsp,
         }
         return self.add(Kind.PORT, props | ({"port.monitor": "true"} if monitor else {}), node_id)

@@ -18,6 +18,7 @@ from chaos import _registry
 from chaos._connection import Connection
 from chaos._registry import Registry
 from chaos.graph.devices import Change, Decoder, DeviceInfo, DeviceMap
+from chaos.graph.followed import Followed
 from chaos.graph.objects import Kind, RecordKind
 from chaos.terms.errors import DeviceAmbiguous, DeviceNotFound, PipeWireUnavailable
 
@@ -125,10 +126,10 @@ def test_a_device_that_comes_and_goes_is_told_of_and_known_again(session: Sessio
                 plug = watch.until_told("added", "name:plug")
                 assert [port.channel for port in plug.ports] == ["FL", "FR"]
                 assert watch.map.ports(plug.node_id, "output") == list(plug.ports)
-                assert watch.map.find("Plug in") == watch.map.follow(plug)
+                assert watch.map.find("Plug in") == Followed(plug.identity, plug).locate(watch.map).device
                 seen.add(plug.object_serial)
             gone = watch.until_told("removed", "name:plug")
-            assert watch.map.follow(gone) is None
+            assert Followed(gone.identity, gone).locate(watch.map).device is None
     assert len(seen) == 3
     watch.until_told("removed", "name:filler")
     with pytest.raises(DeviceNotFound):
@@ -156,7 +157,7 @@ def test_identity_comes_from_the_serial(session: Session, watch: Watch) -> None:
     watch.until_told("removed", "serial:Maker_Mic_77A1")
     with adapter(session, f"{props} device.serial=Maker_Mic_77A2"):
         watch.until_told("added", "serial:Maker_Mic_77A2")
-        assert watch.map.follow(mic) is None
+        assert Followed(mic.identity, mic).locate(watch.map).device is None
         assert watch.map.find("usb").name == mic.name
 
 
@@ -199,7 +200,7 @@ def test_the_default_source_follows_the_session_manager(session: Session, watch:
         wanted = watch.until_told("added", "name:wanted")
         session.run("wpctl", "set-default", str(wanted.node_id))
         watch.until(lambda: watch.map.find("wanted").is_default)
-        assert watch.map.default_source() == watch.map.find("wanted")
+        assert watch.map.find("wanted").is_default
     watch.until(lambda: watch.map.find("virtual-mic").is_default)
 
 
@@ -300,7 +301,9 @@ def test_pipewire_may_go_first_and_come_back(own_session: Session, monkeypatch: 
     watch.connection.close()
     own_session.start_pipewire()
     again = Watch()
-    again.until(lambda: again.map.follow(mic))
+    followed = Followed(mic.identity, mic)
+    followed.lose()
+    again.until(lambda: followed.locate(again.map).device)
     again.connection.close()
 
 

@@ -1,0 +1,106 @@
+"""Which of a device's channels are captured, and where they are now. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from chaos.graph.deviceinfo import DeviceInfo, RequestedFormat, check_format
+from chaos.graph.objects import Port
+from chaos.terms.errors import ChannelsMismatch
+
+__all__ = ["Channel", "check_start", "choose_channels", "find_ports"]
+
+_NAMELESS = "UNK"
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """One channel of a device: its name ("FL", "AUX3", "UNK" for none) and its place among all, from 1."""
+
+    name: str
+    number: int
+
+
+def choose_channels(device: DeviceInfo, chosen: Sequence[str] | None) -> tuple[Channel, ...]:
+    """The channels to capture, in the order asked for: each by its name or its number. None: all of them.
+
+    Raises ChannelsMismatch where one is not there, is there twice, or was named twice.
+    """
+    there = [Channel(name, number) for number, name in enumerate(device.positions, 1)]
+    if chosen is None:
+        return tuple(there)
+    found = [_find(device, there, each) for each in chosen]
+    if len(set(found)) != len(found):
+        twice = f"the channel map {','.join(chosen)} names a channel twice"
+        raise ChannelsMismatch(twice, hint=_offer(device), details=_details(device, chosen))
+    return tuple(found)
+
+
+def check_start(
+    device: DeviceInfo, form: RequestedFormat, chosen: Sequence[str] | None, graph_rate: int | None = None
+) -> tuple[Channel, ...]:
+    """The channels that a stream of that format would capture. Raises as `check_format` and `choose_channels`."""
+    if chosen is None:
+        check_format(device, form, graph_rate)
+    else:
+        check_format(device, _AnyChannels(form), graph_rate)
+        if form.channels not in (None, len(chosen)):
+            raise ChannelsMismatch(
+                f"{len(chosen)} channels are in the channel map, {form.channels} were asked for",
+                hint="leave the number of channels out",
+                details={"device": list(device.positions), "requested": list(chosen)},
+            )
+    return choose_channels(device, chosen)
+
+
+class _AnyChannels:
+    """A format but for how many channels it has."""
+
+    channels = None
+
+    def __init__(self, form: RequestedFormat) -> None:
+        self.sample_rate = form.sample_rate
+        self.sample_format = form.sample_format
+
+
+def find_ports(channels: Sequence[Channel], ports: Sequence[Port]) -> tuple[Port, ...]:
+    """The port of each channel: by its name, or where several have that name or none has one, by its place.
+
+    Raises ChannelsMismatch where one is not there (any more); no other is taken in its place.
+    """
+    named = Counter(port.channel for port in ports)
+    by_name = {port.channel: port for port in ports}
+    found = []
+    for channel in channels:
+        if channel.name != _NAMELESS and named[channel.name] == 1:
+            found.append(by_name[channel.name])
+        elif channel.number <= len(ports) and ports[channel.number - 1].channel == channel.name:
+            found.append(ports[channel.number - 1])
+        else:
+            raise ChannelsMismatch(
+                f"the device has the channels {', '.join(port.channel for port in ports)} now, "
+                f"{', '.join(channel.name for channel in channels)} are recorded",
+                hint="nothing is remixed: stop the stream and start another to record it as it is now",
+            )
+    return tuple(found)
+
+
+def _find(device: DeviceInfo, there: Sequence[Channel], wanted: str) -> Channel:
+    same = [channel for channel in there if channel.name == wanted]
+    if not same and wanted.isascii() and wanted.isdigit() and len(wanted) < 6:
+        same = [channel for channel in there if channel.number == int(wanted)]
+    if len(same) == 1:
+        return same[0]
+    what = f"{len(same)} channels {wanted}" if same else f"no channel {wanted}"
+    raise ChannelsMismatch(f"{device.description} has {what}", hint=_offer(device), details=_details(device, [wanted]))
+
+
+def _offer(device: DeviceInfo) -> str:
+    names = ", ".join(f"{number} ({name})" for number, name in enumerate(device.positions[:32], 1))
+    return f"its channels are {names}{', ...' if len(device.positions) > 32 else ''}"
+
+
+def _details(device: DeviceInfo, chosen: Sequence[str]) -> dict[str, object]:
+    return {"device": list(device.positions), "requested": list(chosen)}

@@ -1,0 +1,130 @@
+"""One device over time: which of those that are there now it is, if any. Pure.
+
+Whose audio goes into a recording is decided here, so in doubt it is none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from chaos.graph.deviceinfo import DeviceInfo, Direction
+from chaos.graph.identity import Basis
+from chaos.terms.errors import DeviceAmbiguous, DeviceNotFound
+
+__all__ = ["Followed", "Whereabouts"]
+
+
+class Present(Protocol):
+    """What `Followed` reads of a `DeviceMap`."""
+
+    def devices(self) -> list[DeviceInfo]: ...
+    def find(self, name: str, direction: Direction | None = None) -> DeviceInfo: ...
+
+
+class Whereabouts(msgspec.Struct, frozen=True):
+    """The device as it is now; None while it is away or can't be told for sure, with the reason for people."""
+
+    device: DeviceInfo | None
+    reason: str = ""
+
+
+class Followed:
+    """A device that is kept track of, from when it was found or from its first coming.
+
+    While its node is there, the node's serial names it, whatever else appears. When it has gone, one that has all its
+    names takes its place: not one that was there beside it, not one at another port of the machine unless
+    `accept_port_change`, and never at another port where its serial number is not its own alone.
+    """
+
+    def __init__(self, identity: str, device: DeviceInfo | None = None, *, accept_port_change: bool = False) -> None:
+        self.identity = identity
+        self._accept_port_change = accept_port_change
+        self._device = device
+        self._node = device.object_serial if device is not None else None
+        # Nodes beside it that have all its names, and whether one of them has left while it was away.
+        self._twins: set[int] = set()
+        self._lost_track = False
+
+    def lose(self) -> None:
+        """PipeWire has gone: its successor counts serials anew."""
+        self._node = None
+        self._lost_track = self._lost_track or bool(self._twins)
+        self._twins = set()
+
+    def locate(self, present: Present, shared: frozenset[str] = frozenset()) -> Whereabouts:
+        """`shared` are serial numbers' names that several devices have had at once."""
+        if self._device is None:
+            return self._find_first(present)
+        there = [device for device in present.devices() if _is_kind_of(self._device, device)]
+        here = next((device for device in there if device.object_serial == self._node), None)
+        if here is not None:
+            twins = {device.object_serial for device in there if device.rungs == here.rungs}
+            self._device, self._twins, self._lost_track = here, twins - {here.object_serial}, False
+            return Whereabouts(here)
+        self._lost_track = self._lost_track or not self._twins <= {device.object_serial for device in there}
+        others = [device for device in there if device.object_serial not in self._twins]
+        return self._find_again([device for device in others if _may_be(self._device, device)], shared)
+
+    def _find_first(self, present: Present) -> Whereabouts:
+        try:
+            device = present.find(self.identity, "input")
+        except DeviceNotFound:
+            return Whereabouts(None, f"{self.identity} is away")
+        except DeviceAmbiguous as error:
+            return Whereabouts(None, error.message)
+        self._device, self._node = device, device.object_serial
+        return Whereabouts(device)
+
+    def _find_again(self, alike: list[DeviceInfo], shared: frozenset[str]) -> Whereabouts:
+        assert self._device is not None
+        here = [device for device in alike if not _has_moved(self._device, device)]
+        exact = [device for device in here if device.rungs == self._device.rungs]
+        found = exact or here
+        if len(found) > 1 or (found and self._lost_track):
+            return Whereabouts(None, f"{self.identity} can't be told from another that had the same name")
+        if not found and alike:
+            found, reason = self._judge_moved(alike, shared)
+            if reason:
+                return Whereabouts(None, reason)
+        if not found:
+            return Whereabouts(None, f"{self.identity} is away")
+        self._device, self._node = found[0], found[0].object_serial
+        return Whereabouts(found[0])
+
+    def _judge_moved(self, alike: list[DeviceInfo], shared: frozenset[str]) -> tuple[list[DeviceInfo], str]:
+        assert self._device is not None
+        if len(alike) > 1 or _name(self._device, "serial") in shared:
+            return [], f"{self.identity} is away; others with its serial number are there"
+        if self._accept_port_change:
+            return alike, ""
+        return [], (
+            f"a device with the serial number of {self.identity} is at another port "
+            f"({_name(alike[0], 'port')} instead of {_name(self._device, 'port')}); "
+            "--accept-port-change takes it for the same"
+        )
+
+
+def _is_kind_of(known: DeviceInfo, other: DeviceInfo) -> bool:
+    return (known.role, known.kind) == (other.role, other.kind)
+
+
+def _may_be(known: DeviceInfo, other: DeviceInfo) -> bool:
+    """Never where their serial numbers differ, nor where all that they share is less sure than what they don't."""
+    same_serial = _name(known, "serial") == _name(other, "serial")
+    return same_serial and any(rung.text == known.identity for rung in other.rungs)
+
+
+def _has_moved(known: DeviceInfo, other: DeviceInfo) -> bool:
+    ports = _name(known, "port"), _name(other, "port")
+    return None not in ports and ports[0] != ports[1]
+
+
+def _name(device: DeviceInfo, basis: Basis) -> str | None:
+    return next(_names(device, basis), None)
+
+
+def _names(device: DeviceInfo, basis: Basis) -> Iterator[str]:
+    return (rung.text for rung in device.rungs if rung.basis == basis)

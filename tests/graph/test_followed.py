@@ -1,0 +1,157 @@
+"""Which of the devices that are there is the one that is recorded: its own frames, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from world import World
+
+from chaos.graph.devices import DeviceMap
+from chaos.graph.followed import Followed
+
+A = {"device.serial": "Maker_Thing_0001A", "device.bus-path": "usb-1"}
+B = A | {"device.bus-path": "usb-2"}
+
+
+class Desk:
+    """A world, its map, and what is shared in it, as the registry keeps it."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.devices = DeviceMap()
+        self.shared: set[str] = set()
+        self._seen = 0
+
+    def plug(self, name: str = "mic", props: Mapping[str, str] | None = None) -> int:
+        node = self.world.node(name, props=props)
+        self.look()
+        return node
+
+    def unplug(self, node: int) -> None:
+        self.world.remove(node)
+        self.look()
+
+    def look(self) -> None:
+        for event in self.world.events[self._seen :]:
+            self.devices.apply(event)
+        self._seen = len(self.world.events)
+        self.shared |= self.devices.shared_serials()
+
+    def node_of(self, followed: Followed) -> int | None:
+        device = followed.locate(self.devices, frozenset(self.shared)).device
+        return None if device is None else device.node_id
+
+    def reason(self, followed: Followed) -> str:
+        return followed.locate(self.devices, frozenset(self.shared)).reason
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def follow(desk: Desk, name: str = "mic", *, accept_port_change: bool = False) -> Followed:
+    device = desk.devices.find(name)
+    return Followed(device.identity, device, accept_port_change=accept_port_change)
+
+
+def test_a_second_node_of_the_same_name_changes_nothing(desk: Desk) -> None:
+    own = desk.plug()
+    followed = follow(desk)
+    second = desk.plug()
+    assert desk.node_of(followed) == own
+    desk.unplug(second)
+    assert desk.node_of(followed) == own
+
+
+def test_one_that_was_beside_it_never_takes_its_place(desk: Desk) -> None:
+    own = desk.plug()
+    followed = follow(desk)
+    second = desk.plug()
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    assert desk.node_of(followed) is None
+    again = desk.plug()
+    assert desk.node_of(followed) == again
+    assert again != second
+
+
+def test_where_the_other_left_too_nobody_can_tell(desk: Desk) -> None:
+    own = desk.plug()
+    followed = follow(desk)
+    second = desk.plug()
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    assert desk.node_of(followed) is None
+    desk.unplug(second)
+    desk.plug()
+    assert desk.node_of(followed) is None
+    assert "can't be told" in desk.reason(followed)
+
+
+def test_equal_serials_at_another_port_are_not_taken(desk: Desk) -> None:
+    """A is recorded and unplugged, B with the same constant serial is plugged in elsewhere."""
+    own = desk.plug(props=A)
+    followed = follow(desk)
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    other = desk.plug(props=B)
+    assert desk.node_of(followed) is None
+    assert "another port" in desk.reason(followed)
+    assert "usb-2" in desk.reason(followed)
+    desk.unplug(other)
+    assert "away" in desk.reason(followed)
+    assert desk.node_of(followed) is None
+    again = desk.plug(props=A)
+    assert desk.node_of(followed) == again
+
+
+def test_a_port_change_is_taken_where_that_was_asked_for(desk: Desk) -> None:
+    own = desk.plug(props=A)
+    followed = follow(desk, accept_port_change=True)
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    moved = desk.plug(props=B)
+    assert desk.node_of(followed) == moved
+
+
+def test_a_serial_that_was_seen_twice_tells_nobody_apart(desk: Desk) -> None:
+    own = desk.plug(props=A)
+    followed = follow(desk, accept_port_change=True)
+    twin = desk.plug("twin", props=A | {"device.bus-path": "usb-3"})
+    assert desk.node_of(followed) == own
+    desk.unplug(twin)
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    desk.plug(props=B)
+    assert desk.node_of(followed) is None
+
+
+def test_a_new_pipewire_counts_its_serials_anew(desk: Desk) -> None:
+    own = desk.plug()
+    followed = follow(desk)
+    assert desk.node_of(followed) == own
+    desk.devices.reset()
+    followed.lose()
+    stranger = Desk()
+    stranger.plug("other")
+    assert stranger.node_of(followed) is None
+    back = stranger.plug()
+    assert stranger.node_of(followed) == back
+
+
+def test_an_ambiguous_name_is_waited_for(desk: Desk) -> None:
+    first = desk.plug("mic")
+    second = desk.plug("mic")
+    followed = Followed("mic")
+    assert desk.node_of(followed) is None
+    assert f"node:{first}" in desk.reason(followed)
+    desk.unplug(second)
+    assert desk.node_of(followed) == first
+
+
+def test_a_node_id_or_an_object_serial_chooses_among_equal_names(desk: Desk) -> None:
+    first, second = desk.plug("mic"), desk.plug("mic")
+    assert desk.devices.find(f"node:{second}").node_id == second
+    assert desk.devices.find(f"object:{desk.world.serial(first)}").node_id == first

@@ -1,0 +1,348 @@
+"""A device does something ordinary in mid-capture: what it is meant to be goes on, and no other's audio comes in.
+
+As in test_following the graph's clock is a second source that never stops, so that each frame carries the number of its
+place.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import RawClient, RefusedError, SourceFactory
+from rig import CountingSource, Session
+from rig.programs import program
+from test_following import PLUG_ID, QUANTUM, assert_all_in_place, plug, samples_of
+
+from chaos.store.info import load
+
+AUDIO = {"type": "audio"}
+LOUD = "stream://loud/1"
+
+
+@pytest.fixture
+def loud(session: Session, counting_source: SourceFactory, client: RawClient) -> CountingSource:
+    """The source that drives the graph, with a stream on it so that it does."""
+    source = counting_source("loud", source_id=1, driver=True, patience_ms=400)
+    session.force_quantum(QUANTUM)
+    client.call("device_wait", name="loud", timeout_s=10)
+    client.call("stream_start", uri=LOUD, device_identity="loud", format=AUDIO)
+    return source
+
+
+def pass_time(client: RawClient, n_frames: int = 12_000) -> None:
+    """Lets the graph run on for so many frames."""
+    before = client.call("stream_status", uri=LOUD)["head_frame"]
+    while client.event("stream_head_position", stream_uri=LOUD)["frame"] < before + n_frames:
+        pass
+
+
+class SlowNode:
+    """A node whose ports come and go when a test says so: `tools/rig/ports`."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
+        self._child = session.spawn(
+            str(program("ports")), name, log=name, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        self._in, self._out = self._child.stdin, self._child.stdout
+
+    def add(self, channel: str) -> None:
+        self._say(f"add {channel}")
+
+    def remove(self, channel: str) -> None:
+        self._say(f"remove {channel}")
+
+    def close(self) -> None:
+        self._session.end(self._child)
+
+    def _say(self, line: str) -> None:
+        self._in.write(f"{line}\n".encode())
+        self._in.flush()
+        assert self._out.readline() == b"done\n", self._session.log("ports")
+
+
+@contextmanager
+def slow_node(session: Session, name: str, *channels: str) -> Iterator[SlowNode]:
+    node = SlowNode(session, name)
+    try:
+        for channel in channels:
+            node.add(channel)
+        yield node
+    finally:
+        node.close()
+
+
+def n_channels(client: RawClient, name: str) -> int:
+    return int(client.call("device_find", name=name)["device"]["format"]["channels"])
+
+
+def test_ports_that_come_and_go_are_seen_and_a_capture_goes_on(
+    session: Session, loud: CountingSource, client: RawClient
+) -> None:
+    uri = "stream://slow/1"
+    with slow_node(session, "slow", "FL", "FR") as node:
+        client.call("device_wait", name="slow", timeout_s=10)
+        assert n_channels(client, "slow") == 2
+        client.call("stream_start", uri=uri, device_identity="slow", format=AUDIO)
+        client.event("stream_head_position", stream_uri=uri)
+        node.add("LFE")
+        assert client.event("device_changed")["device"]["format"]["channels"] == 3
+        pass_time(client)
+        status = client.call("stream_status", uri=uri)
+        assert (status["state"], status["lost_frames"]) == ("streaming", 0)
+        node.remove("LFE")
+        assert client.event("device_changed")["device"]["format"]["channels"] == 2
+        node.remove("FR")
+        waiting = client.event("stream_state", stream_uri=uri, state="waiting")
+        assert "FR" in waiting["reason"]
+        node.add("FR")
+        client.event("stream_state", stream_uri=uri, state="streaming")
+        client.event("stream_head_position", stream_uri=uri)
+        assert client.call("stream_stop", uri=uri)["clean"] is True
+
+
+def test_a_node_whose_ports_come_slowly_is_listed(session: Session, loud: CountingSource, client: RawClient) -> None:
+    with slow_node(session, "late", "FL") as node:
+        pass_time(client, 19_200)  # 400 ms
+        node.add("FR")
+        assert client.call("device_wait", name="late", timeout_s=10)["device"]["format"]["channels"] == 2
+
+
+def test_a_second_node_of_the_same_name_stops_nothing(
+    session: Session, loud: CountingSource, client: RawClient
+) -> None:
+    uri = "stream://twin/1"
+    with plug(session, "twin") as own:
+        own.insert()
+        client.call("device_wait", name="twin", timeout_s=10)
+        client.call("stream_start", uri=uri, device_identity="twin", format=AUDIO)
+        client.event("stream_head_position", stream_uri=uri)
+        with plug(session, "twin", source_id=8) as second:
+            other = second.insert()
+            client.event("device_added")
+            pass_time(client, 24_000)
+            assert client.call("stream_status", uri=uri)["lost_frames"] == 0
+            with pytest.raises(RefusedError) as caught:
+                client.call("device_find", name="twin")
+            assert caught.value.code == "device_ambiguous"
+            assert f"node:{other.node_id}" in caught.value.hint
+            chosen = client.call("device_find", name=f"node:{other.node_id}")["device"]
+            assert chosen["node_id"] == other.node_id
+            started = client.call(
+                "stream_start", uri="stream://twin/2", device_identity=f"node:{other.node_id}", format=AUDIO
+            )
+            client.event("stream_head_position", stream_uri="stream://twin/2")
+            own.remove()
+            client.event("stream_state", stream_uri=uri, state="waiting")
+            pass_time(client)
+            own.insert()
+            client.event("stream_state", stream_uri=uri, state="streaming")
+            client.event("stream_head_position", stream_uri=uri)
+            client.call("stream_stop", uri="stream://twin/2")
+        stopped = client.call("stream_stop", uri=uri)
+    assert_all_in_place(stopped["recording"], PLUG_ID)
+    assert_all_in_place(started["recording"], 8)
+
+
+def of_port(number: int) -> dict[str, str]:
+    return {"device.serial": "Maker_Mic_00A1", "device.bus-path": f"usb-{number}"}
+
+
+@pytest.mark.parametrize("accepts", [False, True])
+def test_another_with_the_same_serial_at_another_port(
+    session: Session, loud: CountingSource, client: RawClient, accepts: bool
+) -> None:
+    """A constant serial number: A is recorded and unplugged, B is plugged in elsewhere."""
+    uri = f"stream://port/{accepts}"
+    with plug(session, "usb", properties=of_port(1)) as a, plug(session, "usb", properties=of_port(2)) as b:
+        b._options["source_id"] = PLUG_ID if accepts else 8
+        a.insert()
+        client.call("device_wait", name="serial:Maker_Mic_00A1", timeout_s=10)
+        client.call("stream_start", uri=uri, device_identity="usb", format=AUDIO, accept_port_change=accepts)
+        client.event("stream_head_position", stream_uri=uri)
+        a.remove()
+        client.event("stream_state", stream_uri=uri, state="waiting")
+        b.insert()
+        if accepts:
+            client.event("stream_state", stream_uri=uri, state="streaming")
+        else:
+            told = client.event("stream_state", stream_uri=uri, state="waiting")
+            assert "another port" in told["reason"]
+            assert "usb-2" in told["reason"]
+            pass_time(client)
+            b.remove()
+            a.insert()
+            client.event("stream_state", stream_uri=uri, state="streaming")
+        client.event("stream_head_position", stream_uri=uri)
+        stopped = client.call("stream_stop", uri=uri)
+    assert stopped["clean"] is True
+    assert_all_in_place(stopped["recording"], PLUG_ID)
+
+
+def tone(session: Session, name: str, *channels: str) -> SlowNode:
+    """A node whose every channel has a level of its own, by its name."""
+    node = SlowNode(session, name)
+    for channel in channels:
+        node.add(channel)
+    return node
+
+
+def test_channels_in_another_order_are_not_swapped(session: Session, loud: CountingSource, client: RawClient) -> None:
+    uri = "stream://swap/1"
+    node = tone(session, "swap", "FL", "FR")
+    client.call("device_wait", name="swap", timeout_s=10)
+    client.call("stream_start", uri=uri, device_identity="swap", format=AUDIO)
+    client.event("stream_head_position", stream_uri=uri)
+    node.close()
+    client.event("stream_state", stream_uri=uri, state="waiting")
+    node = tone(session, "swap", "FR", "FL")
+    client.event("stream_state", stream_uri=uri, state="streaming")
+    before = client.event("stream_head_position", stream_uri=uri)["frame"]
+    while client.event("stream_head_position", stream_uri=uri)["frame"] < before + 9600:
+        pass
+    node.close()
+    client.event("stream_state", stream_uri=uri, state="waiting")
+    node = tone(session, "swap", "AUX0", "AUX1")
+    told = client.event("stream_state", stream_uri=uri, state="waiting")
+    while "AUX0" not in told["reason"]:
+        told = client.event("stream_state", stream_uri=uri, state="waiting")
+    pass_time(client)
+    node.close()
+    stopped = client.call("stream_stop", uri=uri)
+    left, right = samples_of(stopped["recording"])
+    levels = [set(np.unique(channel)) - {0.0} for channel in (left, right)]
+    assert levels == [{0.25}, {0.5}]  # as `ports` has them for FL and FR
+
+
+def test_a_device_that_changes_its_shape_for_a_while_is_waited_for(
+    session: Session, loud: CountingSource, client: RawClient
+) -> None:
+    """A headset that takes a call: two channels, then one, then two."""
+    uri = "stream://headset/1"
+    with plug(session, "headset") as device, plug(session, "headset", channels=1) as call:
+        device.insert()
+        client.call("device_wait", name="headset", timeout_s=10)
+        client.call("stream_start", uri=uri, device_identity="headset", format=AUDIO)
+        client.event("stream_head_position", stream_uri=uri)
+        device.remove()
+        client.event("stream_state", stream_uri=uri, state="waiting")
+        call.insert()
+        told = client.event("stream_state", stream_uri=uri, state="waiting")
+        assert "MONO" in told["reason"]
+        pass_time(client)
+        call.remove()
+        device.insert()
+        client.event("stream_state", stream_uri=uri, state="streaming")
+        client.event("stream_head_position", stream_uri=uri)
+        stopped = client.call("stream_stop", uri=uri)
+    assert stopped["clean"] is True
+    assert_all_in_place(stopped["recording"], PLUG_ID)
+
+
+def test_with_roll_on_format_change_it_goes_on_in_a_new_take(
+    session: Session, loud: CountingSource, client: RawClient
+) -> None:
+    uri = "stream://roll/1"
+    with plug(session, "roll") as device, plug(session, "roll", channels=1) as call:
+        device.insert()
+        client.call("device_wait", name="roll", timeout_s=10)
+        first = client.call(
+            "stream_start", uri=uri, device_identity="roll", format=AUDIO, roll_on_format_change=True
+        )["recording"]
+        client.event("stream_head_position", stream_uri=uri)
+        device.remove()
+        call.insert()
+        rolled = client.event("stream_rolled", stream_uri=uri)
+        assert (rolled["take"], rolled["continues"]) == (f"{uri}.0002", None)
+        started = client.event("stream_started", stream_uri=uri)
+        assert started["channels"] == 1
+        client.event("stream_head_position", stream_uri=uri)
+        stopped = client.call("stream_stop", uri=uri)
+    assert (stopped["clean"], stopped["recording"]) == (True, started["recording"])
+    assert load(Path(first)).clean is True
+    assert_all_in_place(first, PLUG_ID)
+    assert_all_in_place(stopped["recording"], PLUG_ID)
+
+
+def test_another_rate_of_the_graph_is_waited_out(session: Session, loud: CountingSource, client: RawClient) -> None:
+    client.event("stream_head_position", stream_uri=LOUD)
+    session.run("pw-metadata", "-n", "settings", "0", "clock.force-rate", "44100")
+    try:
+        told = client.event("stream_state", stream_uri=LOUD, state="waiting")
+        assert "44100" in told["reason"]
+    finally:
+        session.run("pw-metadata", "-n", "settings", "0", "clock.force-rate", "48000")
+    client.event("stream_state", stream_uri=LOUD, state="streaming")
+    client.event("stream_head_position", stream_uri=LOUD)
+    session.run("pw-metadata", "-n", "settings", "0", "clock.force-rate", "0")
+    assert client.call("stream_stop", uri=LOUD)["clean"] is True
+
+
+def test_a_driver_that_stalls_is_told_while_it_does(loud: CountingSource, client: RawClient) -> None:
+    client.event("stream_head_position", stream_uri=LOUD)
+    loud.hold()
+    told = client.event("stream_state", stream_uri=LOUD, state="stalled")
+    assert "no cycle" in told["reason"]
+    assert client.call("stream_status", uri=LOUD)["state"] == "stalled"
+    opened = client.event("stream_gap", stream_uri=LOUD)
+    assert (opened["n_frames"], opened["cause"], opened["confidence"]) == (None, "no_data", "clock")
+    loud.begin()
+    closed = client.event("stream_gap", stream_uri=LOUD)
+    assert (closed["first_frame"], closed["cause"]) == (opened["first_frame"], "no_data")
+    assert closed["n_frames"] > 40_000
+    client.event("stream_state", stream_uri=LOUD, state="streaming")
+    assert client.call("stream_stop", uri=LOUD)["clean"] is True
+
+
+def test_a_source_that_hangs_is_told_while_it_does(session: Session, loud: CountingSource, client: RawClient) -> None:
+    """The graph runs on without it."""
+    uri = "stream://hung/1"
+    with plug(session, "hung") as device:
+        source = device.insert()
+        client.call("device_wait", name="hung", timeout_s=10)
+        client.call("stream_start", uri=uri, device_identity="hung", format=AUDIO)
+        client.event("stream_head_position", stream_uri=uri)
+        os.kill(source.pid, signal.SIGSTOP)
+        try:
+            client.event("stream_state", stream_uri=uri, state="stalled")
+            opened = client.event("stream_gap", stream_uri=uri)
+            assert opened["n_frames"] is None
+        finally:
+            os.kill(source.pid, signal.SIGCONT)
+        client.event("stream_state", stream_uri=uri, state="streaming")
+        client.event("stream_head_position", stream_uri=uri)
+        stopped = client.call("stream_stop", uri=uri)
+    assert stopped["lost_frames"] > 40_000
+    assert_all_in_place(stopped["recording"], PLUG_ID)
+
+
+def test_chosen_channels_alone_are_linked(session: Session, loud: CountingSource, client: RawClient) -> None:
+    uri = "stream://desk/1"
+    with plug(session, "desk", channels=32) as device:
+        device.insert()
+        client.call("device_wait", name="desk", timeout_s=10)
+        started = client.call(
+            "stream_start", uri=uri, device_identity="desk", format=AUDIO, channel_map=["AUX2", "4"]
+        )
+        assert started["format"]["channels"] == 2
+        before = client.event("stream_head_position", stream_uri=uri)["frame"]
+        while client.event("stream_head_position", stream_uri=uri)["frame"] < before + 9600:
+            pass
+        links = [line for line in session.run("pw-link", "-l", "-o", "desk").split("\n") if "chaosd.desk.1" in line]
+        stopped = client.call("stream_stop", uri=uri)
+    assert len(links) == 2
+    info = load(Path(stopped["recording"]))
+    assert (info.definition.channels, info.definition.positions) == (2, ["AUX2", "AUX3"])
+    assert info.definition.device["captured_channels"] == [3, 4]
+    whole: Any = samples_of(stopped["recording"])
+    assert whole.any(axis=1).all()
