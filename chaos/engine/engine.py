@@ -13,7 +13,9 @@ from typing import Any, Self, TypeAlias
 import pykka
 
 from chaos.engine.daemon import DaemonActor
-from chaos.engine.messages import Command, End, HeadsWanted, refuse, tell
+from chaos.engine.messages import Command, End, HeadsWanted, refuse, settle, tell, when_all
+from chaos.engine.streams import Running, stop_all
+from chaos.engine.view import StreamView
 from chaos.protocol.config import Config
 from chaos.protocol.events import Published
 from chaos.protocol.requests import Request
@@ -24,6 +26,8 @@ __all__ = ["Engine", "Sink"]
 
 log = logging.getLogger(__name__)
 
+HANGS_AFTER_S = 5.0
+
 Sink: TypeAlias = Callable[[Published], object]
 """Is given each event, in order, on a thread of the engine's; it must not wait."""
 
@@ -32,8 +36,11 @@ class Engine:
     """Unborn until `start`, alive until `close`; `with Engine(config) as engine` does both. Once only.
 
     Doors (sockets, browsers) and programs use the same four things: `submit`, sinks, `start`, `close`. `on_end` is
-    called, from any thread, when a client has asked for the engine's end; it is then up to the owner to `close` it.
+    called, from any thread, when a client has asked for the engine's end, or `defect` says why it can't go on; it is
+    then up to the owner to `close` it.
     """
+
+    defect: BaseException | None = None
 
     def __init__(self, config: Config, on_end: Callable[[], object] = lambda: None) -> None:
         self.run_id = secrets.token_hex(16)
@@ -44,6 +51,7 @@ class Engine:
         self._pending: set[Future[Any]] = set()
         self._pump: Pump | None = None
         self._daemon: pykka.ActorRef[Any] | None = None
+        self._running: Running = {}
 
     def __enter__(self) -> Self:
         self.start()
@@ -62,7 +70,9 @@ class Engine:
         self._config.prepare()
         self._pump = Pump()
         self._pump.start()
-        self._daemon = DaemonActor.start(self._config, self.run_id, self._pump, self._publish, self._on_end)
+        self._daemon = DaemonActor.start(
+            self._config, self.run_id, self._pump, self._publish, self._running, self._on_end, self._on_defect
+        )
         self._tell_heads()
 
     def submit(self, request: Request) -> Future[Any]:
@@ -97,19 +107,21 @@ class Engine:
         """Stops every stream cleanly, and stores all they have. Twice is harmless.
 
         What has not ended after `within_s` (the config's `stop_within_s`) is left behind and named in the log: a disk
-        that hangs must not keep a process alive. Its frames are in staging, for the next start. False then.
+        that hangs must not keep a process alive. Its frames are in staging, for the next start. False then, and where
+        a defect has ended it.
         """
         with self._lock:
             daemon, self._daemon = self._daemon, None
         if self._pump is None or daemon is None:
             return True
-        deadline = time.monotonic() + (self._config.stop_within_s if within_s is None else within_s)
+        within_s = self._config.stop_within_s if within_s is None else within_s
+        deadline = time.monotonic() + within_s
         ended: Future[None] = Future()
-        is_clean = tell(daemon, End(ended)) and _is_done(ended, deadline)
+        is_clean = tell(daemon, End(ended)) and _is_done(ended, deadline - within_s / 2)
         if not is_clean:
-            log.error("not everything could be stopped in time; what is in staging is brought in by the next start")
+            is_clean = self._stop_streams(deadline)
         try:
-            daemon.stop(timeout=max(1.0, deadline - time.monotonic()))
+            daemon.stop(timeout=max(HANGS_AFTER_S, deadline - time.monotonic()))
         except pykka.Timeout:
             log.error("the daemon's thread hangs and is left behind")
             is_clean = False
@@ -118,7 +130,26 @@ class Engine:
             pending = list(self._pending)
         for future in pending:
             refuse(future, _over())
-        return is_clean
+        return is_clean and self.defect is None
+
+    def describe(self) -> list[str]:
+        """How each stream stands, a line each: for a log, from any thread, without waiting for anything."""
+        return [_described(stream.view) for stream in list(self._running.values())]
+
+    def _stop_streams(self, deadline: float) -> bool:
+        """Stops them without the daemon, which hangs, or waits for one that does."""
+        log.error("the streams have not ended yet; asking each of them")
+        everything: Future[None] = Future()
+        when_all(stop_all(self._running), lambda: settle(everything, None))
+        if _is_done(everything, deadline):
+            return True
+        for line in self.describe():
+            log.error("left behind, with its frames in staging for the next start: %s", line)
+        return False
+
+    def _on_defect(self, error: BaseException) -> None:
+        self.defect = error
+        self._on_end()
 
     def _publish(self, made: Published) -> None:
         for sink in self._sinks:
@@ -142,6 +173,16 @@ def _is_done(future: Future[None], deadline: float) -> bool:
     except Exception:
         return False
     return True
+
+
+def _described(view: StreamView) -> str:
+    stats = view.stats()
+    return (
+        f"{view.uri} {view.state} ({view.reason or 'no reason'}), head {stats['head_frame']}, "
+        f"{view.n_chunks_sealed} chunks sealed, slots {stats['slots_free']} free and {stats['slots_full']} full of "
+        f"{stats['slots_total']}, {stats['n_gaps']} gaps, {stats['lost_frames']} frames lost, recording "
+        f"{view.recording or 'none yet'}"
+    )
 
 
 def _over() -> TimedOut:

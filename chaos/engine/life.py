@@ -82,7 +82,7 @@ TRANSITIONS: Mapping[type, Mapping[Life, frozenset[Life]]] = MappingProxyType(
         },
         Stored: {_STORING: _to(_STORING, _ENDED)},
         PastStored: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING), _STORING: _to(_STORING, _ENDED)},
-        Broken: {_CAPTURING: _to(_ENDED), _ROLLING: _to(_ENDED), _STORING: _to(_ENDED)},
+        Broken: {_SEEKING: _to(_ENDED), _CAPTURING: _to(_ENDED), _ROLLING: _to(_ENDED), _STORING: _to(_ENDED)},
     }
 )
 """For each message the lives in which it counts, and those to which it may lead. In all others it is ignored.

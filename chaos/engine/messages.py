@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Emit:
 
 @dataclass(frozen=True, slots=True)
 class StreamGone:
-    """A stream has ended, by request or by failure; its URI is free again."""
+    """A stream has ended, by request or by failure; its URI is free again, and its actor may be stopped."""
 
     uri: str
 
@@ -70,9 +71,11 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Runs a function on the actor's own thread: how an answer comes back to whoever asked."""
+    """Runs a function on the actor's own thread: how an answer comes back to whoever asked. `future` is refused where
+    that fails."""
 
     function: Callable[[], object]
+    future: Future[Any] | None = None
 
 
 # ---- to the registry
@@ -242,7 +245,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The rotator can't go on."""
+    """Whoever the stream needs can't go on: its rotator, or the registry with this one stream."""
 
     error: BaseException
 
@@ -338,3 +341,22 @@ def refuse(future: Future[Any], error: BaseException) -> None:
     """Answers with an error, unless whoever asked has gone or has been answered."""
     with suppress(InvalidStateError):
         future.set_exception(error)
+
+
+def when_all(futures: Iterable[Future[Any]], then: Callable[[], object]) -> None:
+    """Calls `then` once, on whichever thread comes last, when all are settled."""
+    left = len(waited := list(futures))
+    lock = threading.Lock()
+
+    def count(_: object) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            is_last = left == 0
+        if is_last:
+            then()
+
+    if not waited:
+        then()
+    for future in waited:
+        future.add_done_callback(count)

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from chaos.engine.messages import refuse, settle
+from chaos.engine.supervised import as_chaos_error
 from chaos.engine.view import StreamView
 from chaos.export.jobs import Slicer
 from chaos.protocol.config import Config
@@ -55,9 +56,12 @@ class Recordings:
             try:
                 settle(future, work())
             except Exception as error:
-                refuse(future, error)
+                refuse(future, as_chaos_error(error))
 
-        self._workers.submit(settled)
+        try:
+            self._workers.submit(settled)
+        except RuntimeError as error:  # no thread can be started
+            refuse(future, as_chaos_error(error))
 
     def list_all(self, request: RecordingList, future: Future[Any]) -> None:
         self.work(future, lambda: {"recordings": self._store.list()})

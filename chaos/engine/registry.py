@@ -16,6 +16,7 @@ from chaos._rt import CAPTURE_STATE
 from chaos.engine.followers import Followers
 from chaos.engine.messages import (
     AskDevices,
+    Broken,
     CaptureState,
     Drain,
     DropWait,
@@ -31,12 +32,13 @@ from chaos.engine.messages import (
     tell,
 )
 from chaos.engine.porting import Porting
+from chaos.engine.supervised import Supervised
 from chaos.engine.waits import Waits
 from chaos.graph.devices import Change, Decoder, DeviceMap
 from chaos.graph.objects import Record, RecordKind
-from chaos.protocol.events import DEVICE_EVENTS
+from chaos.protocol.events import DEVICE_EVENTS, DaemonError
 from chaos.system.pump import Pump
-from chaos.terms.errors import ChaosError, InternalError, PipeWireUnavailable
+from chaos.terms.errors import ChaosError, PipeWireUnavailable
 
 __all__ = ["DeviceRegistryActor"]
 
@@ -46,13 +48,11 @@ RETRY_S = 0.25
 QUIET_S = 0.5  # longer than a device takes from one port to the next
 
 
-class DeviceRegistryActor(pykka.ThreadingActor):
+class DeviceRegistryActor(Supervised):
     """Owns the connection and makes it anew when PipeWire comes back; between, all devices are away.
 
     Nothing that a client of PipeWire's says ends it: what can't be made sense of is logged and left out.
     """
-
-    use_daemon_thread = True
 
     def __init__(self, remote: str | None, pump: Pump, daemon: pykka.ActorRef[Any]) -> None:
         super().__init__()
@@ -68,30 +68,25 @@ class DeviceRegistryActor(pykka.ThreadingActor):
         self._followers = Followers(self._map)
         self._waits = Waits(pump, lambda number: tell(self.actor_ref, DropWait(number)))
 
-    def on_start(self) -> None:
+    def begin(self) -> None:
         self._connect()
 
     def on_stop(self) -> None:
         self._disconnect()
         self._waits.close()
 
-    def on_failure(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        log.error("the registry failed", exc_info=error)
-        self._disconnect()
-        self._waits.close()
+    def failed(self, message: Any, error: ChaosError) -> None:
+        """What it knows of PipeWire may be half taken in: it begins anew, with a new connection."""
+        if message is None or isinstance(message, Drain | Reconnect):
+            tell(self._daemon, Emit(DaemonError.of(error, recoverable=True)))
+            self._disconnect()
+            self._retry()
+        elif isinstance(message, Follow):
+            tell(message.stream, Broken(error))
+        elif isinstance(message, DropWait):
+            self._waits.drop(message.number)
 
-    def on_receive(self, message: Any) -> None:
-        try:
-            self._carry_out(message)
-        except Exception as error:
-            log.exception("the registry failed at %s", type(message).__name__)
-            if isinstance(message, Drain | Reconnect):
-                self._disconnect()
-                self._retry()
-            if isinstance(message, AskDevices | Wait):
-                refuse(message.future, InternalError(f"{type(error).__name__}: {error}"))
-
-    def _carry_out(self, message: Any) -> None:
+    def carry_out(self, message: Any) -> None:
         match message:
             case Drain():
                 self._drain()

@@ -30,6 +30,7 @@ from chaos.engine.messages import (
     refuse,
     settle,
 )
+from chaos.engine.supervised import Supervised
 from chaos.protocol import events
 from chaos.protocol.answers import ChunkSwitched
 from chaos.protocol.events import Event
@@ -67,15 +68,13 @@ class RotatorPlan:
     margin_bytes: int = 0
 
 
-class ChunkRotatorActor(pykka.ThreadingActor):
+class ChunkRotatorActor(Supervised):
     """Seals what the callback hands over: hash, write, fsync, journal, broadcast, slot given back.
 
     Storage that refuses is tried again every second; meanwhile frames stay in their slots, and what finds none is an
     overrun in the ledger. External rotation is the same but for the place: each chunk waits for the path that the
     controller gives.
     """
-
-    use_daemon_thread = True
 
     def __init__(self, stream: pykka.ActorRef[Any], staging: Staging, plan: RotatorPlan) -> None:
         super().__init__()
@@ -99,22 +98,11 @@ class ChunkRotatorActor(pykka.ThreadingActor):
         self._flows = True
         self._has_failed = False
 
-    def on_receive(self, message: Any) -> None:
-        """A failure is told once; after it the actor only refuses, until its stream stops it."""
+    def carry_out(self, message: Any) -> None:
         if self._has_failed:
             if isinstance(message, SwitchChunk):
                 refuse(message.future, StorageFailed("the rotator has failed", hint="see the stream's stream_error"))
             return
-        try:
-            self._carry_out(message)
-        except Exception as error:
-            self._has_failed = True
-            self._close()
-            self._stream.tell(Broken(error))
-            if isinstance(message, SwitchChunk):
-                refuse(message.future, StorageFailed(f"the rotator failed: {error}"))
-
-    def _carry_out(self, message: Any) -> None:
         match message:
             case Rotate():
                 self._work()
@@ -133,6 +121,13 @@ class ChunkRotatorActor(pykka.ThreadingActor):
                     self._tell_open(Gap(stats["head_frame"], 0, cause, confidence))
             case StoreRest(end_ns):
                 self._finish(end_ns)
+
+    def failed(self, message: Any, error: ChaosError) -> None:
+        """It is told once; after it the actor only refuses, until its stream stops it."""
+        if not self._has_failed:
+            self._has_failed = True
+            self._stream.tell(Broken(error))
+            self._close()
 
     def on_stop(self) -> None:
         self._close()

@@ -39,6 +39,7 @@ from chaos.engine.messages import (
     settle,
     tell,
 )
+from chaos.engine.supervised import Supervised
 from chaos.engine.take import Take, make_take, next_take_uri
 from chaos.engine.takes import Takes
 from chaos.engine.view import StreamView
@@ -60,7 +61,7 @@ log = logging.getLogger(__name__)
 ANSWER_WITHIN_S = 5.0
 
 
-class InputStreamActor(pykka.ThreadingActor):
+class InputStreamActor(Supervised):
     """Follows one device and keeps its frames coming; leaves gaps, never another device's audio.
 
     `Target` messages from the registry say how things stand; the actor makes its capture node, links it to the device
@@ -69,8 +70,6 @@ class InputStreamActor(pykka.ThreadingActor):
     `chaos.engine.life`. Whatever goes wrong ends this stream and nothing else; once ended, the actor answers what
     still comes until the daemon has heard `StreamGone` and stops it.
     """
-
-    use_daemon_thread = True
 
     def __init__(
         self,
@@ -105,25 +104,19 @@ class InputStreamActor(pykka.ThreadingActor):
         self._error: ChaosError | None = None  # why it ends, where nobody asked for that
         self._result: StreamEnded | ChaosError | None = None  # what who asks for the end is told, once ENDED
 
-    def on_start(self) -> None:
+    def begin(self) -> None:
         self._feed.follow()
         if not self._request.wait:
             self._pump.after(self._key("answer"), ANSWER_WITHIN_S, lambda: tell(self.actor_ref, AnswerStart()))
 
-    def on_receive(self, message: Any) -> None:
-        try:
-            if isinstance(message, OfTake):
-                self._hear(message)
-            else:
-                self._obey(message)
-        except Exception as error:
-            self._fail(error)
+    def carry_out(self, message: Any) -> None:
+        if isinstance(message, OfTake):
+            self._hear(message)
+        else:
+            self._obey(message)
 
-    def on_failure(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Not even ending worked."""
-        failure = _failure(error)
-        refuse(self._start_future, failure)
-        self._leave(failure)
+    def failed(self, message: Any, error: ChaosError) -> None:
+        self._fail(error)
 
     def _hear(self, message: OfTake) -> None:
         """What a rotator tells. The next take's has something to tell as soon as the callback has come to it."""
@@ -407,8 +400,8 @@ class InputStreamActor(pykka.ThreadingActor):
         """Nothing is left to do but to answer."""
         self._life = Life.ENDED
         self._result = result
-        self._feed.close()
         self._view.staging = None
+        _try(self._feed.close)
         self._answer_stops()
         if not tell(self._daemon, StreamGone(self._view.uri)):
             self.stop()
@@ -423,15 +416,13 @@ class InputStreamActor(pykka.ThreadingActor):
 
     def _fail(self, error: BaseException) -> None:
         """A defect of ours, or of a thread below: the stream ends; what is in staging stays there for recovery."""
-        log.error("%s failed", self._view.uri, exc_info=error)
         if self._life is Life.ENDED:
             return
-        self._life = Life.ENDED
+        log.error("%s failed: %s", self._view.uri, error)
         failure = _failure(error)
-        self._emit(events.StreamError.of(failure, recoverable=False))
-        self._cancel_timers()
-        self._feed.detach()
-        self._takes.abandon()
+        _try(lambda: self._emit(events.StreamError.of(failure, recoverable=False)))
+        for step in (self._cancel_timers, self._feed.detach, self._takes.abandon):
+            _try(step)
         refuse(self._start_future, failure)
         self._view.state = "error"
         self._leave(failure)
@@ -446,3 +437,11 @@ class InputStreamActor(pykka.ThreadingActor):
 
 def _failure(error: BaseException | None) -> InternalError:
     return InternalError(f"the stream failed: {error}", hint="what was captured is in the recording or in staging")
+
+
+def _try(step: Callable[[], object]) -> None:
+    """Does what may fail without keeping the rest of an end from being done."""
+    try:
+        step()
+    except Exception:
+        log.exception("a step of a stream's end failed")

@@ -28,7 +28,7 @@ __all__ = [
     "StreamBegun",
     "StreamEnded",
     "StreamStatus",
-    "Streams",
+    "StreamsListed",
 ]
 
 
@@ -197,7 +197,7 @@ class StreamEnded(msgspec.Struct, frozen=True):
     clean: bool
 
 
-class Streams(msgspec.Struct, frozen=True):
+class StreamsListed(msgspec.Struct, frozen=True):
     streams: list[StreamStatus]
 
 
@@ -221,7 +221,7 @@ RESULTS: dict[str, type[msgspec.Struct]] = {
     "stream_start": StreamBegun,
     "stream_switch_chunk": ChunkSwitched,
     "stream_stop": StreamEnded,
-    "stream_list": Streams,
+    "stream_list": StreamsListed,
     "stream_status": StreamStatus,
     "events_since": KeptEvents,
     "shutdown": Nothing,

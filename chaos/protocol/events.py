@@ -19,6 +19,7 @@ __all__ = [
     "COMMON_FIELDS",
     "DEVICE_EVENTS",
     "EVENTS",
+    "DaemonError",
     "DaemonStarted",
     "DaemonStopping",
     "DeviceAdded",
@@ -79,6 +80,17 @@ class DaemonStarted(Event, frozen=True, kw_only=True):
 
 class DaemonStopping(Event, frozen=True, kw_only=True):
     pass
+
+
+class DaemonError(Event, frozen=True, kw_only=True):
+    """A defect inside chaosd. `recoverable`: it goes on; otherwise it ends, as far as it can cleanly."""
+
+    error: dict[str, Any]
+    recoverable: bool
+
+    @classmethod
+    def of(cls, error: ChaosError, *, recoverable: bool) -> Self:
+        return cls(error=error.to_wire(), recoverable=recoverable)
 
 
 class DeviceAdded(_DeviceEvent, frozen=True, kw_only=True):

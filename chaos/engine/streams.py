@@ -1,0 +1,237 @@
+"""The streams of an engine: what a start goes through before there is an actor, and who is asked afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import msgspec
+import pykka
+
+from chaos.engine.messages import AskDevices, Call, Emit, RetireChunks, Stop, SwitchChunk, Wanted, refuse, settle, tell
+from chaos.engine.stream import InputStreamActor
+from chaos.engine.supervised import as_chaos_error
+from chaos.engine.view import StreamView
+from chaos.graph.channels import check_start
+from chaos.graph.devices import DeviceInfo
+from chaos.protocol.answers import StreamsListed
+from chaos.protocol.config import Config
+from chaos.protocol.requests import (
+    AudioFormat,
+    StreamList,
+    StreamStart,
+    StreamStatusOf,
+    StreamStop,
+    StreamSwitchChunk,
+)
+from chaos.store.retention import Retired
+from chaos.store.store import Store
+from chaos.system.descriptors import check_room
+from chaos.system.files import is_taken
+from chaos.system.pump import Pump
+from chaos.terms.errors import FormatUnsupported, InvalidRequest, PathNotAllowed, StreamExists, StreamNotFound
+
+__all__ = ["Running", "Stream", "Streams", "stop_all"]
+
+log = logging.getLogger(__name__)
+
+
+class Stream:
+    """A stream as the engine keeps it; `actor` is None until it has begun."""
+
+    def __init__(self, view: StreamView) -> None:
+        self.view = view
+        self.actor: pykka.ActorRef[Any] | None = None
+        self.told_head = 0
+
+
+Running = dict[str, Stream]
+"""By URI. Written by the daemon alone; others look at a copy."""
+
+
+class Streams:
+    """Belongs to the daemon's actor and is used on its thread. Each op answers its future once, or raises.
+
+    `work(future, function)` has something done beside the daemon. `running` are the streams that there are.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run_id: str,
+        pump: Pump,
+        daemon: pykka.ActorRef[Any],
+        work: Callable[[Future[Any], Callable[[], Any]], object],
+        running: Running,
+    ) -> None:
+        self._config = config
+        self._run_id = run_id
+        self._pump = pump
+        self._daemon = daemon
+        self._work = work
+        self._running = running
+        self._registry: pykka.ActorRef[Any] | None = None
+        self._is_ending = False
+
+    def begin(self, registry: pykka.ActorRef[Any]) -> None:
+        """`registry` is who knows the devices."""
+        self._registry = registry
+
+    # -- a start, step by step: what can be judged at once, the disk, the device, the actor
+
+    def start(self, request: StreamStart, future: Future[Any]) -> None:
+        self._refuse_at_end()
+        form = request.format
+        if not isinstance(form, AudioFormat):
+            raise FormatUnsupported("MIDI can't be captured yet", hint="ask for audio")
+        if form.layout == "planar" and form.sample_format != "f32":
+            hint = "planar is f32; leave layout out for s16 and s32"
+            raise FormatUnsupported(f"planar {form.sample_format}", hint=hint)
+        if request.uri in self._running:
+            raise StreamExists(f"{request.uri} is running", hint="choose another take, or stop it first")
+        check_room(sum(not each.view.recording for each in self._running.values()))
+        self._running[request.uri] = Stream(StreamView(request.uri, form))
+        looked: Future[StreamStart] = Future()
+        self._go_on(request, future, looked, lambda found: self._find_device(found, future))
+        self._work(looked, lambda: self._look_at_paths(request))
+
+    def _look_at_paths(self, request: StreamStart) -> StreamStart:
+        """Gives the request with its path resolved; not on the daemon's thread, since a disk may hang."""
+        if Store(self._config.store).path(request.uri).exists():
+            raise StreamExists(f"{request.uri} has been recorded already", hint="choose another take")
+        if request.chunk_path is None:
+            return request
+        path = self._config.permit(request.chunk_path)
+        if is_taken(path):
+            raise PathNotAllowed(f"{path} exists and is left as it is", hint="name a new file")
+        return msgspec.structs.replace(request, chunk_path=str(path))
+
+    def _find_device(self, request: StreamStart, future: Future[Any]) -> None:
+        assert self._registry is not None
+        answer: Future[Any] = Future()
+        awaited: Future[tuple[DeviceInfo, int | None] | None] = Future()
+
+        def found(done: Future[Any]) -> None:
+            """A device that isn't there yet is no error for a start that waits for it."""
+            if (error := done.exception()) is None:
+                settle(awaited, done.result())
+            elif request.wait:
+                settle(awaited, None)
+            else:
+                refuse(awaited, error)
+
+        answer.add_done_callback(found)
+        self._go_on(request, future, awaited, lambda device: self._begin(request, future, device))
+        question = AskDevices(lambda map_: (map_.find(request.device_identity, "input"), map_.graph_rate), answer)
+        if not tell(self._registry, question):
+            raise InvalidRequest("chaosd is stopping", hint="start it again first")
+
+    def _begin(self, request: StreamStart, future: Future[Any], found: tuple[DeviceInfo, int | None] | None) -> None:
+        self._refuse_at_end()
+        assert self._registry is not None
+        uri = request.uri
+        stream = self._running[uri]
+        wanted = Wanted(request.device_identity, None, request.accept_port_change)
+        if found is not None:
+            device, graph_rate = found
+            wanted = Wanted(device.identity, device, request.accept_port_change)
+            check_start(device, stream.view.asked, request.channel_map, graph_rate)
+        stream.actor = InputStreamActor.start(
+            self._config,
+            request,
+            stream.view,
+            self._run_id,
+            wanted=wanted,
+            pump=self._pump,
+            daemon=self._daemon,
+            registry=self._registry,
+            emit=lambda event: tell(self._daemon, Emit(event, uri)),
+            start_future=future,
+        )
+
+    def _go_on(
+        self, request: StreamStart, future: Future[Any], awaited: Future[Any], step: Callable[[Any], object]
+    ) -> None:
+        """Has `step` done on the daemon's thread with what is awaited. What goes wrong ends the start."""
+
+        def carry_on(done: Future[Any]) -> None:
+            try:
+                step(done.result())
+            except Exception as error:
+                self._running.pop(request.uri, None)
+                refuse(future, as_chaos_error(error))
+
+        awaited.add_done_callback(lambda done: tell(self._daemon, Call(lambda: carry_on(done), future)))
+
+    def _refuse_at_end(self) -> None:
+        if self._is_ending:
+            raise InvalidRequest("chaosd is stopping", hint="start it again first")
+
+    # -- streams that run
+
+    def switch_chunk(self, request: StreamSwitchChunk, future: Future[Any]) -> None:
+        actor = self._begun(request.uri)
+        path = self._config.permit(request.new_chunk_path)
+        self._pass_on(actor, SwitchChunk(path, future), future)
+
+    def stop(self, request: StreamStop, future: Future[Any]) -> None:
+        self._pass_on(self._begun(request.uri), Stop(future), future)
+
+    def list_all(self, request: StreamList, future: Future[Any]) -> None:
+        settle(future, StreamsListed([stream.view.status() for stream in self._running.values()]))
+
+    def status(self, request: StreamStatusOf, future: Future[Any]) -> None:
+        settle(future, self._existing(request.uri).view.status())
+
+    def view(self, uri: str) -> StreamView | None:
+        stream = self._running.get(uri)
+        return None if stream is None else stream.view
+
+    def retire(self, retired: list[Retired]) -> None:
+        """What is being written only its own rotator may retire."""
+        writers = {stream.view.recording: stream.actor for stream in self._running.values()}
+        for each in retired:
+            actor = writers.get(each.recording)
+            if each.live and actor is not None:
+                tell(actor, RetireChunks(each.chunks, each.gaps))
+
+    def gone(self, uri: str) -> None:
+        """A stream says that it has ended."""
+        stream = self._running.pop(uri, None)
+        if stream is not None and stream.actor is not None:
+            stream.actor.stop(block=False)
+
+    def end(self) -> list[Future[Any]]:
+        """No stream begins any more; those that run are stopped. The futures are settled as each one is stored."""
+        self._is_ending = True
+        return stop_all(self._running)
+
+    def _existing(self, uri: str) -> Stream:
+        stream = self._running.get(uri)
+        if stream is None:
+            raise StreamNotFound(f"no stream {uri} is running", hint="stream_list names those that are")
+        return stream
+
+    def _begun(self, uri: str) -> pykka.ActorRef[Any]:
+        actor = self._existing(uri).actor
+        if actor is None:
+            raise StreamNotFound(f"{uri} has not begun", hint="wait for stream_start's answer")
+        return actor
+
+    @staticmethod
+    def _pass_on(actor: pykka.ActorRef[Any], message: Any, future: Future[Any]) -> None:
+        """Tells an actor that may have ended meanwhile; whoever waits for it then learns so."""
+        if not tell(actor, message):
+            refuse(future, StreamNotFound("the stream has just ended", hint="stream_list names those that run"))
+
+
+def stop_all(running: Running) -> list[Future[Any]]:
+    """Stops every stream, from any thread. The futures are settled as each one is stored, or has failed."""
+    futures = []
+    for stream in list(running.values()):
+        future: Future[Any] = Future()
+        if stream.actor is not None and tell(stream.actor, Stop(future)):
+            futures.append(future)
+    return futures

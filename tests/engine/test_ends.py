@@ -1,0 +1,264 @@
+"""Ends that are not plain: no threads, no store, a disk that hangs, a daemon that hangs, stops on top of each other."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pykka
+import pytest
+from crashing import fast_folder
+from still import StillGraph, config_in, start_of
+
+from chaos.engine import messages as m
+from chaos.engine.daemon import DaemonActor
+from chaos.engine.engine import Engine
+from chaos.engine.rotator import ChunkRotatorActor
+from chaos.protocol import requests as r
+from chaos.protocol.answers import EngineStatus, Pong, StreamEnded
+from chaos.protocol.events import DaemonError, Published
+from chaos.store.info import load
+from chaos.store.store import Store
+from chaos.terms.errors import ChaosError, InternalError, StreamNotFound
+
+URI = "stream://mic/1"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with fast_folder() as made:
+        yield made
+
+
+@pytest.fixture
+def graph() -> Iterator[StillGraph]:
+    with StillGraph() as graph:
+        yield graph
+
+
+@pytest.fixture
+def engine(folder: Path, graph: StillGraph) -> Iterator[Engine]:
+    with Engine(config_in(folder)) as engine:
+        yield engine
+
+
+def ask(engine: Engine, request: r.Request) -> Any:
+    return engine.submit(request).result(10)
+
+
+def begin(engine: Engine, graph: StillGraph, uri: str = URI, **options: Any) -> None:
+    begun, moment = engine.submit(start_of(uri, **options)), threading.Event()
+    while not begun.done():
+        graph.run()
+        moment.wait(0.002)
+    begun.result(0)
+
+
+def test_stops_on_top_of_each_other_are_all_answered_with_the_same_end(engine: Engine, graph: StillGraph) -> None:
+    for number in range(40):
+        uri = f"stream://mic/{number}"
+        begin(engine, graph, uri)
+        graph.run(20)
+        stops = [engine.submit(r.StreamStop(uri=uri)) for _ in range(4)]
+        late = engine.submit(r.StreamSwitchChunk(uri=uri, new_chunk_path=str(Path("/nowhere"))))
+        ends = [stop.exception(10) or stop.result() for stop in stops]
+        assert isinstance(ends[0], StreamEnded)
+        assert ends[0].clean
+        assert all(end == ends[0] or isinstance(end, StreamNotFound) for end in ends)
+        assert isinstance(late.exception(10), ChaosError)
+
+
+def test_a_stop_before_the_stream_has_begun_is_answered(engine: Engine, graph: StillGraph) -> None:
+    begun, stopped = engine.submit(start_of(wait=True)), engine.submit(r.StreamStop(uri=URI))
+    assert stopped.exception(10) is None or isinstance(stopped.exception(), StreamNotFound)
+    begun.result(10)
+
+
+def test_a_start_and_a_stop_during_recovery_are_answered(folder: Path, graph: StillGraph) -> None:
+    go_on = threading.Event()
+
+    def recover(*arguments: object) -> Any:
+        assert go_on.wait(10)
+        raise OSError("the disk is broken")
+
+    with mock.patch("chaos.engine.daemon.recover", recover), Engine(config_in(folder)) as engine:
+        begun = engine.submit(start_of(wait=True))
+        with pytest.raises(StreamNotFound):
+            ask(engine, r.StreamStop(uri=URI))
+        assert not begun.done()
+        go_on.set()
+        begun.result(10)
+        assert ask(engine, r.StreamStop(uri=URI)).clean
+
+
+def test_an_end_during_recovery_answers_the_start(folder: Path, graph: StillGraph) -> None:
+    go_on = threading.Event()
+    with mock.patch("chaos.engine.daemon.recover", side_effect=lambda *_: go_on.wait(60)):
+        engine = Engine(config_in(folder))
+        engine.start()
+        begun = engine.submit(start_of(wait=True))
+        assert engine.close()
+        assert isinstance(begun.exception(0), ChaosError)
+        go_on.set()
+
+
+def test_status_without_a_store_says_so_and_nothing_ends(engine: Engine, graph: StillGraph, folder: Path) -> None:
+    begin(engine, graph)
+    shutil.move(folder / "store", folder / "elsewhere")
+    status = ask(engine, r.Status())
+    assert isinstance(status, EngineStatus)
+    assert status.store.free_bytes is None
+    assert status.store.error is not None
+    assert "No such file" in status.store.error
+    assert [stream.uri for stream in status.streams] == [URI]
+    another = start_of("stream://mic/2", wait=True)
+    for request in (r.RecordingList(), r.Verify(uri=URI), r.Retire(), r.StreamList(), another):
+        future = engine.submit(request)
+        assert isinstance(future.exception(10), ChaosError | None)
+    shutil.move(folder / "elsewhere", folder / "store")
+    graph.run(20)
+    assert isinstance(ask(engine, r.Status()).store.free_bytes, int)
+    assert ask(engine, r.StreamStop(uri=URI)).clean
+
+
+def test_status_does_not_wait_for_a_disk_that_hangs(engine: Engine) -> None:
+    go_on = threading.Event()
+    with mock.patch("chaos.engine.space.shutil.disk_usage", side_effect=lambda path: go_on.wait(60)):
+        futures = [engine.submit(r.Status()) for _ in range(3)]
+        assert isinstance(ask(engine, r.Ping()), Pong)
+        for future in futures:
+            assert "has not answered" in future.result(10).store.error
+        go_on.set()
+
+
+def test_without_threads_a_start_is_refused_and_the_rest_goes_on(engine: Engine, graph: StillGraph) -> None:
+    begin(engine, graph)
+    ask(engine, r.RecordingList())  # its worker has begun
+    n_actors = len(pykka.ActorRegistry.get_all())
+    no_thread = mock.patch.object(pykka.ThreadingActor, "_start_actor_loop", side_effect=RuntimeError("no new thread"))
+    with no_thread:
+        refused = engine.submit(start_of("stream://mic/2")).exception(10)
+    assert isinstance(refused, InternalError)
+    assert "no new thread" in refused.message
+    assert len(pykka.ActorRegistry.get_all()) == n_actors
+    assert [stream.uri for stream in ask(engine, r.StreamList()).streams] == [URI]
+    begin(engine, graph, "stream://mic/2")
+    assert ask(engine, r.StreamStop(uri=URI)).clean
+
+
+def test_without_threads_at_the_start_it_says_why_and_ends(folder: Path, graph: StillGraph) -> None:
+    asked, told = threading.Event(), queue.SimpleQueue[Published]()
+    engine = Engine(config_in(folder), on_end=asked.set)
+    engine.add_sink(told.put)
+    start = pykka.ThreadingActor._start_actor_loop
+
+    def daemon_only(actor: Any) -> None:
+        if not isinstance(actor, DaemonActor):
+            raise RuntimeError("no new thread")
+        start(actor)
+
+    with mock.patch.object(pykka.ThreadingActor, "_start_actor_loop", daemon_only):
+        engine.start()
+        assert asked.wait(10)
+    assert "no new thread" in str(engine.defect)
+    futures = [engine.submit(each) for each in (r.Status(), r.DeviceList(), r.DeviceWait(name="x", timeout_s=1))]
+    begun = time.monotonic()
+    assert not engine.close()
+    assert time.monotonic() - begun < 10
+    assert all(isinstance(future.exception(0), ChaosError) for future in futures)
+    kinds = [told.get(timeout=10).event for _ in range(told.qsize())]
+    assert [event.recoverable for event in kinds if isinstance(event, DaemonError)] == [False]
+
+
+def test_what_hangs_in_storage_is_left_behind_and_named(
+    folder: Path, graph: StillGraph, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+    engine = Engine(config_in(folder))
+    engine.start()
+    begin(engine, graph, "stream://mic/hangs")
+    begin(engine, graph, "stream://mic/whole")
+    finish = ChunkRotatorActor._finish
+
+    def hang(rotator: Any, end_ns: int | None) -> None:
+        if rotator._plan.definition.uri.endswith("hangs"):
+            go_on.wait(60)
+        finish(rotator, end_ns)
+
+    with mock.patch.object(ChunkRotatorActor, "_finish", hang):
+        stopped, begun = engine.submit(r.StreamStop(uri="stream://mic/hangs")), time.monotonic()
+        assert not engine.close(2)
+        assert time.monotonic() - begun < 9
+        assert isinstance(stopped.exception(0), ChaosError)
+        go_on.set()
+    assert "left behind" in caplog.text
+    assert "stream://mic/hangs" in caplog.text
+    assert "stream://mic/whole" not in caplog.text
+    finished = load(Store(folder / "store").path("stream://mic/whole")).finish
+    assert finished is not None
+    assert finished.clean
+    assert list((folder / "staging").iterdir())
+
+
+def test_streams_are_stored_though_the_daemon_hangs(folder: Path, graph: StillGraph) -> None:
+    go_on = threading.Event()
+    engine = Engine(config_in(folder))
+    engine.start()
+    begin(engine, graph)
+    graph.run(20)
+    assert engine._daemon is not None
+    engine._daemon.tell(m.Call(lambda: go_on.wait(60)))
+    waiting = engine.submit(r.Ping())
+    begun = time.monotonic()
+    with mock.patch("chaos.engine.engine.HANGS_AFTER_S", 0.5):
+        assert not engine.close(2)
+    assert time.monotonic() - begun < 9
+    assert isinstance(waiting.exception(0), ChaosError)
+    finished = load(Store(folder / "store").path(URI)).finish
+    assert finished is not None
+    assert finished.clean
+    go_on.set()
+
+
+def test_streams_are_stored_though_the_daemon_is_dead(folder: Path, graph: StillGraph) -> None:
+    engine = Engine(config_in(folder))
+    engine.start()
+    begin(engine, graph)
+    graph.run(20)
+    assert engine._daemon is not None
+    engine._daemon.stop()
+    assert isinstance(engine.submit(r.Ping()).exception(10), ChaosError)
+    assert engine.close(5)
+    finished = load(Store(folder / "store").path(URI)).finish
+    assert finished is not None
+    assert finished.clean
+
+
+def test_a_pipe_in_place_of_a_journal_holds_nobody_up(folder: Path, graph: StillGraph) -> None:
+    """Whoever opens it waits for a writer that never comes."""
+    recording = Store(folder / "store").path("stream://old/1")
+    recording.mkdir(parents=True)
+    os.mkfifo(recording / "journal.jsonl")
+    engine = Engine(config_in(folder))
+    engine.start()
+    asked: list[Future[Any]] = [engine.submit(each) for each in (r.RecordingList(), r.Verify(uri="stream://old/1"))]
+    assert isinstance(ask(engine, r.Ping()), Pong)
+    begun = time.monotonic()
+    assert engine.close()
+    assert time.monotonic() - begun < 10
+    assert all(future.done() for future in asked)
+
+
+def test_it_can_say_how_each_stream_stands(engine: Engine, graph: StillGraph) -> None:
+    begin(engine, graph)
+    [line] = engine.describe()
+    assert line.startswith(f"{URI} ")
+    assert "head " in line
