@@ -13,9 +13,6 @@ from chaos.atomics cimport chaos_fence, chaos_load, chaos_peek, chaos_store
 
 import warnings
 
-cdef extern from "sys/mman.h" nogil:
-    int c_mlock "mlock"(const void *start, size_t n)
-
 
 cdef class Slots:
     """The slots of one staging file: alive from construction to `close`. A subclass says what form their content has.
@@ -24,7 +21,8 @@ cdef class Slots:
         buffer: the staging file's mapping, writable, with its `Definition` filled in (`chaos.staging.owner.Staging` does).
         wake_fd: a non-blocking eventfd, written once per full slot; stays the caller's.
 
-    The callback's side belongs to one thread, the rotator's to one thread; any may call `stats` and set a hint.
+    No slot is the callback's before `admit`. The callback's side belongs to one thread, the rotator's to one thread; any
+    may admit slots, call `stats` and set a hint.
 
     Raises:
         ValueError: not a staging file of this version; from every method, once the slots are closed.
@@ -56,8 +54,6 @@ cdef class Slots:
         cdef uint32_t k
         for k in range(w.definition.n_slots):
             w.table[k].chunk = NONE
-            w.free_ring[k] = k
-        chaos_store(&w.rings.free_write, w.definition.n_slots)
         self._alive = True
 
     def __init__(self, object buffer, int wake_fd):
@@ -119,20 +115,32 @@ cdef class Slots:
         chaos_store(&w.rings.full_read, at + 1)
         return slot, w.table[slot].chunk
 
+    cdef void free_slot(self, uint32_t slot) noexcept:
+        """Lets the callback have a slot. The GIL, held all through, makes one producer of those who call it."""
+        cdef Writer *w = &self.writer
+        cdef uint64_t at = chaos_peek(&w.rings.free_write)
+        w.free_ring[at & (w.definition.ring_size - 1)] = slot
+        chaos_store(&w.rings.free_write, at + 1)
+
+    def admit(self, uint32_t slot):
+        """Lets the callback have a slot for the first time: its memory is all zero, and there. Any thread may call."""
+        cdef Writer *w = self.alive()
+        if slot >= w.definition.n_slots or w.table[slot].chunk != NONE:
+            raise ValueError("no such slot is new")
+        self.free_slot(slot)
+
     def give_back(self, uint32_t slot):
         """Clears a slot that `take_full` or `finish` gave, and lets the callback have it again."""
         cdef Writer *w = self.alive()
         if slot >= w.definition.n_slots or w.table[slot].chunk == NONE:
             raise ValueError("no such slot is taken")
-        cdef uint64_t at = chaos_peek(&w.rings.free_write)
         cdef uint8_t *place = w.data + <uint64_t>slot * w.definition.slot_bytes
         cdef size_t n = w.definition.slot_bytes
         chaos_store(&w.table[slot].chunk, NONE)
         chaos_fence()
         with nogil:
             memset(place, 0, n)
-        w.free_ring[at & (w.definition.ring_size - 1)] = slot
-        chaos_store(&w.rings.free_write, at + 1)
+        self.free_slot(slot)
 
     def take_notes(self):
         """All that the callback told since the last call, in order.
@@ -196,14 +204,6 @@ cdef class Slots:
     def set_rate(self, uint64_t sample_rate):
         """The rate in Hz that the clock must show; cycles at another rate are counted, not kept."""
         self.alive().definition.sample_rate = sample_rate
-
-    def lock(self):
-        """Locks the slots into memory as far as the limit allows. Returns the bytes that are locked."""
-        cdef Writer *w = self.alive()
-        cdef size_t total = w.definition.file_bytes
-        if c_mlock(w.definition, total) == 0:
-            return total
-        return w.definition.data_offset if c_mlock(w.definition, w.definition.data_offset) == 0 else 0
 
     def stats(self):
         """The counters of the control block, and how the slots stand. Any thread may ask."""

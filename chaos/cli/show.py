@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from chaos.protocol.config import IN_MEMORY
 from chaos.protocol.events import COMMON_FIELDS
 
 if TYPE_CHECKING:
@@ -192,7 +193,8 @@ def daemon_lines(status: Wire) -> list[str]:
     return [
         f"pipewire  {connection}",
         f"staging   {_mib(staging['used_bytes'])} of {_mib(staging['limit_bytes'])},"
-        f" {_mib(staging['locked_bytes'])} locked",
+        f" {_mib(staging['locked_bytes'])} locked"
+        + (f", on {kind} and not in memory" if (kind := staging.get("file_system", "")) not in IN_MEMORY else ""),
         f"store     {store['path']}, {_mib(store['free_bytes'])} free",
     ]
 

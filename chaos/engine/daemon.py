@@ -47,7 +47,7 @@ from chaos.protocol.answers import (
     StoreStatus,
 )
 from chaos.protocol.codec import PROTOCOL_VERSION
-from chaos.protocol.config import Config
+from chaos.protocol.config import IN_MEMORY, Config, file_system_of
 from chaos.protocol.events import Published
 from chaos.protocol.requests import (
     DeviceFind,
@@ -140,6 +140,8 @@ class DaemonActor(Supervised):
 
     def begin(self) -> None:
         self._emit(events.DaemonStarted(version=__version__, pid=os.getpid()))
+        if (kind := file_system_of(self._config.staging_dir)) not in IN_MEMORY:
+            log.warning("staging lies in %s on %s, not in memory: capture may stall", self._config.staging_dir, kind)
         self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
         self._streams.begin(self._registry)
         self._recovery.add_done_callback(lambda done: tell(self.actor_ref, Call(lambda: self._tell_recovery(done))))
@@ -269,6 +271,7 @@ class DaemonActor(Supervised):
                 used_bytes=sum(staging.file_bytes for staging in stagings),
                 limit_bytes=room.staging_size,
                 locked_bytes=sum(staging.locked_bytes for staging in stagings),
+                file_system=file_system_of(self._config.staging_dir),
             ),
             store=StoreStatus(str(self._config.store), room.store_free, room.error),
             event_seq=self._history.seq,

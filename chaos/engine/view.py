@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from chaos.engine.take import GRAPH_RATE
 from chaos.graph.devices import DeviceInfo
 from chaos.protocol.answers import CallbackTimes, Level, Slots, StreamStatus
+from chaos.protocol.config import IN_MEMORY, file_system_of
 from chaos.protocol.requests import AudioFormat
 from chaos.staging.owner import Staging
 from chaos.terms.moments import utc_text
@@ -106,7 +109,7 @@ class StreamView:
             recording=self.recording,
             callback_ns=self.callback_ns(stats),
             reason=self.reason,
-            notes=[*self.remarks, *_of_its_clock(stats)],
+            notes=[*self.remarks, *_of_its_clock(stats), *_of_its_memory(staging)],
         )
 
     def callback_ns(self, stats: dict[str, int]) -> CallbackTimes:
@@ -128,6 +131,26 @@ def _of_its_clock(stats: dict[str, int]) -> list[str]:
         remarks.append("the graph ran faster or slower than time (freewheel): its moments are not those of a clock")
     if not stats["callbacks"] and stats["distrusted"] > DISTRUSTED_CYCLES:
         remarks.append("the device's clock never runs on steadily: nothing can be kept")
+    return remarks
+
+
+@functools.cache
+def _lies_in_memory(folder: Path) -> bool:
+    return file_system_of(folder) in IN_MEMORY
+
+
+def _of_its_memory(staging: Staging | None) -> list[str]:
+    """Why the callback might have to wait for its slots, a sentence each."""
+    if staging is None:
+        return []
+    remarks = []
+    if not _lies_in_memory(staging.path.parent):
+        remarks.append(f"its slots lie in {staging.path.parent}, which is not in memory: the callback may wait for it")
+    if staging.is_ready and staging.locked_bytes < staging.file_bytes:
+        remarks.append(
+            f"{staging.locked_bytes >> 10} of {staging.file_bytes >> 10} KiB of its slots are locked into memory,"
+            " the rest may be swapped: raise memlock in /etc/security/limits.d, or LimitMEMLOCK of the service"
+        )
     return remarks
 
 

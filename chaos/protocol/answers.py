@@ -137,11 +137,13 @@ class PipeWireStatus(msgspec.Struct, frozen=True):
 
 
 class StagingStatus(msgspec.Struct, frozen=True):
-    """`limit_bytes` is the size of the file system that staging files lie on, None where it can't be asked."""
+    """`limit_bytes` is the size of the file system that staging files lie on, None where it can't be asked;
+    `file_system` its kind, which should be tmpfs, "" where unknown."""
 
     used_bytes: int
     limit_bytes: int | None
     locked_bytes: int
+    file_system: str = ""
 
 
 class StoreStatus(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import stat
@@ -15,10 +16,14 @@ from chaos.protocol.requests import STAGING_SECONDS
 from chaos.terms.errors import InvalidRequest, PathNotAllowed, StorageFailed
 from chaos.terms.units import parse_keep
 
-__all__ = ["Config", "ipc_path"]
+__all__ = ["IN_MEMORY", "Config", "file_system_of", "ipc_path"]
+
+IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+"""File systems that staging is safe on: elsewhere writeback takes pages away, and the callback waits for them."""
 
 _IPC = "ipc://"
 _MAX_SOCKET_PATH = 107
+SHARED_MEMORY = Path("/dev/shm")
 
 
 def _runtime() -> Path:
@@ -29,8 +34,27 @@ def _runtime() -> Path:
 
 def _staging() -> Path:
     if os.environ.get("XDG_RUNTIME_DIR"):
-        return _runtime() / "staging"
-    return Path(f"/dev/shm/chaos-{os.getuid()}")
+        usual = _runtime() / "staging"
+        if file_system_of(usual) in IN_MEMORY or file_system_of(SHARED_MEMORY) not in IN_MEMORY:
+            return usual
+    return SHARED_MEMORY / f"chaos-{os.getuid()}"
+
+
+def file_system_of(path: Path) -> str:
+    """The kind of file system that a path lies on, or would, "tmpfs" for example; "" where it can't be told."""
+    for each in (path, *path.parents):
+        try:
+            device = each.stat().st_dev
+        except OSError:
+            continue
+        wanted = f"{os.major(device)}:{os.minor(device)}"
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+                fields = line.split()
+                if fields[2] == wanted:
+                    return fields[fields.index("-") + 1]
+        break
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

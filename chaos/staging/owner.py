@@ -1,8 +1,9 @@
 """Staging files: the slots that the RT callback fills, on tmpfs, locked, open to readers in any process.
 
-One file per stream. A disk stall costs nothing until the slots run out; `kill -9` costs nothing at all, since tmpfs
-keeps the file. Whoever makes the file holds a lock (flock) on it for life: that tells what a dead daemon left from
-what a living one is using.
+One file per stream. A large one takes seconds to populate: the callback gets its first slots at once, the others one
+by one from a thread that prepares them. A disk stall costs nothing until the slots run out; `kill -9` costs nothing at
+all, since tmpfs keeps the file. Whoever makes the file holds a lock (flock) on it for life: that tells what a dead
+daemon left from what a living one is using.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import fcntl
 import mmap
 import os
 import struct
+import threading
 from pathlib import Path
 from typing import Final
 
 from chaos import _layout
 from chaos._audio import AudioSlots
+from chaos._memory import Mapping
 from chaos.staging.layout import MAGIC, N_NOTES, Note
 from chaos.system.machine import boot_id
 from chaos.terms.errors import StagingFull, StorageFailed
@@ -26,6 +29,7 @@ from chaos.terms.ledger import Cause, Confidence, Gap
 __all__ = ["Staging"]
 
 PAGE: Final = mmap.PAGESIZE
+FIRST_FRAMES: Final = 48_000  # as many slots as hold these are there when capture begins
 
 
 def _power_of_two(n: int) -> int:
@@ -37,13 +41,14 @@ def _pages(n: int) -> int:
 
 
 class Staging:
-    """A staging file that this process owns: made, populated and locked before the stream starts.
+    """A staging file that this process owns. Each slot is populated, and locked as far as the memlock limit allows,
+    before the callback may have it; they are so in their order, the first ones before this is made.
 
     Attributes:
         path: where it lies.
         form: how each slot holds its chunk.
         slots: what the callback fills and the rotator empties (`chaos._slots.Slots`).
-        locked_bytes: how much of it the memlock limit let us lock.
+        locked_bytes: how much of it is locked so far.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Staging:
         self._data = data
         self.file_bytes = data + n_slots * self._slot_bytes
         self._map = self._make()
+        self.locked_bytes = self._map.hold(0, data)
         put = self._put
         put("magic", "8s", MAGIC)
         put("channels", "I", form.channels)
@@ -109,12 +115,39 @@ class Staging:
         put("recording", "1024s", os.fsencode(recording))
         put("about_offset", "Q", beyond)
         put("about_bytes", "Q", len(about))
-        self._map[beyond : beyond + len(about)] = about
+        with memoryview(self._map) as whole:
+            whole[beyond : beyond + len(about)] = about
         put("version", "I", _layout.LAYOUT)
         self.slots = AudioSlots(self._map, wake_fd)
-        self.locked_bytes = self.slots.lock()
+        self._ending = False
+        n_first = min(n_slots, -(-FIRST_FRAMES // form.chunk_frames))
+        self._admit(0, n_first)
+        self._rest: threading.Thread | None = None
+        if n_first < n_slots:
+            args = (n_first, n_slots)
+            self._rest = threading.Thread(target=self._admit, args=args, name="chaosd-slots", daemon=True)
+            self._rest.start()
 
-    def _make(self) -> mmap.mmap:
+    def _admit(self, first: int, end: int) -> None:
+        for slot in range(first, end):
+            if self._ending:
+                return
+            at = self._data + slot * self._slot_bytes
+            self.locked_bytes += self._map.hold(at, at + self._slot_bytes)
+            self.slots.admit(slot)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all slots are there."""
+        return self._rest is None or not self._rest.is_alive()
+
+    def await_ready(self, timeout_s: float) -> bool:
+        """Waits until all slots are there, and gives `is_ready`."""
+        if self._rest is not None:
+            self._rest.join(timeout_s)
+        return self.is_ready
+
+    def _make(self) -> Mapping:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -126,7 +159,7 @@ class Staging:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)  # until the mapping, which keeps the open file, is closed
             os.posix_fallocate(fd, 0, self.file_bytes)
-            return mmap.mmap(fd, self.file_bytes, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            return Mapping(fd, self.file_bytes)
         except OSError as error:
             self.path.unlink()
             raise StagingFull(
@@ -170,6 +203,9 @@ class Staging:
         """Unmaps and removes the file. The callback must have been detached. Calling it twice is harmless."""
         if self._map.closed:
             return
+        self._ending = True
+        if self._rest is not None:
+            self._rest.join()
         self.slots.close()
         if remove:
             self.path.unlink(missing_ok=True)

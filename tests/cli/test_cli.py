@@ -88,7 +88,7 @@ STATUS = {
         "rt_priority": 88,
     },
     "streams": [STREAM],
-    "staging": {"used_bytes": 1 << 20, "limit_bytes": 1 << 30, "locked_bytes": 0},
+    "staging": {"used_bytes": 1 << 20, "limit_bytes": 1 << 30, "locked_bytes": 0, "file_system": "tmpfs"},
     "store": {"path": "/store", "free_bytes": 1 << 40},
     "event_seq": 12,
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chaos.protocol.config import Config, ipc_path
+from chaos.protocol.config import Config, file_system_of, ipc_path
 from chaos.terms.errors import ChaosError, InvalidRequest, PathNotAllowed, StorageFailed
 
 
@@ -18,6 +18,7 @@ from chaos.terms.errors import ChaosError, InvalidRequest, PathNotAllowed, Stora
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr("chaos.protocol.config.file_system_of", lambda path: "tmpfs")
     (tmp_path / "run").mkdir(mode=0o700)
     return tmp_path
 
@@ -123,3 +124,24 @@ def test_paths_elsewhere_are_not(home: Path, path: str) -> None:
         config.permit(f"{home}/{path}")
     assert isinstance(caught.value, PathNotAllowed)
     assert "--allow-path" in caught.value.hint
+
+
+def test_staging_lies_in_memory_where_the_runtime_folder_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {"run": "ext4", "/dev/shm": "tmpfs"}
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(
+        "chaos.protocol.config.file_system_of",
+        lambda path: next((kind for part, kind in kinds.items() if part in str(path)), ""),
+    )
+    assert Config().staging_dir == Path(f"/dev/shm/chaos-{os.getuid()}")
+    kinds["run"] = "tmpfs"
+    assert Config().staging_dir == tmp_path / "run" / "chaos" / "staging"
+    kinds.update({"run": "ext4", "/dev/shm": "ext4"})
+    assert Config().staging_dir == tmp_path / "run" / "chaos" / "staging"
+
+
+def test_the_kind_of_a_file_system_is_told_also_of_what_is_not_there_yet() -> None:
+    assert file_system_of(Path("/proc/self/nothing")) == "proc"
+    assert file_system_of(Path("/dev/shm/nowhere/at/all")) == "tmpfs"

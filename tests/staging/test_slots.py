@@ -90,6 +90,7 @@ def rig(channels: int = 2, sample_format: str = "f32", chunk_frames: int = 64, n
         path, uri="stream://t/1", recording="", run_id="0" * 32,
         form=AudioForm(channels, chunk_frames, sample_format), n_slots=n_slots, sample_rate=48000, wake_fd=wake,
     )  # fmt: skip
+    staging.await_ready(30)
     try:
         yield Rig(staging)
     finally:
@@ -322,7 +323,7 @@ def test_numbers_are_the_ledgers_own() -> None:
 
 def _calls(r: Rig) -> list[Callable[[], object]]:
     w = r.slots
-    return [w.take_full, w.take_notes, w.filling, w.finish, w.stats, w.lock, w.busy_histogram, lambda: w.give_back(0)]
+    return [w.take_full, w.take_notes, w.filling, w.finish, w.stats, w.busy_histogram, lambda: w.give_back(0)]
 
 
 def test_closed_slots_say_so_and_closing_twice_is_harmless() -> None:

@@ -1,0 +1,145 @@
+"""Staging's memory: there before the callback may have it, locked as far as allowed, and never at others' cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chaos._memory import Mapping
+from chaos.staging.owner import Staging
+from chaos.terms.form import AudioForm
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def wake() -> Iterator[int]:
+    fd = os.eventfd(0, os.EFD_NONBLOCK)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """On tmpfs."""
+    path = Path(f"/dev/shm/test-{os.getpid()}-{os.urandom(4).hex()}")
+    path.mkdir()
+    yield path
+    for left in path.iterdir():
+        left.unlink()
+    path.rmdir()
+
+
+def make(folder: Path, wake: int, form: AudioForm, n_slots: int) -> Staging:
+    return Staging(
+        folder / "s.staging", uri="stream://t/1", recording="", run_id="0" * 32, form=form, n_slots=n_slots,
+        sample_rate=48000, wake_fd=wake,
+    )  # fmt: skip
+
+
+def test_a_mapping_is_a_buffer_of_the_file(folder: Path) -> None:
+    with (folder / "f").open("w+b") as file:
+        file.truncate(3 * 4096)
+        mapping = Mapping(file.fileno(), 3 * 4096)
+    with memoryview(mapping) as view:
+        view[4096:4099] = b"abc"
+        with pytest.raises(BufferError):
+            mapping.close()
+    assert (folder / "f").read_bytes()[4096:4099] == b"abc"
+    assert len(mapping) == 3 * 4096
+    mapping.close()
+    mapping.close()
+    assert mapping.closed
+    with pytest.raises(ValueError, match="closed"):
+        mapping.hold(0, 4096)
+    with pytest.raises(ValueError, match="closed"):
+        memoryview(mapping)
+
+
+def test_holding_keeps_what_is_there(folder: Path) -> None:
+    (folder / "f").write_bytes(bytes(range(256)) * 64)
+    with (folder / "f").open("r+b") as file:
+        mapping = Mapping(file.fileno(), 256 * 64)
+    mapping.hold(0, 256 * 64)
+    assert bytes(mapping) == bytes(range(256)) * 64
+    mapping.close()
+
+
+def test_slots_come_to_the_callback_one_by_one_and_all_of_them(folder: Path, wake: int) -> None:
+    staging = make(folder, wake, AudioForm(2, 48_000, "f32"), 200)
+    assert staging.slots.stats()["slots_free"] >= 1, "the first are there at once"
+    assert staging.await_ready(30)
+    assert staging.slots.stats()["slots_free"] == 200
+    assert staging.locked_bytes in (staging.file_bytes, 0) or staging.locked_bytes % 4096 == 0
+    staging.close()
+
+
+def test_it_may_be_closed_while_it_is_being_prepared(folder: Path, wake: int) -> None:
+    staging = make(folder, wake, AudioForm(2, 48_000, "f32"), 2000)
+    staging.close()
+    assert not list(folder.iterdir())
+
+
+def test_others_go_on_while_a_large_one_is_prepared(folder: Path, wake: int) -> None:
+    """A thread of Python's counts: with the GIL held for the whole of 512 MiB it would not get to."""
+    steps: list[int] = []
+    done = threading.Event()
+
+    def count() -> None:
+        while not done.wait(0.001):
+            steps.append(1)
+
+    other = threading.Thread(target=count)
+    other.start()
+    staging = make(folder, wake, AudioForm(2, 16 * MIB, "f32"), 4)
+    made = len(steps)
+    staging.await_ready(60)
+    ready = len(steps)
+    staging.close()
+    done.set()
+    other.join()
+    assert made > 3
+    assert ready > made + 3
+
+
+LOCKING = """
+import json, os, resource, sys
+from pathlib import Path
+from chaos.staging.owner import Staging
+from chaos.terms.form import AudioForm
+
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+staging = Staging(Path(sys.argv[1]), uri="stream://t/1", recording="", run_id="0" * 32,
+                  form=AudioForm(2, 65536, "f32"), n_slots=8, sample_rate=48000, wake_fd=os.eventfd(0))
+staging.await_ready(30)
+vm = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmLck"))
+smaps, at, locked = Path("/proc/self/smaps").read_text().splitlines(), None, []
+for line in smaps:
+    if sys.argv[1] in line:
+        at = line.split("-")[0]
+    elif line.startswith("VmFlags") and at:
+        locked.append("lo" in line.split())
+        at = None
+print(json.dumps([staging.locked_bytes, staging.file_bytes, int(vm.split()[1]) * 1024, locked]))
+staging.close()
+"""
+
+
+@pytest.mark.parametrize("limit", [64 << 10, MIB, 3 * MIB + 12288, 7 * MIB])
+def test_as_much_is_locked_as_the_limit_allows_from_the_first_page_on(folder: Path, limit: int) -> None:
+    said = subprocess.run(
+        ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "--", sys.executable, "-c", LOCKING,
+         str(folder / "s"), str(limit)], capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    locked, size, seen, parts = json.loads(said)
+    assert locked == min(limit, size)
+    assert seen == locked
+    assert parts == ([True] if locked == size else [True, False]), "one stretch, from the first page on"
