@@ -2,8 +2,8 @@
  *
  * It shows up as an ordinary Audio/Source with N output ports. The number of a frame is the position of the
  * graph's clock (frame i of a cycle is clock.position + i), so that frames that were lost, doubled, moved or
- * taken from another source are seen exactly. How a number becomes samples stands in counting.py, which
- * decodes them; the two must agree.
+ * taken from another source are seen exactly. How a number becomes samples stands in numbers.h and in
+ * counting.py, which decodes them; the two must agree.
  *
  * With --driver it drives the graph itself, as a sound card does: the frames are there before any other node of
  * the cycle runs, so what a follower misses was lost by the follower. A new cycle begins no sooner than --speed
@@ -36,11 +36,9 @@
 #include <spa/param/buffers.h>
 
 #include "client.h"
+#include "numbers.h"
 
-#define MAX_CHANNELS 64
 #define MAX_FRAMES 8192
-#define PAIR_BITS 15
-#define LONE_BITS 24
 
 struct source {
 	uint32_t channels, rate, id;
@@ -74,34 +72,10 @@ static int64_t now_ns(void)
 	return SPA_TIMESPEC_TO_NSEC(&ts);
 }
 
-static uint32_t mask_of(uint32_t id, uint32_t pair)
-{
-	uint32_t x = (id * (MAX_CHANNELS / 2) + pair + 1) * 0x9E3779B1u;
-	x ^= x >> 15;
-	x *= 0x85EBCA77u;
-	x ^= x >> 13;
-	return x & ((1u << 2 * PAIR_BITS) - 1);
-}
-
 static void fill(const struct source *s, struct spa_buffer *buffer, uint64_t first, uint32_t n)
 {
-	const uint32_t low_bits = (1u << PAIR_BITS) - 1;
-	for (uint32_t c = 0; c + 1 < s->channels; c += 2) {
-		float *low = buffer->datas[c].data, *high = buffer->datas[c + 1].data;
-		for (uint32_t i = 0; i < n; i++) {
-			uint32_t v = (uint32_t)(first + i) ^ s->masks[c / 2];
-			low[i] = (float)(v & low_bits) / 32768.0f;
-			high[i] = (float)(v >> PAIR_BITS & low_bits) / 32768.0f;
-		}
-	}
-	if (s->channels % 2) {
-		uint32_t last = s->channels - 1;
-		float *lone = buffer->datas[last].data;
-		for (uint32_t i = 0; i < n; i++) {
-			uint32_t v = ((uint32_t)(first + i) ^ s->masks[last / 2]) & ((1u << LONE_BITS) - 1);
-			lone[i] = (float)((int32_t)v - (1 << (LONE_BITS - 1))) / 8388608.0f;
-		}
-	}
+	for (uint32_t c = 0; c < s->channels; c++)
+		numbers_fill(buffer->datas[c].data, c, s->channels, s->masks[c / 2], first, n);
 }
 
 /* As driver the clock is ours: it moves on by the cycle that was, which may have had another length. */
@@ -395,7 +369,7 @@ int main(int argc, char *argv[])
 		return 2;
 	}
 	for (uint32_t pair = 0; pair < MAX_CHANNELS / 2; pair++)
-		s.masks[pair] = mask_of(s.id, pair);
+		s.masks[pair] = numbers_mask(s.id, pair);
 
 	if (s.driver && pw_properties_get(props, PW_KEY_PRIORITY_DRIVER) == NULL)
 		pw_properties_set(props, PW_KEY_PRIORITY_DRIVER, "40000");

@@ -10,22 +10,18 @@ channel.
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import signal
-import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rig.child import Child
 from rig.programs import program
-from rig.session import RigError, Session
+from rig.session import Session
 
 __all__ = ["CountingSource", "Findings", "check", "decode", "encode", "leading_silence", "modulus"]
 
@@ -150,7 +146,7 @@ def leading_silence(samples: Samples) -> int:
     return int(heard[0]) if heard.size else int(samples.shape[1])
 
 
-class CountingSource:
+class CountingSource(Child):
     """A counting source that runs in a session; ready to be linked once made.
 
     With `driver` it drives the graph itself, as a sound card does, and no cycle begins before all that
@@ -181,8 +177,6 @@ class CountingSource:
         ports: bool = True,
         timeout_s: float = 10.0,
     ) -> None:
-        self.session = session
-        self.name = name
         self.channels = channels
         self.source_id = source_id
         command = [str(program("counting-source")), "--name", name, "--description", description or name]
@@ -193,70 +187,22 @@ class CountingSource:
             command += ["--hold"] if hold else []
         for key, value in (properties or {}).items():
             command += ["--property", f"{key}={value}"]
-        self._child = session.spawn(*command, log=name, stdout=subprocess.PIPE)
-        self._unread = b""
+        super().__init__(session, name, *command)
         self.node_id = int(self.wait_for("ready" if ports else "node", timeout_s)["node_id"])
-
-    def __enter__(self) -> CountingSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
 
     def begin(self) -> None:
         """Lets a held driver begin; what captures it should be linked by now."""
-        self._child.send_signal(signal.SIGUSR1)
+        os.kill(self.pid, signal.SIGUSR1)
 
     def hold(self) -> None:
         """Lets a driver finish its cycle and begin no other before `begin`. Raises `RigError` if it doesn't end."""
-        self._child.send_signal(signal.SIGUSR2)
+        os.kill(self.pid, signal.SIGUSR2)
         self.wait_for("held")
-
-    def wait_for(self, event: str, timeout_s: float = 10.0) -> dict[str, Any]:
-        """The next such event that it reports (node, ready, streaming, paused, held); else `RigError`."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            said = self._next_event(deadline)
-            if said["event"] == event:
-                return said
-            if said["event"] == "error":
-                raise RigError(f"{self.name}: {said['message']}")
-
-    def stop(self) -> None:
-        """The device goes away; may be called twice."""
-        self.session.end(self._child)
-
-    def finish(self) -> dict[str, int]:
-        """As `stop`, with its counts: `frames`, numbers `first` and `end` (behind the last), `no_buffer`."""
-        self._child.terminate()
-        said = self.wait_for("stopped")
-        self.stop()
-        return {key: int(said[key]) for key in ("cycles", "frames", "no_buffer", "first", "end")}
 
     def check(
         self, samples: Samples, *, first: int | None = None, gaps: Sequence[tuple[int, int]] = ()
     ) -> Findings:
         return check(samples, self.source_id, first=first, gaps=gaps)
-
-    def _next_event(self, deadline: float) -> dict[str, Any]:
-        assert self._child.stdout is not None
-        fd = self._child.stdout.fileno()
-        while b"\n" not in self._unread:
-            readable, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
-            more = os.read(fd, 65536) if readable else b""
-            if not more:
-                why = "ended" if readable else "did not report in time"
-                raise RigError(f"{self.name} {why}: {self.session.log(self.name)}")
-            self._unread += more
-        line, self._unread = self._unread.split(b"\n", 1)
-        event: dict[str, Any] = json.loads(line)
-        return event
 
 
 def _mask(source_id: int, pair: int) -> int:
