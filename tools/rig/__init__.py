@@ -6,25 +6,35 @@ Put `tools` on `sys.path` to import it. It needs the programs of PipeWire, WireP
 
 from rig.counting import CountingSource, Findings, check, decode, encode, leading_silence, modulus
 from rig.faulty import FaultyDriver
+from rig.midi import CLICK, MIDI, UMP, Event, MidiSource, as_ump, long_sysex, random_tune, seen_events
 from rig.programs import program
 from rig.session import RigError, Session
 from rig.tap import tap
 from rig.witness import Cycle, Seen, Witness
 
 __all__ = [
+    "CLICK",
+    "MIDI",
+    "UMP",
     "CountingSource",
     "Cycle",
+    "Event",
     "FaultyDriver",
     "Findings",
+    "MidiSource",
     "RigError",
     "Seen",
     "Session",
     "Witness",
+    "as_ump",
     "check",
     "decode",
     "encode",
     "leading_silence",
+    "long_sysex",
     "modulus",
     "program",
+    "random_tune",
+    "seen_events",
     "tap",
 ]
