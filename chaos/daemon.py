@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import logging
 import os
-import signal
-import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -20,6 +17,7 @@ from chaos.protocol.config import Config
 from chaos.protocol.events import Published
 from chaos.system.descriptors import raise_limit
 from chaos.system.files import share_as
+from chaos.system.signals import hear_signals, ignore_signals
 from chaos.terms.errors import ChaosError
 from chaos.terms.units import parse_size
 
@@ -28,7 +26,7 @@ __all__ = ["main", "serve"]
 log = logging.getLogger("chaosd")
 
 
-def serve(config: Config, stop: threading.Event) -> bool:
+def serve(engine: Engine, config: Config, stop: threading.Event) -> bool:
     """Runs an engine and its sockets until `stop` is set or a client asks for the end; then stops every stream.
 
     False where something could not be ended in time. Raises InvalidRequest where another daemon has the endpoints,
@@ -36,7 +34,6 @@ def serve(config: Config, stop: threading.Event) -> bool:
     """
     raise_limit()
     config.prepare()
-    engine = Engine(config, on_end=stop.set)
 
     def publish(made: Published) -> None:
         bus.publish(made.topic, made.payload)
@@ -110,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_mode,
         help="who may read the recordings: 700 only you, 750 your group too (default: 700)",
     )
+    parser.add_argument(
+        "--stop-within",
+        metavar="S",
+        type=float,
+        help="end this many seconds after SIGTERM, even if storage hangs (default: 60)",
+    )
     parser.add_argument("--remote", metavar="NAME", help="PipeWire instance to connect to")
     parser.add_argument(
         "--log-level", default="warning", choices=("debug", "info", "warning", "error"), help="default: warning"
@@ -117,29 +120,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
-    """Has SIGTERM and SIGINT set `stop`, whichever thread they come to: a main thread that waits for a lock is not
-    woken by a signal that another one was given."""
-    told, tell = socket.socketpair()
-    tell.setblocking(False)
-    signal.set_wakeup_fd(tell.detach(), warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-
-    def wait() -> None:
-        told.recv(1)
-        stop.set()
-
-    threading.Thread(target=wait, name="signals", daemon=True).start()
+def _report(engine: Engine) -> None:
+    """How each stream stands goes to the log, at a level that is always shown."""
+    lines = engine.describe() or ["no stream is running"]
+    for line in lines:
+        log.critical("report: %s", line)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit codes as PROTOCOL.md has them."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=options.log_level.upper(), format="chaosd: %(levelname)s: %(name)s: %(message)s")
-    faulthandler.register(signal.SIGUSR1)
     stop = threading.Event()
-    _stop_on_signals(stop)
     chosen = {
         "endpoint": options.endpoint,
         "events_endpoint": options.events,
@@ -151,18 +143,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "free_margin_bytes": options.free_margin,
         "store_mode": options.store_mode,
         "remote": options.remote,
+        "stop_within_s": options.stop_within,
     }
     try:
         config = Config(**{name: value for name, value in chosen.items() if value is not None})
         share_as(config.store_mode)
-        is_clean = serve(config, stop)
+        engine = Engine(config, on_end=stop.set)
+        hear_signals(stop.set, lambda: _report(engine))
+        is_clean = serve(engine, config, stop)
     except ChaosError as error:
         print(f"chaosd: {error.message}\n  {error.hint}", file=sys.stderr)
         return error.exit_code
     finally:
-        # All is stored; a late signal must not turn a clean end into a killed one while Python takes itself down.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
+    if engine.defect is not None:
+        print(f"chaosd: a defect ended it: {engine.defect}\n  what was captured is in the store, or in staging for"
+              " the next start", file=sys.stderr)
     if not is_clean:
         logging.shutdown()
         os._exit(1)  # a thread that hangs in storage would keep the process

@@ -44,8 +44,10 @@ class Workers:
         self._tasks.put(task)
 
     def close(self) -> None:
-        """What has not begun is dropped, what hangs stays behind. Twice is harmless."""
+        """What has not begun is dropped, what hangs stays behind and is said so. Twice is harmless."""
         with self._lock:
+            if self._n_open and not self._closed:
+                log.warning("%d tasks of %s are not done and are left behind", self._n_open, self._name)
             self._closed = True
             for _ in range(self._n_threads):
                 self._tasks.put(None)
