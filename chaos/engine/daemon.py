@@ -68,9 +68,8 @@ from chaos.protocol.requests import (
     StreamSwitchChunk,
     Verify,
 )
-from chaos.store.recovery import RecoveryReport, recover
+from chaos.store.recovery import RecoveryReport
 from chaos.store.retention import Retired
-from chaos.store.store import Store
 from chaos.system.pump import Pump
 from chaos.system.threads import data_thread
 from chaos.terms.errors import (
@@ -144,10 +143,12 @@ class DaemonActor(Supervised):
             log.warning("staging lies in %s on %s, not in memory: capture may stall", self._config.staging_dir, kind)
         self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
         self._streams.begin(self._registry)
-        self._recovery.add_done_callback(lambda done: tell(self.actor_ref, Call(lambda: self._tell_recovery(done))))
+        rechecked: Future[RecoveryReport] = Future()
+        for future in (self._recovery, rechecked):
+            future.add_done_callback(lambda done: tell(self.actor_ref, Call(lambda: self._tell_recovery(done))))
         if self._config.keep is not None:
             self._retire_regularly()
-        self._recordings.work(self._recovery, lambda: recover(Store(self._config.store), self._config.staging_dir))
+        self._recordings.recover(self._config.staging_dir, self._recovery, rechecked)
 
     def on_stop(self) -> None:
         self._recordings.close()

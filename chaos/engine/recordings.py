@@ -1,10 +1,12 @@
-"""What the daemon does with recordings: list, verify, slice, retire. All of it takes long, and so is done beside it."""
+"""What the daemon does with recordings: list, recover, verify, slice, retire; all of it beside it, as it takes long."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from chaos.engine.messages import refuse, settle
 from chaos.engine.supervised import as_chaos_error
@@ -13,12 +15,17 @@ from chaos.export.jobs import Slicer
 from chaos.protocol.config import Config
 from chaos.protocol.requests import RecordingList, Retire, Slice, Verify
 from chaos.store.info import load
+from chaos.store.recovery import RecoveryReport, bring_in, recheck
 from chaos.store.retention import Retired, retire
 from chaos.store.slices import virtual
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.system.workers import Workers
+from chaos.terms.moments import wall_ns_of
 from chaos.terms.units import parse_keep
+
+if TYPE_CHECKING:
+    from chaos.store.catalog import Catalog
 
 __all__ = ["Recordings"]
 
@@ -42,12 +49,26 @@ class Recordings:
         self._running = running
         self._on_retired = on_retired
         self._store = Store(config.store)
+        self._lock = threading.Lock()
+        self._opened: Catalog | None = None
         self._slicer = Slicer(self._store.slices)
         self._workers = Workers(WORKERS, "long")
+
+    @property
+    def _catalog(self) -> Catalog:
+        """For the threads of the pool; SQLite is loaded by the first one that asks, and not before chaosd answers."""
+        with self._lock:
+            if self._opened is None:
+                from chaos.store.catalog import Catalog
+
+                self._opened = Catalog(self._store)
+            return self._opened
 
     def close(self) -> None:
         self._slicer.close()
         self._workers.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def work(self, future: Future[Any], work: Callable[[], Any]) -> None:
         """Answers with what `work` gives or raises."""
@@ -64,7 +85,24 @@ class Recordings:
             refuse(future, as_chaos_error(error))
 
     def list_all(self, request: RecordingList, future: Future[Any]) -> None:
-        self.work(future, lambda: {"recordings": self._store.list()})
+        def found() -> dict[str, Any]:
+            from chaos.store.summary import RecordingSummary
+
+            entries = self._catalog.entries(
+                uri=request.uri,
+                device=request.device,
+                since_ns=None if request.since is None else wall_ns_of(request.since),
+                until_ns=None if request.until is None else wall_ns_of(request.until),
+                limit=request.limit,
+            )
+            return {"recordings": [RecordingSummary.of(entry) for entry in entries]}
+
+        self.work(future, found)
+
+    def recover(self, staging_dir: Path, brought_in: Future[RecoveryReport], rechecked: Future[RecoveryReport]) -> None:
+        """Brings in what dead daemons left, and then, when captures may begin, looks after what is finished."""
+        brought_in.add_done_callback(lambda _: self.work(rechecked, lambda: recheck(self._catalog)))
+        self.work(brought_in, lambda: bring_in(self._store, staging_dir, self._catalog))
 
     def verify(self, request: Verify, future: Future[Any]) -> None:
         self.work(future, lambda: verify(self._store.existing(request.uri)))

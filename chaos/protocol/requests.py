@@ -6,6 +6,7 @@ from the stream's first.
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -163,7 +164,21 @@ class StreamStatusOf(_OfStream, tag="stream_status"):
 
 
 class RecordingList(Request, tag="recording_list"):
-    pass
+    """Recordings, newest first: all, or the newest `limit` of those that match all that is given.
+
+    `uri` is a stream's or a take's, `device` a part of the device's name or identity; `since` and `until` find what has
+    something in that time. Raises InvalidURI.
+    """
+
+    uri: str | None = None
+    device: Text | None = None
+    since: Annotated[dt.datetime, msgspec.Meta(tz=True)] | None = None
+    until: Annotated[dt.datetime, msgspec.Meta(tz=True)] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.uri is not None:
+            check_uri(self.uri)
 
 
 class Slice(Request, tag="slice"):

@@ -26,6 +26,7 @@ import msgspec
 from chaos.store.database import Database, transaction
 from chaos.store.digest import Digest, read_digest
 from chaos.store.journal import JournalReader
+from chaos.store.store import Store
 from chaos.system.files import storage_errors
 from chaos.terms.errors import ChaosError, RecordingNotFound
 from chaos.terms.uri import parse_uri
@@ -49,6 +50,7 @@ CREATE TABLE take (
     ended_ns INTEGER NOT NULL,
     oldest_ns INTEGER,
     keep TEXT,
+    continues TEXT,
     n_held INTEGER NOT NULL,
     n_bytes INTEGER NOT NULL,
     device TEXT NOT NULL,
@@ -59,6 +61,7 @@ CREATE TABLE take (
 CREATE INDEX by_start ON take (started_ns, ended_ns, device);
 CREATE INDEX by_age ON take (oldest_ns, n_held, n_bytes) WHERE oldest_ns IS NOT NULL;
 CREATE INDEX by_keep ON take (keep, oldest_ns, n_bytes) WHERE keep IS NOT NULL AND oldest_ns IS NOT NULL;
+CREATE INDEX by_continues ON take (continues) WHERE continues IS NOT NULL;
 CREATE INDEX unsettled ON take (id) WHERE NOT is_settled;
 CREATE INDEX unchecked ON take (id) WHERE NOT is_checked;
 CREATE TABLE folder (name TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
@@ -100,10 +103,9 @@ class Catalog:
     Errors of the database stay in here: what it can't tell comes from the journals.
     """
 
-    def __init__(self, store: Path) -> None:
-        self.store = store.absolute()
-        self._folder = self.store / "recordings"
-        self._base = Database(self.store / CATALOG, _SCHEMA, _VERSION)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._base = Database(store.root / CATALOG, _SCHEMA, _VERSION)
 
     def __enter__(self) -> Self:
         return self
@@ -177,17 +179,27 @@ class Catalog:
 
         return self._base.run(work)
 
-    def check(self, path: Path, is_right: bool = True) -> None:
-        """Tells that the take in this folder is finished and all in it agrees; or no longer, until told again."""
+    def check(self, paths: Iterable[Path], is_right: bool = True) -> None:
+        """Tells that the takes in these folders are finished and all in them agrees; or no longer, until told again."""
+        paths = list(paths)
 
         def work(base: sqlite3.Connection) -> None:
             self._refresh(base)
-            if is_right:
-                self._look(base, [path])
-            where = "name = ? AND take = ?" + (" AND is_settled" if is_right else "")
-            base.execute(f"UPDATE take SET is_checked = ? WHERE {where}", (is_right, *_place(path)))
+            self._look(base, paths if is_right else [])
+            with transaction(base):
+                query = f"UPDATE take SET is_checked = ? WHERE name = ? AND take = ?{' AND is_settled' * is_right}"
+                base.executemany(query, [(is_right, *_place(path)) for path in paths])
 
         self._base.run(work)
+
+    def is_continued(self, uri: str) -> bool:
+        """Whether a take is there that goes on from this one."""
+
+        def work(base: sqlite3.Connection) -> bool:
+            self._refresh(base)
+            return base.execute("SELECT 1 FROM take WHERE continues = ?", (uri,)).fetchone() is not None
+
+        return self._base.run(work)
 
     def look(self, paths: Iterable[Path]) -> None:
         """Reads these takes on: whoever has changed a finished one says so."""
@@ -215,7 +227,7 @@ class Catalog:
 
     def _refresh(self, base: sqlite3.Connection) -> None:
         known = dict(base.execute("SELECT name, mtime_ns FROM folder"))
-        found = _folders(self._folder)
+        found = _folders(self._store.recordings)
         for name in known.keys() - found.keys():
             with transaction(base):
                 base.execute("DELETE FROM take WHERE name = ?", (name,))
@@ -233,7 +245,7 @@ class Catalog:
 
     def _look_through(self, base: sqlite3.Connection, name: str) -> None:
         """Finds the takes of a name that have come, gone or been changed by hand."""
-        there = set(_takes(self._folder / name))
+        there = set(_takes(self._store.recordings / name))
         rows = _rows(base, f"SELECT {_COLUMNS} FROM take WHERE name = ?", name)
         gone = [row for row in rows if row[2] not in there]
         with transaction(base):
@@ -261,7 +273,7 @@ class Catalog:
         return digest is not None and told == (digest.inode, digest.size, digest.mtime_ns)
 
     def _path(self, row: _Row) -> Path:
-        return self._folder / row[1] / f"{row[2]}{_SUFFIX}"
+        return self._store.recordings / row[1] / f"{row[2]}{_SUFFIX}"
 
     def _update(self, base: sqlite3.Connection, rows: Iterable[_Row]) -> list[Entry]:
         """Reads these takes on and keeps what has changed; what they are now, without those that are gone."""
@@ -304,7 +316,7 @@ class Catalog:
         digest = entry.digest
         if digest is None:
             place = (entry.name, entry.take)
-            return (*place, entry.state, 0, 0, 0, 0, None, None, 0, 0, "", None, _check(entry.state, None))
+            return (*place, entry.state, 0, 0, 0, 0, None, None, None, 0, 0, "", None, _check(entry.state, None))
         device = digest.definition.device
         names = "\n".join(str(device[key]) for key in ("description", "name", "identity") if key in device).lower()
         blob = _encoder.encode(digest)
@@ -314,10 +326,11 @@ class Catalog:
             entry.state,
             digest.finish is not None and not is_live,
             0,
-            digest.definition.started_wall_ns,
-            _FOREVER if is_live else digest.ended_wall_ns,
+            _bounded(digest.definition.started_wall_ns),
+            _FOREVER if is_live else _bounded(digest.ended_wall_ns),
             self._oldest_ns(digest),
             digest.definition.keep,
+            digest.definition.continues,
             digest.n_held,
             digest.n_bytes,
             names,
@@ -330,7 +343,7 @@ class Catalog:
         if digest.definition.external or not digest.held:
             return None
         end_frame = (digest.held[0][0] + 1) * digest.definition.chunk_frames
-        return digest.wall_ns(min(end_frame, digest.n_frames))
+        return _bounded(digest.wall_ns(min(end_frame, digest.n_frames)))
 
     def _entries(self, base: sqlite3.Connection, rows: Sequence[_Row]) -> list[Entry]:
         """The rows, each held against its journal's size and time, and read anew where these have changed."""
@@ -344,11 +357,12 @@ class Catalog:
 
 
 _UPSERT = """
-INSERT INTO take (name, take, state, is_settled, is_checked, started_ns, ended_ns, oldest_ns, keep, n_held, n_bytes,
-    device, digest, check_value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO take (name, take, state, is_settled, is_checked, started_ns, ended_ns, oldest_ns, keep, continues,
+    n_held, n_bytes, device, digest, check_value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (name, take) DO UPDATE SET state = excluded.state, is_settled = excluded.is_settled,
     is_checked = excluded.is_checked, started_ns = excluded.started_ns, ended_ns = excluded.ended_ns,
-    oldest_ns = excluded.oldest_ns, keep = excluded.keep, n_held = excluded.n_held, n_bytes = excluded.n_bytes,
+    oldest_ns = excluded.oldest_ns, keep = excluded.keep, continues = excluded.continues,
+    n_held = excluded.n_held, n_bytes = excluded.n_bytes,
     device = excluded.device, digest = excluded.digest, check_value = excluded.check_value
 """
 
@@ -358,6 +372,11 @@ def _rows(base: sqlite3.Connection, query: str, *values: str | int) -> list[_Row
         return msgspec.convert(base.execute(query, values).fetchall(), list[_Row])
     except msgspec.ValidationError as error:
         raise sqlite3.DatabaseError(f"a row is damaged: {error}") from error
+
+
+def _bounded(wall_ns: int) -> int:
+    """A moment as SQLite can hold it: a journal may say anything."""
+    return max(-_FOREVER, min(wall_ns, _FOREVER))
 
 
 def _check(state: str, digest: bytes | None) -> int:

@@ -73,11 +73,14 @@ class Database:
         return code in _NOT_DAMAGE and not (code == sqlite3.SQLITE_READONLY and is_writable)
 
     def close(self) -> None:
-        """Twice is harmless; `run` opens it again."""
-        with self._lock:
-            if self._base is not None:
-                self._base.close()
-            self._base, self._until = None, 0.0
+        """Twice is harmless; `run` opens it again. It stays open where a thread that uses it hangs (on a dead disk)."""
+        if self._lock.acquire(timeout=_BUSY_S):
+            try:
+                if self._base is not None:
+                    self._base.close()
+                self._base, self._until = None, 0.0
+            finally:
+                self._lock.release()
 
     def _open(self) -> sqlite3.Connection:
         """The connection, made anew where another file has the name now, or a copy in memory has served its time."""

@@ -98,14 +98,14 @@ class Digest(msgspec.Struct):
         """The moment of the end so far, by the last anchor."""
         shape = self.definition
         last = self.last or Stamp(0, shape.started_monotonic_ns, shape.started_wall_ns)
-        return last.wall_ns + (self.n_frames - last.frame) * 1_000_000_000 // max(shape.sample_rate, 1)
+        return last.wall_ns + (self.n_frames - last.frame) * 1_000_000_000 // shape.sample_rate
 
     def wall_ns(self, frame: int) -> int:
         """The moment of a frame, to within what a clock drifts in 64 chunks."""
         shape = self.definition
         at = bisect_right(self.stamps, frame, key=lambda stamp: stamp.frame) - 1
         before = self.stamps[at] if at >= 0 else Stamp(0, shape.started_monotonic_ns, shape.started_wall_ns)
-        return before.wall_ns + (frame - before.frame) * 1_000_000_000 // max(shape.sample_rate, 1)
+        return before.wall_ns + (frame - before.frame) * 1_000_000_000 // shape.sample_rate
 
     def absorb(self, lines: Iterable[Line]) -> None:
         for line in lines:

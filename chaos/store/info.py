@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from chaos.store.columns import Anchors, SealedChunk, SealedChunks
 from chaos.store.journal import (
     JOURNAL_NAME,
@@ -22,28 +20,9 @@ from chaos.store.journal import (
     Sealing,
 )
 from chaos.terms.errors import StorageFailed
-from chaos.terms.ledger import Coverage, Gap, lost_frames
-from chaos.terms.moments import utc_text
+from chaos.terms.ledger import Coverage, Gap
 
-__all__ = ["RecordingInfo", "RecordingSummary", "SealedChunk", "load"]
-
-
-class RecordingSummary(msgspec.Struct, frozen=True):
-    """A line of `recording_list`. A recording whose journal can't be read has the state "damaged"."""
-
-    uri: str
-    recording: str
-    state: str
-    n_frames: int = 0
-    n_chunks: int = 0
-    n_gaps: int = 0
-    lost_frames: int = 0
-    sample_rate: int | None = None
-    channels: int | None = None
-    sample_format: str | None = None
-    started_wall_ns: int | None = None
-    started_utc: str | None = None
-    clean: bool | None = None
+__all__ = ["RecordingInfo", "SealedChunk", "load"]
 
 
 class RecordingInfo:
@@ -129,23 +108,6 @@ class RecordingInfo:
     @property
     def torn(self) -> bool:
         return self._journal.torn
-
-    def summary(self) -> RecordingSummary:
-        return RecordingSummary(
-            uri=self.definition.uri,
-            recording=str(self.path),
-            state=self.state,
-            n_frames=self.n_frames,
-            n_chunks=len(self.chunks),
-            n_gaps=len(self.gaps),
-            lost_frames=lost_frames(self.gaps),
-            sample_rate=self.definition.sample_rate,
-            channels=self.definition.channels,
-            sample_format=self.definition.sample_format,
-            started_wall_ns=self.definition.started_wall_ns,
-            started_utc=utc_text(self.definition.started_wall_ns),
-            clean=self.clean,
-        )
 
 
 def load(path: Path) -> RecordingInfo:

@@ -48,6 +48,12 @@ _BLOCK_BYTES = 1 << 20
 JOURNAL_NAME = "journal.jsonl"
 
 
+_MOST = (1 << 63) - 1
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+Place = Annotated[int, msgspec.Meta(ge=-_MOST - 1, le=_MOST)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
+
+
 class Definition(msgspec.Struct, frozen=True):
     """What a recording is of. Frames count from the stream's first; `device` is PROTOCOL.md's Device.
 
@@ -58,14 +64,14 @@ class Definition(msgspec.Struct, frozen=True):
     """
 
     uri: str
-    channels: int
-    sample_rate: int
+    channels: Positive
+    sample_rate: Positive
     sample_format: SampleFormat
-    chunk_frames: int
+    chunk_frames: Positive
     device: dict[str, Any]
     positions: list[str]
-    started_wall_ns: int
-    started_monotonic_ns: int
+    started_wall_ns: Place
+    started_monotonic_ns: Place
     software: str
     run_id: str
     staging: str | None = None
@@ -85,9 +91,6 @@ class Header(msgspec.Struct, frozen=True, tag_field="type", tag="recording"):
     definition: Definition
 
 
-_MOST = (1 << 63) - 1
-Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
-Place = Annotated[int, msgspec.Meta(ge=-_MOST - 1, le=_MOST)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 

@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import compress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -27,7 +28,7 @@ from chaos.staging.layout import MAGIC, SUFFIX
 from chaos.staging.reader import StagingReader
 from chaos.store.about import About, definition_of
 from chaos.store.completion import Completion, Recovered
-from chaos.store.info import RecordingInfo, load
+from chaos.store.info import load
 from chaos.store.metadata import rebuild_metadata
 from chaos.store.store import Store
 from chaos.store.verify import wrong_metadata
@@ -35,7 +36,10 @@ from chaos.store.writer import RecordingWriter
 from chaos.system.machine import machine_id
 from chaos.terms.errors import ChaosError, InvalidRequest
 
-__all__ = ["Recovered", "RecoveryReport", "recover"]
+if TYPE_CHECKING:
+    from chaos.store.catalog import Catalog
+
+__all__ = ["Recovered", "RecoveryReport", "bring_in", "recheck", "recover"]
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +55,49 @@ class RecoveryReport(msgspec.Struct, frozen=True):
 
 
 def recover(store: Store, staging_dir: Path) -> RecoveryReport:
-    """Brings in all that dead daemons left of this store. Calling it twice is harmless, even at the same time.
+    """Brings in all that dead daemons left of this store, and looks at each recording's metadata.
 
-    Raises nothing for what it finds: each item's outcome is in the report.
+    Calling it twice is harmless, even at the same time. Raises nothing for what it finds: each item's outcome is in the
+    report.
+    """
+    from chaos.store.catalog import Catalog  # SQLite is loaded where it is used: chaosd answers before that
+
+    with Catalog(store) as catalog:
+        left, lagging = bring_in(store, staging_dir, catalog), recheck(catalog, everything=True)
+    return RecoveryReport(left.ok and lagging.ok, [*left.items, *lagging.items])
+
+
+def bring_in(store: Store, staging_dir: Path, catalog: Catalog) -> RecoveryReport:
+    """The part of `recover` that captures wait for: what is in staging, and the takes that were never finished.
+
+    The catalogue tells which those are, so that it takes no longer in a large store.
     """
     stagings = sorted(staging_dir.glob(f"*{SUFFIX}"))
-    recordings = store.paths()
-    left = _Left(store, frozenset(stagings), frozenset(_continued(stagings, recordings)))
+    unfinished = [entry.path for entry in catalog.unchecked() if entry.state != "finished"]
+    continued = frozenset(_continued_in(stagings))
+    left = _Left(store, frozenset(stagings), lambda uri: uri in continued or catalog.is_continued(uri))
     items = [_guarded(path, partial(_from_staging, left, path)) for path in stagings]
-    items += [_guarded(path, partial(_from_disk, left, path)) for path in recordings]
+    items += [_guarded(path, partial(_from_disk, left, path)) for path in unfinished]
     _sweep(store)
+    return _report(items)
+
+
+def recheck(catalog: Catalog, *, everything: bool = False) -> RecoveryReport:
+    """The other part: rebuilds the metadata of finished recordings where it lags behind their journals, as after a
+    power cut.
+
+    Unless it is to be `everything`, those that were right once and haven't changed since are passed over.
+    """
+    catalog.audit()
+    entries = catalog.entries() if everything else catalog.unchecked()
+    paths = [entry.path for entry in entries if entry.state == "finished"]
+    items = [_guarded(path, partial(_right, path)) for path in paths]
+    is_right = [item is None or item.outcome != "failed" for item in items]
+    catalog.check(compress(paths, is_right))
+    return _report(items)
+
+
+def _report(items: Iterable[Recovered | None]) -> RecoveryReport:
     found = [item for item in items if item is not None]
     return RecoveryReport(all(item.outcome != "failed" for item in found), found)
 
@@ -70,20 +107,15 @@ class _Left(msgspec.Struct, frozen=True):
 
     store: Store
     stagings: frozenset[Path]
-    continued: frozenset[str]
+    is_continued: Callable[[str], bool]
 
 
-def _continued(stagings: Iterable[Path], recordings: Iterable[Path]) -> Iterator[str]:
-    """The URIs of takes that have a neighbour: for them the engine was not down after their last frame."""
+def _continued_in(stagings: Iterable[Path]) -> Iterator[str]:
+    """The URIs of takes that have a neighbour there: for them the engine was not down after their last frame."""
     for path in stagings:
         with suppress(OSError, ValueError, ChaosError), StagingReader(path) as staging:
             definition = msgspec.json.decode(staging.about, type=About).definition
             if definition.continues is not None and staging.head_frame:
-                yield definition.continues
-    for path in recordings:
-        with suppress(ChaosError):
-            definition = load(path).definition
-            if definition.continues is not None:
                 yield definition.continues
 
 
@@ -203,7 +235,7 @@ def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
             return Recovered("removed", f"all of {path} is in {target}", uri, str(target), path, n_frames)
         writer = RecordingWriter.reopen(store, target)
     try:
-        return Completion(writer, info, uri in left.continued).from_staging(staging, told)
+        return Completion(writer, info, left.is_continued(uri)).from_staging(staging, told)
     finally:
         writer.close()
 
@@ -212,10 +244,8 @@ def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
 
 def _from_disk(left: _Left, path: Path) -> Recovered | None:
     info = load(path)
-    if info.is_live:
+    if info.is_live or info.finish:
         return None
-    if info.finish:
-        return _rebuilt(path, info) if any(wrong_metadata(info)) else None
     staging = Path(info.definition.staging) if info.definition.staging else None
     if staging is not None and staging.exists():
         if not _is_damaged(staging):
@@ -228,12 +258,15 @@ def _from_disk(left: _Left, path: Path) -> Recovered | None:
     except InvalidRequest:  # another recovery is working on it, or has just finished it
         return None
     try:
-        return Completion(writer, info, info.definition.uri in left.continued).from_parts(remark)
+        return Completion(writer, info, left.is_continued(info.definition.uri)).from_parts(remark)
     finally:
         writer.close()
 
 
-def _rebuilt(path: Path, info: RecordingInfo) -> Recovered:
+def _right(path: Path) -> Recovered | None:
+    info = load(path)
+    if info.is_live or not any(wrong_metadata(info)):
+        return None
     rebuild_metadata(path)
     text = f"{info.definition.uri}: its metadata lagged behind its journal and was rebuilt from it"
     return Recovered("recovered", text, info.definition.uri, str(path), n_frames=info.n_frames)

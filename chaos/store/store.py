@@ -3,6 +3,7 @@
     recordings/<name>/<take>.zarr       a recording (stream://<name>/<take>); hidden while it is being made
     objects/ab/cdef...                  sealed chunks by their hash
     pins/<name>.json                    what retention has to leave alone
+    catalog.db                          what all of these are, in short; made again where it is missing
     slices/                             files that were cut without a path being given
 """
 
@@ -14,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from chaos.store.info import RecordingInfo, RecordingSummary, load
+from chaos.store.info import RecordingInfo, load
 from chaos.store.objects import ObjectStore
 from chaos.system.files import share_as
 from chaos.terms.errors import ChaosError, RecordingNotFound
-from chaos.terms.uri import make_uri, parse_uri
+from chaos.terms.uri import parse_uri
 
 __all__ = ["Store"]
 
@@ -33,7 +34,7 @@ class Store:
         self.objects = ObjectStore(self.root / "objects")
         self.slices = self.root / "slices"
         self.pins = self.root / "pins"
-        self._recordings = self.root / "recordings"
+        self.recordings = self.root / "recordings"
 
     def share(self) -> None:
         """What this process makes from now on may be read by those who may read the store, and by nobody else."""
@@ -43,7 +44,7 @@ class Store:
     def path(self, uri: str) -> Path:
         """Where the recording of this stream lies or would lie. Raises InvalidURI."""
         name, take = parse_uri(uri)
-        return self._recordings / name / f"{take}{_SUFFIX}"
+        return self.recordings / name / f"{take}{_SUFFIX}"
 
     def existing(self, uri: str) -> Path:
         """Where the recording of this stream lies. Raises InvalidURI, or RecordingNotFound if there is none."""
@@ -58,28 +59,14 @@ class Store:
 
     def paths(self) -> list[Path]:
         """The folders of all recordings, by name and take."""
-        return sorted(self._recordings.glob(f"[!.]*/[!.]*{_SUFFIX}"))
+        return sorted(self.recordings.glob(f"[!.]*/[!.]*{_SUFFIX}"))
 
     def half_made(self) -> Iterator[Path]:
         """The folders of recordings that are being made, or were when their engine died."""
-        return self._recordings.glob(f"*/.*{_SUFFIX}.*")
+        return self.recordings.glob(f"*/.*{_SUFFIX}.*")
 
     def infos(self) -> Iterator[RecordingInfo]:
         """What is known of each recording; damaged ones are left out."""
         for path in self.paths():
             with suppress(ChaosError):
                 yield load(path)
-
-    def list(self) -> list[RecordingSummary]:
-        """A line for each recording, by URI; a damaged one stands there as such and stops nothing."""
-        summaries = []
-        for path in self.paths():
-            try:
-                summaries.append(load(path).summary())
-            except ChaosError:
-                summaries.append(RecordingSummary(uri=_uri(path), recording=str(path), state="damaged"))
-        return summaries
-
-
-def _uri(path: Path) -> str:
-    return make_uri(path.parent.name, path.name.removesuffix(_SUFFIX))

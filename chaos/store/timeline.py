@@ -12,6 +12,7 @@ import msgspec
 from chaos.store.info import RecordingInfo
 from chaos.terms.errors import InvalidRange, InvalidRequest, RateMismatch
 from chaos.terms.ledger import ClockAnchor, frame_at
+from chaos.terms.moments import wall_ns_of
 
 __all__ = ["Aligned", "align", "anchors_of", "frame_of_moment", "wall_ns_at"]
 
@@ -45,9 +46,7 @@ def frame_of_moment(info: RecordingInfo, moment: float | datetime) -> int:
         return round(moment * info.definition.sample_rate)
     if moment.tzinfo is None:
         raise InvalidRequest(f"{moment} has no time zone", hint="use datetime.now(UTC) and the like")
-    whole_s = moment.replace(microsecond=0).timestamp()
-    wall_ns = int(whole_s) * 1_000_000_000 + moment.microsecond * 1000
-    return frame_at(anchors_of(info), info.definition.sample_rate, wall_ns)
+    return frame_at(anchors_of(info), info.definition.sample_rate, wall_ns_of(moment))
 
 
 def wall_ns_at(info: RecordingInfo, frame: int) -> int:

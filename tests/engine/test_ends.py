@@ -89,7 +89,7 @@ def test_a_start_and_a_stop_during_recovery_are_answered(folder: Path, graph: St
         assert go_on.wait(10)
         raise OSError("the disk is broken")
 
-    with mock.patch("chaos.engine.daemon.recover", recover), Engine(config_in(folder)) as engine:
+    with mock.patch("chaos.engine.recordings.bring_in", recover), Engine(config_in(folder)) as engine:
         begun = engine.submit(start_of(wait=True))
         with pytest.raises(StreamNotFound):
             ask(engine, r.StreamStop(uri=URI))
@@ -101,7 +101,7 @@ def test_a_start_and_a_stop_during_recovery_are_answered(folder: Path, graph: St
 
 def test_an_end_during_recovery_answers_the_start(folder: Path, graph: StillGraph) -> None:
     go_on = threading.Event()
-    with mock.patch("chaos.engine.daemon.recover", side_effect=lambda *_: go_on.wait(60)):
+    with mock.patch("chaos.engine.recordings.bring_in", side_effect=lambda *_: go_on.wait(60)):
         engine = Engine(config_in(folder))
         engine.start()
         begun = engine.submit(start_of(wait=True))

@@ -11,9 +11,9 @@ import pytest
 from chaos.export.report import SaveReport
 from chaos.protocol import answers
 from chaos.protocol.requests import REQUESTS
-from chaos.store.info import RecordingSummary
 from chaos.store.retention import Retired
 from chaos.store.slices import ChunkSpan
+from chaos.store.summary import RecordingSummary
 from chaos.store.verify import Defect, VerifyReport
 
 PROTOCOL = (Path(__file__).parents[2] / "docs" / "PROTOCOL.md").read_text()

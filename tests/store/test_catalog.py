@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -16,18 +17,20 @@ from crashing import fast_folder
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from recorded import START_NS, Rotator, definition
+from recorded import START_NS, Rotator, checked, definition
 
 from chaos.store.catalog import CATALOG, Catalog
 from chaos.store.digest import Digest, read_digest
 from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import JournalReader
+from chaos.store.recovery import bring_in, recheck
 from chaos.store.retention import retire
 from chaos.store.retired import gone_chunks
 from chaos.store.store import Store
+from chaos.store.summary import RecordingSummary
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import ChaosError, StorageFailed
-from chaos.terms.ledger import Cause
+from chaos.terms.ledger import Cause, lost_frames
 from chaos.terms.units import Keep
 
 CHUNK_BYTES = 2 * 16 * 4
@@ -42,7 +45,7 @@ def store() -> Iterator[Path]:
 
 @pytest.fixture
 def catalog(store: Path) -> Iterator[Catalog]:
-    with Catalog(store) as catalog:
+    with Catalog(Store(store)) as catalog:
         yield catalog
 
 
@@ -87,7 +90,7 @@ def truth(info: RecordingInfo) -> dict[str, object]:
         "n_frames": info.n_frames,
         "n_chunks": len(info.chunks),
         "held": held(info),
-        "lost": info.summary().lost_frames,
+        "lost": lost_frames(info.gaps),
         "retired": gaps.get("retired", 0),
         "gaps": {cause: n_frames for cause, n_frames in gaps.items() if n_frames},
         "finish": info.finish,
@@ -196,7 +199,7 @@ def test_finished_takes_are_not_read_again(store: Path, catalog: Catalog, monkey
     monkeypatch.setattr(JournalReader, "poll", refused)
     assert len(catalog.entries()) == 3
     assert catalog.totals().n_takes == 3
-    with Catalog(store) as other:
+    with Catalog(Store(store)) as other:
         assert len(other.entries()) == 3
 
 
@@ -226,22 +229,50 @@ def test_recovery_looks_once_at_each_take(store: Path, catalog: Catalog) -> None
     path = record(store, "1")
     live = begin(store, "2")
     assert {entry.path for entry in catalog.unchecked()} == {path, live.writer.path}
-    catalog.check(path)
-    catalog.check(live.writer.path)
+    catalog.check([path, live.writer.path])
     assert [entry.path for entry in catalog.unchecked()] == [live.writer.path], "it is not finished"
-    catalog.check(path, False)
+    catalog.check([path], False)
     assert len(catalog.unchecked()) == 2
     live.writer.close()
+
+
+def test_recovery_reads_no_take_that_was_right(
+    store: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        record(store, f"{number}")
+    (store / "recordings" / "mic" / "1.zarr" / "zarr.json").write_bytes(b"{}")
+    report = recheck(catalog)
+    assert [item.recording for item in report.items] == [str(store / "recordings" / "mic" / "1.zarr")]
+
+    def refused(self: JournalReader) -> None:
+        pytest.fail("a journal was read")
+
+    monkeypatch.setattr(JournalReader, "lines", refused)
+    assert bring_in(Store(store), store / "slots", catalog).items == []
+    assert recheck(catalog).items == []
+
+
+def test_recovery_finds_the_one_that_was_not_finished(store: Path, catalog: Catalog) -> None:
+    record(store, "1")
+    dead = begin(store, "2")
+    dead.write(40)
+    dead.writer.close()
+    recheck(catalog)
+    (item,) = bring_in(Store(store), store / "slots", catalog).items
+    assert (item.outcome, item.uri) == ("recovered", "stream://mic/2")
+    assert recheck(catalog).items == []
+    agree(catalog, store)
 
 
 @pytest.mark.parametrize("how", ["gone", "empty", "garbage", "cut", "flipped", "version", "no tables"])
 def test_a_spoilt_catalogue_is_made_again(store: Path, how: str) -> None:
     for number in range(30):
         record(store, f"{number}")
-    with Catalog(store) as catalog:
+    with Catalog(Store(store)) as catalog:
         agree(catalog, store)
     spoil(store / CATALOG, how, 1)
-    with Catalog(store) as catalog:
+    with Catalog(Store(store)) as catalog:
         catalog.audit()
         agree(catalog, store)
 
@@ -294,7 +325,7 @@ def test_a_store_that_cant_be_written_is_listed_all_the_same(store: Path, monkey
         return real(name, **more)  # type: ignore[call-overload,no-any-return]
 
     monkeypatch.setattr(sqlite3, "connect", refuses)
-    with Catalog(store) as catalog:
+    with Catalog(Store(store)) as catalog:
         agree(catalog, store)
         record(store, "2")
         agree(catalog, store)
@@ -319,7 +350,7 @@ def test_another_process_that_writes_is_waited_for_and_then_done_without(store: 
 
 
 def test_two_catalogues_of_one_store_agree(store: Path, catalog: Catalog) -> None:
-    with Catalog(store) as other:
+    with Catalog(Store(store)) as other:
         record(store, "1")
         agree(catalog, store)
         record(store, "2")
@@ -331,7 +362,7 @@ def test_two_catalogues_of_one_store_agree(store: Path, catalog: Catalog) -> Non
 
 
 def test_no_store_is_an_empty_catalogue(tmp_path: Path) -> None:
-    with Catalog(tmp_path / "none") as catalog:
+    with Catalog(Store(tmp_path / "none")) as catalog:
         assert catalog.entries() == []
         assert catalog.totals() == (0, 0, 0)
 
@@ -346,6 +377,39 @@ def test_a_journal_without_a_first_line_is_damaged_and_stops_nothing(store: Path
         read_digest(bad)
 
 
+def test_a_line_of_the_list_has_what_people_look_for(store: Path, catalog: Catalog) -> None:
+    stream = begin(store, "1", started_wall_ns=START_NS)
+    stream.write(20)
+    stream.gap(5, Cause.OVERRUN)
+    stream.stop()
+    begin(store, "2", started_wall_ns=START_NS + DAY_NS).writer.close()
+    bad = record(store, "3")
+    (bad / "journal.jsonl").write_bytes(b"?")
+    lines = {line.uri: line for line in map(RecordingSummary.of, catalog.entries())}
+    assert [line.state for line in lines.values()] == ["interrupted", "finished", "damaged"]
+    line = lines["stream://mic/1"]
+    assert (line.n_frames, line.n_chunks, line.lost_frames, line.gaps) == (25, 2, 5, {"overrun": 5})
+    assert (line.device, line.n_bytes, line.clean) == ("A microphone", 2 * CHUNK_BYTES, True)
+    assert (line.started_utc, line.ended_utc) == ("2026-01-31T12:00:00.000000000Z", "2026-01-31T12:00:00.000520833Z")
+
+
+def test_numbers_beyond_all_bounds_stop_no_list(store: Path, catalog: Catalog) -> None:
+    endless = record(store, "1") / "journal.jsonl"
+    lines = endless.read_bytes().splitlines(keepends=True)
+    endless.write_bytes(b"".join(lines[:-1]) + checked(b'{"type":"finish","n_frames":%d,"clean":true}' % (1 << 62)))
+    unborn = record(store, "2") / "journal.jsonl"
+    header = json.loads(unborn.read_bytes().splitlines()[0])
+    del header["check"]
+    header["definition"]["started_wall_ns"] = 1 << 80
+    unborn.write_bytes(checked(json.dumps(header).encode()))
+    found = [RecordingSummary.of(entry) for entry in catalog.entries()]
+    assert [(line.uri, line.state, line.ended_utc) for line in found] == [
+        ("stream://mic/1", "finished", None),
+        ("stream://mic/2", "damaged", None),
+    ]
+    assert catalog.entries(since_ns=START_NS + DAY_NS)
+
+
 class CatalogMachine(RuleBasedStateMachine):
     """Whatever happens to the store or to the database, the catalogue says what the journals say."""
 
@@ -353,7 +417,7 @@ class CatalogMachine(RuleBasedStateMachine):
         super().__init__()
         self._stack = ExitStack()
         self._store = self._stack.enter_context(fast_folder()) / "store"
-        self._catalog = self._stack.enter_context(Catalog(self._store))
+        self._catalog = self._stack.enter_context(Catalog(Store(self._store)))
         self._running: Rotator | None = None
         self._dead: list[Rotator] = []
         self._n_takes = 0

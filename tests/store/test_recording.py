@@ -554,26 +554,6 @@ def test_an_external_seal_may_fail_anywhere(tmp_path: Path) -> None:
     assert n_calls > 10
 
 
-def test_the_list_names_all_and_survives_the_damaged(tmp_path: Path) -> None:
-    assert Store(tmp_path).list() == []
-    for name in ("b/1", "a/2", "a/1"):
-        rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition(f"stream://{name}")))
-        rotator.write(20)
-        rotator.gap(5)
-        if name == "a/2":
-            rotator.writer.close()
-        else:
-            rotator.stop()
-    (tmp_path / "recordings" / "b" / "1.zarr" / "journal.jsonl").write_bytes(b"?")
-    (tmp_path / "recordings" / "a" / ".3.zarr.new").mkdir()
-    found = {one.uri: one for one in Store(tmp_path).list()}
-    assert list(found) == ["stream://a/1", "stream://a/2", "stream://b/1"]
-    assert [one.state for one in found.values()] == ["finished", "interrupted", "damaged"]
-    assert found["stream://a/1"].n_frames == 25
-    assert found["stream://a/1"].n_chunks == 2
-    assert found["stream://a/1"].lost_frames == 5
-
-
 def test_gaps_are_integers_in_the_array_and_labels_in_the_journal(tmp_path: Path) -> None:
     writer = RecordingWriter.create(Store(tmp_path), definition())
     writer.gap(Gap(0, 5, Cause.DEVICE_AWAY, Confidence.CLOCK))
