@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import queue
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -262,3 +264,58 @@ def test_it_can_say_how_each_stream_stands(engine: Engine, graph: StillGraph) ->
     [line] = engine.describe()
     assert line.startswith(f"{URI} ")
     assert "head " in line
+
+
+NO_MEMORY_FOR_THREADS = """
+import pathlib, resource, sys
+sys.path.insert(0, sys.argv[2])
+from still import config_in, start_of
+from chaos.engine.engine import Engine
+from chaos.protocol.requests import Ping, StreamList
+
+engine = Engine(config_in(pathlib.Path(sys.argv[1])))
+engine.start()
+engine.submit(Ping()).result(10)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+size = int(status["VmSize"].split()[0]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (size + (20 << 20), resource.RLIM_INFINITY))
+starts = [engine.submit(start_of(f"stream://mic/{number}", wait=True)) for number in range(20)]
+refused = [str(start.exception(10)) for start in starts if start.exception(10) is not None]
+running = engine.submit(StreamList()).result(10).streams
+assert any("start new thread" in text for text in refused), refused
+assert len(refused) + len(running) == 20, (refused, running)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert engine.close(10)
+print("closed")
+"""
+
+
+def test_where_the_system_gives_no_more_threads_an_end_does_not_hang(folder: Path) -> None:
+    """A real limit, of address space: what a thread's stack no longer fits into."""
+    helpers = str(Path(__file__).parents[1] / "helpers")
+    done = subprocess.run(
+        [sys.executable, "-c", NO_MEMORY_FOR_THREADS, str(folder), helpers],
+        stdout=subprocess.PIPE, text=True, timeout=60, check=True,
+    )
+    assert done.stdout == "closed\n"
+
+
+DEFECT = """
+import sys
+from unittest import mock
+from chaos import daemon
+from chaos.engine.registry import DeviceRegistryActor
+
+with mock.patch.object(DeviceRegistryActor, "start", side_effect=RuntimeError("as a test has it")):
+    sys.exit(daemon.main(sys.argv[1:]))
+"""
+
+
+def test_a_daemon_that_cannot_go_on_ends_with_a_code_that_service_managers_heed(folder: Path) -> None:
+    places = ("--endpoint", f"ipc://{folder}/c", "--events", f"ipc://{folder}/e", "--store", str(folder / "store"))
+    done = subprocess.run(
+        [sys.executable, "-c", DEFECT, *places, "--staging-dir", str(folder / "staging")],
+        stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )
+    assert done.returncode == 1
+    assert "a defect ended it: RuntimeError: as a test has it" in done.stderr
