@@ -69,6 +69,16 @@ cuts n="20":
 plug n="200":
     CHAOS_PLUG_CYCLES={{n}} tools/test tests/live/test_following.py -k cycles -s --timeout 1200
 
+# The extensions under AddressSanitizer and UndefinedBehaviorSanitizer; `-m live` for the live tests
+[group('check')]
+sanitize *arguments:
+    tools/sanitize {{arguments}}
+
+# Callback, rotator and a follower race for as long as you like
+[group('check')]
+stress seconds="300":
+    CHAOS_STRESS_SECONDS={{seconds}} tools/test tests/staging/test_stress.py --timeout 3600
+
 # PipeWire killed and restarted 20 times during a capture
 [group('check')]
 restarts n="20":

@@ -66,7 +66,7 @@ cdef class AudioSlots(Slots):
     def cycle(self, uint64_t position, uint64_t n_frames, object data, *, uint32_t rate=48000, uint32_t clock_id=1,
               object monotonic_ns=None, uint32_t clock_flags=0, uint64_t xrun=0, uint64_t fed_ns=0, bint interleaved=False,
               bint torn=False, bint foreign=False, bint doubting=False):
-        """Runs what the callback runs for one cycle; for tests.
+        """Runs what the callback runs for one cycle, without the GIL; for tests.
 
         Args:
             position: the clock's position where the cycle begins, frames.
@@ -103,7 +103,8 @@ cdef class AudioSlots(Slots):
             return
         if data is None or foreign:
             c.lacks = CAUSE_FOREIGN if foreign else CAUSE_NO_DATA
-            slots_cycle(w, &c)
+            with nogil:
+                slots_cycle(w, &c)
             return
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
@@ -118,7 +119,8 @@ cdef class AudioSlots(Slots):
                 for k in range(channels):
                     planes[k] = <uint8_t *>view.buf + k * n_frames * w.definition.sample_bytes
                 buffers.planes = planes
-            slots_cycle(w, &c)
+            with nogil:
+                slots_cycle(w, &c)
         finally:
             free(planes)
             PyBuffer_Release(&view)

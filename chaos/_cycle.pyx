@@ -4,16 +4,32 @@
 drive the very same machine code through `Slots.cycle`. It allocates nothing, takes no lock and makes no system call
 but one eventfd write per full slot (and one when capture begins or has a slot again).
 
-Memory order: the callback releases `head_frame` after the frames it counts, and each ring's write index after the
-entries before it; the other side acquires both. The rotator writes NONE into a slot's entry before it clears the slot,
-so a reader that copied from the slot and still finds its chunk's number there has not been lapped.
+Memory order, argued once. Each word has one writer but `hint`, and each is 64 bits wide and aligned, so that none is
+seen half-written. "Publishes" is a store that releases, "finds" a load that acquires.
+
+1. Rings. Entries are written, then the write index publishes them; the other side finds the index, reads the entries,
+   then publishes its read index. A ring of slots has room for all of them and so is never full; before a note is
+   written, the read index is found, so that no note is overwritten that the rotator has not read.
+2. Head. Frames are copied into the slot, notes pushed, then `head_frame` publishes them: whoever finds the head sees all
+   frames before it. A follower that read notes of the ring while they were overwritten must notice: the fence in
+   `push_note` keeps a new note's words behind the index before it, and the follower's fence keeps its reading of them
+   before its second look at the index. One index of margin covers the note that is being written.
+3. Slots. A slot's entry is NONE, and a fence passed, before the slot is cleared; it names a new chunk before that
+   chunk's frames come. A follower finds the entry, copies, passes a fence and looks again: had it copied anything that
+   was written since, it would find NONE or the new chunk.
+4. Open gap. `gap_cause` is written before `gap_first` publishes it, and a fence lies between the end of one gap and the
+   cause of the next: a follower that finds the same `gap_first` before and after the cause has that gap's own.
+5. Hint. Any thread may publish one; the callback clears only the very one that it has found.
+
+All holds on ARM, where stores may pass each other; x86 keeps their order by itself. The counters beside these are for
+people, and may be a cycle older or newer than the head.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from chaos._layout cimport *
-from chaos.atomics cimport chaos_fence, chaos_load, chaos_peek, chaos_store
+from chaos.atomics cimport chaos_clear, chaos_fence, chaos_load, chaos_peek, chaos_store
 
 cdef extern from "unistd.h" nogil:
     ssize_t write(int fd, const void *data, size_t n)
@@ -43,6 +59,7 @@ cdef void push_note(Writer *w, uint32_t kind, uint32_t cause, uint32_t confidenc
                     const Cycle *c) noexcept nogil:
     cdef uint64_t at = chaos_peek(&w.rings.note_write)
     cdef Note *note = &w.notes[at & (w.definition.n_notes - 1)]
+    chaos_fence()
     note.kind = kind
     note.cause = cause
     note.confidence = confidence
@@ -86,6 +103,7 @@ cdef void close_gap(Writer *w, const Cycle *c) noexcept nogil:
     push_note(w, NOTE_GAP, <uint32_t>w.rt.gap_cause, <uint32_t>w.confidence, w.rt.gap_first,
               w.rt.head_frame - w.rt.gap_first, c)
     chaos_store(&w.rt.gap_first, NONE)
+    chaos_fence()
 
 
 cdef void skip(Writer *w, const Cycle *c, uint64_t n, uint64_t cause, uint64_t confidence) noexcept nogil:
@@ -324,6 +342,7 @@ cdef bint begin(Writer *w, const Cycle *c) noexcept nogil:
 
 cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
     """Takes in one cycle of the graph. Called by one thread at a time; bounded by the cycle's size."""
+    cdef uint64_t hint
     w.rt.callbacks += 1
     if c.clock_flags & CLOCK_FREEWHEELS:
         w.rt.freewheeled += 1
@@ -345,8 +364,9 @@ cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
     w.rt.end_ns = c.monotonic_ns + c.n_frames * 1000000000ULL // c.rate
     if c.lacks == 0:
         # The main thread learns of a device's end after the last frame of it has come.
-        if chaos_peek(&w.rings.hint) != 0:
-            chaos_store(&w.rings.hint, 0)
+        hint = chaos_load(&w.rings.hint)
+        if hint != 0:
+            chaos_clear(&w.rings.hint, hint)
         store_frames(w, c)
     else:
         skip(w, c, c.n_frames, c.lacks, EXACT)

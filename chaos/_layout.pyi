@@ -1,5 +1,7 @@
 from typing import Final
 
+from typing_extensions import Buffer
+
 CAUSES: Final[dict[str, int]]
 CONFIDENCES: Final[dict[str, int]]
 NOTE_KINDS: Final[dict[str, int]]
@@ -11,3 +13,4 @@ LAYOUT: Final[int]
 CONTROL: Final[int]
 
 def acquire_fence() -> None: ...
+def load(buffer: Buffer, at: int) -> int: ...

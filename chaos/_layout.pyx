@@ -1,6 +1,9 @@
 """The staging file's layout as Python sees it: where each field lies, and what the numbers in it mean."""
 
-from chaos.atomics cimport chaos_fence
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uint8_t, uint64_t
+
+from chaos.atomics cimport chaos_fence, chaos_load
 
 CAUSES = {"missed": CAUSE_MISSED, "hardware_xrun": CAUSE_HARDWARE_XRUN, "overrun": CAUSE_OVERRUN,
           "device_away": CAUSE_DEVICE_AWAY, "driver_switch": CAUSE_DRIVER_SWITCH, "no_data": CAUSE_NO_DATA, "foreign": CAUSE_FOREIGN}
@@ -60,6 +63,20 @@ NOTE_BYTES = sizeof(Note)
 RT_BYTES = sizeof(RtState)
 LAYOUT = LAYOUT_VERSION
 CONTROL = CONTROL_BYTES
+
+
+def load(object buffer, size_t at):
+    """The 64-bit word at byte `at`, a multiple of 8: what its writer wrote before it is seen by what reads after this."""
+    cdef Py_buffer view
+    cdef uint64_t value
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    try:
+        if at % 8 or view.len < 8 or at > <size_t>view.len - 8:
+            raise ValueError("no such word")
+        value = chaos_load(<const uint64_t *>(<const uint8_t *>view.buf + at))
+    finally:
+        PyBuffer_Release(&view)
+    return value
 
 
 def acquire_fence():

@@ -7,4 +7,5 @@ cdef extern from "_atomics.h" nogil:
     uint64_t chaos_peek(const uint64_t *p)
     uint32_t chaos_peek_32(const uint32_t *p)
     void chaos_store(uint64_t *p, uint64_t v)
+    void chaos_clear(uint64_t *p, uint64_t seen)
     void chaos_fence()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chaos import _layout
 from chaos.staging.layout import N_NOTES, Note
 from chaos.staging.reader import StagingReader
 from chaos.terms.ledger import Cause, Gap
@@ -59,6 +60,7 @@ class LiveEnd:
         first = self._n_notes
         notes = list(self._staging.notes(first)) if self._staging.state("note_write") != first else []
         self._n_notes += len(notes)
+        _layout.acquire_fence()  # before the second look: see `chaos/_cycle.pyx`
         overwritten = max(0, self._staging.state("note_write") - N_NOTES + 1 - first)
         self.missed_notes = self.missed_notes or overwritten > 0
         return notes[overwritten:]

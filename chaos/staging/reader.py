@@ -79,6 +79,10 @@ class StagingReader:
     def _get(self, field: str, code: str) -> int:
         return int(struct.unpack_from("<" + code, self._map, _layout.OFFSETS[field])[0])
 
+    def _load(self, field: str) -> int:
+        """A word that the callback writes; what it wrote before is there for what is read after."""
+        return _layout.load(self._map, _layout.OFFSETS[field])
+
     def _bytes(self, field: str, size: int) -> bytes:
         at = _layout.OFFSETS[field]
         return self._map[at : at + size]
@@ -97,29 +101,32 @@ class StagingReader:
     @property
     def head_frame(self) -> int:
         """Frames of the timeline so far; all before it are committed."""
-        head = self._get("head_frame", "Q")
-        _layout.acquire_fence()
-        return head
+        return self._load("head_frame")
 
     def state(self, field: str) -> int:
         """One of the 64-bit fields of the control block, by its name in `chaos._layout.OFFSETS`."""
-        return self._get(field, "Q")
+        return self._load(field)
 
     def open_gap(self) -> tuple[int, int] | None:
         """(first_frame, cause) of a gap that has not ended, or None. Read the head first: it may be ahead of that."""
-        first = self._get("gap_first", "Q")
-        return None if first == NONE else (first, self._get("gap_cause", "Q"))
+        first = self._load("gap_first")
+        while first != NONE:
+            cause = self._load("gap_cause")
+            before, first = first, self._load("gap_first")
+            if first == before:
+                return first, cause
+        return None
 
     def notes(self, since: int) -> Iterator[Note]:
         """The callback's notes from index `since` on."""
         at = self._get("notes_offset", "Q")
-        for index in range(since, self._get("note_write", "Q")):
+        for index in range(since, self._load("note_write")):
             place = at + (index & (N_NOTES - 1)) * _layout.NOTE_BYTES
             yield Note(*struct.unpack_from(NOTE, self._map, place))
 
     def notes_left(self) -> list[Note]:
         """All notes that still stand in the ring, also those that were taken; for when the writer is dead."""
-        return list(self.notes(max(0, self._get("note_write", "Q") - N_NOTES + 1)))
+        return list(self.notes(max(0, self._load("note_write") - N_NOTES + 1)))
 
     def chunks(self) -> dict[int, int]:
         """Chunk number → slot index, of all slots that hold one."""
@@ -140,7 +147,6 @@ class StagingReader:
         slot = self._slot_of(chunk)
         if slot is None:
             return None
-        _layout.acquire_fence()
         base = self._data + slot * self._slot_bytes
         spans = self.form.spans(first, last)
         pieces = [self._map[base + span.start : base + span.stop] for span in spans]
@@ -148,8 +154,7 @@ class StagingReader:
         return b"".join(pieces) if self._chunk_in(slot) == chunk else None
 
     def _chunk_in(self, slot: int) -> int:
-        (chunk,) = struct.unpack_from("<Q", self._map, self._table + slot * _layout.ENTRY_BYTES)
-        return int(chunk)
+        return _layout.load(self._map, self._table + slot * _layout.ENTRY_BYTES)
 
     def _slot_of(self, chunk: int) -> int | None:
         """The slot that holds the chunk: mostly that of the last call, or the next one."""

@@ -129,7 +129,7 @@ def test_a_slot_that_is_taken_away_in_mid_copy_is_never_given(
 
     def fence() -> None:
         calls.append(None)
-        if len(calls) == 2:
+        if len(calls) == 1:
             engine.rotate()
             engine.cycle(4096)
         real()
@@ -137,7 +137,7 @@ def test_a_slot_that_is_taken_away_in_mid_copy_is_never_given(
     with staging.StagingReader(engine.path) as straight:
         monkeypatch.setattr(_layout, "acquire_fence", fence)
         assert straight.read_chunk(0, 0, 1024) is None
-        assert len(calls) == 2
+        assert len(calls) == 1
     monkeypatch.undo()
     engine.rotate()
     calls.clear()
