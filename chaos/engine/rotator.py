@@ -38,6 +38,7 @@ from chaos.staging.owner import Staging
 from chaos.store.info import SealedChunk
 from chaos.store.journal import Definition
 from chaos.store.store import Store
+from chaos.store.succession import forget_note, succeed
 from chaos.store.writer import RecordingWriter
 from chaos.system.files import is_taken
 from chaos.terms.chunking import is_short
@@ -51,6 +52,7 @@ log = logging.getLogger(__name__)
 
 LARGE_BYTES = 1 << 20
 STALLED_NS = 1_000_000_000
+_GAP_STEPS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class ChunkRotatorActor(Supervised):
         self._seen = 0  # frames captured by the last tick
         self._flows = True
         self._has_failed = False
+        self._closed = -1
 
     def carry_out(self, message: Any) -> None:
         if self._has_failed:
@@ -160,6 +163,8 @@ class ChunkRotatorActor(Supervised):
             if note.is_gap:
                 gap = note.gap()
                 self._ledger.append(gap)
+                if gap.n_frames:
+                    self._closed = gap.first_frame
                 self._plan.emit(events.StreamGap.of(gap))
             else:
                 self._ledger.append(note.anchor(offset_ns))
@@ -223,7 +228,10 @@ class ChunkRotatorActor(Supervised):
             started_monotonic_ns=stats["first_ns"],
             started_wall_ns=time.time_ns() - since_ns,
         )
+        definition = succeed(self._plan.store, definition)
         self._recording = RecordingWriter.create(self._plan.store, definition)
+        if definition.follows is not None:
+            forget_note(self._plan.store, definition)
         self._staging.set_recording(self._recording.path)
         self._plan.emit(
             events.StreamStarted(
@@ -258,6 +266,7 @@ class ChunkRotatorActor(Supervised):
             return False
         first = chunk * self._staging.form.chunk_frames
         n_frames = min(self._staging.form.chunk_frames, self._slots.stats()["head_frame"] - first)
+        self._account_for(first + n_frames, is_sealed=True)
         with self._staging.slot(slot) as data:
             try:
                 if self._path is not None:
@@ -287,10 +296,14 @@ class ChunkRotatorActor(Supervised):
     def _checkpoint(self) -> None:
         assert self._recording is not None
         filling = self._slots.filling()
+        if filling is None:
+            self._account_for(self._slots.stats()["head_frame"])
         if self._full or filling is None:
             self._recording.flush()
         else:
             slot, chunk, n_frames = filling
+            first = chunk * self._staging.form.chunk_frames
+            n_frames = max(0, self._account_for(first + n_frames) - first)
             moved = (chunk, n_frames) != self._ticked
             self._ticked = chunk, n_frames
             if moved and self._is_soon_full():
@@ -300,6 +313,23 @@ class ChunkRotatorActor(Supervised):
         if self._refused and not self._full:
             self._refused = ""
             self._plan.emit(events.StorageRestored(path=str(self._recording.path)))
+
+    def _account_for(self, head: int, *, is_sealed: bool = False) -> int:
+        """Has the ledger tell of a gap that has not ended, before its zeros are stored; up to where it then tells
+        all, `head` at most. Unless these frames are being sealed, a long gap is told on in steps of a 64th."""
+        assert self._recording is not None
+        gap = self._staging.open_gap()
+        self._take_over()
+        self._write_ledger()
+        if gap is None or gap.first_frame >= head or gap.first_frame == self._closed:
+            return head
+        gap = msgspec.structs.replace(gap, n_frames=head - gap.first_frame)
+        told = self._recording.open_gap
+        is_told = told is not None and told.first_frame == gap.first_frame and not is_sealed
+        if is_told and (gap.n_frames - told.n_frames) * _GAP_STEPS < told.n_frames:  # type: ignore[union-attr]
+            return min(told.end_frame, head)  # type: ignore[union-attr]
+        self._recording.extend(gap)
+        return head
 
     def _is_soon_full(self) -> bool:
         """Whether chunks are sealed before they are a second old: to write large ones twice would only cost."""
@@ -336,8 +366,7 @@ class ChunkRotatorActor(Supervised):
         if self._recording is None:
             return
         try:
-            self._recording.retire(chunks, gaps)
-            for gap in gaps:
+            for gap in self._recording.retire(chunks, gaps):
                 self._plan.emit(events.StreamGap.of(gap))
         except (StorageFull, StorageFailed) as error:
             self._tell_refusal(error)

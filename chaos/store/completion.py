@@ -1,7 +1,7 @@
 """Completing one recording whose engine died: from what its staging file holds, or from the disk alone.
 
-Every frame before the head is accounted for: sealed, or in a gap. The time since then is a gap of cause engine_down;
-the recording is finished, not clean.
+Every frame before the head is accounted for: sealed, or in a gap. The head is where the take ends: it is finished, not
+clean, and the next take of the device says how long nothing was captured (see `succession`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from typing import Literal
 import msgspec
 
 from chaos.staging.reader import StagingReader
+from chaos.store import succession
 from chaos.store.about import About
 from chaos.store.info import RecordingInfo
+from chaos.store.store import Store
+from chaos.store.succession import leave_note
 from chaos.store.writer import RecordingWriter
 from chaos.system.machine import boot_id
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
@@ -31,8 +34,8 @@ class Recovered(msgspec.Struct, frozen=True):
 
     `outcome`: "recovered"; "removed" (it held nothing that was not stored); "left" as it is; "foreign", so of
     another store or machine; "failed", and may be tried again. `text` says so in plain words. `n_frames` is
-    the timeline's new length, `down_frames` of it passed since the engine died; `n_recovered` frames were not
-    sealed before.
+    the timeline's length, `n_recovered` frames of it were not sealed before; `down_frames` would have come since
+    the engine died, and are in no recording.
     """
 
     outcome: Literal["recovered", "removed", "left", "foreign", "failed"]
@@ -48,7 +51,8 @@ class Recovered(msgspec.Struct, frozen=True):
 class Completion:
     """Completes one recording through its reopened (or new) writer."""
 
-    def __init__(self, writer: RecordingWriter, info: RecordingInfo, is_continued: bool) -> None:
+    def __init__(self, store: Store, writer: RecordingWriter, info: RecordingInfo, is_continued: bool) -> None:
+        self._store = store
         self._writer = writer
         self._is_continued = is_continued
         self._shape = writer.definition
@@ -56,10 +60,11 @@ class Completion:
         self._last_sealed = max((sealed.chunk for sealed in info.chunks), default=-1)
         self._spans = [(sealed.first_frame, sealed.first_frame + sealed.n_frames) for sealed in info.chunks]
         self._spans += [(gap.first_frame, gap.end_frame) for gap in info.gaps]
+        self._open_gap = info.open_gap
         self._known_gaps = {(gap.first_frame, gap.n_frames, gap.cause) for gap in info.gaps}
         self._anchors = {(anchor.frame, anchor.position): anchor for anchor in info.anchors}
         self._remarks = [f"line {line} of its journal is damaged" for line in info.bad_lines]
-        if info.torn:
+        if writer.was_torn:
             self._remarks.append("the last line of its journal was torn and has been cut off")
 
     def from_staging(self, staging: StagingReader, told: About) -> Recovered:
@@ -81,6 +86,7 @@ class Completion:
             self._remarks.append(f"{n_odd} of its notes made no sense")
         if (gap := staging.open_gap()) is not None and head > gap[0]:
             self._gap(Gap.open(gap[0], head, Cause(gap[1]) if gap[1] in list(Cause) else Cause.ENGINE_DOWN))
+        self._close_gap()
         left = self._parts()
         form = self._shape.form
         for chunk in staging.chunks():
@@ -89,11 +95,14 @@ class Completion:
             if n_frames > 0 and data is not None:
                 left[chunk] = n_frames, form.whole(data, n_frames)  # a copy may have been under way behind these
         self._seal(left)
-        ended_ns = staging.state("end_ns") if staging.same_boot else None
-        return self._finish(head, ended_ns, str(staging.path))
+        self._end_anchor(staging, head, offset_ns)
+        end_ns = staging.state("end_ns")
+        ended = (end_ns, end_ns + offset_ns) if end_ns < _ABSURD else None
+        return self._finish(head, ended, str(staging.path))
 
     def from_parts(self, remark: str) -> Recovered:
         self._remarks.append(remark)
+        self._close_gap()
         self._seal(self._parts())
         return self._finish(max((end for _, end in self._spans), default=0), None, None)
 
@@ -106,6 +115,12 @@ class Completion:
             self._known_gaps.add(key)
             self._spans.append((gap.first_frame, gap.end_frame))
             self._writer.gap(gap)
+
+    def _close_gap(self) -> None:
+        """Ends the gap that was open, where nothing else has told of its end."""
+        gap = self._open_gap
+        if gap is not None and all(gap.first_frame != first or not n for first, n, _ in self._known_gaps):
+            self._gap(gap)
 
     def _anchor(self, anchor: ClockAnchor) -> None:
         key = anchor.frame, anchor.position
@@ -132,46 +147,41 @@ class Completion:
         taken = len(list(folder.glob(f"{chunk}*"))) if folder.exists() else 0
         return folder / (f"{chunk}.{taken}" if taken else str(chunk))
 
-    def _finish(self, head: int, ended_ns: int | None, staging: str | None) -> Recovered:
-        """Accounts for every frame before the head, and for the time since then."""
+    def _finish(self, head: int, ended: tuple[int, int] | None, staging: str | None) -> Recovered:
+        """Accounts for every frame before the head, which is where the take ends. `ended` is that moment by
+        CLOCK_MONOTONIC and the wall clock, where more is known of it than the anchors tell."""
         for first, end in list(_holes(self._spans, head)):
             self._gap(Gap(first, end - first, Cause.ENGINE_DOWN, Confidence.EXACT))
-        until = head if self._is_continued else head + self._frames_until_now(head, ended_ns)
         head = max(head, self._writer.n_frames)
-        down = max(0, until - head)
-        if down:
-            self._gap(Gap(head, down, Cause.ENGINE_DOWN, Confidence.CLOCK))
-            self._anchor(self._now(head + down))
-        n_recovered = head - self._n_before
-        self._writer.finish(head + down, clean=False)
-        rate, uri = self._shape.sample_rate, self._shape.uri
-        what = f"{uri}: recovered {n_recovered} frames that were not sealed yet"
-        text = "; ".join([what, f"it was down for {down / rate:.3f} s", *self._remarks])
+        monotonic_ns, wall_ns = ended or self._moment_of(head)
+        if not self._is_continued:
+            leave_note(self._store, succession.ended(self._shape, monotonic_ns, wall_ns))
+        self._writer.finish(head, clean=False)
+        is_same_boot = self._shape.boot_id == boot_id()
+        down_ns = time.monotonic_ns() - monotonic_ns if is_same_boot else time.time_ns() - wall_ns
+        down = 0 if self._is_continued else max(0, round(down_ns * self._shape.sample_rate / 1_000_000_000))
+        n_recovered, uri = head - self._n_before, self._shape.uri
+        what = f"{uri}: recovered {n_recovered} frames that were not sealed yet; it ends at frame {head}"
+        since = f"nothing was captured in the {down / self._shape.sample_rate:.3f} s since"
+        text = "; ".join([what, *([] if self._is_continued else [since]), *self._remarks])
         path = str(self._writer.path)
-        return Recovered("recovered", text, uri, path, staging, head + down, n_recovered, down)
+        return Recovered("recovered", text, uri, path, staging, head, n_recovered, down)
 
-    def _now(self, frame: int) -> ClockAnchor:
-        """This moment, as the end of the timeline; the graph's position is what it was, gone on."""
+    def _moment_of(self, frame: int) -> tuple[int, int]:
         last = self._last_anchor()
-        position = last.position + frame - last.frame
-        return ClockAnchor(frame, position, time.monotonic_ns(), time.time_ns(), last.clock_id)
+        since_ns = (frame - last.frame) * 1_000_000_000 // self._shape.sample_rate
+        return last.monotonic_ns + since_ns, last.wall_ns + since_ns
+
+    def _end_anchor(self, staging: StagingReader, head: int, offset_ns: int) -> None:
+        """Where the clock stood at the head, if the callback had come to the end of its cycle."""
+        last, position, end_ns = self._last_anchor(), staging.state("position"), staging.state("end_ns")
+        is_whole = position - head == last.position - last.frame and staging.state("clock_id") == last.clock_id
+        if is_whole and last.frame < head and end_ns < _ABSURD:
+            self._anchor(ClockAnchor(head, position, end_ns, end_ns + offset_ns, last.clock_id))
 
     def _last_anchor(self) -> ClockAnchor:
         start = ClockAnchor(0, 0, self._shape.started_monotonic_ns, self._shape.started_wall_ns)
         return max(self._anchors.values(), key=lambda anchor: anchor.frame, default=start)
-
-    def _frames_until_now(self, head: int, ended_ns: int | None) -> int:
-        """How many frames would have come since frame `head`: by CLOCK_MONOTONIC where the boot is the same,
-        else by the wall clock."""
-        rate, last = self._shape.sample_rate, self._last_anchor()
-        since_anchor_ns = (head - last.frame) * 1_000_000_000 // rate
-        if ended_ns is None and self._shape.boot_id == boot_id():
-            ended_ns = last.monotonic_ns + since_anchor_ns
-        if ended_ns is not None:
-            down_ns = time.monotonic_ns() - ended_ns
-        else:
-            down_ns = time.time_ns() - last.wall_ns - since_anchor_ns
-        return max(0, round(down_ns * rate / 1_000_000_000))
 
 
 def _holes(spans: Iterable[tuple[int, int]], end: int) -> Iterator[tuple[int, int]]:

@@ -26,6 +26,7 @@ from chaos.store.journal import (
     Header,
     JournalReader,
     Line,
+    OpenGapLine,
 )
 from chaos.terms.errors import StorageFailed
 from chaos.terms.ledger import Cause
@@ -118,6 +119,8 @@ class Digest(msgspec.Struct):
                     self._cover(line.first_frame, line.n_frames)
                 case GapLine():
                     self._gap(line)
+                    self._cover(line.first_frame, line.n_frames)
+                case OpenGapLine():
                     self._cover(line.first_frame, line.n_frames)
                 case Finish():
                     self.finish = line

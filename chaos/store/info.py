@@ -17,6 +17,7 @@ from chaos.store.journal import (
     Header,
     JournalReader,
     Line,
+    OpenGapLine,
     Sealing,
 )
 from chaos.terms.errors import StorageFailed
@@ -28,9 +29,10 @@ __all__ = ["RecordingInfo", "SealedChunk", "load"]
 class RecordingInfo:
     """A recording as its journal tells it, at the moment of the last `refresh`.
 
-    `bad_lines` (numbers from 1) made no sense, `torn` says that the last one broke off; `sealing` is the
-    sealing of a chunk that is not full, begun last. Raises RecordingNotFound, or StorageFailed if the journal
-    can't be read or has no readable first line.
+    Lines in `bad_lines` (numbers from 1) made no sense, others are missing before those in `missing_before`, and
+    `torn` says that the last one broke off. `sealing` is the sealing of a chunk that is not full, begun last;
+    `open_gap` is the gap that has not ended. Raises RecordingNotFound, or StorageFailed if the journal can't be read
+    or has no readable first line.
 
     `is_live`: a writer has the recording (to the last, when it is finished already).
     """
@@ -38,6 +40,7 @@ class RecordingInfo:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.gaps: list[Gap] = []
+        self.open_gap: Gap | None = None
         self.anchors = Anchors()
         self.sealing: Sealing | None = None
         self.finish: Finish | None = None
@@ -77,6 +80,11 @@ class RecordingInfo:
                 case GapLine():
                     self.gaps.append(line.gap())
                     self._coverage.add(line.first_frame, line.n_frames)
+                    if self.open_gap is not None and self.open_gap.first_frame == line.first_frame and line.n_frames:
+                        self.open_gap = None
+                case OpenGapLine():
+                    self.open_gap = line.gap()
+                    self._coverage.add(line.first_frame, line.n_frames)
                 case AnchorLine():
                     self.anchors.append(line.frame, line.position, line.monotonic_ns, line.wall_ns, line.clock_id)
                 case Sealing():
@@ -92,6 +100,11 @@ class RecordingInfo:
         return "recording" if self.is_live else "interrupted"
 
     @property
+    def ledger(self) -> list[Gap]:
+        """All gaps; the one that has not ended is the last, as far as the journal tells of it."""
+        return [*self.gaps, self.open_gap] if self.open_gap is not None else list(self.gaps)
+
+    @property
     def n_frames(self) -> int:
         """The timeline's length: at the end as stated, before it as far as it is accounted for."""
         return self.finish.n_frames if self.finish else self._coverage.to
@@ -104,6 +117,10 @@ class RecordingInfo:
     @property
     def bad_lines(self) -> list[int]:
         return self._journal.bad_lines
+
+    @property
+    def missing_before(self) -> list[int]:
+        return self._journal.missing_before
 
     @property
     def torn(self) -> bool:

@@ -2,7 +2,9 @@
 
 The first line is the `Header` with the format's version and the definition; then chunks, gaps and anchors
 in the order in which they came, and the finish. All else in a recording's folder can be rebuilt from it. Each
-object begins with `check`: CRC-32 (8 hex digits) over the same object without that field, in compact form.
+object begins with `check`: CRC-32 (8 hex digits) over the same object without that field, in compact form. From
+version 2 on `after` follows: the first 8 bytes (hex) of BLAKE3 over the line before, so that a line that was taken
+out shows; zeros in the first line.
 While a writer lives it holds a lock (flock) on the file: so a running recording is told from a deserted one.
 """
 
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import msgspec
+from blake3 import blake3
 
 from chaos.system.files import storage_errors, write_all
 from chaos.terms.errors import RecordingNotFound, StorageFailed, StreamExists
@@ -37,10 +40,11 @@ __all__ = [
     "Journal",
     "JournalReader",
     "Line",
+    "OpenGapLine",
     "Sealing",
 ]
 
-JOURNAL_VERSION = 1
+JOURNAL_VERSION = 2
 _LOCK_TRIES = 10
 _LOCK_PAUSE_S = 0.005
 _BLOCK_BYTES = 1 << 20
@@ -60,7 +64,9 @@ class Definition(msgspec.Struct, frozen=True):
     `staging` is the path of the live staging file, for readers that follow the head; `external` recordings
     have their chunks in files of a controller's and hold no audio themselves. `boot_id` says which run of the
     kernel `monotonic_ns` count from; `keep` what retention leaves of it ("7d", "200GB");
-    `continues` the URI of the take whose last frame came right before this one's first.
+    `continues` the URI of the take whose last frame came right before this one's first. `follows` is the URI of the
+    take of this device that a crash ended before this one, and `away_ns` how long nothing was captured between them:
+    by CLOCK_MONOTONIC in one run of the kernel, else by the wall clock.
     """
 
     uri: str
@@ -79,6 +85,8 @@ class Definition(msgspec.Struct, frozen=True):
     boot_id: str = ""
     keep: str | None = None
     continues: str | None = None
+    follows: str | None = None
+    away_ns: int | None = None
 
     @property
     def form(self) -> AudioForm:
@@ -126,6 +134,24 @@ class GapLine(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
         return Gap(self.first_frame, self.n_frames, cause, confidence)
 
 
+class OpenGapLine(msgspec.Struct, frozen=True, tag_field="type", tag="open"):
+    """A gap that has not ended, as far as it reaches. A later line with this first frame replaces it, and the
+    `GapLine` ends it."""
+
+    first_frame: Count
+    n_frames: Count
+    cause: str
+    confidence: str
+
+    @classmethod
+    def of(cls, gap: Gap) -> Self:
+        return cls(**gap.to_wire())
+
+    def gap(self) -> Gap:
+        cause, confidence = Cause.from_label(self.cause), Confidence.from_label(self.confidence)
+        return Gap(self.first_frame, self.n_frames, cause, confidence)
+
+
 class AnchorLine(msgspec.Struct, frozen=True, tag_field="type", tag="anchor", omit_defaults=True):
     frame: Place
     position: Place
@@ -148,18 +174,29 @@ class Finish(msgspec.Struct, frozen=True, tag_field="type", tag="finish"):
     clean: bool
 
 
-Line = Header | ChunkLine | Sealing | GapLine | AnchorLine | Finish
+Line = Header | ChunkLine | Sealing | GapLine | OpenGapLine | AnchorLine | Finish
 _decoder = msgspec.json.Decoder(Line)
 _encoder = msgspec.json.Encoder()
 _CHECK = b'{"check":"'
 _CHECK_END = len(_CHECK) + 8
 _BODY = _CHECK_END + 2
 _BEGUN = zlib.crc32(b"{")
+_AFTER = b'"after":"'
+_AFTER_AT = _BODY + len(_AFTER)
+_NOTHING = b"0" * 16
 
 
-def _encode(line: Line) -> bytes:
+def _link(raw: bytes) -> bytes:
+    """What the line after this one says of it."""
+    return blake3(raw).hexdigest(length=8).encode()
+
+
+def _encode(line: Line, after: bytes | None) -> bytes:
+    """The line, without its end; chained to the one before unless `after` is None (version 1)."""
     body = _encoder.encode(line)
-    return b'%b%08x",%b\n' % (_CHECK, zlib.crc32(body), body[1:])
+    if after is not None:
+        body = b'{%b%b",%b' % (_AFTER, after, body[1:])
+    return b'%b%08x",%b' % (_CHECK, zlib.crc32(body), body[1:])
 
 
 def _decode(raw: bytes) -> Line:
@@ -168,7 +205,7 @@ def _decode(raw: bytes) -> Line:
     if raw[: len(_CHECK)] != _CHECK or told != b"%08x" % zlib.crc32(raw[_BODY:], _BEGUN):
         raise ValueError("the line is damaged")
     line: Line = _decoder.decode(raw)
-    if isinstance(line, GapLine):
+    if isinstance(line, GapLine | OpenGapLine):
         line.gap()
     return line
 
@@ -177,13 +214,16 @@ class Journal:
     """The writing end. Alive until `close`, which may be called twice.
 
     `append` never fails: the line is written at once and, if storage doesn't take it, again by `flush`, which
-    makes everything durable or raises StorageFull or StorageFailed and may be called again.
+    makes everything durable or raises StorageFull or StorageFailed and may be called again. `was_torn` says that a
+    broken end was cut off when it was reopened.
     """
 
-    def __init__(self, path: Path, fd: int, size: int) -> None:
+    def __init__(self, path: Path, fd: int, size: int, tail: bytes | None) -> None:
+        self.was_torn = False
         self._path = path
         self._fd = fd
         self._durable = size
+        self._tail = tail
         self._pending = b""
         self._written = True
 
@@ -192,7 +232,7 @@ class Journal:
         """A new journal with its first line, locked; OSError goes to the caller."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        journal = cls(path, fd, 0)
+        journal = cls(path, fd, 0, _NOTHING)
         try:
             journal.append(Header(JOURNAL_VERSION, definition))
             journal.flush()
@@ -203,13 +243,19 @@ class Journal:
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
-        """Goes on with a deserted journal, a torn end cut off. StreamExists while another writer has it."""
+        """Goes on with a deserted journal, a torn end cut off. StreamExists while another writer has it.
+
+        Where it ends is read under the lock: until then its last writer may still add to it. Raises
+        RecordingNotFound if there is none.
+        """
         reader = JournalReader(path)
-        reader.poll()
+        if not path.exists():
+            reader.poll()
         with storage_errors("reopen", path):
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 _lock(fd)
+                reader.poll()
                 os.ftruncate(fd, reader.sound_bytes)
                 os.fsync(fd)
             except BlockingIOError:
@@ -219,14 +265,19 @@ class Journal:
             except BaseException:
                 os.close(fd)
                 raise
-        return cls(path, fd, reader.sound_bytes)
+        journal = cls(path, fd, reader.sound_bytes, reader.tail)
+        journal.was_torn = reader.torn
+        return journal
 
     def moved(self, path: Path) -> None:
         """Tells that the folder was renamed."""
         self._path = path
 
     def append(self, line: Line) -> None:
-        self._pending += _encode(line)
+        raw = _encode(line, self._tail)
+        self._pending += raw + b"\n"
+        if self._tail is not None:
+            self._tail = _link(raw)
         self._written = False
         with suppress(OSError):
             self._write()
@@ -284,17 +335,21 @@ def _lock(fd: int) -> None:
 class JournalReader:
     """The reading end: `poll` gives the lines that came since the last call, also while a writer goes on.
 
-    Lines that make no sense are counted in `bad_lines` (numbers from 1) and passed over. `torn` says that
-    the file ends in the middle of a line, `sound_bytes` up to where the last good line reaches. Raises
+    Lines that make no sense are counted in `bad_lines` (numbers from 1) and passed over; `missing_before` has the
+    numbers of those that another line came before once. `torn` says that the file ends in the middle of a line,
+    `sound_bytes` up to where the last good line reaches, and `tail` what the next line is to say of that. Raises
     RecordingNotFound if there is no journal, StorageFailed if it can't be read. `offset` is where it reads on: the
     begin of a line.
     """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self.bad_lines: list[int] = []
+        self.missing_before: list[int] = []
         self.torn = False
         self.sound_bytes = 0
+        self.tail: bytes | None = None
         self.offset = offset
+        self._before: bytes | None = None if offset else _NOTHING
         self._path = path
         self._n_lines = 0
 
@@ -325,7 +380,13 @@ class JournalReader:
                 line = _decode(raw)
             except ValueError:
                 self.bad_lines.append(self._n_lines)
+                self._before = None
                 continue
+            chained = raw[_BODY:_AFTER_AT] == _AFTER
+            if chained and self._before not in (None, raw[_AFTER_AT : _AFTER_AT + 16]):
+                self.missing_before.append(self._n_lines)
+            self._before = _link(raw)
+            self.tail = self._before if chained else None
             self.sound_bytes = self.offset
             yield line
 

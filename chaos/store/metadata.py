@@ -9,24 +9,28 @@ import time
 from pathlib import Path
 
 from chaos.store.documents import TABLE_ROWS, Lengths, form_documents, group_document, table_chunk, table_document
-from chaos.store.info import load
+from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import Definition, Finish
 from chaos.system.files import make_folders, replace, storage_errors
 from chaos.terms.errors import StreamExists
 from chaos.terms.ledger import ClockAnchor, Gap, Row
 
-__all__ = ["Metadata", "Table", "rebuild_metadata"]
+__all__ = ["Metadata", "Table", "rebuild_metadata", "write_metadata"]
 
 _CLOCK_S = 5.0
 
 
 class Table:
-    """The rows of `gaps` or `clock`, and how much of them is on disk. Holds those of the last chunk only."""
+    """The rows of `gaps` or `clock`, and how much of them is on disk. Holds those of the last chunk only.
+
+    `open_row` stands behind all others and may be replaced.
+    """
 
     def __init__(self) -> None:
+        self.open_row: Row | None = None
         self._rows: list[Row] = []
         self._first_row = 0
-        self._stored = (-1, False)
+        self._stored: tuple[int, Row | None, bool] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -35,7 +39,7 @@ class Table:
     @property
     def n_stored(self) -> int:
         """How many of the rows `store` has brought to disk."""
-        return max(0, self._stored[0])
+        return self._stored[0] + (self._stored[1] is not None) if self._stored else 0
 
     def append(self, row: Row) -> None:
         self._rows.append(row)
@@ -48,16 +52,18 @@ class Table:
         Chunks are replaced first, then the shape, so that a reader sees only rows that are there.
         """
         n_rows = self.n_rows
-        if self._stored in ((n_rows, True), (n_rows, durable)):
+        if self._stored in ((n_rows, self.open_row, True), (n_rows, self.open_row, durable)):
             return
+        rows = [*self._rows, self.open_row] if self.open_row is not None else self._rows
         make_folders(folder / "c")
-        for first in range(0, len(self._rows), TABLE_ROWS):
+        for first in range(0, len(rows), TABLE_ROWS):
             chunk = folder / "c" / str((self._first_row + first) // TABLE_ROWS)
             make_folders(chunk)
-            rows = self._rows[first : first + TABLE_ROWS]
-            replace(chunk / "0", table_chunk(rows), durable=durable or len(rows) == TABLE_ROWS)
-        replace(folder / "zarr.json", table_document(folder.name, n_rows), durable=durable)
-        self._stored = n_rows, durable
+            part = rows[first : first + TABLE_ROWS]
+            replace(chunk / "0", table_chunk(part), durable=durable or len(part) == TABLE_ROWS)
+        n_shown = self._first_row + len(rows)
+        replace(folder / "zarr.json", table_document(folder.name, n_shown), durable=durable)
+        self._stored = n_rows, self.open_row, durable
         kept = n_rows - n_rows % TABLE_ROWS
         del self._rows[: kept - self._first_row]
         self._first_row = kept
@@ -80,6 +86,10 @@ class Metadata:
 
     def gap(self, gap: Gap) -> None:
         self._gaps.append(gap.row())
+
+    def open_gap(self, gap: Gap | None) -> None:
+        """The gap that has not ended, as far as it reaches; it is shown behind all others."""
+        self._gaps.open_row = gap.row() if gap is not None else None
 
     def anchor(self, anchor: ClockAnchor) -> None:
         self._clock.append(anchor.row())
@@ -112,10 +122,16 @@ def rebuild_metadata(path: Path) -> None:
     info = load(path)
     if info.is_live:
         raise StreamExists(f"{path} is being written", hint="stop that stream first")
+    write_metadata(info)
+
+
+def write_metadata(info: RecordingInfo) -> None:
+    """Writes all metadata of a recording anew; for whoever has its journal. Raises StorageFull or StorageFailed."""
     metadata = Metadata(info.path, info.definition)
     for gap in info.gaps:
         metadata.gap(gap)
+    metadata.open_gap(info.open_gap)
     for anchor in info.anchors:
         metadata.anchor(anchor)
-    with storage_errors("rebuild the metadata of", path):
+    with storage_errors("rebuild the metadata of", info.path):
         metadata.store(info.n_frames, info.finish)

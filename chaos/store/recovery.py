@@ -234,8 +234,9 @@ def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
                 return _left("left", staging, f"it has {head} frames, and {uri} is finished with {n_frames}")
             return Recovered("removed", f"all of {path} is in {target}", uri, str(target), path, n_frames)
         writer = RecordingWriter.reopen(store, target)
+        info = writer.found or info
     try:
-        return Completion(writer, info, left.is_continued(uri)).from_staging(staging, told)
+        return Completion(store, writer, info, left.is_continued(uri)).from_staging(staging, told)
     finally:
         writer.close()
 
@@ -257,8 +258,9 @@ def _from_disk(left: _Left, path: Path) -> Recovered | None:
         writer = RecordingWriter.reopen(left.store, path)
     except InvalidRequest:  # another recovery is working on it, or has just finished it
         return None
+    info = writer.found or info
     try:
-        return Completion(writer, info, left.is_continued(info.definition.uri)).from_parts(remark)
+        return Completion(left.store, writer, info, left.is_continued(info.definition.uri)).from_parts(remark)
     finally:
         writer.close()
 

@@ -1,7 +1,8 @@
 """Retention: the oldest sealed chunks go, the ledger says so, and what a pin names stays.
 
 A retired chunk has a gap of cause retired in its recording's ledger, durable before its file goes; its frames
-read as zeros, told as what they are. Its object goes with the last recording that refers to it.
+read as zeros, told as what they are. Its object goes with the last recording that refers to it. One retirer at a
+time works on a store, and checks each recording's plan again once it has locked that.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any
 
 import msgspec
 
-from chaos.store.info import RecordingInfo, SealedChunk
+from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME, GapLine, Journal
-from chaos.store.metadata import rebuild_metadata
+from chaos.store.metadata import write_metadata
 from chaos.store.retired import gone_chunks, remove_chunks, retired_gaps
 from chaos.store.slices import ChunkSpan, chunk_spans
 from chaos.store.store import Store
@@ -29,9 +30,9 @@ from chaos.terms.uri import parse_uri
 
 __all__ = ["Pin", "Retired", "collect", "pin", "pins", "plan", "retire", "unpin"]
 
-log = logging.getLogger(__name__)
-
+_LOCK = "retention"
 _HASH = re.compile(rb"[0-9a-f]{64}")
+log = logging.getLogger(__name__)
 
 
 class Pin(msgspec.Struct, frozen=True):
@@ -167,29 +168,38 @@ def retire(store: Store, keep: Keep | None, now_ns: int | None = None) -> list[R
 
     Raises StorageFull or StorageFailed, and may then be called again.
     """
-    planned = plan(store, keep, now_ns)
-    for each in planned:
-        if not each.live:
-            _retire_finished(store, each)
-    collect(store)
-    return planned
+    with store.locked(_LOCK):
+        planned = plan(store, keep, now_ns)
+        done = [each if each.live else _retire_finished(store, each) for each in planned]
+        _collect(store)
+    return [each for each in done if each.chunks]
 
 
-def _retire_finished(store: Store, retired: Retired) -> None:
-    path = Path(retired.recording)
-    journal = Journal.reopen(path / JOURNAL_NAME)
+def _retire_finished(store: Store, planned: Retired) -> Retired:
+    """What of the plan still held once the recording was locked, and is done."""
+    journal = Journal.reopen(Path(planned.recording) / JOURNAL_NAME)
     try:
+        info = load(Path(planned.recording))
+        gone = {sealed.chunk for sealed in gone_chunks(info)}
+        retired = _retired(info, [each for each in planned.chunks if each.chunk not in gone])
         for gap in retired.gaps:
             journal.append(GapLine.of(gap))
         journal.flush()
         remove_chunks(store.objects, retired.chunks)
+        info.refresh()
+        write_metadata(info)
     finally:
         journal.close()
-    rebuild_metadata(path)
+    return msgspec.structs.replace(retired, live=False)
 
 
 def collect(store: Store) -> int:
     """Removes what a retirement was interrupted at, and objects that nothing refers to; how many files."""
+    with store.locked(_LOCK):
+        return _collect(store)
+
+
+def _collect(store: Store) -> int:
     n_removed = 0
     for info in _recordings(store):
         left = [sealed for sealed in gone_chunks(info) if Path(sealed.path).exists()]
@@ -240,9 +250,10 @@ def pin(store: Store, name: str, info: RecordingInfo, first_frame: int, end_fram
     Raises InvalidURI for a name that can't be part of a URI, StorageFull or StorageFailed.
     """
     path = _pin_path(store, name)
-    spans = chunk_spans(info, first_frame, end_frame)
-    made = Pin(name, info.definition.uri, first_frame, end_frame - first_frame, spans)
-    with storage_errors("pin", path):
+    with store.locked(_LOCK), storage_errors("pin", path):
+        info.refresh()
+        spans = chunk_spans(info, first_frame, end_frame)
+        made = Pin(name, info.definition.uri, first_frame, end_frame - first_frame, spans)
         make_folders(path.parent)
         replace(path, msgspec.json.encode(made))
     return made

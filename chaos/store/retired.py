@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from pathlib import Path
+
+import msgspec
 
 from chaos.store.info import RecordingInfo, SealedChunk
 from chaos.store.objects import ObjectStore
 from chaos.system.files import storage_errors
 from chaos.terms.ledger import Cause, Confidence, Gap
 
-__all__ = ["gone_chunks", "remove_chunks", "retired_gaps"]
+__all__ = ["RetiredChunks", "gaps_within", "gone_chunks", "remove_chunks", "retired_gaps"]
 
 
 def retired_gaps(chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> list[Gap]:
@@ -39,6 +42,40 @@ def gone_chunks(info: RecordingInfo) -> list[SealedChunk]:
         if span is not None and span[0] < sealed.end_frame:
             gone.append(sealed)
     return gone
+
+
+class RetiredChunks:
+    """The numbers of chunks that were retired; as small as the ledger, since they go by ranges."""
+
+    def __init__(self) -> None:
+        self._runs: list[list[int]] = []
+
+    def __contains__(self, chunk: int) -> bool:
+        at = bisect_right(self._runs, chunk, key=lambda run: run[0])
+        return at > 0 and chunk < self._runs[at - 1][1]
+
+    def add(self, chunks: Iterable[SealedChunk]) -> None:
+        for chunk in sorted(sealed.chunk for sealed in chunks):
+            if chunk in self:
+                continue
+            at = bisect_right(self._runs, chunk, key=lambda run: run[0])
+            self._runs.insert(at, [chunk, chunk + 1])
+            for left in (at, at - 1):
+                if 0 <= left < len(self._runs) - 1 and self._runs[left][1] == self._runs[left + 1][0]:
+                    self._runs[left][1] = self._runs.pop(left + 1)[1]
+
+
+def gaps_within(gaps: Iterable[Gap], chunks: Iterable[SealedChunk]) -> list[Gap]:
+    """The parts of these gaps (of one cause, in order) that lie in these chunks (in order); adjoining ones are one."""
+    found: list[Gap] = []
+    for gap in gaps:
+        for sealed in chunks:
+            first, end = max(gap.first_frame, sealed.first_frame), min(gap.end_frame, sealed.end_frame)
+            if first < end and found and found[-1].end_frame == first:
+                first = found.pop().first_frame
+            if first < end:
+                found.append(msgspec.structs.replace(gap, first_frame=first, n_frames=end - first))
+    return found
 
 
 def remove_chunks(objects: ObjectStore, chunks: Iterable[SealedChunk]) -> None:

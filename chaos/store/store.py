@@ -9,15 +9,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chaos.store.info import RecordingInfo, load
 from chaos.store.objects import ObjectStore
-from chaos.system.files import share_as
+from chaos.system.files import make_folders, share_as, storage_errors
 from chaos.terms.errors import ChaosError, RecordingNotFound
 from chaos.terms.uri import parse_uri
 
@@ -56,6 +58,23 @@ class Store:
     def hidden(self, path: Path) -> Path:
         """A name beside `path` for a recording that is being made; nobody takes it for one."""
         return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+    @contextmanager
+    def locked(self, what: str) -> Iterator[None]:
+        """Holds the store's lock for `what` ("retention"); waits while another thread or process has it.
+
+        Raises StorageFull or StorageFailed.
+        """
+        path = self.root / f".{what}.lock"
+        with storage_errors("lock", path):
+            make_folders(self.root)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            with storage_errors("lock", path):
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def paths(self) -> list[Path]:
         """The folders of all recordings, by name and take."""

@@ -152,6 +152,8 @@ def _chunk_defects(info: RecordingInfo, sealed: SealedChunk, *, is_retired: bool
 def _journal_defects(info: RecordingInfo) -> Iterator[Defect]:
     for line in info.bad_lines:
         yield Defect("journal_damaged", found=f"journal.jsonl, line {line}")
+    for line in info.missing_before:
+        yield Defect("journal_damaged", found=f"journal.jsonl, before line {line}: a line is missing")
     if info.torn and info.finish:
         yield Defect("journal_damaged", found="journal.jsonl, end")
 
@@ -159,7 +161,7 @@ def _journal_defects(info: RecordingInfo) -> Iterator[Defect]:
 def _timeline_defects(info: RecordingInfo) -> Iterator[Defect]:
     """Chunks may hold gaps, since these read as zeros; but none may be twice, and nothing in neither."""
     chunks = sorted((sealed.first_frame, sealed.first_frame + sealed.n_frames) for sealed in info.chunks)
-    gaps = sorted((gap.first_frame, gap.end_frame) for gap in info.gaps if gap.n_frames)
+    gaps = sorted((gap.first_frame, gap.end_frame) for gap in info.ledger if gap.n_frames)
     for spans in (chunks, gaps):
         reached = 0
         for first, end in spans:
@@ -209,7 +211,7 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
     if not is_final:
         info = load(info.path)
     possible = [info.finish] if is_final else [info.finish, None]
-    known = Lengths(info.n_frames, len(info.gaps), len(info.anchors))
+    known = Lengths(info.n_frames, len(info.ledger), len(info.anchors))
     told = known if is_final else _told_lengths(group, known)
     agrees = any(_agrees(group, group_document(info.definition, finish, told)) for finish in possible)
     if not agrees or _stored_definition(group) != info.definition:
@@ -220,10 +222,17 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
             document, form_documents(info.definition, n_frames)[name]
         ):
             yield f"{name}/zarr.json"
-    truth = {"gaps": [gap.row() for gap in info.gaps], "clock": [anchor.row() for anchor in info.anchors]}
+    truth = {"gaps": [gap.row() for gap in info.ledger], "clock": [anchor.row() for anchor in info.anchors]}
     for name, rows in tables.items():
-        if rows is None or rows != truth[name][: None if is_final else len(rows)]:
+        if rows is None or not (rows == truth[name] if is_final else _was_true(rows, truth[name])):
             yield name
+
+
+def _was_true(rows: list[Row], now: list[Row]) -> bool:
+    """Whether a table could once have had these rows: the last gap may have been open, and so shorter."""
+    last, there = rows[-1:], now[len(rows) - 1 : len(rows)] if rows else []
+    is_shorter = bool(last and there) and last[0][0] == there[0][0] and last[0][1] <= there[0][1]
+    return rows == now[: len(rows)] or (rows[:-1] == now[: len(rows) - 1] and is_shorter)
 
 
 def _read(path: Path) -> bytes:

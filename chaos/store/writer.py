@@ -17,10 +17,20 @@ from typing import Self
 from blake3 import blake3
 
 from chaos.store.chunks import ChunkFiles
-from chaos.store.info import SealedChunk, load
-from chaos.store.journal import JOURNAL_NAME, AnchorLine, ChunkLine, Definition, Finish, GapLine, Journal, Sealing
+from chaos.store.info import RecordingInfo, SealedChunk, load
+from chaos.store.journal import (
+    JOURNAL_NAME,
+    AnchorLine,
+    ChunkLine,
+    Definition,
+    Finish,
+    GapLine,
+    Journal,
+    OpenGapLine,
+    Sealing,
+)
 from chaos.store.metadata import Metadata
-from chaos.store.retired import remove_chunks
+from chaos.store.retired import RetiredChunks, gaps_within, remove_chunks
 from chaos.store.store import Store
 from chaos.system.files import make_folders, storage_errors, sync_folder, write_new
 from chaos.terms.errors import ChaosError, InvalidRequest, StreamExists
@@ -42,12 +52,15 @@ class RecordingWriter:
     def __init__(self, store: Store, path: Path, definition: Definition, journal: Journal) -> None:
         self.path = path
         self.definition = definition
+        self.found: RecordingInfo | None = None
+        self.open_gap: Gap | None = None
         self._objects = store.objects
         self._journal = journal
         self._coverage = Coverage()
         self._chunks = ChunkFiles(path / definition.form.folder, definition.form, store.objects)
         self._metadata = Metadata(path, definition)
         self._last: SealedChunk | None = None
+        self._retired = RetiredChunks()
         self._sealing: Sealing | None = None
         self._placed: tuple[int, Path] | None = None
         self._finish: Finish | None = None
@@ -90,16 +103,22 @@ class RecordingWriter:
 
     @classmethod
     def reopen(cls, store: Store, path: Path) -> Self:
-        """Goes on with a recording whose writer died; `unsealed` tells what that had saved of open chunks.
+        """Goes on with a recording whose writer died: `found` is what that left in the journal, and `unsealed` tells
+        what it had saved of open chunks.
 
         Raises RecordingNotFound, StorageFailed, InvalidRequest if it is finished, StreamExists if its writer
         lives.
         """
-        info = load(path)
-        if info.finish and not info.is_live:
-            raise InvalidRequest(f"{info.definition.uri} is finished", hint="record under another take")
-        journal = Journal.reopen(info.path / JOURNAL_NAME)
-        writer = cls(store, info.path, info.definition, journal)
+        journal = Journal.reopen(path / JOURNAL_NAME)
+        try:
+            info = load(path)
+            if info.finish:
+                raise InvalidRequest(f"{info.definition.uri} is finished", hint="record under another take")
+            writer = cls(store, info.path, info.definition, journal)
+        except BaseException:
+            journal.close()
+            raise
+        writer.found = info
         for gap in info.gaps:
             writer._metadata.gap(gap)
             writer._coverage.add(gap.first_frame, gap.n_frames)
@@ -109,6 +128,10 @@ class RecordingWriter:
             writer._coverage.add(sealed.first_frame, sealed.n_frames)
             writer._last = sealed
         writer._sealing = info.sealing
+        writer.open_gap = info.open_gap
+        writer._metadata.open_gap(info.open_gap)
+        if info.open_gap is not None:
+            writer._coverage.add(info.open_gap.first_frame, info.open_gap.n_frames)
         with storage_errors("tidy", writer._chunks.folder):
             writer._chunks.tidy(writer._is_sealed)
         return writer
@@ -126,6 +149,11 @@ class RecordingWriter:
             whole = self.definition.form.whole(left[begun.chunk][1], begun.n_frames)
             left[begun.chunk] = begun.n_frames, whole
         return [(chunk, *left[chunk]) for chunk in sorted(left)]
+
+    @property
+    def was_torn(self) -> bool:
+        """Whether the journal's end was broken when it was reopened, and has been cut off."""
+        return self._journal.was_torn
 
     @property
     def n_frames(self) -> int:
@@ -158,6 +186,8 @@ class RecordingWriter:
             with self._checked(chunk, data, first_frame, n_frames) as view, storage_errors("seal", path):
                 digest = blake3(view).hexdigest()
                 self._announce_partial(chunk, n_frames)
+                if self.open_gap is not None:
+                    self._journal.flush()
                 self._chunks.put(chunk, view, n_frames, digest)
             self._sealed(SealedChunk(chunk, str(path), digest, first_frame, n_frames))
         return self._commit()
@@ -175,6 +205,8 @@ class RecordingWriter:
             path = path.absolute()
             with self._checked(chunk, data, first_frame, n_frames) as view, storage_errors("write", path):
                 digest = blake3(view).hexdigest()
+                if self.open_gap is not None:
+                    self._journal.flush()
                 self._place(chunk, view, path)
                 sync_folder(path.parent)
             self._sealed(SealedChunk(chunk, str(path), digest, first_frame, n_frames))
@@ -187,6 +219,18 @@ class RecordingWriter:
         self._journal.append(GapLine.of(gap))
         self._metadata.gap(gap)
         self._coverage.add(gap.first_frame, gap.n_frames)
+        if self.open_gap is not None and self.open_gap.first_frame == gap.first_frame and gap.n_frames:
+            self.open_gap = None
+            self._metadata.open_gap(None)
+
+    def extend(self, gap: Gap) -> None:
+        """Tells of a gap that has not ended, as far as it reaches: `open_gap` from then on, until `gap` is called
+        with what has become of it. Durable with the next checkpoint, seal or flush, and before anything in it is."""
+        if self.open_gap != gap:
+            self._journal.append(OpenGapLine.of(gap))
+            self._metadata.open_gap(gap)
+            self._coverage.add(gap.first_frame, gap.n_frames)
+            self.open_gap = gap
 
     def anchor(self, anchor: ClockAnchor) -> None:
         """Enters a clock anchor; it is durable with the next checkpoint, seal or flush.
@@ -201,12 +245,24 @@ class RecordingWriter:
         self._journal.flush()
         self._store_metadata()
 
-    def retire(self, chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> None:
-        """Removes sealed chunks, once the ledger durably says that these gaps have come of them."""
-        for gap in gaps:
+    def retire(self, chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> list[Gap]:
+        """Removes sealed chunks, once the ledger durably says which gaps have come of them, and gives these.
+
+        `gaps` are what was planned for all the chunks. What was retired already, is the newest, or is another
+        recording's (the stream may have rolled since), is left out.
+        """
+        mine = [each for each in chunks if self._may_go(each)]
+        left = gaps_within(gaps, mine)
+        for gap in left:
             self.gap(gap)
+        self._retired.add(mine)
         self.flush()
-        remove_chunks(self._objects, chunks)
+        remove_chunks(self._objects, mine)
+        return left
+
+    def _may_go(self, sealed: SealedChunk) -> bool:
+        is_mine = self._last is not None and Path(sealed.path) == self._chunks.path(sealed.chunk)
+        return is_mine and sealed.chunk < self._last.chunk and sealed.chunk not in self._retired  # type: ignore[union-attr]
 
     def finish(self, n_frames: int, clean: bool) -> None:
         """Ends the recording, with a timeline of `n_frames`; harmless if it has come through already."""

@@ -5,20 +5,36 @@ import os
 import threading
 import zlib
 from pathlib import Path
+from unittest import mock
 
+import msgspec
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded import checked, definition, failing_call, no_space
 
+from chaos.store import journal as journals
 from chaos.store.info import load
-from chaos.store.journal import AnchorLine, ChunkLine, Finish, GapLine, Header, Journal, JournalReader, Line
+from chaos.store.journal import (
+    JOURNAL_VERSION,
+    AnchorLine,
+    ChunkLine,
+    Finish,
+    GapLine,
+    Header,
+    Journal,
+    JournalReader,
+    Line,
+    OpenGapLine,
+)
 from chaos.terms.errors import RecordingNotFound, StorageFailed, StorageFull, StreamExists
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Coverage, Gap, frame_at, lost_frames
 
 LINES: list[Line] = [
     AnchorLine(0, 9, 1, 2),
     ChunkLine(0, 0, 16, "ab" * 32),
+    OpenGapLine(16, 3, "device_away", "clock"),
     GapLine(16, 7, "device_away", "clock"),
     ChunkLine(1, 16, 16, "cd" * 32, "/elsewhere/one"),
     Finish(32, True),
@@ -38,16 +54,65 @@ def written(folder: Path) -> Path:
 
 def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
     reader = JournalReader(written(tmp_path))
-    assert reader.poll() == [Header(1, definition()), *LINES]
+    assert reader.poll() == [Header(JOURNAL_VERSION, definition()), *LINES]
     assert reader.poll() == []
     assert not reader.torn
     assert not reader.bad_lines
 
 
 def test_each_line_is_json_with_its_check(tmp_path: Path) -> None:
-    anchor = written(tmp_path).read_bytes().splitlines()[1]
-    body = b'{"type":"anchor","frame":0,"position":9,"monotonic_ns":1,"wall_ns":2}'
+    header, anchor = written(tmp_path).read_bytes().splitlines()[:2]
+    after = blake3(header).hexdigest()[:16].encode()
+    body = b'{"after":"%b","type":"anchor","frame":0,"position":9,"monotonic_ns":1,"wall_ns":2}' % after
     assert anchor == b'{"check":"%08x",' % zlib.crc32(body) + body[1:]
+
+
+def test_a_line_that_was_taken_out_shows(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for gone in range(1, len(lines) - 1):
+        path.write_bytes(b"".join(lines[:gone] + lines[gone + 1 :]))
+        reader = JournalReader(path)
+        reader.poll()
+        assert (reader.bad_lines, reader.missing_before) == ([], [gone + 1])
+
+
+def test_lines_that_changed_places_show(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    first, second, third, *rest = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, third, second, *rest]))
+    reader = JournalReader(path)
+    reader.poll()
+    assert reader.missing_before == [2, 3, 4]
+
+
+def test_a_reopened_journal_goes_on_with_the_chain(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    with path.open("ab") as file:
+        file.write(b'{"torn')
+    again = Journal.reopen(path)
+    again.append(GapLine(32, 1, "missed", "exact"))
+    again.flush()
+    again.close()
+    reader = JournalReader(path)
+    assert reader.poll()[-1] == GapLine(32, 1, "missed", "exact")
+    assert (reader.bad_lines, reader.missing_before, again.was_torn) == ([], [], True)
+
+
+def test_a_journal_of_version_1_stays_one(tmp_path: Path) -> None:
+    """Its lines are not chained, and neither are those that are added to it."""
+    path = tmp_path / "journal.jsonl"
+    header = msgspec.json.encode(Header(1, definition()))
+    gap = b'{"type":"gap","first_frame":1,"n_frames":2,"cause":"missed","confidence":"exact"}'
+    path.write_bytes(checked(header) + checked(gap))
+    again = Journal.reopen(path)
+    again.append(Finish(3, True))
+    again.flush()
+    again.close()
+    assert b"after" not in path.read_bytes()
+    reader = JournalReader(path)
+    assert reader.poll()[-1] == Finish(3, True)
+    assert (reader.bad_lines, reader.missing_before) == ([], [])
 
 
 def test_a_journal_is_never_created_over_another(tmp_path: Path) -> None:
@@ -58,7 +123,7 @@ def test_a_journal_is_never_created_over_another(tmp_path: Path) -> None:
 
 def test_it_can_be_cut_at_any_byte(tmp_path: Path) -> None:
     whole = written(tmp_path).read_bytes()
-    lines = [Header(1, definition()), *LINES]
+    lines = [Header(JOURNAL_VERSION, definition()), *LINES]
     path = tmp_path / "cut" / "journal.jsonl"
     path.parent.mkdir()
     for size in range(len(whole) + 1):
@@ -88,7 +153,7 @@ def test_a_reader_follows_a_line_that_comes_in_pieces(tmp_path: Path) -> None:
         for byte in range(len(whole)):
             file.write(whole[byte : byte + 1])
             lines += reader.poll()
-    assert lines == [Header(1, definition()), *LINES]
+    assert lines == [Header(JOURNAL_VERSION, definition()), *LINES]
     assert not reader.bad_lines
 
 
@@ -110,7 +175,7 @@ def test_a_damaged_line_is_named_and_the_others_stand(tmp_path: Path, damage: by
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:3], damage, *lines[3:]]))
     reader = JournalReader(path)
-    assert reader.poll() == [Header(1, definition()), *LINES]
+    assert reader.poll() == [Header(JOURNAL_VERSION, definition()), *LINES]
     assert reader.bad_lines == [4]
 
 
@@ -127,7 +192,7 @@ def test_a_line_that_storage_refused_is_written_by_a_later_flush(tmp_path: Path)
     journal = Journal.create(tmp_path / "journal.jsonl", definition())
     with failing_call(0, no_space):
         journal.append(LINES[0])
-    for line in LINES[1:4]:
+    for line in LINES[1:5]:
         journal.append(line)
     for call, name in [(0, "fdatasync"), (0, "pwrite"), (1, "fdatasync")]:
         with failing_call(call, no_space) as calls, pytest.raises(StorageFull) as caught:
@@ -136,7 +201,7 @@ def test_a_line_that_storage_refused_is_written_by_a_later_flush(tmp_path: Path)
         assert caught.value.details["errno_name"] == "ENOSPC"
     journal.flush()
     journal.close()
-    assert JournalReader(tmp_path / "journal.jsonl").poll() == [Header(1, definition()), *LINES[:4]]
+    assert JournalReader(tmp_path / "journal.jsonl").poll() == [Header(JOURNAL_VERSION, definition()), *LINES[:5]]
 
 
 def test_what_is_no_journal_is_told(tmp_path: Path) -> None:
@@ -159,7 +224,7 @@ def written_over(path: Path, folder: Path) -> Path:
 def test_a_newer_journal_is_left_alone(tmp_path: Path) -> None:
     path = written(tmp_path)
     first, _, rest = path.read_bytes().partition(b"\n")
-    newer = b"{" + first[len(b'{"check":"12345678",') :].replace(b'"version":1', b'"version":2', 1)
+    newer = b"{" + first[len(b'{"check":"12345678",') :].replace(b'"version":2', b'"version":3', 1)
     path.write_bytes(checked(newer) + rest)
     with pytest.raises(StorageFailed, match="newer"):
         load(tmp_path)
@@ -222,3 +287,20 @@ def test_a_reader_who_looks_for_a_writer_keeps_none_out(tmp_path: Path) -> None:
         Journal.reopen(path)
     threading.Timer(0.01, os.close, [looking]).start()
     Journal.reopen(path).close()
+
+
+def test_reopening_cuts_nothing_off_that_came_while_it_waited_for_the_lock(tmp_path: Path) -> None:
+    """Another writer's last line comes just before its lock goes, and so before ours."""
+    path = tmp_path / "journal.jsonl"
+    other = Journal.create(path, definition())
+    real_lock = journals._lock
+
+    def late(fd: int) -> None:
+        other.append(Finish(16, True))
+        other.flush()
+        other.close()
+        real_lock(fd)
+
+    with mock.patch.object(journals, "_lock", late):
+        Journal.reopen(path).close()
+    assert JournalReader(path).poll()[-1] == Finish(16, True)

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from crashing import RATE, CrashingStream, check_recording, fast_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import PulledPlug, failing_call, no_space
+from recorded import PulledPlug, definition, failing_call, no_space
 
 from chaos import _layout
 from chaos.cli.main import main
@@ -25,8 +25,10 @@ from chaos.store import completion
 from chaos.store.info import load
 from chaos.store.recovery import Recovered, RecoveryReport, recover
 from chaos.store.store import Store
+from chaos.store.succession import succeed
 from chaos.store.verify import verify
-from chaos.terms.ledger import Cause, Confidence
+from chaos.system.machine import boot_id
+from chaos.terms.ledger import Cause
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ def test_every_committed_frame_and_every_gap_survives(steps: list[tuple[str, int
         assert recover(Store(folder / "store"), folder / "slots").items == []
 
 
-def test_the_time_since_is_a_gap_from_clocks(store: Path, slots: Path) -> None:
+def test_a_crash_ends_the_take_at_its_last_frame(store: Path, slots: Path) -> None:
     stream = CrashingStream(store, slots)
     stream.write(100)
     ended_ns = stream.staging.slots.stats()["end_ns"]
@@ -104,11 +106,45 @@ def test_the_time_since_is_a_gap_from_clocks(store: Path, slots: Path) -> None:
     before_ns = time.monotonic_ns()
     item = only(recover(Store(store), slots))
     after_ns = time.monotonic_ns()
-    down = load(stream.recording).gaps[-1]
-    assert (down.cause, down.confidence, down.first_frame) == (Cause.ENGINE_DOWN, Confidence.CLOCK, 100)
-    assert round((before_ns - ended_ns) * RATE / 1e9) <= down.n_frames <= round((after_ns - ended_ns) * RATE / 1e9)
-    assert item.n_frames == 100 + down.n_frames
-    assert item.n_recovered == 100
+    info = load(stream.recording)
+    assert (info.n_frames, info.clean) == (100, False)
+    assert Cause.ENGINE_DOWN not in {gap.cause for gap in info.gaps}
+    down = item.down_frames
+    assert round((before_ns - ended_ns) * RATE / 1e9) <= down <= round((after_ns - ended_ns) * RATE / 1e9)
+    assert (item.n_frames, item.n_recovered) == (100, 100)
+
+
+def test_the_next_take_says_what_it_follows_and_how_long_nothing_was_captured(store: Path, slots: Path) -> None:
+    stream = CrashingStream(store, slots, "stream://mic/1")
+    stream.write(100)
+    ended_ns = stream.staging.slots.stats()["end_ns"]
+    stream.crash()
+    recover(Store(store), slots)
+    takes = [CrashingStream(store, slots, f"stream://mic/{take}") for take in (2, 3)]
+    for take in takes:
+        take.write(50)
+        take.tick()
+        take.stop()
+    shape = load(takes[0].recording).definition
+    assert shape.follows == "stream://mic/1"
+    assert shape.away_ns == shape.started_monotonic_ns - ended_ns
+    after = load(takes[1].recording).definition
+    assert (after.follows, after.away_ns) == (None, None)
+
+
+def test_another_devices_take_follows_nothing(store: Path, slots: Path) -> None:
+    stream = CrashingStream(store, slots, "stream://mic/1")
+    stream.write(100)
+    stream.crash()
+    recover(Store(store), slots)
+    shape = definition("stream://mic/2", boot_id=boot_id())
+    other = msgspec.structs.replace(shape, device={"identity": "serial:2"})
+    assert succeed(Store(store), other).follows is None
+    assert succeed(Store(store), shape).follows == "stream://mic/1"
+    later = msgspec.structs.replace(shape, boot_id="1" * 32, started_wall_ns=time.time_ns() + 3_000_000_000)
+    away_ns = succeed(Store(store), later).away_ns
+    assert away_ns is not None
+    assert 2.9e9 < away_ns < 10e9
 
 
 def test_a_copy_that_was_under_way_leaves_no_trace(store: Path, slots: Path) -> None:
@@ -330,8 +366,9 @@ def test_a_take_that_another_went_on_from_ends_with_its_last_frame(
         other.write(10)
     one.crash()
     other.crash()
-    recover(Store(store), slots)
-    assert (load(one.recording).n_frames == 40) is has_frames
+    (item,) = [item for item in recover(Store(store), slots).items if item.uri == one.uri]
+    assert load(one.recording).n_frames == 40
+    assert (item.down_frames == 0) is has_frames
     assert other.recording.exists() is has_frames
     check_recording(one)
 

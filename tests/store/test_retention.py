@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from recorded import START_NS, PulledPlug, Rotator, definition, failing_call, na
 from chaos.cli.main import main
 from chaos.engine.messages import RetireChunks
 from chaos.read import recording as reader
+from chaos.store import retention
 from chaos.store.info import load
 from chaos.store.objects import ObjectStore
 from chaos.store.recovery import recover
@@ -24,7 +29,7 @@ from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRange, InvalidRequest, InvalidURI, RecordingNotFound
-from chaos.terms.ledger import Cause, lost_frames
+from chaos.terms.ledger import Cause, Confidence, Gap, lost_frames
 from chaos.terms.units import Keep, parse_keep
 
 CHUNK_BYTES = 2 * 16 * 4
@@ -253,3 +258,118 @@ def test_a_damaged_pin_keeps_what_can_be_read_of_it_and_stops_nothing(store: Pat
     retire(Store(store), Keep(None, 0))
     assert [(path.name) for path in sorted(Path(load(kept.writer.path).chunks[0].path).parent.iterdir())] == ["0", "1"]
     assert retired(other.writer.path) == [(0, 64)]
+
+
+def test_two_retirers_at_once_book_no_frame_twice(store: Path) -> None:
+    """Both plan before either has done anything; the second finds out what the first did."""
+    path = record(store, "1", 100).writer.path
+    keep = Keep(None, 3 * CHUNK_BYTES)
+    with mock.patch.object(retention, "plan", side_effect=[plan(Store(store), keep) for _ in range(2)]):
+        first, second = retire(Store(store), keep), retire(Store(store), keep)
+    assert [each.n_frames for each in first] == [64]
+    assert second == []
+    assert retired(path) == [(0, 64)]
+    assert verify(path).bad == []
+
+
+def test_one_retirer_works_at_a_time(store: Path) -> None:
+    record(store, "1", 100)
+    order: list[str] = []
+
+    def work() -> None:
+        retire(Store(store), Keep(None, 0))
+        order.append("retired")
+
+    thread = threading.Thread(target=work)
+    with Store(store).locked("retention"):
+        thread.start()
+        thread.join(0.2)
+        order.append("let go")
+    thread.join()
+    assert order == ["let go", "retired"]
+
+
+def test_a_live_take_is_planned_for_twice_and_retired_once(store: Path) -> None:
+    stream = CrashingStream(store, store.parent / "slots", n_slots=8)
+    stream.write(100)
+    stream.rotate()
+    twice = [plan(Store(store), Keep(None, keep * CHUNK_BYTES))[0] for keep in (4, 2)]
+    for planned in twice:
+        stream.rotator.on_receive(RetireChunks(planned.chunks, planned.gaps))
+    assert retired(stream.recording) == [(0, 32), (32, 32)]
+    stream.stop()
+    assert verify(stream.recording).bad == []
+
+
+def test_a_plan_for_the_take_before_a_roll_harms_not_the_next(store: Path) -> None:
+    former = CrashingStream(store, store.parent / "slots", "stream://mic/1", n_slots=8)
+    former.write(100)
+    former.rotate()
+    (planned,) = plan(Store(store), Keep(None, 2 * CHUNK_BYTES))
+    following = CrashingStream(store, store.parent / "slots", "stream://mic/2", n_slots=8, seed=1)
+    assert former.hand_over(following, 100)
+    former.stop()
+    following.rotate()
+    following.rotator.on_receive(RetireChunks(planned.chunks, planned.gaps))
+    following.stop()
+    for stream in (former, following):
+        assert retired(stream.recording) == []
+        assert verify(stream.recording).bad == []
+
+
+def test_the_newest_chunk_of_a_live_take_stays(store: Path) -> None:
+    stream = CrashingStream(store, store.parent / "slots", n_slots=8)
+    stream.write(64)
+    stream.rotate()
+    (planned,) = plan(Store(store), Keep(None, 0))
+    assert [sealed.chunk for sealed in planned.chunks] == [0, 1, 2]
+    newest = load(stream.recording).chunks[-1]
+    told = Gap(newest.first_frame, newest.n_frames, Cause.RETIRED, Confidence.EXACT)
+    stream.rotator.on_receive(RetireChunks([newest], [told]))
+    assert retired(stream.recording) == []
+    stream.stop()
+    assert verify(stream.recording).bad == []
+
+
+def test_the_ledger_is_durable_before_a_file_goes(store: Path) -> None:
+    """Of a finished recording and of a live one alike: at the first file's end the journal on disk has all."""
+    finished = record(store, "1", 100).writer.path
+    live = CrashingStream(store, store.parent / "slots", "stream://mic/2", n_slots=8)
+    live.write(100)
+    live.rotate()
+    told: list[list[tuple[int, int]]] = []
+    synced: list[int] = []
+    real_unlink, real_sync = Path.unlink, os.fdatasync
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == "0" and path.name == "0":
+            told.append(retired(path.parents[3]))
+            assert synced, "the journal was synced after the last entry"
+        real_unlink(path, missing_ok)
+
+    def fdatasync(fd: int) -> None:
+        real_sync(fd)
+        synced.append(fd)
+
+    with mock.patch.object(Path, "unlink", unlink), mock.patch.object(os, "fdatasync", fdatasync):
+        for each in retire(Store(store), Keep(None, 0)):
+            if each.live:
+                synced.clear()
+                live.rotator.on_receive(RetireChunks(each.chunks, each.gaps))
+            else:
+                synced.clear()
+    assert told == [[(0, 100)], [(0, 80)]]
+    assert not (finished / "audio" / "c" / "0" / "0").exists()
+    live.stop()
+
+
+def test_collecting_objects_respects_pins(store: Path) -> None:
+    """Also where the pinned chunk's recording is gone: a pin names objects."""
+    path = record(store, "1", 100).writer.path
+    pin(Store(store), "kept", load(path), 0, 32)
+    shutil.rmtree(path)
+    assert objects(store) == 7
+    assert collect(Store(store)) == 5
+    assert objects(store) == 2
+    unpin(Store(store), "kept")
+    assert collect(Store(store)) == 2
