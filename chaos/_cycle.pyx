@@ -39,6 +39,7 @@ cdef extern from *:
 
 cdef enum:
     TRUST_MS = 5            # a late callback is not late twice in a row by just one cycle for so long
+    STALL_MS = 200          # how late a cycle may be before a take that ends then is missing it
     NOTES_PER_CYCLE = 4     # at most: a gap that changes its cause, and again, the gap that closes, an anchor
     FASTEST = 1024          # times real time; more is no graph
     STILL_CYCLES = 8
@@ -384,17 +385,19 @@ cdef void slots_timed(Writer *w, uint64_t busy_ns) noexcept nogil:
 cdef void slots_finish(Writer *w, uint64_t end_ns) noexcept nogil:
     """Ends the take, after the callback has been detached: the slot being filled becomes the last full one.
 
-    Where the device is away (a hint stands), the open gap reaches to where the clock must be at `end_ns`
-    (CLOCK_MONOTONIC; 0: not known).
+    It ends where the clock must be at `end_ns` (CLOCK_MONOTONIC; 0: not known), if the device is away (a hint stands)
+    or cycles have not come for longer than they may be late: what is missing up to there is a gap.
     """
     cdef Cycle c
     cdef uint64_t hint = chaos_load(&w.rings.hint)
     cdef uint64_t elapsed
     memset(&c, 0, sizeof(c))
-    if w.started and hint != 0 and end_ns != 0:
+    if w.started and end_ns != 0:
         c.rate = <uint32_t>w.definition.sample_rate
         elapsed = frames_between(w.rt.end_ns, end_ns, c.rate)
+        if hint == 0 and elapsed <= 2 * w.rt.quantum + <uint64_t>STALL_MS * c.rate // 1000:
+            elapsed = 0
         if elapsed > 0:
-            skip(w, &c, elapsed, hint, CLOCK)
+            skip(w, &c, elapsed, hint if hint != 0 else CAUSE_MISSED, CLOCK)
     if w.slot >= 0:
         give_full(w)

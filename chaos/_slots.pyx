@@ -184,7 +184,7 @@ cdef class Slots:
         """Ends the take. To be called once, after the callback has been detached for good.
 
         The slot being filled becomes the last full one. An open gap ends here: at the head, or, when the device is
-        away (a hint stands), where the clock must be at `end_ns` (CLOCK_MONOTONIC).
+        away (a hint stands) or the graph has stalled, where the clock must be at `end_ns` (CLOCK_MONOTONIC).
 
         Returns:
             The take's length in frames, and the last gap as (first_frame, n_frames, cause, confidence) or None.

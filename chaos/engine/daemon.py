@@ -69,7 +69,7 @@ from chaos.protocol.requests import (
     Verify,
 )
 from chaos.store.recovery import RecoveryReport
-from chaos.store.retention import Retired
+from chaos.store.retention import Doubt, Retired
 from chaos.system.pump import Pump
 from chaos.system.threads import data_thread
 from chaos.terms.errors import (
@@ -111,11 +111,12 @@ class DaemonActor(Supervised):
         self._on_defect = on_defect
         self._began = time.monotonic()
         self._history = EventHistory(run_id, config.event_history, config.event_history_bytes, publish)
-        self._recordings = Recordings(config, lambda uri: self._streams.view(uri), self._on_retired)
+        self._recordings = Recordings(config, lambda uri: self._streams.view(uri), self._on_retired, self._on_doubt)
         self._running = running
         self._streams = Streams(config, run_id, pump, self.actor_ref, self._recordings.work, running)
         self._space = Space(config.store, config.staging_dir, pump)
         self._registry: pykka.ActorRef[Any] | None = None
+        self._doubted: set[str] = set()
         self._ending: Future[None] | None = None
         self._recovery: Future[RecoveryReport] = Future()
         self._ops: dict[type[Request], Callable[[Any, Future[Any]], object]] = {
@@ -330,6 +331,16 @@ class DaemonActor(Supervised):
 
     def _on_retired(self, retired: list[Retired]) -> None:
         tell(self.actor_ref, Call(lambda: self._streams.retire(retired)))
+
+    def _on_doubt(self, doubt: Doubt) -> None:
+        tell(self.actor_ref, Call(lambda: self._tell_doubt(doubt)))
+
+    def _tell_doubt(self, doubt: Doubt) -> None:
+        """Once for each recording: it is found anew at every pass."""
+        if doubt.recording not in self._doubted:
+            self._doubted.add(doubt.recording)
+            log.warning("retention: %s", doubt.text)
+            self._emit(events.RetentionHeld(recording=doubt.recording, text=doubt.text), doubt.uri)
 
     def _retire_regularly(self) -> None:
         self._pump.every(

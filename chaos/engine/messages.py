@@ -317,7 +317,7 @@ class RetireChunks:
 
 @dataclass(frozen=True, slots=True)
 class StoreRest:
-    """The callback is detached: store the rest. `end_ns`: CLOCK_MONOTONIC at the end, if the device is away then."""
+    """The callback is detached: store the rest. `end_ns`: CLOCK_MONOTONIC when that was asked, if frames were due."""
 
     end_ns: int | None
 

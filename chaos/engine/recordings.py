@@ -16,7 +16,7 @@ from chaos.protocol.config import Config
 from chaos.protocol.requests import RecordingList, Retire, Slice, Verify
 from chaos.store.info import load
 from chaos.store.recovery import RecoveryReport, bring_in, recheck
-from chaos.store.retention import Retired, retire
+from chaos.store.retention import Doubt, Retired, retire
 from chaos.store.slices import virtual
 from chaos.store.store import Store
 from chaos.store.verify import verify
@@ -36,7 +36,8 @@ class Recordings:
     """Carries out requests, each on a thread of its own, until `close`, which breaks off slices.
 
     To be called on the daemon's thread, where nothing asks the disk: one that hangs costs its own requests alone.
-    `running(uri)` gives the view of a stream that runs. `on_retired` is told what was retired, on another thread.
+    `running(uri)` gives the view of a stream that runs. `on_retired` is told what was retired and
+    `on_doubt` why something was not, on other threads.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class Recordings:
         config: Config,
         running: Callable[[str], StreamView | None],
         on_retired: Callable[[list[Retired]], object],
+        on_doubt: Callable[[Doubt], object],
     ) -> None:
         self._config = config
         self._running = running
         self._on_retired = on_retired
+        self._on_doubt = on_doubt
         self._store = Store(config.store)
         self._lock = threading.Lock()
         self._opened: Catalog | None = None
@@ -127,7 +130,7 @@ class Recordings:
         keep = None if chosen is None else parse_keep(chosen)
 
         def work() -> dict[str, Any]:
-            retired = retire(self._store, keep)
+            retired = retire(self._store, keep, on_doubt=self._on_doubt)
             self._on_retired(retired)
             return {"retired": [each.to_wire() for each in retired]}
 

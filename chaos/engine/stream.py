@@ -363,13 +363,14 @@ class InputStreamActor(Supervised):
             return
         if self._life is Life.STORING:
             return
+        end_ns = time.monotonic_ns() if self._view.state in ("waiting", "stalled", "streaming") else None
         self._detach()
         self._cancel_timers()
         if self._takes.current is None:
             self._finish(Stored(0, None))
             return
         self._life = Life.STORING
-        self._takes.store_rest(time.monotonic_ns() if self._view.state in ("waiting", "stalled") else None)
+        self._takes.store_rest(end_ns)
 
     def _finish_if_stored(self) -> None:
         if self._life is Life.STORING and (stored := self._takes.stored) is not None:

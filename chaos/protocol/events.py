@@ -28,6 +28,7 @@ __all__ = [
     "Event",
     "Published",
     "Recovery",
+    "RetentionHeld",
     "StorageFailed",
     "StorageFull",
     "StorageLow",
@@ -212,6 +213,13 @@ class Recovery(Event, frozen=True, kw_only=True):
     n_frames: int
     n_recovered: int
     down_frames: int
+
+
+class RetentionHeld(Event, frozen=True, kw_only=True):
+    """Something that one clock calls old enough is not retired, since another contradicts it; `text` says why."""
+
+    recording: str
+    text: str
 
 
 class StorageLow(Event, frozen=True, kw_only=True):

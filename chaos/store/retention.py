@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import re
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from chaos.store.age import Age, Clocks, Now, RecordingAge
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME, GapLine, Journal
 from chaos.store.metadata import write_metadata
@@ -28,7 +28,7 @@ from chaos.terms.ledger import Gap
 from chaos.terms.units import Keep, parse_keep
 from chaos.terms.uri import parse_uri
 
-__all__ = ["Pin", "Retired", "collect", "pin", "pins", "plan", "retire", "unpin"]
+__all__ = ["Doubt", "Pin", "Retired", "collect", "pin", "pins", "plan", "retire", "unpin"]
 
 _LOCK = "retention"
 _HASH = re.compile(rb"[0-9a-f]{64}")
@@ -64,12 +64,21 @@ class Retired(msgspec.Struct, frozen=True):
 
 # ---- what is to go
 
+class Doubt(msgspec.Struct, frozen=True):
+    """A recording of which nothing goes by its age, though one clock says so: another contradicts it."""
+
+    uri: str
+    recording: str
+    text: str
+
+
 class _Stored(msgspec.Struct, frozen=True):
-    """A chunk that is there, when its last frame was captured, and whether it has to stay."""
+    """A chunk that is there, when its last frame was captured and how long ago, and whether it has to stay."""
 
     info: RecordingInfo
     sealed: SealedChunk
     end_ns: int
+    age: Age
     stays: bool
 
     @property
@@ -77,25 +86,32 @@ class _Stored(msgspec.Struct, frozen=True):
         return self.info.definition.form.chunk_bytes
 
 
-def plan(store: Store, keep: Keep | None, now_ns: int | None = None) -> list[Retired]:
+def plan(
+    store: Store, keep: Keep | None, now: Now | None = None, on_doubt: Callable[[Doubt], object] | None = None
+) -> list[Retired]:
     """What is to be retired: by each recording's own `keep`, then by the store's.
 
     Recordings that are damaged, or whose writer died, are left out until they are recovered. A controller's
-    files are its own, and never go.
+    files are its own, and never go. Where clocks contradict one another about a chunk's age it stays, and
+    `on_doubt` is told once for each recording.
     """
-    now_ns = time.time_ns() if now_ns is None else now_ns
+    infos = list(_recordings(store))
+    clocks = Clocks(infos, now or Now.read())
+    doubts: dict[Path, Doubt] = {}
     pinned = _pinned_hashes(store)
     there: list[_Stored] = []
     doomed: list[_Stored] = []
-    for info in _recordings(store):
+    for info in infos:
         own = _own_keep(info)
-        stored = list(_stored(info, pinned))
-        gone = _beyond(stored, own, now_ns)
+        stored = list(_stored(info, pinned, clocks.of(info)))
+        gone = _beyond(stored, own, doubts)
         doomed += gone
         goes = {each.sealed.chunk for each in gone}
         there += [each for each in stored if each.sealed.chunk not in goes]
     there.sort(key=lambda each: each.end_ns)
-    doomed += _beyond(there, keep, now_ns)
+    doomed += _beyond(there, keep, doubts)
+    for doubt in doubts.values() if on_doubt else ():
+        on_doubt(doubt)
     planned = [_retired(infos[0].info, [each.sealed for each in infos]) for infos in _by_recording(doomed)]
     return [each for each in planned if each.chunks]
 
@@ -115,24 +131,26 @@ def _recordings(store: Store) -> Iterator[RecordingInfo]:
             yield info
 
 
-def _stored(info: RecordingInfo, pinned: set[str]) -> Iterator[_Stored]:
-    shape = info.definition
+def _stored(info: RecordingInfo, pinned: set[str], age: RecordingAge) -> Iterator[_Stored]:
     gone = {sealed.chunk for sealed in gone_chunks(info)}
     for sealed in info.chunks:
-        end = sealed.first_frame + sealed.n_frames
         if sealed.chunk not in gone:
-            end_ns = shape.started_wall_ns + end * 1_000_000_000 // shape.sample_rate
             # A gap that has not ended may have begun in the newest chunk of a live one.
-            yield _Stored(info, sealed, end_ns, sealed.hash in pinned or (info.is_live and sealed == info.chunks[-1]))
+            stays = sealed.hash in pinned or (info.is_live and sealed == info.chunks[-1])
+            end = sealed.end_frame - 1
+            yield _Stored(info, sealed, age.wall_ns(end), age.at(end), stays)
 
 
-def _beyond(stored: list[_Stored], keep: Keep | None, now_ns: int) -> list[_Stored]:
+def _beyond(stored: list[_Stored], keep: Keep | None, doubts: dict[Path, Doubt]) -> list[_Stored]:
     """Those of `stored` (oldest first) that `keep` has no room for; what has to stay counts."""
     if keep is None:
         return []
     if keep.seconds is not None:
-        oldest_ns = now_ns - int(keep.seconds * 1_000_000_000)
-        return [each for each in stored if each.end_ns < oldest_ns and not each.stays]
+        longest_ns = int(keep.seconds * 1_000_000_000)
+        for each in stored:
+            if each.age.doubt and each.age.least_ns <= longest_ns < each.age.most_ns and not each.stays:
+                doubts.setdefault(each.info.path, _doubt(each))
+        return [each for each in stored if each.age.least_ns > longest_ns and not each.stays]
     excess = sum(each.n_bytes for each in stored) - (keep.n_bytes or 0)
     gone = []
     for each in stored:
@@ -142,6 +160,12 @@ def _beyond(stored: list[_Stored], keep: Keep | None, now_ns: int) -> list[_Stor
             gone.append(each)
             excess -= each.n_bytes
     return gone
+
+
+def _doubt(stored: _Stored) -> Doubt:
+    uri = stored.info.definition.uri
+    text = f"some of {uri} is not retired, since its age is in doubt: {stored.age.doubt}"
+    return Doubt(uri, str(stored.info.path), text)
 
 
 def _by_recording(doomed: Iterable[_Stored]) -> list[list[_Stored]]:
@@ -162,14 +186,16 @@ def _retired(info: RecordingInfo, chunks: list[SealedChunk]) -> Retired:
 
 # ---- making it so
 
-def retire(store: Store, keep: Keep | None, now_ns: int | None = None) -> list[Retired]:
+def retire(
+    store: Store, keep: Keep | None, now: Now | None = None, on_doubt: Callable[[Doubt], object] | None = None
+) -> list[Retired]:
     """Retires what `plan` names of finished recordings, and answers with the plan: what it names of live ones
     their writers are to retire.
 
     Raises StorageFull or StorageFailed, and may then be called again.
     """
     with store.locked(_LOCK):
-        planned = plan(store, keep, now_ns)
+        planned = plan(store, keep, now, on_doubt)
         done = [each if each.live else _retire_finished(store, each) for each in planned]
         _collect(store)
     return [each for each in done if each.chunks]

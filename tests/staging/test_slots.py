@@ -343,3 +343,19 @@ def test_a_slot_that_was_not_taken_is_not_given_back() -> None:
 def test_data_of_the_wrong_size_is_refused() -> None:
     with rig() as r, pytest.raises(ValueError, match="samples"):
         r.slots.cycle(0, 10, b"1234")
+
+
+def test_a_graph_that_has_stalled_at_the_end_is_a_gap() -> None:
+    """PipeWire was stopped for five seconds, and the stream ended meanwhile: nobody says that the device is away."""
+    with rig(1, "f32", 1000, 4) as r:
+        r.cycle(noise(1, 100))
+        whole = r.finish(r.ns + 5 * 10**9)
+        assert whole.shape == (1, 100 + 5 * 48000)
+        assert r.gaps == [(100, 5 * 48000, Cause.MISSED, Confidence.CLOCK)]
+
+
+def test_a_cycle_that_is_due_at_the_end_is_no_gap() -> None:
+    with rig(1, "f32", 1000, 4) as r:
+        r.cycle(noise(1, 100))
+        assert r.finish(r.ns + 10**8).shape == (1, 100)
+        assert r.gaps == []

@@ -21,6 +21,7 @@ from chaos.cli.main import main
 from chaos.engine.messages import RetireChunks
 from chaos.read import recording as reader
 from chaos.store import retention
+from chaos.store.age import Now
 from chaos.store.info import load
 from chaos.store.objects import ObjectStore
 from chaos.store.recovery import recover
@@ -29,7 +30,7 @@ from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRange, InvalidRequest, InvalidURI, RecordingNotFound
-from chaos.terms.ledger import Cause, Confidence, Gap, lost_frames
+from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap, lost_frames
 from chaos.terms.units import Keep, parse_keep
 
 CHUNK_BYTES = 2 * 16 * 4
@@ -107,10 +108,10 @@ def test_readers_see_a_ledger_entry_and_never_silence(store: Path) -> None:
 def test_what_is_older_than_the_time_goes(store: Path) -> None:
     stream = record(store, "1", 100)
     frame_ns = 1_000_000_000 / 48000
-    now_ns = START_NS + int((64 + 48000) * frame_ns) + 1
-    retire(Store(store), Keep(1.0, None), now_ns)
+    now = Now(START_NS + int((64 + 48000) * frame_ns) + 1, 0, 0, "another boot")
+    retire(Store(store), Keep(1.0, None), now)
     assert retired(stream.writer.path) == [(0, 64)]
-    assert retire(Store(store), Keep(1.0, None), now_ns) == []
+    assert retire(Store(store), Keep(1.0, None), now) == []
 
 
 def test_the_oldest_of_all_recordings_goes_first(store: Path) -> None:
@@ -258,6 +259,78 @@ def test_a_damaged_pin_keeps_what_can_be_read_of_it_and_stops_nothing(store: Pat
     retire(Store(store), Keep(None, 0))
     assert [(path.name) for path in sorted(Path(load(kept.writer.path).chunks[0].path).parent.iterdir())] == ["0", "1"]
     assert retired(other.writer.path) == [(0, 64)]
+
+
+HOUR_NS = 3600 * 10**9
+DAY_NS = 24 * HOUR_NS
+NOW = Now(START_NS + 400 * DAY_NS, 30 * DAY_NS, 0, "this boot")
+
+
+def captured(store: Path, take: str, anchors: list[tuple[int, int]], boot: str = "this boot") -> Path:
+    """A take of 64 frames; `anchors` say for each chunk how long ago (ns) it was, by CLOCK_MONOTONIC and wall clock."""
+    stream = Rotator(RecordingWriter.create(Store(store), definition(f"stream://mic/{take}", boot_id=boot)), len(take))
+    for number, (awake_ns, wall_ns) in enumerate(anchors):
+        stream.writer.anchor(
+            ClockAnchor(number * 16, number * 16, NOW.monotonic_ns - awake_ns, NOW.wall_ns - wall_ns)
+        )
+    stream.write(64)
+    stream.stop()
+    return stream.writer.path
+
+
+@pytest.mark.parametrize(
+    ("anchors", "boot", "goes", "doubt"),
+    [
+        ([(8 * DAY_NS, 8 * DAY_NS)], "this boot", True, ""),
+        ([(6 * DAY_NS, 6 * DAY_NS)], "this boot", False, ""),
+        ([(0, 8 * DAY_NS)], "another boot", True, ""),
+        # 1970: without a battery, in this boot (the clock was set since) and in one that never learnt better
+        ([(HOUR_NS, NOW.wall_ns)], "this boot", False, "set since"),
+        ([(HOUR_NS, NOW.wall_ns)], "another boot", False, "before 2024"),
+        ([(8 * DAY_NS, NOW.wall_ns)], "this boot", True, ""),
+        # 1970, and set right in mid-take: what came before counts from there
+        ([(HOUR_NS, NOW.wall_ns), (HOUR_NS - 10**9, HOUR_NS - 10**9)], "another boot", False, "set meanwhile"),
+        # a date in the future
+        ([(0, -DAY_NS)], "another boot", False, "still to come"),
+        # set back by eight days since
+        ([(HOUR_NS, 8 * DAY_NS)], "this boot", False, "set since"),
+    ],
+)
+def test_nothing_goes_that_one_clock_calls_young(
+    store: Path, anchors: list[tuple[int, int]], boot: str, goes: bool, doubt: str
+) -> None:
+    path = captured(store, "1", anchors, boot)
+    told: list[retention.Doubt] = []
+    retire(Store(store), Keep(7 * 86400.0, None), NOW, told.append)
+    assert bool(retired(path)) is goes
+    assert [each.uri for each in told] == (["stream://mic/1"] if doubt else [])
+    assert all(doubt in each.text for each in told)
+
+
+def test_a_suspended_laptop_is_no_contradiction(store: Path) -> None:
+    """Eight days, seven of which it slept."""
+    path = captured(store, "1", [(DAY_NS, 8 * DAY_NS)])
+    told: list[retention.Doubt] = []
+    retire(Store(store), Keep(7 * 86400.0, None), NOW._replace(suspended_ns=7 * DAY_NS), told.append)
+    assert retired(path) == [(0, 64)]
+    assert told == []
+
+
+def test_a_wall_clock_that_was_set_forward_ages_no_older_take(store: Path) -> None:
+    """What was captured an hour ago in this boot shows that the clock has jumped by ten days since."""
+    old = captured(store, "1", [(0, 10 * DAY_NS + HOUR_NS)], "another boot")
+    captured(store, "2", [(HOUR_NS, 10 * DAY_NS + HOUR_NS)])
+    told: list[retention.Doubt] = []
+    retire(Store(store), Keep(7 * 86400.0, None), NOW, told.append)
+    assert retired(old) == []
+    assert {each.uri for each in told} == {"stream://mic/1", "stream://mic/2"}
+
+
+def test_age_goes_by_the_chunks_own_anchors(store: Path) -> None:
+    """The device was away for eight days in mid-take, which its frames, counted from the start, don't show."""
+    path = captured(store, "1", [(9 * DAY_NS, 9 * DAY_NS)] * 2 + [(DAY_NS, DAY_NS)] * 2)
+    retire(Store(store), Keep(7 * 86400.0, None), NOW)
+    assert retired(path) == [(0, 32)]
 
 
 def test_two_retirers_at_once_book_no_frame_twice(store: Path) -> None:
