@@ -104,7 +104,7 @@ class Catalog:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         self._base = Database(store.root / CATALOG, _SCHEMA, _VERSION)
 
     def __enter__(self) -> Self:
@@ -227,7 +227,7 @@ class Catalog:
 
     def _refresh(self, base: sqlite3.Connection) -> None:
         known = dict(base.execute("SELECT name, mtime_ns FROM folder"))
-        found = _folders(self._store.recordings)
+        found = _folders(self.store.recordings)
         for name in known.keys() - found.keys():
             with transaction(base):
                 base.execute("DELETE FROM take WHERE name = ?", (name,))
@@ -245,7 +245,7 @@ class Catalog:
 
     def _look_through(self, base: sqlite3.Connection, name: str) -> None:
         """Finds the takes of a name that have come, gone or been changed by hand."""
-        there = set(_takes(self._store.recordings / name))
+        there = set(_takes(self.store.recordings / name))
         rows = _rows(base, f"SELECT {_COLUMNS} FROM take WHERE name = ?", name)
         gone = [row for row in rows if row[2] not in there]
         with transaction(base):
@@ -273,7 +273,7 @@ class Catalog:
         return digest is not None and told == (digest.inode, digest.size, digest.mtime_ns)
 
     def _path(self, row: _Row) -> Path:
-        return self._store.recordings / row[1] / f"{row[2]}{_SUFFIX}"
+        return self.store.recordings / row[1] / f"{row[2]}{_SUFFIX}"
 
     def _update(self, base: sqlite3.Connection, rows: Iterable[_Row]) -> list[Entry]:
         """Reads these takes on and keeps what has changed; what they are now, without those that are gone."""

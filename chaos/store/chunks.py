@@ -31,7 +31,7 @@ class ChunkFiles:
 
     def commit(self, chunk: int, data: memoryview, n_frames: int) -> None:
         """Makes the chunk's first `n_frames` durable in its part, writing only what is new."""
-        if chunk not in self._parts:
+        if self._part(chunk) is None:
             self._parts[chunk] = Part(self._part_path(chunk), self._form)
         try:
             self._parts[chunk].commit(data, n_frames)
@@ -42,7 +42,7 @@ class ChunkFiles:
     def put(self, chunk: int, data: memoryview, n_frames: int, digest: str) -> None:
         """Brings the chunk under its name, durable and immutable: from the object store if that has it, else from
         the part if there is one, else in one go."""
-        part, ready = self._parts.get(chunk), self.folder / f".{chunk}.new"
+        part, ready = self._part(chunk), self.folder / f".{chunk}.new"
         fresh, part_path = ready, self._part_path(chunk)
         fresh.unlink(missing_ok=True)
         if not self._objects.link(digest, fresh):
@@ -67,6 +67,14 @@ class ChunkFiles:
 
     def _part_path(self, chunk: int) -> Path:
         return self.folder / f".{chunk}.part"
+
+    def _part(self, chunk: int) -> Part | None:
+        """The chunk's part, unless there is none or its file was removed."""
+        part = self._parts.get(chunk)
+        if part is not None and not part.is_there():
+            self._parts.pop(chunk).close()
+            return None
+        return part
 
     def _give_up_part(self, chunk: int, error: OSError) -> None:
         """A part that can't be written is made anew next time, unless all it needs is space."""

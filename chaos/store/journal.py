@@ -241,6 +241,25 @@ class Journal:
             raise
         return journal
 
+    @staticmethod
+    def lock(path: Path) -> int:
+        """Takes the writer's lock without reading; a file descriptor, which holds it until it is closed.
+
+        Raises StreamExists while a writer has it, StorageFailed.
+        """
+        with storage_errors("lock", path):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                _lock(fd)
+            except BlockingIOError:
+                os.close(fd)
+                hint = "stop that stream first"
+                raise StreamExists(f"{path.parent} is being written", hint=hint) from None
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
+
     @classmethod
     def reopen(cls, path: Path) -> Self:
         """Goes on with a deserted journal, a torn end cut off. StreamExists while another writer has it.
@@ -251,20 +270,15 @@ class Journal:
         reader = JournalReader(path)
         if not path.exists():
             reader.poll()
-        with storage_errors("reopen", path):
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                _lock(fd)
-                reader.poll()
+        fd = cls.lock(path)
+        try:
+            reader.poll()
+            with storage_errors("reopen", path):
                 os.ftruncate(fd, reader.sound_bytes)
                 os.fsync(fd)
-            except BlockingIOError:
-                os.close(fd)
-                hint = "stop that stream first"
-                raise StreamExists(f"{path.parent} is being written", hint=hint) from None
-            except BaseException:
-                os.close(fd)
-                raise
+        except BaseException:
+            os.close(fd)
+            raise
         journal = cls(path, fd, reader.sound_bytes, reader.tail)
         journal.was_torn = reader.torn
         return journal

@@ -37,12 +37,22 @@ class Part:
         self._n_records = 0
         path.unlink(missing_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        made = os.fstat(self._fd)
+        self._identity = made.st_dev, made.st_ino
         try:
             os.posix_fallocate(self._fd, 0, form.chunk_bytes + _RECORD.size)
         except OSError:
             self.close()
             path.unlink()
             raise
+
+    def is_there(self) -> bool:
+        """Whether the file still has its name: somebody may have removed it."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
 
     def commit(self, data: memoryview, n_frames: int) -> None:
         """Writes and syncs frames up to `n_frames` that are not committed yet; `data` is the whole slot."""

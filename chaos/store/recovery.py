@@ -28,11 +28,15 @@ from chaos.staging.layout import MAGIC, SUFFIX
 from chaos.staging.reader import StagingReader
 from chaos.store.about import About, definition_of
 from chaos.store.completion import Completion, Recovered
-from chaos.store.info import load
+from chaos.store.info import RecordingInfo, load
 from chaos.store.metadata import rebuild_metadata
+from chaos.store.objects import ObjectStore
+from chaos.store.repair import load_repaired
+from chaos.store.retired import gone_chunks
 from chaos.store.store import Store
 from chaos.store.verify import wrong_metadata
 from chaos.store.writer import RecordingWriter
+from chaos.system.files import storage_errors
 from chaos.system.machine import machine_id
 from chaos.terms.errors import ChaosError, InvalidRequest
 
@@ -91,7 +95,8 @@ def recheck(catalog: Catalog, *, everything: bool = False) -> RecoveryReport:
     catalog.audit()
     entries = catalog.entries() if everything else catalog.unchecked()
     paths = [entry.path for entry in entries if entry.state == "finished"]
-    items = [_guarded(path, partial(_right, path)) for path in paths]
+    objects = catalog.store.objects
+    items = [_guarded(path, partial(_right, objects, path)) for path in paths]
     is_right = [item is None or item.outcome != "failed" for item in items]
     catalog.check(compress(paths, is_right))
     return _report(items)
@@ -225,7 +230,7 @@ def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
         writer = RecordingWriter.create(store, definition_of(told, staging))
         info = load(target)
     else:
-        info = load(target)
+        info, _ = load_repaired(store.objects, target)
         if info.definition.run_id != staging.run_id:
             return _left("left", staging, f"another recording is at {target}; move it away and try again")
         if info.finish:
@@ -244,9 +249,11 @@ def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
 # ---- from the disk alone
 
 def _from_disk(left: _Left, path: Path) -> Recovered | None:
-    info = load(path)
-    if info.is_live or info.finish:
+    info, repaired = load_repaired(left.store.objects, path)
+    if info.is_live:
         return None
+    if info.finish:
+        return _righted(left.store.objects, info, repaired)
     staging = Path(info.definition.staging) if info.definition.staging else None
     if staging is not None and staging.exists():
         if not _is_damaged(staging):
@@ -260,18 +267,40 @@ def _from_disk(left: _Left, path: Path) -> Recovered | None:
         return None
     info = writer.found or info
     try:
-        return Completion(left.store, writer, info, left.is_continued(info.definition.uri)).from_parts(remark)
+        completion = Completion(left.store, writer, info, left.is_continued(info.definition.uri))
+        return completion.from_parts("; ".join([*repaired, remark]))
     finally:
         writer.close()
 
 
-def _right(path: Path) -> Recovered | None:
-    info = load(path)
-    if info.is_live or not any(wrong_metadata(info)):
+def _relink(objects: ObjectStore, info: RecordingInfo) -> int:
+    """Brings back chunk files that are gone, where the object store has what their hash says; how many."""
+    if info.definition.external:
+        return 0
+    gone = {sealed.chunk for sealed in gone_chunks(info)}
+    missing = (each for each in info.chunks if each.chunk not in gone and not Path(each.path).exists())
+    with storage_errors("bring back chunks of", info.path):
+        return sum(objects.link(each.hash, Path(each.path)) for each in list(missing))
+
+
+def _right(objects: ObjectStore, path: Path) -> Recovered | None:
+    info, repaired = load_repaired(objects, path)
+    return None if info.is_live else _righted(objects, info, repaired)
+
+
+def _righted(objects: ObjectStore, info: RecordingInfo, repaired: list[str]) -> Recovered | None:
+    """A finished recording, with all that can be known of it from elsewhere."""
+    n_linked, is_wrong, uri = _relink(objects, info), any(wrong_metadata(info)), info.definition.uri
+    if is_wrong:
+        rebuild_metadata(info.path)
+    done = [*repaired, *([f"{n_linked} chunk files came back from their objects"] if n_linked else [])]
+    if done:
+        text = "; ".join([f"{uri} was repaired", *done])
+    elif is_wrong:
+        text = f"{uri}: its metadata lagged behind its journal and was rebuilt from it"
+    else:
         return None
-    rebuild_metadata(path)
-    text = f"{info.definition.uri}: its metadata lagged behind its journal and was rebuilt from it"
-    return Recovered("recovered", text, info.definition.uri, str(path), n_frames=info.n_frames)
+    return Recovered("recovered", text, uri, str(info.path), n_frames=info.n_frames)
 
 
 def _sweep(store: Store) -> None:

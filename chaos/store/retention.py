@@ -110,8 +110,9 @@ def plan(
         there += [each for each in stored if each.sealed.chunk not in goes]
     there.sort(key=lambda each: each.end_ns)
     doomed += _beyond(there, keep, doubts)
-    for doubt in doubts.values() if on_doubt else ():
-        on_doubt(doubt)
+    for doubt in doubts.values():
+        if on_doubt is not None:
+            on_doubt(doubt)
     planned = [_retired(infos[0].info, [each.sealed for each in infos]) for infos in _by_recording(doomed)]
     return [each for each in planned if each.chunks]
 

@@ -24,7 +24,7 @@ from chaos.store.objects import hash_file
 from chaos.store.retired import gone_chunks
 from chaos.terms.ledger import Row, lost_frames
 
-__all__ = ["Defect", "VerifyReport", "verify", "wrong_metadata"]
+__all__ = ["Defect", "VerifyReport", "read_table", "stored_definition", "verify", "wrong_metadata"]
 
 
 class Defect(msgspec.Struct, frozen=True):
@@ -206,7 +206,7 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
     """
     group = _read(info.path / "zarr.json")
     arrays = {name: _read(info.path / name / "zarr.json") for name in form_documents(info.definition, 0)}
-    tables = {name: _read_table(info.path / name) for name in ("gaps", "clock")}
+    tables = {name: read_table(info.path / name) for name in ("gaps", "clock")}
     is_final = info.finish is not None and not info.is_live
     if not is_final:
         info = load(info.path)
@@ -214,7 +214,7 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
     known = Lengths(info.n_frames, len(info.ledger), len(info.anchors))
     told = known if is_final else _told_lengths(group, known)
     agrees = any(_agrees(group, group_document(info.definition, finish, told)) for finish in possible)
-    if not agrees or _stored_definition(group) != info.definition:
+    if not agrees or stored_definition(group) != info.definition:
         yield "zarr.json"
     for name, document in arrays.items():
         n_frames = info.n_frames if is_final else _length(document, 1)
@@ -272,7 +272,8 @@ def _told_lengths(group: bytes, known: Lengths) -> Lengths:
     return told if is_possible else known
 
 
-def _stored_definition(document: bytes) -> Definition | None:
+def stored_definition(document: bytes) -> Definition | None:
+    """The definition that a group's document has; None if that makes no sense."""
     try:
         return msgspec.convert(msgspec.json.decode(document)["attributes"]["definition"], Definition)
     except (msgspec.ValidationError, KeyError, TypeError):
@@ -293,7 +294,7 @@ def _length(document: bytes, axis: int) -> int:
         return -1
 
 
-def _read_table(folder: Path) -> list[Row] | None:
+def read_table(folder: Path) -> list[Row] | None:
     """The rows of a table on disk, or None if it makes no sense."""
     document = _read(folder / "zarr.json")
     n_rows = _length(document, 0)
