@@ -195,6 +195,8 @@ def retire(
 
     Raises StorageFull or StorageFailed, and may then be called again.
     """
+    if not store.root.is_dir():
+        return []
     with store.locked(_LOCK):
         planned = plan(store, keep, now, on_doubt)
         done = [each if each.live else _retire_finished(store, each) for each in planned]

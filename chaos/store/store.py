@@ -19,7 +19,7 @@ from pathlib import Path
 
 from chaos.store.info import RecordingInfo, load
 from chaos.store.objects import ObjectStore
-from chaos.system.files import make_folders, share_as, storage_errors
+from chaos.system.files import share_as, storage_errors
 from chaos.terms.errors import ChaosError, RecordingNotFound
 from chaos.terms.uri import parse_uri
 
@@ -63,11 +63,10 @@ class Store:
     def locked(self, what: str) -> Iterator[None]:
         """Holds the store's lock for `what` ("retention"); waits while another thread or process has it.
 
-        Raises StorageFull or StorageFailed.
+        Raises StorageFull, or StorageFailed, also where there is no store.
         """
         path = self.root / f".{what}.lock"
         with storage_errors("lock", path):
-            make_folders(self.root)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             with storage_errors("lock", path):
