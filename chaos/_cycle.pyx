@@ -310,6 +310,7 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     if not (w.started and c.lacks == 0 and c.clock_id == w.rt.clock_id and c.position == w.rt.position
             and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and chaos_load(&w.rings.hint) == 0):
         return False
+    next.continues = True
     next.trusted = True
     next.straight = w.straight
     next.seen_end = w.seen_end
@@ -324,7 +325,8 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
 cdef bint begin(Writer *w, const Cycle *c) noexcept nogil:
     """Begins the take, if it should: with the first frame, or, where the device is linked and brings nothing for
     BEGIN_S, with a gap since it was linked."""
-    cdef uint64_t lead = frames_between(c.fed_ns, c.monotonic_ns, c.rate) if c.fed_ns != 0 else 0
+    cdef bint waited = c.fed_ns != 0 and not w.continues
+    cdef uint64_t lead = frames_between(c.fed_ns, c.monotonic_ns, c.rate) if waited else 0
     if lead < <uint64_t>BEGIN_S * c.rate:
         if c.lacks != 0:
             return False
