@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from chaos._audio cimport AudioSlots
-from chaos._connection cimport Connection, Guard, check, check_pointer
+from chaos._connection cimport MAX_CHANNELS, Connection, Guard, check, check_pointer
 from chaos._cycle cimport Writer
 from chaos._link cimport OwnLink, link_drop, link_make
 from chaos._rt cimport *
@@ -41,7 +41,7 @@ cdef class Capture:
         handle: stands in the records of this capture (CAPTURE_STATE, LINK_STATE) as their id.
 
     Raises:
-        FormatUnsupported: more than 64 channels, or planar that is not f32.
+        FormatUnsupported: more than 256 channels, more than 64 interleaved, or planar that is not f32.
         ValueError: the slots are closed, or of another shape.
         PipeWireUnavailable: the connection is gone.
     """
@@ -63,6 +63,9 @@ cdef class Capture:
         cdef uint32_t width = 2 if sample_format == "s16" else 4
         if not 1 <= len(positions) <= MAX_CHANNELS:
             raise FormatUnsupported(f"{len(positions)} channels in one stream", hint=f"1 to {MAX_CHANNELS} work")
+        if interleaved and len(positions) > SPA_AUDIO_MAX_CHANNELS:
+            raise FormatUnsupported(f"{len(positions)} interleaved channels",
+                                    hint=f"up to {SPA_AUDIO_MAX_CHANNELS} work interleaved; planar f32 takes more")
         if not interleaved and sample_format != "f32":
             raise FormatUnsupported(f"planar {sample_format}", hint="planar is f32; ask for interleaved")
         if writer.definition.channels != len(positions) or writer.definition.sample_bytes != width:

@@ -23,12 +23,15 @@ cdef struct Records:            # touched only with the loop locked, as in callb
     bint broken                 # PipeWire has gone
     uint32_t version            # of the PipeWire we reach, 1.4.2 as 1004002
 
+cdef enum:
+    MAX_CHANNELS = 256          # of one stream; also in chaos.terms.formats
+
 cdef struct Guard:              # what the registry listener asks of a capture, with the loop locked
     Guard *next
     uint32_t node_id            # of our node, INVALID_ID before it has one
     uint32_t n_wanted
-    uint32_t wanted[64][2]      # the links asked for: output port, input port
-    int64_t serials[64]         # and the output ports' serials, since ids are used again
+    uint32_t wanted[MAX_CHANNELS][2]    # the links asked for: output port, input port
+    int64_t serials[MAX_CHANNELS]       # and the output ports' serials, since ids are used again
     uint64_t n_foreign          # links to our node that we did not ask for; the callback reads it
 
 cdef int check(int res, str doing) except -1

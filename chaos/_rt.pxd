@@ -3,16 +3,13 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from chaos._audio cimport AudioBuffers
-from chaos._connection cimport Guard, Records
+from chaos._connection cimport MAX_CHANNELS, Guard, Records
 from chaos._cycle cimport Writer
 from chaos._link cimport OwnLink
 from chaos.pipewire cimport pw_buffer, pw_filter, pw_loop, pw_stream, spa_hook, spa_io_position
 
 cdef extern from "<stdint.h>" nogil:
     const uint32_t INVALID_ID "UINT32_MAX"
-
-cdef enum:
-    MAX_CHANNELS = 64
 
 cdef struct CaptureState:
     Guard guard

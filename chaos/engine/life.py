@@ -50,7 +50,7 @@ def _to(*lives: Life) -> frozenset[Life]:
 TRANSITIONS: Mapping[type, Mapping[Life, frozenset[Life]]] = MappingProxyType(
     {
         Target: {
-            _SEEKING: _to(_SEEKING, _CAPTURING, _ENDED),
+            _SEEKING: _to(_SEEKING, _CAPTURING, _STORING, _ENDED),
             _CAPTURING: _to(_CAPTURING, _STORING),
             _ROLLING: _to(_ROLLING, _CAPTURING, _STORING),
         },

@@ -206,8 +206,9 @@ class DeviceMap:
         there = self.ports(node_id, "input" if role == "output" else "output")
         form = node_format(state.params)
         ports = tuple(_audio_ports(there, role, props["media.class"]))
-        n_told = state.n_input_ports if role == "output" else state.n_output_ports
-        is_whole = len(there) == n_told and not (ports and form.port_channels not in (None, len(ports)))
+        # Only a port configuration says how many are due; a node's own count is that of some moment.
+        is_portless = not (there or state.n_input_ports or state.n_output_ports)
+        is_whole = is_portless if form.port_channels is None else len(ports) == form.port_channels
         if not is_whole and self._settled.get(node_id) != self._port_ids(node_id):
             self._unsettled[node_id] = self._port_ids(node_id)
             before = self._found.get(node_id, [])

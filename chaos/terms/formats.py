@@ -38,7 +38,7 @@ SAMPLES: dict[SampleFormat, SampleType] = {
     "s32": SampleType(3, 4, "int32", "2147483648"),
 }
 SAMPLE_BYTES: dict[str, int] = {name: sample.n_bytes for name, sample in SAMPLES.items()}
-MAX_CHANNELS = 64
+MAX_CHANNELS = 256
 LAYOUTS = ("planar", "interleaved")
 _OWN = "leave it out to take the device's own, or use"
 

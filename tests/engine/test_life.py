@@ -17,7 +17,14 @@ from chaos.engine import messages as m
 from chaos.engine.life import TRANSITIONS, Life, may_lead_to
 from chaos.graph.channels import find_ports
 from chaos.store.info import load
-from chaos.terms.errors import ChannelsMismatch, ChaosError, InternalError, PipeWireUnavailable, StreamNotFound
+from chaos.terms.errors import (
+    ChannelsMismatch,
+    ChaosError,
+    FormatUnsupported,
+    InternalError,
+    PipeWireUnavailable,
+    StreamNotFound,
+)
 
 
 @pytest.fixture
@@ -259,6 +266,17 @@ def test_another_shape_before_the_first_frame_is_refused(folder: Path) -> None:
     with pytest.raises(ChannelsMismatch, match="no channel LFE"):
         stream.start.result(0)
     assert stream.life is Life.ENDED
+    stream.close()
+
+
+def test_a_capture_that_cannot_be_made_is_a_clear_refusal(folder: Path) -> None:
+    """Once the first take is there already."""
+    stream = LoneStream(folder)
+    with mock.patch("chaos.engine.feed.Capture", side_effect=FormatUnsupported("too many channels")):
+        stream.plug()
+    settle_end(stream)
+    with pytest.raises(FormatUnsupported):
+        stream.start.result(0)
     stream.close()
 
 

@@ -96,6 +96,12 @@ def node(node_id: int, name: str, n_ports: int, **props: str) -> list[Record]:
     ]
 
 
+def settle(lab: Lab, *nodes: int) -> None:
+    """Their ports are quiet."""
+    for node_id in nodes:
+        lab.ring(("quiet", node_id))
+
+
 def port(node_id: int, index: int) -> Record:
     props = {
         "node.id": str(node_id),
@@ -116,6 +122,7 @@ def test_no_client_of_pipewires_ends_it(lab: Lab) -> None:
     odd: Any = (RecordKind.ADDED, 7, 7, 12345, b"")
     lab.tell(session_manager(), *node(40, "odd", 1, api_alsa_card="9" * 5000), port(40, 0), odd)
     lab.tell(*node(41, "mic", 1), port(41, 0))
+    settle(lab, 40, 41)
     found = lab.ask(lambda devices: [device.name for device in devices.devices()])
     assert found.result(0) == ["mic", "odd"]
 
@@ -149,6 +156,7 @@ def test_a_node_that_goes_before_it_is_quiet_leaves_no_timer(lab: Lab) -> None:
 
 def test_when_pipewire_goes_all_is_away_and_it_is_tried_again(lab: Lab) -> None:
     lab.tell(session_manager(), *node(40, "mic", 1), port(40, 0))
+    settle(lab, 40)
     stream = Ear()
     lab.actor.on_receive(m.Follow(stream, m.Wanted("name:mic")))  # type: ignore[arg-type]
     lab.tell((CORE_ERROR, 0, -errno.EPIPE, 0, b""))
@@ -157,6 +165,7 @@ def test_when_pipewire_goes_all_is_away_and_it_is_tried_again(lab: Lab) -> None:
     assert isinstance(lab.ask(lambda devices: None).exception(0), PipeWireUnavailable)
     lab.ring("reconnect")
     lab.tell(session_manager(), *node(50, "mic", 1), port(50, 0))
+    settle(lab, 50)
     assert stream.heard[-1].device.node_id == 50
 
 
@@ -169,5 +178,6 @@ def test_a_wait_ends_with_its_client(lab: Lab) -> None:
         lab.actor.on_receive(lab.actor.actor_inbox.get(timeout=1).message)
     assert len(lab.actor._waits) == 1
     lab.tell(session_manager(), *node(40, "mic", 1), port(40, 0))
+    settle(lab, 40)
     assert futures[0].result(0).device["name"] == "mic"
     assert len(lab.actor._waits) == 0

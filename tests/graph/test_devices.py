@@ -17,6 +17,7 @@ from world import (
     audio_format,
     map_of,
     names,
+    port_config,
     rate_range,
     volumes,
 )
@@ -76,7 +77,7 @@ def test_a_device_is_silent_until_its_ports_and_its_card_are_known() -> None:
     devices = map_of(world)
     seen = len(world.events)
     world.port(node, 2, "out")
-    world.state(node, {"device.id": str(card)}, {}, 0, 3)
+    world.state(node, {"device.id": str(card)}, {PORT_CONFIG: (port_config(3),)}, 0, 3)
     assert changes_of(devices, world.events[seen:]) == []
     seen = len(world.events)
     world.tell_device(card, {"device.bus-path": "usb-1"})
@@ -122,6 +123,21 @@ def test_a_node_that_tells_no_number_of_ports_is_listed_once_it_is_quiet() -> No
     assert (change.kind, change.device.channels) == ("added", 3)
 
 
+def test_a_nodes_own_count_of_ports_is_not_trusted() -> None:
+    """It is what there was when somebody looked, and ports may come one by one."""
+    world = World()
+    world.session_manager()
+    node = world.node("mic", channels=0)
+    world.port(node, 0, "out")
+    world.state(node, {"node.name": "mic", "media.class": "Audio/Source"}, {}, 0, 1)
+    devices = map_of(world)
+    assert devices.devices() == []
+    seen = len(world.events)
+    world.port(node, 1, "out")
+    assert changes_of(devices, world.events[seen:]) == []
+    assert [change.device.channels for change in devices.settle(node)] == [2]
+
+
 def test_a_node_that_goes_is_told_of_once() -> None:
     world = World()
     world.session_manager()
@@ -134,14 +150,12 @@ def test_a_node_that_goes_is_told_of_once() -> None:
 
 
 def test_a_port_configuration_says_how_many_ports_to_wait_for() -> None:
-    config = Object(0x40008, PORT_CONFIG, {1: 1, 2: 3, 5: audio_format(None, channels=2)})
     world = World()
-    node = world.node("mic", channels=1, params={PORT_CONFIG: (config,), ENUM_FORMAT: (audio_format(),)})
+    node = world.node("mic", channels=1, params={PORT_CONFIG: (port_config(2),), ENUM_FORMAT: (audio_format(),)})
     devices = map_of(world)
     assert devices.devices() == []
     seen = len(world.events)
     world.port(node, 1, "out")
-    world.state(node, {}, {PORT_CONFIG: (config,)}, 0, 2)
     assert changes_of(devices, world.events[seen:]) == [("added", "name:mic")]
 
 

@@ -20,6 +20,11 @@ def audio_format(rate: Value = 48000, channels: int = 2, sample_format: Value = 
     return Object(0x40003, ENUM_FORMAT, keys | ({0x10003: rate} if rate is not None else {}))
 
 
+def port_config(channels: int) -> Object:
+    """Ports of the graph's own format, one per channel."""
+    return Object(0x40008, PORT_CONFIG, {1: 1, 2: 3, 5: audio_format(None, channels=channels)})
+
+
 def volumes(channels: Sequence[float] = (1.0, 1.0), **others: Value) -> Object:
     keys = {
         "volume": 0x10003,
@@ -99,7 +104,8 @@ class World:
                 channel = names[index] if names else ""
                 self.port(node_id, index, direction, monitor=monitor and direction == "out", channel=channel)
         n_input, n_output = (channels if directions[d] else 0 for d in ("in", "out"))
-        self.state(node_id, full, offered, n_input, n_output)
+        configured = {PORT_CONFIG: (port_config(channels),), **offered} if channels else offered
+        self.state(node_id, full, configured, n_input, n_output)
         return node_id
 
     def port(

@@ -103,24 +103,6 @@ def test_another_number_of_channels_is_refused_with_both(
     assert refused.value.details == {"device": has, "requested": asked}
 
 
-def test_a_device_that_comes_back_with_other_channels_ends_the_take(
-    session: Session, counting_source: SourceFactory, client: RawClient
-) -> None:
-    counting_source("driving", driver=True, patience_ms=400)
-    start(client, "driving", "stream://driving/1")
-    with CountingSource(session, name="shrinks", channels=4, source_id=9) as source:
-        start(client, "shrinks", "stream://shrinks/1")
-        await_frames(client, "stream://shrinks/1", 4800)
-    client.event("stream_state", stream_uri="stream://shrinks/1", state="waiting")
-    with CountingSource(session, name="shrinks", channels=2, source_id=9):
-        told = client.event("stream_error", stream_uri="stream://shrinks/1")
-        assert (told["error"]["code"], told["recoverable"]) == ("channels_mismatch", False)
-        stopped = client.event("stream_stopped", stream_uri="stream://shrinks/1")
-    samples, _ = recorded(stopped)
-    assert samples.shape[0] == 4
-    assert source.check(samples[:, :4800]).ok
-
-
 def test_a_volume_is_in_the_status_the_events_and_the_recording(
     session: Session, counting_source: SourceFactory, client: RawClient
 ) -> None:
@@ -171,7 +153,7 @@ def test_the_quantum_may_change(session: Session, counting_source: SourceFactory
 
 
 @pytest.mark.parametrize("layout", ["planar", "interleaved"])
-def test_a_rate_change_ends_the_take(
+def test_a_rate_change_is_waited_out(
     settings: Session, counting_source: SourceFactory, client: RawClient, layout: str
 ) -> None:
     source = counting_source(f"retuned-{layout}")
@@ -179,17 +161,19 @@ def test_a_rate_change_ends_the_take(
     start(client, source.name, uri, layout=layout)
     await_frames(client, uri, 12_000)
     set_rate(settings, 44100)
-    told = client.event("stream_error", stream_uri=uri)
-    assert (told["error"]["code"], told["recoverable"]) == ("rate_mismatch", False)
-    assert "44100" in told["error"]["message"]
-    assert "48000" in told["error"]["message"]
-    stopped = client.event("stream_stopped", stream_uri=uri)
-    assert stopped["clean"] is False
+    told = client.event("stream_state", stream_uri=uri, state="waiting")
+    assert "44100" in told["reason"]
+    assert "48000" in told["reason"]
+    set_rate(settings, 48000)
+    client.event("stream_state", stream_uri=uri, state="streaming")
+    await_frames(client, uri, 12_000)
+    stopped = client.call("stream_stop", uri=uri)
+    assert stopped["clean"] is True
     samples, gaps = recorded(stopped)
-    assert samples.shape[1] >= 12_000
-    found = source.check(samples, gaps=[(gap[0], gap[1]) for gap in gaps])
+    found = source.check(samples[:, : gaps[0][0]])
     assert (found.silent, found.foreign) == (0, 0), (found, gaps)
-    assert client.call("stream_list")["streams"] == []
+    # Afterwards the source's own adapter may go on resampling, which is in its node and not between it and us.
+    assert samples[:, gaps[-1][0] + gaps[-1][1] :].any()
 
 
 def test_a_driver_switch_is_in_the_ledger(

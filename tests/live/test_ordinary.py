@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import RawClient, RefusedError, SourceFactory
+from harness import Daemon, RawClient, RefusedError, SourceFactory
 from rig import CountingSource, Session
 from rig.programs import program
 from test_following import PLUG_ID, QUANTUM, assert_all_in_place, plug, samples_of
@@ -47,10 +47,10 @@ def pass_time(client: RawClient, n_frames: int = 12_000) -> None:
 class SlowNode:
     """A node whose ports come and go when a test says so: `tools/rig/ports`."""
 
-    def __init__(self, session: Session, name: str) -> None:
+    def __init__(self, session: Session, name: str, *options: str) -> None:
         self._session = session
         self._child = session.spawn(
-            str(program("ports")), name, log=name, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            str(program("ports")), name, *options, log="ports", stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -274,20 +274,6 @@ def test_with_roll_on_format_change_it_goes_on_in_a_new_take(
     assert_all_in_place(stopped["recording"], PLUG_ID)
 
 
-def test_another_rate_of_the_graph_is_waited_out(session: Session, loud: CountingSource, client: RawClient) -> None:
-    client.event("stream_head_position", stream_uri=LOUD)
-    session.run("pw-metadata", "-n", "settings", "0", "clock.force-rate", "44100")
-    try:
-        told = client.event("stream_state", stream_uri=LOUD, state="waiting")
-        assert "44100" in told["reason"]
-    finally:
-        session.run("pw-metadata", "-n", "settings", "0", "clock.force-rate", "48000")
-    client.event("stream_state", stream_uri=LOUD, state="streaming")
-    client.event("stream_head_position", stream_uri=LOUD)
-    session.run("pw-metadata", "-n", "settings", "0", "clock.force-rate", "0")
-    assert client.call("stream_stop", uri=LOUD)["clean"] is True
-
-
 def test_a_driver_that_stalls_is_told_while_it_does(loud: CountingSource, client: RawClient) -> None:
     client.event("stream_head_position", stream_uri=LOUD)
     loud.hold()
@@ -346,3 +332,53 @@ def test_chosen_channels_alone_are_linked(session: Session, loud: CountingSource
     assert info.definition.device["captured_channels"] == [3, 4]
     whole: Any = samples_of(stopped["recording"])
     assert whole.any(axis=1).all()
+
+
+def test_more_channels_than_sixty_four(session: Session, loud: CountingSource, client: RawClient) -> None:
+    """Each in its place, by a level of its own."""
+    uri = "stream://many/1"
+    names = [f"AUX{number}" for number in range(100)]
+    node = tone(session, "many", *names)
+    client.call("device_wait", name="many", timeout_s=10)
+    started = client.call("stream_start", uri=uri, device_identity="many", format=AUDIO)
+    assert started["format"]["channels"] == 100
+    before = client.event("stream_head_position", stream_uri=uri)["frame"]
+    while client.event("stream_head_position", stream_uri=uri)["frame"] < before + 4800:
+        pass
+    stopped = client.call("stream_stop", uri=uri)
+    node.close()
+    samples = samples_of(stopped["recording"])
+    last = samples[:, samples.any(axis=0)][:, -1]
+    assert last.tolist() == [(number + 1) / 1024 for number in range(100)]
+    form = {**AUDIO, "layout": "interleaved"}
+    with slow_node(session, "many-too", *names):
+        client.call("device_wait", name="many-too", timeout_s=10)
+        with pytest.raises(RefusedError) as caught:
+            client.call("stream_start", uri="stream://many/2", device_identity="many-too", format=form)
+    assert caught.value.code == "format_unsupported"
+
+
+def test_a_node_that_says_what_no_device_should_harms_nobody(
+    session: Session, loud: CountingSource, client: RawClient
+) -> None:
+    """A format made of objects, and a card number of 5,000 digits."""
+    client.event("stream_head_position", stream_uri=LOUD)
+    odd = SlowNode(session, "odd", "odd")
+    odd.add("FL")
+    assert client.call("device_wait", name="odd", timeout_s=10)["device"]["card"] is None
+    with plug(session, "after") as device:
+        device.insert()
+        assert client.call("device_wait", name="after", timeout_s=10)["device"]["name"] == "after"
+    pass_time(client)
+    odd.close()
+    stopped = client.call("stream_stop", uri=LOUD)
+    assert (stopped["clean"], stopped["lost_frames"]) == (True, 0)
+
+
+def test_a_client_that_goes_takes_its_waits_along(daemon: Daemon, client: RawClient) -> None:
+    other = daemon.new_client()
+    for number in range(16):
+        other.send("device_wait", name=f"never {number}", timeout_s=600)
+    other.call("ping")
+    other.close()
+    assert client.call("device_wait", name="virtual-mic", timeout_s=10)["device"]["name"] == "virtual-mic"

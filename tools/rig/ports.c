@@ -1,12 +1,14 @@
 /* ports: a source whose ports come and go when it is told so.
  *
- *   ports NAME
+ *   ports NAME [odd]
  *
  * An Audio/Source of that name, made as a pw_filter, which at first has no port. A line on stdin changes that, and is
  * answered with "done" on stdout once PipeWire knows of it:
  *   add CHANNEL        a port more, for FL, FR, LFE, ...
  *   remove CHANNEL     that port goes
- * Each port sends one level all the time: FL 0.25, FR 0.5, any other 0.125. SIGTERM and SIGINT end it with exit code 0.
+ * Each port sends one level all the time: FL 0.25, FR 0.5, AUX<n> (n + 1) / 1024, any other 0.125. "odd" makes it tell
+ * of itself what no device should: an EnumFormat whose sample formats are objects, and a card number of 5,000 digits.
+ * SIGTERM and SIGINT end it with exit code 0.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,10 +16,14 @@
 #include <unistd.h>
 
 #include <pipewire/filter.h>
+#include <spa/param/format.h>
+#include <spa/param/props.h>
+#include <spa/pod/builder.h>
 
 #include "client.h"
 
-#define MAX_PORTS 32
+#define MAX_PORTS 256
+#define ODD_DIGITS 5000
 
 struct port {
 	float level;
@@ -69,6 +75,28 @@ static void change(struct ports *p, struct port *old, struct port *new)
 	pw_data_loop_invoke(p->client.data_loop, replace, 1, &c, sizeof c, true, p);
 }
 
+static float level_of(const char *channel)
+{
+	if (strncmp(channel, "AUX", 3) == 0)
+		return (float)(atoi(channel + 3) + 1) / 1024.0f;
+	return strcmp(channel, "FL") == 0 ? 0.25f : strcmp(channel, "FR") == 0 ? 0.5f : 0.125f;
+}
+
+static const struct spa_pod *odd_format(struct spa_pod_builder *b)
+{
+	struct spa_pod_frame form, choice, inner;
+	spa_pod_builder_push_object(b, &form, SPA_TYPE_OBJECT_Format, SPA_PARAM_EnumFormat);
+	spa_pod_builder_add(b, SPA_FORMAT_mediaType, SPA_POD_Id(SPA_MEDIA_TYPE_audio),
+			    SPA_FORMAT_mediaSubtype, SPA_POD_Id(SPA_MEDIA_SUBTYPE_raw), 0);
+	spa_pod_builder_prop(b, SPA_FORMAT_AUDIO_format, 0);
+	spa_pod_builder_push_choice(b, &choice, SPA_CHOICE_Enum, 0);
+	spa_pod_builder_push_object(b, &inner, SPA_TYPE_OBJECT_Props, SPA_PARAM_Props);
+	spa_pod_builder_add(b, SPA_PROP_mute, SPA_POD_Bool(true), 0);
+	spa_pod_builder_pop(b, &inner);
+	spa_pod_builder_pop(b, &choice);
+	return spa_pod_builder_pop(b, &form);
+}
+
 static void add(struct ports *p, const char *channel)
 {
 	char name[32];
@@ -76,7 +104,7 @@ static void add(struct ports *p, const char *channel)
 	struct port *port = pw_filter_add_port(p->filter, PW_DIRECTION_OUTPUT, PW_FILTER_PORT_FLAG_MAP_BUFFERS,
 		sizeof *port, pw_properties_new(PW_KEY_FORMAT_DSP, "32 bit float mono audio", PW_KEY_PORT_NAME, name,
 						PW_KEY_AUDIO_CHANNEL, channel, NULL), NULL, 0);
-	port->level = strcmp(channel, "FL") == 0 ? 0.25f : strcmp(channel, "FR") == 0 ? 0.5f : 0.125f;
+	port->level = level_of(channel);
 	snprintf(port->channel, sizeof port->channel, "%s", channel);
 	change(p, NULL, port);
 }
@@ -134,8 +162,9 @@ int main(int argc, char *argv[])
 	struct ports p = { 0 };
 	int exit_code = 0;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc != 2) {
-		fputs("usage: ports NAME\n", stderr);
+	bool odd = argc == 3 && strcmp(argv[2], "odd") == 0;
+	if (argc != 2 && !odd) {
+		fputs("usage: ports NAME [odd]\n", stderr);
 		return 2;
 	}
 	pw_init(NULL, NULL);
@@ -151,8 +180,17 @@ int main(int argc, char *argv[])
 		PW_KEY_MEDIA_CLASS, "Audio/Source", PW_KEY_MEDIA_TYPE, "Audio", PW_KEY_NODE_NAME, argv[1],
 		PW_KEY_NODE_DESCRIPTION, argv[1], NULL));
 	pw_filter_add_listener(p.filter, &filter_hook, &filter_events, &p);
+	uint8_t space[1024];
+	struct spa_pod_builder builder = SPA_POD_BUILDER_INIT(space, sizeof space);
+	const struct spa_pod *params[] = { odd_format(&builder) };
+	if (odd) {
+		char digits[ODD_DIGITS + 1] = { 0 };
+		memset(digits, '9', ODD_DIGITS);
+		pw_filter_update_properties(p.filter, NULL, &SPA_DICT_INIT_ARRAY(((struct spa_dict_item[]){
+			SPA_DICT_ITEM_INIT("api.alsa.card", digits) })));
+	}
 	pw_loop_add_io(p.client.loop, STDIN_FILENO, SPA_IO_IN | SPA_IO_HUP, false, on_input, &p);
-	if (pw_filter_connect(p.filter, PW_FILTER_FLAG_RT_PROCESS, NULL, 0) < 0)
+	if (pw_filter_connect(p.filter, PW_FILTER_FLAG_RT_PROCESS, params, odd) < 0)
 		exit_code = 1;
 	else
 		pw_main_loop_run(p.client.main_loop);
