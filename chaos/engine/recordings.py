@@ -130,7 +130,7 @@ class Recordings:
         keep = None if chosen is None else parse_keep(chosen)
 
         def work() -> dict[str, Any]:
-            retired = retire(self._store, keep, on_doubt=self._on_doubt)
+            retired = retire(self._store, keep, on_doubt=self._on_doubt, catalog=self._catalog)
             self._on_retired(retired)
             return {"retired": [each.to_wire() for each in retired]}
 

@@ -48,11 +48,18 @@ class Age(NamedTuple):
 
 
 class Clocks:
-    """The clocks of these recordings at one moment. What the takes of this boot say of the wall clock bounds it."""
+    """The clocks of these recordings at one moment. What the takes of this boot say of the wall clock bounds it.
 
-    def __init__(self, infos: Iterable[RecordingInfo], now: Now) -> None:
+    `stands`: wall clock minus CLOCK_MONOTONIC (ns), as they stood once in other takes of this boot.
+    """
+
+    def __init__(self, infos: Iterable[RecordingInfo], now: Now, stands: Iterable[int] = ()) -> None:
         self._now = now
         walls = [now.wall_ns]
+        for stand_ns in stands:
+            wall_ns = stand_ns + now.monotonic_ns
+            if wall_ns >= _EARLIEST_NS and wall_ns + now.suspended_ns + SAME_NS < now.wall_ns:
+                walls.append(wall_ns)
         for info in infos:
             if info.definition.boot_id == now.boot_id:
                 for anchor in anchors_of(info):

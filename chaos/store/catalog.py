@@ -12,10 +12,11 @@ Several processes may use one: SQLite lets one write at a time, in transactions 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -45,10 +46,15 @@ CREATE TABLE take (
     take TEXT NOT NULL,
     state TEXT NOT NULL,
     is_settled INTEGER NOT NULL,
-    is_checked INTEGER NOT NULL,
+    checked INTEGER NOT NULL,
     started_ns INTEGER NOT NULL,
     ended_ns INTEGER NOT NULL,
     oldest_ns INTEGER,
+    oldest_monotonic_ns INTEGER,
+    boot TEXT NOT NULL,
+    least_stand_ns INTEGER,
+    wait_ns INTEGER NOT NULL DEFAULT 0,
+    root TEXT NOT NULL,
     keep TEXT,
     continues TEXT,
     n_held INTEGER NOT NULL,
@@ -58,17 +64,21 @@ CREATE TABLE take (
     check_value INTEGER NOT NULL,
     UNIQUE (name, take)
 );
-CREATE INDEX by_start ON take (started_ns, ended_ns, device);
-CREATE INDEX by_age ON take (oldest_ns, n_held, n_bytes) WHERE oldest_ns IS NOT NULL;
-CREATE INDEX by_keep ON take (keep, oldest_ns, n_bytes) WHERE keep IS NOT NULL AND oldest_ns IS NOT NULL;
+CREATE INDEX by_start ON take (started_ns, ended_ns, device, n_held, n_bytes);
+CREATE INDEX by_age ON take (oldest_ns, wait_ns, n_held, n_bytes) WHERE oldest_ns IS NOT NULL;
+CREATE INDEX by_boot ON take (boot, oldest_monotonic_ns, wait_ns) WHERE oldest_ns IS NOT NULL;
+CREATE INDEX by_stand ON take (boot, least_stand_ns);
+CREATE INDEX by_keep ON take (keep, name, root, oldest_ns, n_bytes) WHERE keep IS NOT NULL AND oldest_ns IS NOT NULL;
 CREATE INDEX by_continues ON take (continues) WHERE continues IS NOT NULL;
 CREATE INDEX unsettled ON take (id) WHERE NOT is_settled;
-CREATE INDEX unchecked ON take (id) WHERE NOT is_checked;
+CREATE INDEX unchecked ON take (checked) WHERE checked != 1;
 CREATE TABLE folder (name TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _COLUMNS = "id, name, take, state, is_settled, digest, check_value"
 _FOREVER = (1 << 63) - 1
+_RIGHT, _TOUCHED = 1, 2  # of `checked`; 0: nobody has looked
+_ROLLED = re.compile(r"\.\d{4,}$")
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Digest)
 _T = TypeVar("_T")
@@ -162,9 +172,8 @@ class Catalog:
     def totals(self) -> Totals:
         def work(base: sqlite3.Connection) -> Totals:
             self._refresh(base)
-            (n_takes,) = base.execute("SELECT count(*) FROM take").fetchone()
-            held = "SELECT total(n_held), total(n_bytes) FROM take WHERE oldest_ns IS NOT NULL"
-            n_chunks, n_bytes = base.execute(held).fetchone()
+            query = "SELECT count(*), total(n_held), total(n_bytes) FROM take INDEXED BY by_start"
+            n_takes, n_chunks, n_bytes = base.execute(query).fetchone()
             return Totals(n_takes, int(n_chunks), int(n_bytes))
 
         return self._base.run(work)
@@ -174,23 +183,70 @@ class Catalog:
 
         def work(base: sqlite3.Connection) -> list[Entry]:
             self._refresh(base)
-            rows = _rows(base, f"SELECT {_COLUMNS} FROM take WHERE NOT is_checked")
+            rows = _rows(base, f"SELECT {_COLUMNS} FROM take WHERE checked != {_RIGHT:d}")
             return self._entries(base, rows)
 
         return self._base.run(work)
 
-    def check(self, paths: Iterable[Path], is_right: bool = True) -> None:
-        """Tells that the takes in these folders are finished and all in them agrees; or no longer, until told again."""
+    def check(self, paths: Iterable[Path]) -> None:
+        """Tells that the takes in these folders are finished and all in them agrees."""
         paths = list(paths)
 
         def work(base: sqlite3.Connection) -> None:
-            self._refresh(base)
-            self._look(base, paths if is_right else [])
+            self._look(base, paths)
             with transaction(base):
-                query = f"UPDATE take SET is_checked = ? WHERE name = ? AND take = ?{' AND is_settled' * is_right}"
-                base.executemany(query, [(is_right, *_place(path)) for path in paths])
+                query = f"UPDATE take SET checked = {_RIGHT:d} WHERE name = ? AND take = ? AND is_settled"
+                base.executemany(query, [_place(path) for path in paths])
 
-        self._base.run(work)
+        self.ask(work)
+
+    def touch(self, path: Path) -> None:
+        """Tells that something will now go of this take: until `check` is called, it is among the `touched`."""
+
+        def work(base: sqlite3.Connection) -> None:
+            with transaction(base):
+                base.execute(f"UPDATE take SET checked = {_TOUCHED:d} WHERE name = ? AND take = ?", _place(path))
+
+        self.ask(work)
+
+    def touched(self) -> list[Path]:
+        """The takes that something was to go of when that was interrupted."""
+
+        def work(base: sqlite3.Connection) -> list[Path]:
+            query = f"SELECT name, take FROM take WHERE checked = {_TOUCHED:d} AND checked != {_RIGHT:d}"
+            return [self.path(name, take) for name, take in base.execute(query)]
+
+        return self.ask(work)
+
+    def ask(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What `work` finds in the database, brought up to date; it may be called again (see `Database.run`)."""
+
+        def asked(base: sqlite3.Connection) -> _T:
+            self._refresh(base)
+            return work(base)
+
+        return self._base.run(asked)
+
+    def oldest_ns(self) -> int | None:
+        """When the oldest chunk of all that are there ended, by the wall clock."""
+
+        def work(base: sqlite3.Connection) -> int | None:
+            self._refresh(base)
+            (oldest,) = base.execute("SELECT min(oldest_ns) FROM take WHERE oldest_ns IS NOT NULL").fetchone()
+            return None if oldest is None else int(oldest)
+
+        return self._base.run(work)
+
+    def swept(self, is_done: bool | None = None) -> bool:
+        """Whether no object can be without a recording, as far as is known; with `is_done` from now on."""
+
+        def work(base: sqlite3.Connection) -> bool:
+            self._refresh(base)
+            if is_done is not None:
+                base.execute("REPLACE INTO note VALUES ('swept', ?)", (str(int(is_done)),))
+            return bool(base.execute("SELECT value FROM note WHERE name = 'swept'").fetchone() == ("1",))
+
+        return self._base.run(work)
 
     def is_continued(self, uri: str) -> bool:
         """Whether a take is there that goes on from this one."""
@@ -232,6 +288,7 @@ class Catalog:
             with transaction(base):
                 base.execute("DELETE FROM take WHERE name = ?", (name,))
                 base.execute("DELETE FROM folder WHERE name = ?", (name,))
+                base.execute(_UNSWEPT)
         now_ns = time.time_ns()
         for name, mtime_ns in found.items():
             if known.get(name) == mtime_ns:
@@ -250,6 +307,8 @@ class Catalog:
         gone = [row for row in rows if row[2] not in there]
         with transaction(base):
             base.executemany("DELETE FROM take WHERE id = ?", [(row[0],) for row in gone])
+            if gone:
+                base.execute(_UNSWEPT)
         known = [row for row in rows if row[2] in there]
         for batch in _batches([row for row in known if row[4] and not self._is_current(row)]):
             self._update(base, batch)
@@ -272,8 +331,11 @@ class Catalog:
         told = found.st_ino, found.st_size, found.st_mtime_ns
         return digest is not None and told == (digest.inode, digest.size, digest.mtime_ns)
 
+    def path(self, name: str, take: str) -> Path:
+        return self.store.recordings / name / f"{take}{_SUFFIX}"
+
     def _path(self, row: _Row) -> Path:
-        return self.store.recordings / row[1] / f"{row[2]}{_SUFFIX}"
+        return self.path(row[1], row[2])
 
     def _update(self, base: sqlite3.Connection, rows: Iterable[_Row]) -> list[Entry]:
         """Reads these takes on and keeps what has changed; what they are now, without those that are gone."""
@@ -293,6 +355,7 @@ class Catalog:
                 for row, values in changed:
                     if values is None:
                         base.execute("DELETE FROM take WHERE id = ?", (row[0],))
+                        base.execute(_UNSWEPT)
                     else:
                         base.execute(_UPSERT, values)
         return entries
@@ -316,7 +379,8 @@ class Catalog:
         digest = entry.digest
         if digest is None:
             place = (entry.name, entry.take)
-            return (*place, entry.state, 0, 0, 0, 0, None, None, None, 0, 0, "", None, _check(entry.state, None))
+            known = (0, 0, 0, 0, None, None, "", None, entry.take, None, None, 0, 0, "", None)
+            return (*place, entry.state, *known, _check(entry.state, None))
         device = digest.definition.device
         names = "\n".join(str(device[key]) for key in ("description", "name", "identity") if key in device).lower()
         blob = _encoder.encode(digest)
@@ -328,7 +392,10 @@ class Catalog:
             0,
             _bounded(digest.definition.started_wall_ns),
             _FOREVER if is_live else _bounded(digest.ended_wall_ns),
-            self._oldest_ns(digest),
+            *(_oldest(digest) if digest.finish or is_live else (None, None)),
+            digest.definition.boot_id,
+            min((_bounded(stand) for stand in digest.stands), default=None),
+            root_of(entry.take, digest),
             digest.definition.keep,
             digest.definition.continues,
             digest.n_held,
@@ -337,13 +404,6 @@ class Catalog:
             blob,
             _check(entry.state, blob),
         )
-
-    def _oldest_ns(self, digest: Digest) -> int | None:
-        """When the oldest chunk that retention may take ended."""
-        if digest.definition.external or not digest.held:
-            return None
-        end_frame = (digest.held[0][0] + 1) * digest.definition.chunk_frames
-        return _bounded(digest.wall_ns(min(end_frame, digest.n_frames)))
 
     def _entries(self, base: sqlite3.Connection, rows: Sequence[_Row]) -> list[Entry]:
         """The rows, each held against its journal's size and time, and read anew where these have changed."""
@@ -357,14 +417,20 @@ class Catalog:
 
 
 _UPSERT = """
-INSERT INTO take (name, take, state, is_settled, is_checked, started_ns, ended_ns, oldest_ns, keep, continues,
-    n_held, n_bytes, device, digest, check_value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO take (name, take, state, is_settled, checked, started_ns, ended_ns, oldest_ns,
+    oldest_monotonic_ns, boot, least_stand_ns, root, keep, continues, n_held, n_bytes, device, digest, check_value)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (name, take) DO UPDATE SET state = excluded.state, is_settled = excluded.is_settled,
-    is_checked = excluded.is_checked, started_ns = excluded.started_ns, ended_ns = excluded.ended_ns,
-    oldest_ns = excluded.oldest_ns, keep = excluded.keep, continues = excluded.continues,
-    n_held = excluded.n_held, n_bytes = excluded.n_bytes,
+    checked = CASE checked WHEN 2 THEN 2 ELSE 0 END, started_ns = excluded.started_ns, ended_ns = excluded.ended_ns,
+    oldest_ns = excluded.oldest_ns,
+    oldest_monotonic_ns = excluded.oldest_monotonic_ns, boot = excluded.boot, wait_ns = 0,
+    least_stand_ns = excluded.least_stand_ns, root = excluded.root, keep = excluded.keep,
+    continues = excluded.continues, n_held = excluded.n_held, n_bytes = excluded.n_bytes,
     device = excluded.device, digest = excluded.digest, check_value = excluded.check_value
 """
+
+
+_UNSWEPT = "DELETE FROM note WHERE name = 'swept'"
 
 
 def _rows(base: sqlite3.Connection, query: str, *values: str | int) -> list[_Row]:
@@ -372,6 +438,22 @@ def _rows(base: sqlite3.Connection, query: str, *values: str | int) -> list[_Row
         return msgspec.convert(base.execute(query, values).fetchall(), list[_Row])
     except msgspec.ValidationError as error:
         raise sqlite3.DatabaseError(f"a row is damaged: {error}") from error
+
+
+def root_of(take: str, digest: Digest) -> str:
+    """The take that a stream began with, of which this one goes on."""
+    went_on = digest.definition.continues is not None or digest.definition.follows is not None
+    return _ROLLED.sub("", take) if went_on else take
+
+
+def _oldest(digest: Digest) -> tuple[int | None, int | None]:
+    """When the oldest chunk that is there ended, on both clocks: as early as the wall clock's stands make it."""
+    if digest.definition.external or not digest.held:
+        return None, None
+    end = min((digest.held[0][0] + 1) * digest.definition.chunk_frames, digest.n_frames)
+    monotonic_ns = digest.monotonic_ns(end)
+    wall_ns = min([digest.wall_ns(end), *(monotonic_ns + stand for stand in digest.stands)])
+    return _bounded(wall_ns), _bounded(monotonic_ns)
 
 
 def _bounded(wall_ns: int) -> int:

@@ -103,10 +103,23 @@ class Digest(msgspec.Struct):
 
     def wall_ns(self, frame: int) -> int:
         """The moment of a frame, to within what a clock drifts in 64 chunks."""
+        before = self._stamp(frame)
+        return before.wall_ns + (frame - before.frame) * 1_000_000_000 // self.definition.sample_rate
+
+    @property
+    def stands(self) -> list[int]:
+        """Wall clock minus CLOCK_MONOTONIC (ns) at each stamp: how the wall clock stood."""
+        return [stamp.wall_ns - stamp.monotonic_ns for stamp in self.stamps]
+
+    def monotonic_ns(self, frame: int) -> int:
+        """CLOCK_MONOTONIC at a frame, as `wall_ns`."""
+        before = self._stamp(frame)
+        return before.monotonic_ns + (frame - before.frame) * 1_000_000_000 // self.definition.sample_rate
+
+    def _stamp(self, frame: int) -> Stamp:
         shape = self.definition
         at = bisect_right(self.stamps, frame, key=lambda stamp: stamp.frame) - 1
-        before = self.stamps[at] if at >= 0 else Stamp(0, shape.started_monotonic_ns, shape.started_wall_ns)
-        return before.wall_ns + (frame - before.frame) * 1_000_000_000 // shape.sample_rate
+        return self.stamps[at] if at >= 0 else Stamp(0, shape.started_monotonic_ns, shape.started_wall_ns)
 
     def absorb(self, lines: Iterable[Line]) -> None:
         for line in lines:

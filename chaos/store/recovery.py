@@ -32,7 +32,7 @@ from chaos.store.info import RecordingInfo, load
 from chaos.store.metadata import rebuild_metadata
 from chaos.store.objects import ObjectStore
 from chaos.store.repair import load_repaired
-from chaos.store.retired import gone_chunks
+from chaos.store.retired import gone_chunks, remove_left
 from chaos.store.store import Store
 from chaos.store.verify import wrong_metadata
 from chaos.store.writer import RecordingWriter
@@ -285,7 +285,10 @@ def _relink(objects: ObjectStore, info: RecordingInfo) -> int:
 
 def _right(objects: ObjectStore, path: Path) -> Recovered | None:
     info, repaired = load_repaired(objects, path)
-    return None if info.is_live else _righted(objects, info, repaired)
+    if info.is_live:
+        return None
+    remove_left(objects, info)
+    return _righted(objects, info, repaired)
 
 
 def _righted(objects: ObjectStore, info: RecordingInfo, repaired: list[str]) -> Recovered | None:

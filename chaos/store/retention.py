@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,14 +20,17 @@ from chaos.store.age import Age, Clocks, Now, RecordingAge
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME, GapLine, Journal
 from chaos.store.metadata import write_metadata
-from chaos.store.retired import gone_chunks, remove_chunks, retired_gaps
+from chaos.store.retired import gone_chunks, remove_chunks, remove_left, retired_gaps
 from chaos.store.slices import ChunkSpan, chunk_spans
 from chaos.store.store import Store
 from chaos.system.files import make_folders, replace, storage_errors
-from chaos.terms.errors import InvalidRequest, RecordingNotFound
+from chaos.terms.errors import ChaosError, InvalidRequest, RecordingNotFound
 from chaos.terms.ledger import Gap
 from chaos.terms.units import Keep, parse_keep
 from chaos.terms.uri import parse_uri
+
+if TYPE_CHECKING:
+    from chaos.store.catalog import Catalog
 
 __all__ = ["Doubt", "Pin", "Retired", "collect", "pin", "pins", "plan", "retire", "unpin"]
 
@@ -87,42 +91,106 @@ class _Stored(msgspec.Struct, frozen=True):
 
 
 def plan(
-    store: Store, keep: Keep | None, now: Now | None = None, on_doubt: Callable[[Doubt], object] | None = None
+    store: Store,
+    keep: Keep | None,
+    now: Now | None = None,
+    on_doubt: Callable[[Doubt], object] | None = None,
+    catalog: Catalog | None = None,
 ) -> list[Retired]:
-    """What is to be retired: by each recording's own `keep`, then by the store's.
+    """What is to be retired: by each recording's own `keep`, then by the store's. A size that a recording is to keep
+    counts for all takes of its stream.
 
-    Recordings that are damaged, or whose writer died, are left out until they are recovered. A controller's
-    files are its own, and never go. Where clocks contradict one another about a chunk's age it stays, and
-    `on_doubt` is told once for each recording.
+    The catalogue names the takes that something may go of, their journals say what. Recordings that are damaged, or
+    whose writer died, are left out until they are recovered. A controller's files are its own, and never go. Where
+    clocks contradict one another about a chunk's age it stays, and `on_doubt` is told once for each recording.
     """
-    infos = list(_recordings(store))
-    clocks = Clocks(infos, now or Now.read())
-    doubts: dict[Path, Doubt] = {}
-    pinned = _pinned_hashes(store)
-    there: list[_Stored] = []
-    doomed: list[_Stored] = []
-    for info in infos:
-        own = _own_keep(info)
-        stored = list(_stored(info, pinned, clocks.of(info)))
-        gone = _beyond(stored, own, doubts)
-        doomed += gone
-        goes = {each.sealed.chunk for each in gone}
-        there += [each for each in stored if each.sealed.chunk not in goes]
-    there.sort(key=lambda each: each.end_ns)
-    doomed += _beyond(there, keep, doubts)
-    for doubt in doubts.values():
+    with _opened(store, catalog) as catalog:
+        planned, doubts = _Plan(store, catalog, now or Now.read()).made(keep)
+    for doubt in doubts:
         if on_doubt is not None:
             on_doubt(doubt)
-    planned = [_retired(infos[0].info, [each.sealed for each in infos]) for infos in _by_recording(doomed)]
-    return [each for each in planned if each.chunks]
+    return planned
 
 
-def _own_keep(info: RecordingInfo) -> Keep | None:
-    """What the recording itself is to keep; everything, where what it says of that makes no sense."""
+@contextmanager
+def _opened(store: Store, catalog: Catalog | None) -> Iterator[Catalog]:
+    from chaos.store.catalog import Catalog as Made  # SQLite is loaded where it is used
+
+    with nullcontext(catalog) if catalog is not None else Made(store) as opened:
+        yield opened
+
+
+class _Plan:
+    """One pass: which chunks go, by their recordings' own rules and by the store's."""
+
+    def __init__(self, store: Store, catalog: Catalog, now: Now) -> None:
+        from chaos.store.due import Due
+
+        self._store = store
+        self._now = now
+        self._due = Due(catalog)
+        stand = self._due.least_stand_ns(now.boot_id)
+        self._stands = [] if stand is None else [stand]
+        self._pinned: set[str] | None = None
+        self._known: dict[Path, list[_Stored]] = {}
+        self._doubts: dict[Path, Doubt] = {}
+        self._doomed: dict[Path, dict[int, _Stored]] = {}
+
+    def made(self, keep: Keep | None) -> tuple[list[Retired], list[Doubt]]:
+        for text in self._due.keeps():
+            own = _own_keep(text)
+            if own is not None:
+                self._choose(own, text)
+        if keep is not None:
+            self._choose(keep, None)
+        planned = []
+        for path, stored in self._known.items():
+            doomed = self._doomed.get(path, {})
+            retired = _retired(stored[0].info, [each.sealed for each in doomed.values()]) if doomed else None
+            if retired is not None and retired.chunks:
+                planned.append(retired)
+            elif retired is not None or all(each.stays or each.age.doubt for each in stored):
+                self._due.wait([path], self._now)
+        return planned, list(self._doubts.values())
+
+    def _choose(self, keep: Keep, own: str | None) -> None:
+        if keep.seconds is not None:
+            paths = self._due.older_than(int(keep.seconds * 1_000_000_000), self._now, own)
+            groups = [(0, paths)]
+        else:
+            groups = self._due.beyond(keep.n_bytes or 0, self._now, own)
+        for excess, paths in groups:
+            stored = [each for path in paths for each in self._stored(path)]
+            stored.sort(key=lambda each: each.end_ns)
+            going = sum(each.n_bytes for doomed in self._doomed.values() for each in doomed.values())
+            if own is None:
+                excess -= going
+            left = [each for each in stored if each.sealed.chunk not in self._doomed.get(each.info.path, {})]
+            for each in _beyond(left, keep, excess, self._doubts):
+                self._doomed.setdefault(each.info.path, {})[each.sealed.chunk] = each
+
+    def _stored(self, path: Path) -> list[_Stored]:
+        """What this recording holds, in order; nothing of one that nothing may go of now."""
+        if path not in self._known:
+            if self._pinned is None:
+                self._pinned = _pinned_hashes(self._store)
+            found: list[_Stored] = []
+            with suppress(ChaosError):
+                info = load(path)
+                if (info.is_live or info.finish) and not info.definition.external:
+                    found = list(_stored(info, self._pinned, Clocks([info], self._now, self._stands).of(info)))
+            if found:
+                self._known[path] = found
+            return found
+        return self._known[path]
+
+
+def _own_keep(text: str) -> Keep | None:
+    """What recordings are to keep for themselves; everything, where what they say of that makes no sense."""
     try:
-        return parse_keep(info.definition.keep) if info.definition.keep else None
+        return parse_keep(text)
     except InvalidRequest as error:
-        log.warning("%s: %s; its own audio is kept", info.definition.uri, error.message)
+        log.warning("%s; recordings that were to keep that keep everything", error.message)
         return None
 
 
@@ -142,17 +210,14 @@ def _stored(info: RecordingInfo, pinned: set[str], age: RecordingAge) -> Iterato
             yield _Stored(info, sealed, age.wall_ns(end), age.at(end), stays)
 
 
-def _beyond(stored: list[_Stored], keep: Keep | None, doubts: dict[Path, Doubt]) -> list[_Stored]:
-    """Those of `stored` (oldest first) that `keep` has no room for; what has to stay counts."""
-    if keep is None:
-        return []
+def _beyond(stored: list[_Stored], keep: Keep, excess: int, doubts: dict[Path, Doubt]) -> list[_Stored]:
+    """Those of `stored` (oldest first) that `keep` has no room for: what is too old, or `excess` bytes."""
     if keep.seconds is not None:
         longest_ns = int(keep.seconds * 1_000_000_000)
         for each in stored:
             if each.age.doubt and each.age.least_ns <= longest_ns < each.age.most_ns and not each.stays:
                 doubts.setdefault(each.info.path, _doubt(each))
         return [each for each in stored if each.age.least_ns > longest_ns and not each.stays]
-    excess = sum(each.n_bytes for each in stored) - (keep.n_bytes or 0)
     gone = []
     for each in stored:
         if excess <= 0:
@@ -169,13 +234,6 @@ def _doubt(stored: _Stored) -> Doubt:
     return Doubt(uri, str(stored.info.path), text)
 
 
-def _by_recording(doomed: Iterable[_Stored]) -> list[list[_Stored]]:
-    found: dict[Path, list[_Stored]] = {}
-    for each in doomed:
-        found.setdefault(each.info.path, []).append(each)
-    return list(found.values())
-
-
 def _retired(info: RecordingInfo, chunks: list[SealedChunk]) -> Retired:
     """A chunk that lies wholly in gaps stays: it holds nothing, and no entry could tell of it."""
     chunks = sorted((each for each in chunks if retired_gaps([each], info.gaps)), key=lambda each: each.chunk)
@@ -188,7 +246,11 @@ def _retired(info: RecordingInfo, chunks: list[SealedChunk]) -> Retired:
 # ---- making it so
 
 def retire(
-    store: Store, keep: Keep | None, now: Now | None = None, on_doubt: Callable[[Doubt], object] | None = None
+    store: Store,
+    keep: Keep | None,
+    now: Now | None = None,
+    on_doubt: Callable[[Doubt], object] | None = None,
+    catalog: Catalog | None = None,
 ) -> list[Retired]:
     """Retires what `plan` names of finished recordings, and answers with the plan: what it names of live ones
     their writers are to retire.
@@ -197,10 +259,23 @@ def retire(
     """
     if not store.root.is_dir():
         return []
-    with store.locked(_LOCK):
-        planned = plan(store, keep, now, on_doubt)
-        done = [each if each.live else _retire_finished(store, each) for each in planned]
-        _collect(store)
+    with store.locked(_LOCK), _opened(store, catalog) as catalog:
+        for path in catalog.touched():
+            with suppress(ChaosError):
+                remove_left(store.objects, load(path))
+                catalog.check([path])
+        done = []
+        for each in plan(store, keep, now, on_doubt, catalog):
+            if each.live:
+                done.append(each)
+                continue
+            path = Path(each.recording)
+            catalog.touch(path)
+            done.append(_retire_finished(store, each))
+            catalog.check([path])
+        if not catalog.swept():
+            store.objects.collect(_pinned_hashes(store))
+            catalog.swept(True)
     return [each for each in done if each.chunks]
 
 
@@ -231,9 +306,7 @@ def collect(store: Store) -> int:
 def _collect(store: Store) -> int:
     n_removed = 0
     for info in _recordings(store):
-        left = [sealed for sealed in gone_chunks(info) if Path(sealed.path).exists()]
-        remove_chunks(store.objects, left)
-        n_removed += len(left)
+        n_removed += remove_left(store.objects, info)
     return n_removed + store.objects.collect(_pinned_hashes(store))
 
 

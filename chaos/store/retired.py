@@ -13,7 +13,7 @@ from chaos.store.objects import ObjectStore
 from chaos.system.files import storage_errors
 from chaos.terms.ledger import Cause, Confidence, Gap
 
-__all__ = ["RetiredChunks", "gaps_within", "gone_chunks", "remove_chunks", "retired_gaps"]
+__all__ = ["RetiredChunks", "gaps_within", "gone_chunks", "remove_chunks", "remove_left", "retired_gaps"]
 
 
 def retired_gaps(chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> list[Gap]:
@@ -84,3 +84,11 @@ def remove_chunks(objects: ObjectStore, chunks: Iterable[SealedChunk]) -> None:
         with storage_errors("remove", Path(sealed.path)):
             Path(sealed.path).unlink(missing_ok=True)
             objects.drop(sealed.hash)
+
+
+def remove_left(objects: ObjectStore, info: RecordingInfo) -> int:
+    """Removes what is left of retired chunks whose retirement was interrupted; how many files there were."""
+    gone = gone_chunks(info)
+    n_left = sum(Path(sealed.path).exists() for sealed in gone)
+    remove_chunks(objects, gone)
+    return n_left

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from crashing import fast_folder
@@ -19,18 +20,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from recorded import START_NS, Rotator, checked, definition
 
+from chaos.store.age import Now
 from chaos.store.catalog import CATALOG, Catalog
 from chaos.store.digest import Digest, read_digest
+from chaos.store.due import Due
 from chaos.store.info import RecordingInfo, load
-from chaos.store.journal import JournalReader
+from chaos.store.journal import GapLine, Journal, JournalReader, Line
 from chaos.store.recovery import bring_in, recheck
-from chaos.store.retention import retire
+from chaos.store.retention import pin, retire, unpin
 from chaos.store.retired import gone_chunks
 from chaos.store.store import Store
 from chaos.store.summary import RecordingSummary
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import ChaosError, StorageFailed
-from chaos.terms.ledger import Cause, lost_frames
+from chaos.terms.ledger import Cause, Confidence, Gap, lost_frames
 from chaos.terms.units import Keep
 
 CHUNK_BYTES = 2 * 16 * 4
@@ -53,8 +56,8 @@ def begin(store: Path, take: str, seed: int = 0, name: str = "mic", **more: obje
     return Rotator(RecordingWriter.create(Store(store), definition(f"stream://{name}/{take}", **more)), seed)  # type: ignore[arg-type]
 
 
-def record(store: Path, take: str, n_frames: int = 40, **more: object) -> Path:
-    stream = begin(store, take, **more)  # type: ignore[arg-type]
+def record(store: Path, take: str, n_frames: int = 40, seed: int = 0, **more: object) -> Path:
+    stream = begin(store, take, seed, **more)  # type: ignore[arg-type]
     stream.write(n_frames)
     stream.stop()
     return stream.writer.path
@@ -214,13 +217,17 @@ def test_a_changed_journal_is_seen_where_it_is_told_of(store: Path, catalog: Cat
 
 
 def test_an_audit_finds_what_changed_unseen(store: Path, catalog: Catalog) -> None:
-    record(store, "1", 100)
-    record(store, "2", 100)
+    paths = [record(store, take, 100) for take in ("1", "2")]
     os.utime(store / "recordings" / "mic", (1, 1))  # a folder that changed just now is looked through anyway
     before = catalog.totals()
-    retire(Store(store), Keep(None, 3 * CHUNK_BYTES))
+    for path in paths:
+        journal = Journal.reopen(path / "journal.jsonl")
+        journal.append(GapLine.of(Gap(0, 16, Cause.RETIRED, Confidence.EXACT)))
+        journal.flush()
+        journal.close()
+    assert catalog.totals() == before
     assert catalog.audit() == 2
-    assert catalog.totals().n_chunks < before.n_chunks
+    assert catalog.totals().n_chunks == before.n_chunks - 2
     assert catalog.audit() == 0
     agree(catalog, store)
 
@@ -231,8 +238,9 @@ def test_recovery_looks_once_at_each_take(store: Path, catalog: Catalog) -> None
     assert {entry.path for entry in catalog.unchecked()} == {path, live.writer.path}
     catalog.check([path, live.writer.path])
     assert [entry.path for entry in catalog.unchecked()] == [live.writer.path], "it is not finished"
-    catalog.check([path], False)
+    catalog.touch(path)
     assert len(catalog.unchecked()) == 2
+    assert catalog.touched() == [path]
     live.writer.close()
 
 
@@ -263,6 +271,80 @@ def test_recovery_finds_the_one_that_was_not_finished(store: Path, catalog: Cata
     assert (item.outcome, item.uri) == ("recovered", "stream://mic/2")
     assert recheck(catalog).items == []
     agree(catalog, store)
+
+
+def at(days: float) -> Now:
+    """So long after the first of the takes began, in another run of the kernel."""
+    return Now(START_NS + int(days * DAY_NS), 1_000, 0, "another boot")
+
+
+def test_a_pass_reads_no_journal_that_nothing_may_go_of(
+    store: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        record(store, f"{number}", started_wall_ns=START_NS + number * DAY_NS)
+    assert retire(Store(store), Keep(10 * 86400.0, None), at(5), catalog=catalog) == []
+    read = []
+    real = JournalReader.lines
+
+    def watched(self: JournalReader) -> Iterator[Line]:
+        read.append(self)
+        return real(self)
+
+    monkeypatch.setattr(JournalReader, "lines", watched)
+    assert retire(Store(store), Keep(10 * 86400.0, None), at(5), catalog=catalog) == []
+    assert retire(Store(store), Keep(None, 1 << 30), at(5), catalog=catalog) == []
+    assert read == []
+    (gone,) = retire(Store(store), Keep(3.5 * 86400.0, None), at(4), catalog=catalog)
+    assert (gone.uri, len(gone.chunks)) == ("stream://mic/0", 3)
+    monkeypatch.undo()
+    agree(catalog, store)
+    assert catalog.touched() == []
+
+
+def test_takes_that_nothing_can_go_of_are_not_looked_at_each_time(
+    store: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = record(store, "1")
+    pin(Store(store), "kept", load(path), 0, 40)
+    assert retire(Store(store), Keep(60.0, None), at(1), catalog=catalog) == []
+    assert len(Due(catalog).older_than(60_000_000_000, at(2))) == 1, "asked again after some minutes"
+    assert Due(catalog).older_than(60_000_000_000, at(1)) == []
+    unpin(Store(store), "kept")
+    assert len(retire(Store(store), Keep(60.0, None), at(2), catalog=catalog)) == 1
+
+
+def test_a_size_to_keep_counts_for_all_takes_of_a_stream(store: Path, catalog: Catalog) -> None:
+    size = f"{3 * CHUNK_BYTES}B"
+    record(store, "1", 48, keep=size)
+    record(store, "1.0002", 48, keep=size, started_wall_ns=START_NS + DAY_NS, continues="stream://mic/1")
+    record(store, "2", 48, keep=size, started_wall_ns=START_NS + DAY_NS)
+    (gone,) = retire(Store(store), None, at(3), catalog=catalog)
+    assert (gone.uri, len(gone.chunks)) == ("stream://mic/1", 3)
+    assert retire(Store(store), None, at(3), catalog=catalog) == []
+
+
+def test_what_a_retirement_was_interrupted_at_goes_with_the_next(store: Path, catalog: Catalog) -> None:
+    path = record(store, "1", 100)
+    refused = mock.patch("chaos.store.retention.remove_chunks", side_effect=StorageFailed("no"))
+    with refused, pytest.raises(StorageFailed):
+        retire(Store(store), Keep(None, 3 * CHUNK_BYTES), catalog=catalog)
+    assert catalog.touched() == [path]
+    assert retire(Store(store), Keep(None, 3 * CHUNK_BYTES), catalog=catalog) == []
+    assert catalog.touched() == []
+    assert sorted(file.name for file in (path / "audio" / "c" / "0").iterdir()) == ["4", "5", "6"]
+    agree(catalog, store)
+
+
+def test_objects_of_what_was_removed_by_hand_go(store: Path, catalog: Catalog) -> None:
+    paths = [record(store, take, seed=number) for number, take in enumerate(("1", "2"))]
+    retire(Store(store), None, catalog=catalog)
+    assert catalog.swept()
+    shutil.rmtree(paths[0])
+    assert not catalog.swept()
+    retire(Store(store), None, catalog=catalog)
+    assert sum(1 for _ in (store / "objects").glob("*/*")) == 3
+    assert catalog.swept()
 
 
 @pytest.mark.parametrize("how", ["gone", "empty", "garbage", "cut", "flipped", "version", "no tables"])

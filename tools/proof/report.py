@@ -88,7 +88,8 @@ def write_report(found: Findings, folder: Path) -> Path:
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
     parts = [
         "# Benchmarks",
-        "Written by `tools/bench`; don't edit. Figures of one machine on one day: compare ratios, not seconds.",
+        "Written by `tools/bench`, its last section by `tools/scale`; don't edit. "
+        "Figures of one machine on one day: compare ratios, not seconds.",
         _table(
             ("", ""),
             [
@@ -110,8 +111,14 @@ def write_report(found: Findings, folder: Path) -> Path:
         *_scale_parts(found),
     ]
     path = folder / "benchmarks.md"
-    path.write_text("\n\n".join(parts) + "\n")
+    path.write_text("\n\n".join([*parts, *_scale_section(path)]) + "\n")
     return path
+
+
+def _scale_section(path: Path) -> list[str]:
+    """What `tools/scale` has written there."""
+    _, mark, section = (path.read_text() if path.exists() else "").partition("<!-- scale: ")
+    return [f"{mark}{section.rstrip()}"] if mark else []
 
 
 def write_figures(found: Findings, page: Path, report: str) -> None:
