@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from harness import RawClient
 from rig import Session
@@ -16,10 +18,12 @@ STILL = """{
 
 
 @pytest.fixture
-def still(session: Session) -> str:
+def still(session: Session) -> Iterator[str]:
     """SPA's test source as a device: it drives the graph, and its clock stands at 0."""
     session.run("timeout", "5", "pw-cli", "create-node", "adapter", STILL)
-    return "still"
+    node = session.await_global("Node", {"node.name": "still"})
+    yield "still"
+    session.run("timeout", "5", "pw-cli", "destroy", str(node["id"]))
 
 
 def test_a_clock_that_stands_still_is_told_and_captured(still: str, client: RawClient) -> None:

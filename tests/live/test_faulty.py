@@ -1,0 +1,159 @@
+"""chaosd beside a device that breaks the rules of clocks and buffers: each frame is right or in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import RawClient
+from rig import FaultyDriver, Session, decode
+
+import chaos
+from chaos._connection import library_version
+
+QUANTUM = 1024
+RATE = 48000
+URI = "stream://faulty/1"
+
+Make = Callable[..., FaultyDriver]
+
+
+@pytest.fixture
+def driver(session: Session) -> Iterator[Make]:
+    """Makes the driver, held; it ends with the test."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(FaultyDriver(session, hold=True, **options))
+
+
+def begin(session: Session, client: RawClient, device: FaultyDriver, quantum: int = QUANTUM) -> None:
+    session.force_quantum(quantum)
+    client.call("device_wait", name="faulty-driver", timeout_s=10)
+    client.call("stream_start", uri=URI, device_identity="faulty-driver", format={"type": "audio"}, wait=True)
+    device.begin()
+    run(client, RATE // 4)
+
+
+def run(client: RawClient, n_frames: int) -> None:
+    """Lets the head move on by so many frames."""
+    until = client.call("stream_status", uri=URI)["head_frame"] + n_frames
+    while client.event("stream_head_position", stream_uri=URI)["frame"] < until:
+        pass
+
+
+def end(client: RawClient) -> tuple[dict[str, Any], list[tuple[str, int]]]:
+    """Stops, checks that each frame outside of gaps is the one that its anchor says, and gives the gaps."""
+    stopped = client.call("stream_stop", uri=URI)
+    assert stopped["clean"]
+    with chaos.open(stopped["recording"]) as recording:
+        samples = recording.read(0, stopped["n_frames"])
+        gaps, anchors = recording.gaps, recording.anchors
+    frames = np.arange(stopped["n_frames"])
+    starts = np.array([anchor.frame for anchor in anchors])
+    offsets = np.array([anchor.position - anchor.frame for anchor in anchors])
+    numbers = frames + offsets[np.searchsorted(starts, frames, side="right") - 1]
+    lost = np.zeros(frames.size, bool)
+    for gap in gaps:
+        lost[gap.first_frame : gap.end_frame] = True
+    assert np.array_equal(decode(samples)[~lost], numbers[~lost] % (1 << 30))
+    assert not samples[:, lost].any()
+    assert stopped["lost_frames"] == lost.sum()
+    return stopped, [(gap.cause.label, gap.n_frames) for gap in gaps]
+
+
+@pytest.mark.parametrize(
+    ("command", "gaps"),
+    [
+        ("frames 500", [("no_data", QUANTUM)]),
+        ("frames 2000", [("no_data", QUANTUM)]),
+        ("wrap", [("no_data", QUANTUM)]),
+        ("nothing 3", [("no_data", 3 * QUANTUM)]),
+        ("empty 3", []),
+        ("jump 4000", [("missed", 4000 + QUANTUM)]),
+        ("late 60", []),
+    ],
+)
+def test_a_fault_costs_what_it_broke(
+    session: Session, driver: Make, client: RawClient, command: str, gaps: list[tuple[str, int]]
+) -> None:
+    device = driver()
+    begin(session, client, device)
+    device.do(command)
+    run(client, RATE // 4)
+    if command.startswith("empty"):  # the device's own silence: frames like any others, without numbers
+        stopped = client.call("stream_stop", uri=URI)
+        assert (stopped["clean"], stopped["n_gaps"]) == (True, 0)
+        return
+    assert end(client)[1] == gaps
+
+
+def test_a_device_silent_at_the_largest_quantum_is_not_without_data(
+    session: Session, driver: Make, client: RawClient
+) -> None:
+    device = driver()
+    begin(session, client, device, 8192)
+    device.do("empty 3")
+    run(client, 8 * 8192)
+    stopped = client.call("stream_stop", uri=URI)
+    assert (stopped["clean"], stopped["n_gaps"]) == (True, 0)
+
+
+def test_a_torn_cycle_and_the_one_after_it_are_missed(session: Session, driver: Make, client: RawClient) -> None:
+    device = driver()
+    begin(session, client, device)
+    for _ in range(5):
+        device.do("torn 0")
+        run(client, 8 * QUANTUM)
+    gaps = end(client)[1]
+    assert {cause for cause, _ in gaps} == {"missed"}
+
+
+@pytest.mark.parametrize("command", ["position 100000000000000", "jump -200000", "discont"])
+def test_a_clock_that_leaps_costs_the_time_it_took(
+    session: Session, driver: Make, client: RawClient, command: str
+) -> None:
+    device = driver()
+    begin(session, client, device)
+    device.do(command)
+    run(client, RATE // 4)
+    stopped, gaps = end(client)
+    assert [cause for cause, _ in gaps] == ["driver_switch"]
+    assert gaps[0][1] <= 4 * QUANTUM
+    assert stopped["n_frames"] < 20 * RATE
+
+
+def test_a_clock_that_comes_to_a_stand_goes_on_by_time(session: Session, driver: Make, client: RawClient) -> None:
+    device = driver()
+    begin(session, client, device)
+    device.do("stand")
+    run(client, RATE)
+    assert any("stands still" in note for note in client.call("stream_status", uri=URI)["notes"])
+    device.do("go")
+    run(client, RATE // 4)
+    assert client.call("stream_stop", uri=URI)["clean"]
+
+
+@pytest.mark.skipif(library_version().startswith("0."), reason="the clock's count of losses came after 0.3.65")
+def test_what_the_driver_lost_is_in_the_ledger(session: Session, driver: Make, client: RawClient) -> None:
+    device = driver()
+    begin(session, client, device)
+    device.do("xrun 700")
+    run(client, RATE // 4)
+    assert end(client)[1] == [("hardware_xrun", 700)]
+
+
+def test_a_linked_device_that_brings_nothing_begins_its_take(
+    session: Session, driver: Make, client: RawClient
+) -> None:
+    device = driver()
+    session.force_quantum(QUANTUM)
+    client.call("device_wait", name="faulty-driver", timeout_s=10)
+    client.call("stream_start", uri=URI, device_identity="faulty-driver", format={"type": "audio"}, wait=True)
+    device.say("nothing 100")
+    device.begin()
+    run(client, RATE * 3)
+    gaps = end(client)[1]
+    assert [cause for cause, _ in gaps] == ["no_data"]
+    assert gaps[0][1] > RATE
