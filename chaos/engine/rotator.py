@@ -17,7 +17,6 @@ import pykka
 from chaos.engine.messages import (
     Began,
     Broken,
-    Flow,
     Interrupted,
     Progress,
     RetireChunks,
@@ -31,6 +30,7 @@ from chaos.engine.messages import (
     settle,
 )
 from chaos.engine.supervised import Supervised
+from chaos.engine.watch import Watch
 from chaos.protocol import events
 from chaos.protocol.answers import ChunkSwitched
 from chaos.protocol.events import Event
@@ -51,7 +51,6 @@ __all__ = ["ChunkRotatorActor", "RotatorPlan"]
 log = logging.getLogger(__name__)
 
 LARGE_BYTES = 1 << 20
-STALLED_NS = 1_000_000_000
 _GAP_STEPS = 64
 
 
@@ -88,16 +87,12 @@ class ChunkRotatorActor(Supervised):
         self._recording: RecordingWriter | None = None
         self._full: deque[tuple[int, int]] = deque()
         self._ledger: deque[Gap | ClockAnchor] = deque()
-        self._first: tuple[int, int, int] | None = None
-        self._drift_ppm: float | None = None
+        self._watch = Watch()
         self._n_sealed = 0
         self._ticked = (-1, 0)
         self._refused = ""
         self._is_low = False
         self._told_open = -1  # first frame of the open gap that was told
-        self._told_rate = 0
-        self._seen = 0  # frames captured by the last tick
-        self._flows = True
         self._has_failed = False
         self._closed = -1
 
@@ -111,7 +106,7 @@ class ChunkRotatorActor(Supervised):
                 self._work()
             case Tick():
                 self._work(checkpoint=True)
-                self._watch_flow()
+                self._look_at_flow()
                 self._look_for_space()
             case SwitchChunk(path, future):
                 self._switch(path, future)
@@ -168,16 +163,8 @@ class ChunkRotatorActor(Supervised):
                 self._plan.emit(events.StreamGap.of(gap))
             else:
                 self._ledger.append(note.anchor(offset_ns))
-                self._measure_drift(note.clock_id, note.position, note.monotonic_ns, note.rate)
+                self._watch.anchor(note.clock_id, note.position, note.monotonic_ns, note.rate)
         self._look_for_open_gap()
-
-    def _measure_drift(self, clock_id: int, position: int, monotonic_ns: int, rate: int) -> None:
-        if self._first is None or self._first[0] != clock_id or position < self._first[1]:
-            self._first = (clock_id, position, monotonic_ns)
-            return
-        elapsed_s = (monotonic_ns - self._first[2]) / 1e9
-        if elapsed_s >= 1:
-            self._drift_ppm = ((position - self._first[1]) / rate / elapsed_s - 1) * 1e6
 
     def _look_for_open_gap(self) -> None:
         """Tells a gap while it is still open, once: its note only comes when it has ended."""
@@ -199,21 +186,14 @@ class ChunkRotatorActor(Supervised):
 
     def _look_at_rate(self) -> None:
         """Tells the stream, once, of a graph at another rate than ours: the callback keeps nothing of it."""
-        stats = self._slots.stats()
-        seen = stats["seen_rate"]
-        if not seen or stats["sample_rate"] in (0, seen):
-            self._told_rate = 0
-        elif seen != self._told_rate:
-            self._told_rate = seen
-            self._stream.tell(WrongRate(seen))
+        found = self._watch.wrong_rate(self._slots.stats())
+        if found is not None:
+            self._stream.tell(WrongRate(found))
 
-    def _watch_flow(self) -> None:
+    def _look_at_flow(self) -> None:
         """Tells the stream when no frame has come for a second, and when they come again."""
-        stats = self._slots.stats()
-        moves, self._seen = stats["n_captured"] != self._seen, stats["n_captured"]
-        flow = Flow(True) if moves or not stats["first_ns"] else _flow_of(stats)
-        if flow.flows != self._flows:
-            self._flows = flow.flows
+        flow = self._watch.flow(self._slots.stats(), time.monotonic_ns())
+        if flow is not None:
             self._stream.tell(flow)
 
     def _open(self) -> bool:
@@ -290,7 +270,7 @@ class ChunkRotatorActor(Supervised):
         self._plan.emit(
             events.StreamChunkSealed(chunk=chunk, path=path, hash=sealed.hash, first_frame=first, n_frames=n_frames)
         )
-        self._stream.tell(Progress(self._n_sealed, self._drift_ppm))
+        self._stream.tell(Progress(self._n_sealed, self._watch.drift_ppm))
         return True
 
     def _checkpoint(self) -> None:
@@ -423,13 +403,3 @@ class ChunkRotatorActor(Supervised):
     def _close(self) -> None:
         if self._recording is not None:
             self._recording.close()
-
-
-def _flow_of(stats: dict[str, int]) -> Flow:
-    """Whether frames come, by the callback's counters; where none finds a slot they do."""
-    if time.monotonic_ns() - stats["end_ns"] >= STALLED_NS:
-        return Flow(False, "no cycle of the graph for more than a second", has_cycles=False)
-    open_frames = stats["head_frame"] - stats["gap_first"] if stats["gap_first"] >= 0 else 0
-    if stats["gap_cause"] == Cause.NO_DATA and open_frames * 1_000_000_000 >= STALLED_NS * stats["sample_rate"]:
-        return Flow(False, "the device has delivered nothing for more than a second")
-    return Flow(True)

@@ -36,9 +36,9 @@ from chaos.engine.messages import (
     Wanted,
     WrongRate,
     refuse,
-    settle,
     tell,
 )
+from chaos.engine.replies import Replies
 from chaos.engine.supervised import Supervised
 from chaos.engine.take import Take, make_take, next_take_uri
 from chaos.engine.takes import Takes
@@ -46,7 +46,7 @@ from chaos.engine.view import StreamView
 from chaos.graph.channels import Channel, check_start, find_ports
 from chaos.graph.devices import DeviceInfo, check_format
 from chaos.protocol import events
-from chaos.protocol.answers import StreamBegun, StreamEnded
+from chaos.protocol.answers import StreamEnded
 from chaos.protocol.config import Config
 from chaos.protocol.requests import StreamStart
 from chaos.store.store import Store
@@ -94,15 +94,13 @@ class InputStreamActor(Supervised):
         self._pump = pump
         self._daemon = daemon
         self._emit = emit
-        self._start_future = start_future
-        self._stop_futures: list[Future[Any]] = []
+        self._replies = Replies(start_future)
         self._life = Life.SEEKING
         self._feed = Feed(
             self.actor_ref, view, request, wanted=wanted, pump=pump, registry=registry, emit=emit
         )
         self._takes = Takes(self._make_take)
         self._error: ChaosError | None = None  # why it ends, where nobody asked for that
-        self._result: StreamEnded | ChaosError | None = None  # what who asks for the end is told, once ENDED
 
     def begin(self) -> None:
         self._feed.follow()
@@ -177,7 +175,7 @@ class InputStreamActor(Supervised):
             case AnswerStart():
                 self._answer_start()
             case Stop(future):
-                self._stop_futures.append(future)
+                self._replies.await_end(future)
                 self._end()
             case Stored():
                 self._takes.settle(message)
@@ -321,20 +319,8 @@ class InputStreamActor(Supervised):
     # -- begin and end
 
     def _answer_start(self) -> None:
-        view = self._view
         self._pump.cancel(self._key("answer"))
-        take = self._takes.current
-        settle(
-            self._start_future,
-            StreamBegun(
-                uri=view.uri,
-                recording=view.recording,
-                device=view.device.to_wire() if view.device is not None else None,
-                format=view.format(),
-                chunk_frames=take.staging.form.chunk_frames if take is not None else 0,
-                state=view.state,
-            ),
-        )
+        self._replies.started(self._view, self._takes.current)
 
     def _on_wrong_rate(self, found: int) -> None:
         wanted = self._view.format().sample_rate
@@ -352,16 +338,13 @@ class InputStreamActor(Supervised):
     def _refuse(self, error: ChaosError) -> None:
         """Ends the stream with an error that people are told."""
         self._error = error
-        if self._start_future.done():
+        if self._replies.has_started:
             self._emit(events.StreamError.of(error, recoverable=False))
         self._end()
 
     def _end(self) -> None:
         """Detaches the callback and lets the rotator store the rest; `Stored` goes on from there."""
-        if self._life is Life.ENDED:
-            self._answer_stops()
-            return
-        if self._life is Life.STORING:
+        if self._life in (Life.STORING, Life.ENDED):
             return
         end_ns = time.monotonic_ns() if self._view.state in ("waiting", "stalled", "streaming") else None
         self._detach()
@@ -391,29 +374,20 @@ class InputStreamActor(Supervised):
         result = StreamEnded(uri=self._view.uri, **msgspec.structs.asdict(stopped))
         self._view.state = "stopped" if clean else "error"
         if self._error is not None:
-            refuse(self._start_future, self._error)
+            self._replies.refuse_start(self._error)
         self._answer_start()
         self._takes.close(keep_staging=stored.error is not None)
         self._emit(stopped)
         self._leave(stored.error if stored.error is not None else result)
 
-    def _leave(self, result: StreamEnded | ChaosError) -> None:
+    def _leave(self, end: StreamEnded | ChaosError) -> None:
         """Nothing is left to do but to answer."""
         self._life = Life.ENDED
-        self._result = result
         self._view.staging = None
         _try(self._feed.close)
-        self._answer_stops()
+        self._replies.ended(end)
         if not tell(self._daemon, StreamGone(self._view.uri)):
             self.stop()
-
-    def _answer_stops(self) -> None:
-        futures, self._stop_futures = self._stop_futures, []
-        for future in futures:
-            if isinstance(self._result, ChaosError):
-                refuse(future, self._result)
-            else:
-                settle(future, self._result)
 
     def _fail(self, error: BaseException) -> None:
         """A defect of ours, or of a thread below: the stream ends; what is in staging stays there for recovery."""
@@ -424,7 +398,7 @@ class InputStreamActor(Supervised):
         _try(lambda: self._emit(events.StreamError.of(failure, recoverable=False)))
         for step in (self._cancel_timers, self._feed.detach, self._takes.abandon):
             _try(step)
-        refuse(self._start_future, failure)
+        self._replies.refuse_start(failure)
         self._view.state = "error"
         self._leave(failure)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from pathlib import Path
@@ -74,13 +75,17 @@ class StillPump:
 
 
 class StillCapture:
-    """Stands for a capture node: `cycle` is what the graph would bring. `links` are those asked for last."""
+    """Stands for a capture node: `cycle` is what the graph would bring. `links` are those asked for last.
+
+    As with a real one, no cycle runs any more once `close` has come back.
+    """
 
     def __init__(self, connection: object, writer: Any, **options: Any) -> None:
         self.options = options
         self.handle, self.node_id = 1, 99
         self.links: Any = ()
         self.is_closed = False
+        self._lock = threading.Lock()
         self._writer, self._next = writer, None
         self._position = 1000
 
@@ -94,9 +99,15 @@ class StillCapture:
         self._next = following
 
     def close(self) -> None:
-        self.is_closed = True
+        with self._lock:
+            self.is_closed = True
 
     def cycle(self, data: bytes) -> None:
+        with self._lock:
+            if not self.is_closed:
+                self._cycle(data)
+
+    def _cycle(self, data: bytes) -> None:
         if self._next is not None and self._writer.hands_over(self._next, self._position, CYCLE, rate=RATE):
             self._writer, self._next = self._next, None
         self._writer.cycle(self._position, CYCLE, data, rate=RATE)

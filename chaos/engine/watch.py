@@ -1,0 +1,59 @@
+"""What a take's counters show: its clock's drift, a graph at another rate, and whether frames come. Pure."""
+
+from __future__ import annotations
+
+from chaos.engine.messages import Flow
+from chaos.terms.ledger import Cause
+
+__all__ = ["STALLED_NS", "Watch"]
+
+STALLED_NS = 1_000_000_000
+
+
+class Watch:
+    """Looks at one take's counters (`Slots.stats`) again and again, and tells each thing once."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, int, int] | None = None
+        self._told_rate = 0
+        self._n_captured = 0
+        self._flows = True
+        self.drift_ppm: float | None = None
+
+    def anchor(self, clock_id: int, position: int, monotonic_ns: int, rate: int) -> None:
+        """Takes in a moment of the graph's clock."""
+        if self._first is None or self._first[0] != clock_id or position < self._first[1]:
+            self._first = (clock_id, position, monotonic_ns)
+            return
+        elapsed_s = (monotonic_ns - self._first[2]) / 1e9
+        if elapsed_s >= 1:
+            self.drift_ppm = ((position - self._first[1]) / rate / elapsed_s - 1) * 1e6
+
+    def wrong_rate(self, stats: dict[str, int]) -> int | None:
+        """The graph's rate where that is another than the take's, of which the callback keeps nothing."""
+        seen = stats["seen_rate"]
+        if not seen or stats["sample_rate"] in (0, seen):
+            self._told_rate = 0
+        elif seen != self._told_rate:
+            self._told_rate = seen
+            return seen
+        return None
+
+    def flow(self, stats: dict[str, int], now_ns: int) -> Flow | None:
+        """Whether frames come, where that has changed. `now_ns`: CLOCK_MONOTONIC."""
+        moves, self._n_captured = stats["n_captured"] != self._n_captured, stats["n_captured"]
+        flow = Flow(True) if moves or not stats["first_ns"] else _flow(stats, now_ns)
+        if flow.flows == self._flows:
+            return None
+        self._flows = flow.flows
+        return flow
+
+
+def _flow(stats: dict[str, int], now_ns: int) -> Flow:
+    """By what the callback saw; where a frame only finds no slot they do come."""
+    if now_ns - stats["end_ns"] >= STALLED_NS:
+        return Flow(False, "no cycle of the graph for more than a second", has_cycles=False)
+    open_frames = stats["head_frame"] - stats["gap_first"] if stats["gap_first"] >= 0 else 0
+    if stats["gap_cause"] == Cause.NO_DATA and open_frames * 1_000_000_000 >= STALLED_NS * stats["sample_rate"]:
+        return Flow(False, "the device has delivered nothing for more than a second")
+    return Flow(True)

@@ -1,0 +1,120 @@
+"""What a stream is told to link: its own channels, each by its name, once all of them and its own ports are there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from lone import Ear
+from world import World
+
+from chaos.engine.followers import Followers
+from chaos.engine.messages import CaptureState, Follow, Intruder, Target, Wanted
+from chaos.graph.channels import Channel, choose_channels
+from chaos.graph.devices import DeviceMap
+
+
+class Desk:
+    """Devices, and one stream that follows `mic`."""
+
+    def __init__(self) -> None:
+        self.world, self.devices = World(), DeviceMap()
+        self.followers = Followers(self.devices)
+        self.stream: Any = Ear()
+        self.connection: Any = object()
+        self._seen = 0
+
+    def look(self) -> None:
+        for event in self.world.events[self._seen :]:
+            self.devices.apply(event)
+        self._seen = len(self.world.events)
+        self.unported = self.followers.inform(self.connection)
+
+    def follow(self, channels: tuple[Channel, ...] = (), node_id: int | None = None) -> Target:
+        """As a stream does once it has a capture of these channels."""
+        self.followers.follow(Follow(self.stream, Wanted("name:mic"), channels, 1, node_id))
+        self.look()
+        return self.target
+
+    @property
+    def target(self) -> Target:
+        told: Target = self.stream.of(Target)[-1]
+        return told
+
+    def ports(self, node_id: int, direction: str) -> dict[str, int]:
+        return {port.channel: port.id for port in self.devices.ports(node_id, direction)}  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.mark.parametrize("order", [("FL", "FR"), ("FR", "FL"), ("LFE", "FR", "FL")])
+def test_channels_are_linked_by_name(desk: Desk, order: tuple[str, ...]) -> None:
+    mic = desk.world.node("mic", names=order)
+    ours = desk.world.node("ours", "Stream/Input/Audio/Sink", names=("FL", "FR"))
+    target = desk.follow((Channel("FL", 1), Channel("FR", 2)), ours)
+    out, to = desk.ports(mic, "output"), desk.ports(ours, "input")
+    assert [pair[:4] for pair in target.pairs] == [(mic, out[name], ours, to[name]) for name in ("FL", "FR")]
+
+
+def test_only_chosen_channels_are_linked(desk: Desk) -> None:
+    mic = desk.world.node("mic", names=("FL", "FR", "LFE"))
+    ours = desk.world.node("ours", "Stream/Input/Audio/Sink", names=("LFE",))
+    desk.look()
+    [pair] = desk.follow(choose_channels(desk.devices.find("mic"), ["3"]), ours).pairs
+    assert pair[1] == desk.ports(mic, "output")["LFE"]
+
+
+def test_other_channels_are_not_linked_and_neither_is_a_port_that_has_gone(desk: Desk) -> None:
+    channels = (Channel("FL", 1), Channel("FR", 2))
+    desk.world.node("mic", names=("AUX0", "AUX1"))
+    ours = desk.world.node("ours", "Stream/Input/Audio/Sink", names=("FL", "FR"))
+    target = desk.follow(channels, ours)
+    assert target.device is not None
+    assert target.pairs == ()
+
+
+def test_a_port_that_goes_takes_the_links_along_until_it_is_back(desk: Desk) -> None:
+    mic = desk.world.node("mic")
+    ours = desk.world.node("ours", "Stream/Input/Audio/Sink")
+    assert len(desk.follow((Channel("FL", 1), Channel("FR", 2)), ours).pairs) == 2
+    desk.world.remove(desk.ports(mic, "output")["FR"])
+    desk.look()
+    assert desk.target.pairs == ()
+    desk.world.port(mic, 1, "out")
+    desk.look()
+    assert len(desk.target.pairs) == 2
+
+
+def test_a_device_that_lacks_ports_is_named(desk: Desk) -> None:
+    desk.world.node("mic")
+    assert desk.follow().pairs == ()
+    [lacking] = desk.unported
+    assert (lacking.device.name, lacking.node_id) == ("mic", None)
+
+
+def test_what_a_capture_says_first_is_kept_until_its_stream_is_known(desk: Desk) -> None:
+    desk.followers.route(7, CaptureState(3, ""))
+    desk.followers.follow(Follow(desk.stream, Wanted("name:mic"), (), 7, None))
+    assert desk.stream.of(CaptureState) == [CaptureState(3, "")]
+    desk.followers.unfollow(desk.stream)
+    desk.followers.route(7, CaptureState(2, ""))
+    assert len(desk.stream.of(CaptureState)) == 1
+
+
+def test_an_intruder_is_told_by_name(desk: Desk) -> None:
+    loud = desk.world.node("loud")
+    desk.look()
+    desk.follow((), 99)
+    desk.followers.tell_of_intruder(loud, 99)
+    desk.followers.tell_of_intruder(12345, 99)
+    assert [message.source for message in desk.stream.of(Intruder)] == ["loud", "node 12345"]
+
+
+def test_without_pipewire_all_is_away(desk: Desk) -> None:
+    desk.world.node("mic")
+    desk.follow()
+    desk.followers.inform(None)
+    assert (desk.target.connection, desk.target.device) == (None, None)

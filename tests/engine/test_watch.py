@@ -1,0 +1,89 @@
+"""What a take's counters show, by the callback's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from crashing import RATE, CrashingStream, fast_folder
+
+from chaos.engine.watch import STALLED_NS, Watch
+
+
+@pytest.fixture
+def stream() -> Iterator[CrashingStream]:
+    with fast_folder() as folder:
+        made = CrashingStream(folder / "store", folder, chunk_frames=RATE, n_slots=4)
+        yield made
+        made.stop()
+
+
+def stats(stream: CrashingStream) -> dict[str, int]:
+    return dict(stream.staging.slots.stats())
+
+
+def test_nothing_is_said_before_the_first_frame_and_while_frames_come(stream: CrashingStream) -> None:
+    watch = Watch()
+    assert watch.flow(stats(stream), STALLED_NS * 100) is None
+    for _ in range(3):
+        stream.write(480)
+        assert watch.flow(stats(stream), stats(stream)["end_ns"] + 10 * STALLED_NS) is None
+
+
+def test_a_graph_that_stands_still_is_told_once_and_so_is_its_end(stream: CrashingStream) -> None:
+    watch = Watch()
+    stream.write(480)
+    watch.flow(stats(stream), 0)
+    end_ns = stats(stream)["end_ns"]
+    assert watch.flow(stats(stream), end_ns + STALLED_NS - 1) is None
+    told: Any = watch.flow(stats(stream), end_ns + STALLED_NS)
+    assert (told.flows, told.has_cycles) == (False, False)
+    assert watch.flow(stats(stream), end_ns + 2 * STALLED_NS) is None
+    stream.write(480)
+    told = watch.flow(stats(stream), end_ns + 2 * STALLED_NS)
+    assert told.flows
+
+
+def test_cycles_without_the_devices_frames_are_a_stall_after_a_second(stream: CrashingStream) -> None:
+    watch = Watch()
+    stream.write(480)
+    watch.flow(stats(stream), 0)
+    stream.no_data(RATE - 480)
+    assert watch.flow(stats(stream), stats(stream)["end_ns"]) is None
+    stream.no_data(480)
+    told: Any = watch.flow(stats(stream), stats(stream)["end_ns"])
+    assert (told.flows, told.has_cycles) == (False, True)
+
+
+def test_an_overrun_is_no_stall() -> None:
+    with fast_folder() as folder:
+        stream = CrashingStream(folder / "store", folder, chunk_frames=16, n_slots=3)
+        watch = Watch()
+        stream.write(48)
+        watch.flow(stats(stream), 0)
+        stream.write(2 * RATE)
+        assert stats(stream)["overruns"] == 1
+        assert watch.flow(stats(stream), stats(stream)["end_ns"]) is None
+        stream.crash()
+
+
+def test_another_rate_is_told_once_each_time(stream: CrashingStream) -> None:
+    watch, ours = Watch(), {"sample_rate": 48000, "seen_rate": 48000}
+    assert watch.wrong_rate(ours) is None
+    assert watch.wrong_rate({**ours, "seen_rate": 44100}) == 44100
+    assert watch.wrong_rate({**ours, "seen_rate": 44100}) is None
+    assert watch.wrong_rate(ours) is None
+    assert watch.wrong_rate({**ours, "seen_rate": 44100}) == 44100
+    assert watch.wrong_rate({"sample_rate": 0, "seen_rate": 0}) is None
+
+
+def test_drift_is_measured_on_one_clock() -> None:
+    watch = Watch()
+    watch.anchor(1, 1000, 0, RATE)
+    watch.anchor(1, 1000 + RATE // 2, 500_000_000, RATE)
+    assert watch.drift_ppm is None
+    watch.anchor(1, 1000 + 10 * RATE, 10_001_000_000, RATE)
+    assert watch.drift_ppm == pytest.approx(-99.99, abs=0.01)
+    watch.anchor(2, 0, 11_000_000_000, RATE)
+    assert watch.drift_ppm == pytest.approx(-99.99, abs=0.01)
