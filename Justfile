@@ -111,6 +111,11 @@ truth *arguments:
 truth-day:
     tools/truth --hours 24
 
+# Every way in which a device can break the rules of clocks and buffers
+[group('prove')]
+truth-devices:
+    tools/truth --devices
+
 # The process callback under watch: no allocation, lock, fault or system call
 [group('prove')]
 rtcheck:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from proof import truth
+from proof import devices, truth
 from proof.placing import Incarnation, place
 from rig import Session, decode, encode
 
@@ -46,6 +46,16 @@ def test_every_frame_is_in_its_place_or_in_the_ledger(session: Session, tmp_path
     assert result.placed.ok, result.placed
     assert result.placed.in_ledger["missed"] > 0, "no fault was felt, so nothing was proved"
     assert result.placed.captured > 20_000
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("row", devices.ROWS, ids=lambda row: row.name.replace(" ", "-"))
+def test_a_device_that_breaks_the_rules_costs_no_frame_unseen(
+    session: Session, tmp_path: Path, row: devices.Row
+) -> None:
+    for found in devices.capture(session, tmp_path, dataclasses.replace(row, times=min(row.times, 2)), seed=1):
+        assert found.ok, found
+        assert found.captured >= (found.offered - found.before) // 2, found
 
 
 def record(store: Path, numbers: list[range | None], gaps: list[Gap]) -> Path:

@@ -12,7 +12,7 @@ from rig import decode, modulus
 
 from chaos.store.info import RecordingInfo
 
-__all__ = ["Incarnation", "Placed", "place"]
+__all__ = ["Incarnation", "Placed", "place", "samples_at"]
 
 _DTYPES = {"f32": np.float32, "s16": np.int16, "s32": np.int32}
 
@@ -99,7 +99,7 @@ def place(info: RecordingInfo, lives: list[Incarnation], slack: int, speed: floa
     now = 0
     at = 0
     while at < info.n_frames:
-        samples = _samples(info, at)
+        samples = samples_at(info, at)
         now = _look(info, found, seen, lives, now, at, samples)
         at += samples.shape[1]
     _weigh(info, found, seen)
@@ -107,7 +107,7 @@ def place(info: RecordingInfo, lives: list[Incarnation], slack: int, speed: floa
     return found
 
 
-def _samples(info: RecordingInfo, at: int) -> npt.NDArray[np.float32]:
+def samples_at(info: RecordingInfo, at: int) -> npt.NDArray[np.float32]:
     shape = info.definition
     chunk = at // shape.chunk_frames
     n = min(shape.chunk_frames, info.n_frames - at)

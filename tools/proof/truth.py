@@ -3,7 +3,8 @@
 A counting source offers frames that carry their numbers, chaosd captures them, and faults come at random (seeded):
 chaosd stopped, PipeWire stopped, chaosd's data thread held up, another quantum, the device lost and back, a disk that
 dawdles. Afterwards each frame offered is in its place in the recording, or the ledger says where it is missing and
-why. Exit code 1 when that is not so. SIGTERM ends a run after the take that is under way, with the account so far.
+why. Exit code 1 when that is not so. With --devices the device itself breaks the rules instead, one row each
+(proof.devices). SIGTERM ends a run after the take that is under way, with the account so far.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from rig import CountingSource, RigError, Session
 
 from chaos.store.info import load
+from proof.devices import ROWS, capture
 from proof.engine import Engine, data_thread
 from proof.faults import SlowDisk, hold_thread, stopped
 from proof.placing import Incarnation, Placed, place
@@ -211,6 +213,26 @@ def _report(total: Placed, faults: Counter[str], torn: int, seconds: float) -> s
     return "\n".join(f"{name:>17}  {value}" for name, value in [*lines, *bad])
 
 
+def _devices(seed: int) -> bool:
+    """Every row of proof.devices, planar and interleaved, as a table; whether each frame of all is accounted for."""
+    kept = True
+    heads = f"{'offered':>8} {'before':>8} {'captured':>8} {'wrong':>6} {'unaccounted':>11}"
+    print(f"{'device':26} {'layout':12} {heads}  in the ledger")
+    with Session() as session:
+        for row in ROWS:
+            with tempfile.TemporaryDirectory(prefix="truth-") as folder:
+                accounts = capture(session, Path(folder), row, seed=seed)
+            for found in accounts:
+                lost = ", ".join(f"{cause} {n}" for cause, n in sorted(found.in_ledger.items()) if n) or "nothing"
+                unaccounted = found.unaccounted + found.stretched
+                figures = (
+                    f"{found.offered:8} {found.before:8} {found.captured:8} {found.wrong:6} {unaccounted:11}  {lost}"
+                )
+                print(f"{row.name:26} {found.layout:12} {figures}", *found.notes[:3], sep="\n    ", flush=True)
+                kept &= found.ok
+    return kept
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/truth", description="Breaks things and accounts for every frame.")
     parser.add_argument("--minutes", type=float, default=1.0, metavar="N", help="how long, in real time (1)")
@@ -219,8 +241,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--channels", type=int, default=2, metavar="N")
     parser.add_argument("--speed", type=float, help="times real time (1; with --hours 100)")
     parser.add_argument("--interleaved", action="store_true", help="through the deinterleave kernel")
+    parser.add_argument("--devices", action="store_true", help="every way in which a device can break the rules, once")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)
+    if asked.devices:
+        kept = _devices(asked.seed)
+        print("the promise is kept" if kept else "THE PROMISE IS BROKEN")
+        return 0 if kept else 1
     seed = asked.seed or int(time.time())
     speed = asked.speed or (100.0 if asked.hours else 1.0)
     wanted_frames = int(asked.hours * 3600 * RATE) if asked.hours else 0

@@ -12,7 +12,7 @@
  *   frames N         the buffers hold N frames, less or more than the cycle has
  *   torn MS          so long after the cycle began the device goes on to the next without beginning one: the clock
  *                    moves, and the second half of the buffers has the next cycle's frames
- *   offset N         chunk->offset is N and chunk->size what it would be
+ *   offset N         chunk->offset is N bytes, and the frames lie there; where they can't, chunk->size is all the same
  *   wrap             chunk->offset + chunk->size is 0 in 32 bits
  *   empty [CYCLES]   the buffers hold zeros and are flagged SPA_CHUNK_FLAG_EMPTY (1 cycle)
  *   nothing [CYCLES] no buffer at all (1 cycle)
@@ -43,7 +43,8 @@ struct driver {
 	int64_t late_ns, torn_ns;
 	bool discont, wrap, follows;
 	uint32_t empty, nothing;
-	int64_t n_frames, offset;
+	int64_t n_frames;
+	uint64_t offset;
 	uint64_t follow_from;
 };
 
@@ -80,15 +81,17 @@ static void fill(struct device *d, uint64_t position, uint32_t duration)
 		struct spa_data *data = &b->buffer->datas[0];
 		uint32_t room = data->maxsize / sizeof(float);
 		uint32_t n = SPA_MIN(x->n_frames >= 0 ? (uint32_t)x->n_frames : duration, room);
+		bool inside = x->offset + n * sizeof(float) <= data->maxsize;
+		float *to = SPA_PTROFF(b->data, inside ? x->offset / sizeof(float) * sizeof(float) : 0, float);
 		if (x->empty > 0)
-			memset(b->data, 0, n * sizeof(float));
+			memset(to, 0, n * sizeof(float));
 		else if (follows)
-			put_followed(x, p, b->data, position, n);
+			put_followed(x, p, to, position, n);
 		else
-			put_numbers(x, p, b->data, position, n);
+			put_numbers(x, p, to, position, n);
 		*data->chunk = (struct spa_chunk){
 			.size = n * sizeof(float),
-			.offset = x->wrap ? -(uint32_t)(n * sizeof(float)) : x->offset,
+			.offset = x->wrap ? -(uint32_t)(n * sizeof(float)) : (uint32_t)x->offset,
 			.stride = sizeof(float),
 			.flags = x->empty > 0 ? SPA_CHUNK_FLAG_EMPTY : 0,
 		};
