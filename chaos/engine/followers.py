@@ -80,10 +80,11 @@ class Followers:
     def inform(self, connection: Connection | None, only: pykka.ActorRef[Any] | None = None) -> list[Unported]:
         """Tells all, or only one, whose target has changed; gives the devices that lack ports."""
         self._remember_shared()
+        present = self._devices.devices()
         unported = []
         concerned = self._followers.values() if only is None else [self._followers[only.actor_urn]]
         for follower in list(concerned):
-            target, lacking = self._target(follower, connection)
+            target, lacking = self._target(follower, connection, present)
             if lacking is not None:
                 unported.append(lacking)
             if target != follower.told:
@@ -98,11 +99,13 @@ class Followers:
         while len(self._shared) > SHARED:
             del self._shared[next(iter(self._shared))]
 
-    def _target(self, follower: _Follower, connection: Connection | None) -> tuple[Target, Unported | None]:
+    def _target(
+        self, follower: _Follower, connection: Connection | None, present: list[DeviceInfo]
+    ) -> tuple[Target, Unported | None]:
         if connection is None:
             follower.followed.lose()
             return Target(None, None, ()), None
-        found = follower.followed.locate(self._devices, frozenset(self._shared))
+        found = follower.followed.locate(present, self._shared)
         device, follow = found.device, follower.follow
         if device is None:
             return Target(connection, None, (), found.reason), None

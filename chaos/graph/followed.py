@@ -5,23 +5,15 @@ Whose audio goes into a recording is decided here, so in doubt it is none of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
-from chaos.graph.deviceinfo import DeviceInfo, Direction
+from chaos.graph.deviceinfo import DeviceInfo, choose
 from chaos.graph.identity import Basis
 from chaos.terms.errors import DeviceAmbiguous, DeviceNotFound
 
 __all__ = ["Followed", "Whereabouts"]
-
-
-class Present(Protocol):
-    """What `Followed` reads of a `DeviceMap`."""
-
-    def devices(self) -> list[DeviceInfo]: ...
-    def find(self, name: str, direction: Direction | None = None) -> DeviceInfo: ...
 
 
 class Whereabouts(msgspec.Struct, frozen=True):
@@ -54,11 +46,11 @@ class Followed:
         self._lost_track = self._lost_track or bool(self._twins)
         self._twins = set()
 
-    def locate(self, present: Present, shared: frozenset[str] = frozenset()) -> Whereabouts:
-        """`shared` are serial numbers' names that several devices have had at once."""
+    def locate(self, present: Sequence[DeviceInfo], shared: Collection[str] = ()) -> Whereabouts:
+        """`present`: all devices; `shared`: serial numbers' names that several of them have had at once."""
         if self._device is None:
             return self._find_first(present)
-        there = [device for device in present.devices() if _is_kind_of(self._device, device)]
+        there = [device for device in present if _is_kind_of(self._device, device)]
         here = next((device for device in there if device.object_serial == self._node), None)
         if here is not None:
             twins = {device.object_serial for device in there if device.rungs == here.rungs}
@@ -68,9 +60,9 @@ class Followed:
         others = [device for device in there if device.object_serial not in self._twins]
         return self._find_again([device for device in others if _may_be(self._device, device)], shared)
 
-    def _find_first(self, present: Present) -> Whereabouts:
+    def _find_first(self, present: Sequence[DeviceInfo]) -> Whereabouts:
         try:
-            device = present.find(self.identity, "input")
+            device = choose(self.identity, [device for device in present if device.direction == "input"])
         except DeviceNotFound:
             return Whereabouts(None, f"{self.identity} is away")
         except DeviceAmbiguous as error:
@@ -78,7 +70,7 @@ class Followed:
         self._device, self._node = device, device.object_serial
         return Whereabouts(device)
 
-    def _find_again(self, alike: list[DeviceInfo], shared: frozenset[str]) -> Whereabouts:
+    def _find_again(self, alike: list[DeviceInfo], shared: Collection[str]) -> Whereabouts:
         assert self._device is not None
         here = [device for device in alike if not _has_moved(self._device, device)]
         exact = [device for device in here if device.rungs == self._device.rungs]
@@ -94,7 +86,7 @@ class Followed:
         self._device, self._node = found[0], found[0].object_serial
         return Whereabouts(found[0])
 
-    def _judge_moved(self, alike: list[DeviceInfo], shared: frozenset[str]) -> tuple[list[DeviceInfo], str]:
+    def _judge_moved(self, alike: list[DeviceInfo], shared: Collection[str]) -> tuple[list[DeviceInfo], str]:
         assert self._device is not None
         if len(alike) > 1 or _name(self._device, "serial") in shared:
             return [], f"{self.identity} is away; others with its serial number are there"

@@ -373,7 +373,7 @@ def test_identity_prefers_the_serial_and_survives_port_and_node_id() -> None:
     again = world.node("alsa_input.usb-a.2", props=elsewhere | {"device.profile.name": "analog-stereo"})
     changes = changes_of(devices, world.events[seen:])
     assert changes == [("removed", before.identity), ("added", before.identity)]
-    after = Followed(before.identity, before, accept_port_change=True).locate(devices).device
+    after = Followed(before.identity, before, accept_port_change=True).locate(devices.devices()).device
     assert after is not None
     assert (after.identity, after.node_id) == (before.identity, again)
     assert again != first
@@ -447,13 +447,13 @@ def test_another_of_the_same_name_is_not_followed(known: dict[str, str], other: 
     devices = map_of(world)
     [device] = devices.devices()
     followed = Followed(device.identity, device)
-    assert followed.locate(devices).device == device
+    assert followed.locate(devices.devices()).device == device
     seen = len(world.events)
     world.remove(node)
     world.node("mic", description="Microphone", props=other)
     changes_of(devices, world.events[seen:])
     assert len(devices.devices()) == 1
-    assert followed.locate(devices).device is None
+    assert followed.locate(devices.devices()).device is None
 
 
 def test_one_of_two_that_claim_one_serial_is_followed_only_at_its_port() -> None:
@@ -466,11 +466,11 @@ def test_one_of_two_that_claim_one_serial_is_followed_only_at_its_port() -> None
     world.remove(a)
     changes_of(devices, world.events[seen:])
     followed = Followed(known.identity, known)
-    assert followed.locate(devices).device is None
+    assert followed.locate(devices.devices()).device is None
     seen = len(world.events)
     again = world.node("a", props={"device.serial": "Maker_Thing_0001A", "device.bus-path": "usb-1"})
     changes_of(devices, world.events[seen:])
-    found = followed.locate(devices).device
+    found = followed.locate(devices.devices()).device
     assert found is not None
     assert found.node_id == again
 

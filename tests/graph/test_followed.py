@@ -39,11 +39,11 @@ class Desk:
         self.shared |= self.devices.shared_serials()
 
     def node_of(self, followed: Followed) -> int | None:
-        device = followed.locate(self.devices, frozenset(self.shared)).device
+        device = followed.locate(self.devices.devices(), self.shared).device
         return None if device is None else device.node_id
 
     def reason(self, followed: Followed) -> str:
-        return followed.locate(self.devices, frozenset(self.shared)).reason
+        return followed.locate(self.devices.devices(), self.shared).reason
 
 
 @pytest.fixture

@@ -126,10 +126,10 @@ def test_a_device_that_comes_and_goes_is_told_of_and_known_again(session: Sessio
                 plug = watch.until_told("added", "name:plug")
                 assert [port.channel for port in plug.ports] == ["FL", "FR"]
                 assert watch.map.ports(plug.node_id, "output") == list(plug.ports)
-                assert watch.map.find("Plug in") == Followed(plug.identity, plug).locate(watch.map).device
+                assert watch.map.find("Plug in") == Followed(plug.identity, plug).locate(watch.map.devices()).device
                 seen.add(plug.object_serial)
             gone = watch.until_told("removed", "name:plug")
-            assert Followed(gone.identity, gone).locate(watch.map).device is None
+            assert Followed(gone.identity, gone).locate(watch.map.devices()).device is None
     assert len(seen) == 3
     watch.until_told("removed", "name:filler")
     with pytest.raises(DeviceNotFound):
@@ -157,7 +157,7 @@ def test_identity_comes_from_the_serial(session: Session, watch: Watch) -> None:
     watch.until_told("removed", "serial:Maker_Mic_77A1")
     with adapter(session, f"{props} device.serial=Maker_Mic_77A2"):
         watch.until_told("added", "serial:Maker_Mic_77A2")
-        assert Followed(mic.identity, mic).locate(watch.map).device is None
+        assert Followed(mic.identity, mic).locate(watch.map.devices()).device is None
         assert watch.map.find("usb").name == mic.name
 
 
@@ -297,7 +297,7 @@ def test_pipewire_may_go_first_and_come_back(own_session: Session, monkeypatch: 
     again = Watch()
     followed = Followed(mic.identity, mic)
     followed.lose()
-    again.until(lambda: followed.locate(again.map).device)
+    again.until(lambda: followed.locate(again.map.devices()).device)
     again.connection.close()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import statistics
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,10 +122,17 @@ def test_chaosd_may_be_there_first(own_session: Session, daemon: Daemon, tmp_pat
     assert refused.value.code == "pipewire_unavailable"
     started = client.call("stream_start", uri="stream://first/1", device_identity="first", format=AUDIO, wait=True)
     assert started["state"] == "waiting"
+    chaosctl = str(Path(sys.executable).with_name("chaosctl"))
+    ends = ("--endpoint", early.command, "--events", early.events)
+    said = own_session.run(chaosctl, *ends, "start", "stream://first/2", "--target", "first", "--wait", "--json")
+    assert json.loads(said)["state"] == "waiting"
     own_session.start_pipewire()
     with CountingSource(own_session, name="first", source_id=DEVICES["first"]):
         client.event("stream_state", stream_uri="stream://first/1", state="streaming")
         client.event("stream_head_position", stream_uri="stream://first/1")
+        while client.call("stream_status", uri="stream://first/2")["state"] != "streaming":
+            client.event("stream_head_position")
+        client.call("stream_stop", uri="stream://first/2")
         stopped = client.call("stream_stop", uri="stream://first/1")
     assert_in_pieces(stopped, DEVICES["first"], 0)
     early.close()
