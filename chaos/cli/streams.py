@@ -146,6 +146,23 @@ def _uri_for(name: str | None) -> str:
     return make_uri(slug(name or ""), f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}")
 
 
+@click.command("accept-port")
+@click.argument("uri", required=False)
+@json_option
+@click.pass_obj
+def accept_port(session: Session, uri: str | None, as_json: bool) -> None:
+    """Go on with the stream's device at another port, going by its serial number.
+
+    URI can be left out if only one stream is running.
+    """
+    with session.client() as chaosd:
+        accepted = chaosd.call("stream_accept_port", uri=uri or _only_stream(chaosd))
+    if as_json:
+        print_json(accepted)
+    else:
+        click.echo(f"{accepted['uri']} goes on with its device at any port")
+
+
 @click.command()
 @click.argument("uri", required=False)
 @strict_option
@@ -259,4 +276,4 @@ def _watch(chaosd: Client, uri: str | None, as_json: bool) -> None:
             return
 
 
-COMMANDS = (start, stop, list_, status)
+COMMANDS = (start, stop, accept_port, list_, status)

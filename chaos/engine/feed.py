@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pykka
@@ -65,6 +66,11 @@ class Feed:
     def follow_channels(self, channels: tuple[Channel, ...]) -> None:
         """From now on these are recorded; asks how things stand for them."""
         self._channels = channels
+        self.follow()
+
+    def accept_port_change(self) -> None:
+        """From now on the device is the same at any port; asks how things stand."""
+        self._wanted = replace(self._wanted, accept_port_change=True)
         self.follow()
 
     def follow(self) -> None:

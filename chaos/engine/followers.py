@@ -9,7 +9,7 @@ from typing import Any
 import pykka
 
 from chaos._connection import Connection
-from chaos.engine.messages import CaptureState, Follow, Intruder, LinkState, Target, Wanted, tell
+from chaos.engine.messages import CaptureState, Follow, Intruder, LinkState, Target, tell
 from chaos.graph.channels import find_ports
 from chaos.graph.devices import DeviceInfo, DeviceMap
 from chaos.graph.followed import Followed
@@ -51,7 +51,9 @@ class Followers:
         """Takes a stream in, or takes over what it says of its capture. `inform` is due then."""
         urn = message.stream.actor_urn
         known = self._followers.get(urn)
-        self._followers[urn] = _Follower(message, known.followed if known else _followed(message.wanted))
+        followed = known.followed if known else Followed(message.wanted.identity, message.wanted.device)
+        followed.accepts_port_change = message.wanted.accept_port_change
+        self._followers[urn] = _Follower(message, followed)
         if message.handle is not None:
             waiting = [said for owner, said in self._unclaimed if owner == message.handle]
             others = [each for each in self._unclaimed if each[0] != message.handle]
@@ -122,7 +124,3 @@ class Followers:
             return target, None
         pairs = tuple((device.node_id, out.id, node_id, to.id, out.serial) for out, to in zip(outs, own, strict=True))
         return replace(target, pairs=pairs), None
-
-
-def _followed(wanted: Wanted) -> Followed:
-    return Followed(wanted.identity, wanted.device, accept_port_change=wanted.accept_port_change)

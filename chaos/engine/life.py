@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from chaos.engine.messages import (
+    AcceptPort,
     AnswerStart,
     Began,
     Broken,
@@ -65,6 +66,7 @@ TRANSITIONS: Mapping[type, Mapping[Life, frozenset[Life]]] = MappingProxyType(
         Progress: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING), _STORING: _to(_STORING)},
         Flow: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING)},
         WrongRate: {_CAPTURING: _to(_CAPTURING, _STORING), _ROLLING: _to(_ROLLING)},
+        AcceptPort: {life: _to(life) for life in Life},
         SwitchChunk: {
             _SEEKING: _to(_SEEKING),
             _CAPTURING: _to(_CAPTURING),

@@ -133,7 +133,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Keep a stream informed of its device and of its own node. A later one replaces the former, but for `wanted`.
+    """Keep a stream informed of its device and of its own node. A later one replaces the former; of `wanted` only
+    `accept_port_change` may change.
 
     `channels` are those it records, none before its first take.
     """
@@ -192,6 +193,13 @@ class LinkState:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
+    future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptPort:
+    """From now on the device is the same at any port."""
+
     future: Future[Any]
 
 

@@ -14,6 +14,7 @@ import pykka
 from chaos.engine.feed import Feed
 from chaos.engine.life import Life, may_lead_to
 from chaos.engine.messages import (
+    AcceptPort,
     AnswerStart,
     Began,
     Broken,
@@ -36,6 +37,7 @@ from chaos.engine.messages import (
     Wanted,
     WrongRate,
     refuse,
+    settle,
     tell,
 )
 from chaos.engine.replies import Replies
@@ -46,7 +48,7 @@ from chaos.engine.view import StreamView
 from chaos.graph.channels import Channel, check_start, find_ports
 from chaos.graph.devices import DeviceInfo, check_format
 from chaos.protocol import events
-from chaos.protocol.answers import StreamEnded
+from chaos.protocol.answers import PortAccepted, StreamEnded
 from chaos.protocol.config import Config
 from chaos.protocol.requests import StreamStart
 from chaos.store.store import Store
@@ -174,6 +176,8 @@ class InputStreamActor(Supervised):
                     self._takes.current.tell(message)
             case AnswerStart():
                 self._answer_start()
+            case AcceptPort(future):
+                self._accept_port(future)
             case Stop(future):
                 self._replies.await_end(future)
                 self._end()
@@ -259,6 +263,13 @@ class InputStreamActor(Supervised):
         self._feed.detach()
         if self._life is Life.ROLLING:
             self._settle_roll()
+
+    def _accept_port(self, future: Future[Any]) -> None:
+        if self._life in (Life.STORING, Life.ENDED):
+            refuse(future, StreamNotFound(f"{self._view.uri} is stopping", hint="start another stream"))
+            return
+        self._feed.accept_port_change()
+        settle(future, PortAccepted(self._view.uri))
 
     # -- takes
 

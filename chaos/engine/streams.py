@@ -10,7 +10,19 @@ from typing import Any
 import msgspec
 import pykka
 
-from chaos.engine.messages import AskDevices, Call, Emit, RetireChunks, Stop, SwitchChunk, Wanted, refuse, settle, tell
+from chaos.engine.messages import (
+    AcceptPort,
+    AskDevices,
+    Call,
+    Emit,
+    RetireChunks,
+    Stop,
+    SwitchChunk,
+    Wanted,
+    refuse,
+    settle,
+    tell,
+)
 from chaos.engine.stream import InputStreamActor
 from chaos.engine.supervised import as_chaos_error
 from chaos.engine.view import StreamView
@@ -20,6 +32,7 @@ from chaos.protocol.answers import StreamsListed
 from chaos.protocol.config import Config
 from chaos.protocol.requests import (
     AudioFormat,
+    StreamAcceptPort,
     StreamList,
     StreamStart,
     StreamStatusOf,
@@ -178,6 +191,9 @@ class Streams:
 
     def stop(self, request: StreamStop, future: Future[Any]) -> None:
         self._pass_on(self._begun(request.uri), Stop(future), future)
+
+    def accept_port(self, request: StreamAcceptPort, future: Future[Any]) -> None:
+        self._pass_on(self._begun(request.uri), AcceptPort(future), future)
 
     def list_all(self, request: StreamList, future: Future[Any]) -> None:
         settle(future, StreamsListed([stream.view.status() for stream in self._running.values()]))

@@ -27,13 +27,13 @@ class Followed:
     """A device that is kept track of, from when it was found or from its first coming.
 
     While its node is there, the node's serial names it, whatever else appears. When it has gone, one that has all its
-    names takes its place: not one that was there beside it, not one at another port of the machine unless
-    `accept_port_change`, and never at another port where its serial number is not its own alone.
+    names takes its place: not one that was there beside it, not one at another port of the machine unless it
+    `accepts_port_change`, and never at another port where its serial number is not its own alone.
     """
 
-    def __init__(self, identity: str, device: DeviceInfo | None = None, *, accept_port_change: bool = False) -> None:
+    def __init__(self, identity: str, device: DeviceInfo | None = None, *, accepts_port_change: bool = False) -> None:
         self.identity = identity
-        self._accept_port_change = accept_port_change
+        self.accepts_port_change = accepts_port_change
         self._device = device
         self._node = device.object_serial if device is not None else None
         # Nodes beside it that have all its names, and whether one of them has left while it was away.
@@ -90,12 +90,12 @@ class Followed:
         assert self._device is not None
         if len(alike) > 1 or _name(self._device, "serial") in shared:
             return [], f"{self.identity} is away; others with its serial number are there"
-        if self._accept_port_change:
+        if self.accepts_port_change:
             return alike, ""
         return [], (
             f"a device with the serial number of {self.identity} is at another port "
             f"({_name(alike[0], 'port')} instead of {_name(self._device, 'port')}); "
-            "--accept-port-change takes it for the same"
+            "`chaosctl accept-port` takes it for the same"
         )
 
 

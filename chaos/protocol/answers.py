@@ -189,6 +189,10 @@ class ChunkSwitched(msgspec.Struct, frozen=True):
     uri: str
 
 
+class PortAccepted(msgspec.Struct, frozen=True):
+    uri: str
+
+
 class StreamEnded(msgspec.Struct, frozen=True):
     uri: str
     recording: str
@@ -223,6 +227,7 @@ RESULTS: dict[str, type[msgspec.Struct]] = {
     "stream_start": StreamBegun,
     "stream_switch_chunk": ChunkSwitched,
     "stream_stop": StreamEnded,
+    "stream_accept_port": PortAccepted,
     "stream_list": StreamsListed,
     "stream_status": StreamStatus,
     "events_since": KeptEvents,

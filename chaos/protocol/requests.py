@@ -38,6 +38,7 @@ __all__ = [
     "Shutdown",
     "Slice",
     "Status",
+    "StreamAcceptPort",
     "StreamList",
     "StreamStart",
     "StreamStatusOf",
@@ -153,6 +154,10 @@ class _OfStream(Request):
 
 class StreamStop(_OfStream, tag="stream_stop"):
     pass
+
+
+class StreamAcceptPort(_OfStream, tag="stream_accept_port"):
+    """From now on the stream's device is the same at any port, where its serial number says so."""
 
 
 class StreamList(Request, tag="stream_list"):

@@ -308,6 +308,12 @@ def test_start_says_which_channels_and_what_may_change(daemon: ScriptedDaemon, r
     assert (request.accept_port_change, request.roll_on_format_change) == (True, True)
 
 
+def test_a_port_is_accepted_by_a_command(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["stream_accept_port"] = {"uri": URI}
+    assert run("accept-port", URI).stdout == f"{URI} goes on with its device at any port\n"
+    assert json.loads(run("accept-port", URI, "--json").stdout) == {"uri": URI}
+
+
 def test_a_node_that_was_chosen_by_its_id_is_passed_on_as_that(daemon: ScriptedDaemon, run: Run) -> None:
     """Its identity may be another's as well."""
     assert run("start", URI, "--target", "node:45").exit_code == 0

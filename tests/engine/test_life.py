@@ -67,6 +67,7 @@ def message_of(kind: type, stream: LoneStream) -> Any:
         m.SwitchChunk: lambda: m.SwitchChunk(Path("/nowhere/1"), Future()),
         m.RetireChunks: lambda: m.RetireChunks([], []),
         m.Stop: lambda: m.Stop(Future()),
+        m.AcceptPort: lambda: m.AcceptPort(Future()),
         m.Began: lambda: m.Began(stream.definition, Path("/nowhere")),
         m.Progress: lambda: m.Progress(3, None),
         m.WrongRate: lambda: m.WrongRate(44100),

@@ -175,6 +175,7 @@ def direct(kind: type, scene: Scene) -> Any:
         m.SwitchChunk: lambda: m.SwitchChunk(Path("/nowhere/1"), Future()),
         m.RetireChunks: lambda: m.RetireChunks([], []),
         m.Stop: lambda: m.Stop(Future()),
+        m.AcceptPort: lambda: m.AcceptPort(Future()),
         m.Progress: lambda: m.OfTake(1, m.Progress(3, None)),
         m.WrongRate: lambda: m.OfTake(1, m.WrongRate(44100)),
         m.Flow: lambda: m.OfTake(1, m.Flow(True)),

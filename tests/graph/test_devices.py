@@ -373,7 +373,7 @@ def test_identity_prefers_the_serial_and_survives_port_and_node_id() -> None:
     again = world.node("alsa_input.usb-a.2", props=elsewhere | {"device.profile.name": "analog-stereo"})
     changes = changes_of(devices, world.events[seen:])
     assert changes == [("removed", before.identity), ("added", before.identity)]
-    after = Followed(before.identity, before, accept_port_change=True).locate(devices.devices()).device
+    after = Followed(before.identity, before, accepts_port_change=True).locate(devices.devices()).device
     assert after is not None
     assert (after.identity, after.node_id) == (before.identity, again)
     assert again != first

@@ -51,9 +51,9 @@ def desk() -> Desk:
     return Desk()
 
 
-def follow(desk: Desk, name: str = "mic", *, accept_port_change: bool = False) -> Followed:
+def follow(desk: Desk, name: str = "mic", *, accepts_port_change: bool = False) -> Followed:
     device = desk.devices.find(name)
-    return Followed(device.identity, device, accept_port_change=accept_port_change)
+    return Followed(device.identity, device, accepts_port_change=accepts_port_change)
 
 
 def test_a_second_node_of_the_same_name_changes_nothing(desk: Desk) -> None:
@@ -109,16 +109,28 @@ def test_equal_serials_at_another_port_are_not_taken(desk: Desk) -> None:
 
 def test_a_port_change_is_taken_where_that_was_asked_for(desk: Desk) -> None:
     own = desk.plug(props=A)
-    followed = follow(desk, accept_port_change=True)
+    followed = follow(desk, accepts_port_change=True)
     assert desk.node_of(followed) == own
     desk.unplug(own)
     moved = desk.plug(props=B)
     assert desk.node_of(followed) == moved
 
 
+def test_a_port_change_may_be_accepted_later(desk: Desk) -> None:
+    own = desk.plug(props=A)
+    followed = follow(desk)
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    moved = desk.plug(props=B)
+    assert desk.node_of(followed) is None
+    assert "chaosctl accept-port" in desk.reason(followed)
+    followed.accepts_port_change = True
+    assert desk.node_of(followed) == moved
+
+
 def test_a_serial_that_was_seen_twice_tells_nobody_apart(desk: Desk) -> None:
     own = desk.plug(props=A)
-    followed = follow(desk, accept_port_change=True)
+    followed = follow(desk, accepts_port_change=True)
     twin = desk.plug("twin", props=A | {"device.bus-path": "usb-3"})
     assert desk.node_of(followed) == own
     desk.unplug(twin)

@@ -158,30 +158,34 @@ def of_port(number: int) -> dict[str, str]:
     return {"device.serial": "Maker_Mic_00A1", "device.bus-path": f"usb-{number}"}
 
 
-@pytest.mark.parametrize("accepts", [False, True])
+@pytest.mark.parametrize("accepts", ["never", "before", "later"])
 def test_another_with_the_same_serial_at_another_port(
-    session: Session, loud: CountingSource, client: RawClient, accepts: bool
+    session: Session, loud: CountingSource, client: RawClient, accepts: str
 ) -> None:
     """A constant serial number: A is recorded and unplugged, B is plugged in elsewhere."""
     uri = f"stream://port/{accepts}"
     with plug(session, "usb", properties=of_port(1)) as a, plug(session, "usb", properties=of_port(2)) as b:
-        b._options["source_id"] = PLUG_ID if accepts else 8
+        b._options["source_id"] = 8 if accepts == "never" else PLUG_ID
         a.insert()
         client.call("device_wait", name="serial:Maker_Mic_00A1", timeout_s=10)
-        client.call("stream_start", uri=uri, device_identity="usb", format=AUDIO, accept_port_change=accepts)
+        is_accepted = accepts == "before"
+        client.call("stream_start", uri=uri, device_identity="usb", format=AUDIO, accept_port_change=is_accepted)
         client.event("stream_head_position", stream_uri=uri)
         a.remove()
         client.event("stream_state", stream_uri=uri, state="waiting")
         b.insert()
-        if accepts:
+        if accepts == "before":
             client.event("stream_state", stream_uri=uri, state="streaming")
         else:
             told = client.event("stream_state", stream_uri=uri, state="waiting")
             assert "another port" in told["reason"]
             assert "usb-2" in told["reason"]
             pass_time(client)
-            b.remove()
-            a.insert()
+            if accepts == "never":
+                b.remove()
+                a.insert()
+            else:
+                assert client.call("stream_accept_port", uri=uri) == {"uri": uri}
             client.event("stream_state", stream_uri=uri, state="streaming")
         client.event("stream_head_position", stream_uri=uri)
         stopped = client.call("stream_stop", uri=uri)
