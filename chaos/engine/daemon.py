@@ -85,6 +85,7 @@ log = logging.getLogger(__name__)
 
 RETIRE_EVERY_S = 60.0
 STOP_REGISTRY_S = 5.0
+RECOVERY_WITHIN_S = 20.0
 
 
 class DaemonActor(Supervised):
@@ -120,6 +121,7 @@ class DaemonActor(Supervised):
         self._doubted: set[str] = set()
         self._ending: Future[None] | None = None
         self._recovery: Future[RecoveryReport] = Future()
+        self._may_start: Future[None] = Future()
         self._ops: dict[type[Request], Callable[[Any, Future[Any]], object]] = {
             Ping: self._ping,
             Status: self._status,
@@ -146,6 +148,8 @@ class DaemonActor(Supervised):
             log.warning("staging lies in %s on %s, not in memory: capture may stall", self._config.staging_dir, kind)
         self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
         self._streams.begin(self._registry)
+        self._recovery.add_done_callback(lambda _: settle(self._may_start, None))
+        self._pump.after("recovery", RECOVERY_WITHIN_S, lambda: settle(self._may_start, None))
         rechecked: Future[RecoveryReport] = Future()
         for future in (self._recovery, rechecked):
             future.add_done_callback(lambda done: tell(self.actor_ref, Call(lambda: self._tell_recovery(done))))
@@ -322,12 +326,13 @@ class DaemonActor(Supervised):
     # -- streams and recordings
 
     def _stream_start(self, request: StreamStart, future: Future[Any]) -> None:
-        """Waits until what a dead daemon left is brought in: it may be of the same name."""
-        if self._ending is None and not self._recovery.done():
+        """Waits until what a dead daemon left is brought in: it may be of the same name. Where that takes long, or
+        hangs, only those of that name wait on."""
+        if self._ending is None and not self._may_start.done():
             again = Command(request, future)
-            self._recovery.add_done_callback(lambda _: tell(self.actor_ref, again))
+            self._may_start.add_done_callback(lambda _: tell(self.actor_ref, again))
             return
-        self._streams.start(request, future)
+        self._streams.start(request, future, is_recovering=not self._recovery.done())
         if request.keep is not None:
             self._retire_regularly()
 

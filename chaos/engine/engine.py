@@ -69,10 +69,14 @@ class Engine:
             raise RuntimeError("an engine is started once")
         self._config.prepare()
         self._pump = Pump()
-        self._pump.start()
-        self._daemon = DaemonActor.start(
-            self._config, self.run_id, self._pump, self._publish, self._running, self._on_end, self._on_defect
-        )
+        try:
+            self._pump.start()
+            self._daemon = DaemonActor.start(
+                self._config, self.run_id, self._pump, self._publish, self._running, self._on_end, self._on_defect
+            )
+        except BaseException:
+            self._pump.close()
+            raise
         self._tell_heads()
 
     def submit(self, request: Request) -> Future[Any]:

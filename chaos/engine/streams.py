@@ -39,12 +39,14 @@ from chaos.protocol.requests import (
     StreamStop,
     StreamSwitchChunk,
 )
+from chaos.staging.layout import SUFFIX
 from chaos.store.retention import Retired
 from chaos.store.store import Store
 from chaos.system.descriptors import check_room
 from chaos.system.files import is_taken
 from chaos.system.pump import Pump
 from chaos.terms.errors import FormatUnsupported, InvalidRequest, PathNotAllowed, StreamExists, StreamNotFound
+from chaos.terms.uri import parse_uri
 
 __all__ = ["Running", "Stream", "Streams", "stop_all"]
 
@@ -94,7 +96,7 @@ class Streams:
 
     # -- a start, step by step: what can be judged at once, the disk, the device, the actor
 
-    def start(self, request: StreamStart, future: Future[Any]) -> None:
+    def start(self, request: StreamStart, future: Future[Any], *, is_recovering: bool) -> None:
         self._refuse_at_end()
         form = request.format
         if not isinstance(form, AudioFormat):
@@ -108,12 +110,18 @@ class Streams:
         self._running[request.uri] = Stream(StreamView(request.uri, form))
         looked: Future[StreamStart] = Future()
         self._go_on(request, future, looked, lambda found: self._find_device(found, future))
-        self._work(looked, lambda: self._look_at_paths(request))
+        self._work(looked, lambda: self._look_at_paths(request, is_recovering))
 
-    def _look_at_paths(self, request: StreamStart) -> StreamStart:
+    def _look_at_paths(self, request: StreamStart, is_recovering: bool) -> StreamStart:
         """Gives the request with its path resolved; not on the daemon's thread, since a disk may hang."""
         if Store(self._config.store).path(request.uri).exists():
             raise StreamExists(f"{request.uri} has been recorded already", hint="choose another take")
+        name, take = parse_uri(request.uri)
+        if is_recovering and any(self._config.staging_dir.glob(f"{name}~{take}.*{SUFFIX}")):
+            raise StreamExists(
+                f"what a dead chaosd left of {request.uri} is still being brought in",
+                hint="choose another take, or try again later",
+            )
         if request.chunk_path is None:
             return request
         path = self._config.permit(request.chunk_path)

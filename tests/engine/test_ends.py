@@ -27,9 +27,10 @@ from chaos.engine.rotator import ChunkRotatorActor
 from chaos.protocol import requests as r
 from chaos.protocol.answers import EngineStatus, Pong, StreamEnded
 from chaos.protocol.events import DaemonError, Published
+from chaos.staging.layout import SUFFIX
 from chaos.store.info import load
 from chaos.store.store import Store
-from chaos.terms.errors import ChaosError, InternalError, StreamNotFound
+from chaos.terms.errors import ChaosError, InternalError, StreamExists, StreamNotFound
 
 URI = "stream://mic/1"
 
@@ -99,6 +100,17 @@ def test_a_start_and_a_stop_during_recovery_are_answered(folder: Path, graph: St
         go_on.set()
         begun.result(10)
         assert ask(engine, r.StreamStop(uri=URI)).clean
+
+
+def test_a_recovery_that_hangs_holds_up_only_what_it_may_be_about(folder: Path, graph: StillGraph) -> None:
+    go_on = threading.Event()
+    hangs = mock.patch("chaos.engine.recordings.bring_in", side_effect=lambda *_: go_on.wait(60))
+    with hangs, mock.patch("chaos.engine.daemon.RECOVERY_WITHIN_S", 0.05), Engine(config_in(folder)) as engine:
+        (folder / "staging" / f"mic~left.00000000{SUFFIX}").touch()
+        assert ask(engine, start_of("stream://mic/2", wait=True)).uri == "stream://mic/2"
+        with pytest.raises(StreamExists, match="still being brought in"):
+            ask(engine, start_of("stream://mic/left", wait=True))
+        go_on.set()
 
 
 def test_an_end_during_recovery_answers_the_start(folder: Path, graph: StillGraph) -> None:

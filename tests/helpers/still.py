@@ -105,7 +105,7 @@ class StillGraph:
         for capture in self.captures:
             data = b"\1" * (CYCLE * 4 * len(capture.options["positions"]))
             for _ in range(n_cycles):
-                if capture.links and not capture.is_closed:
+                if capture.links:
                     capture.cycle(data)
 
     def tell(self) -> None:
