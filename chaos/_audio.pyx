@@ -98,6 +98,7 @@ cdef class AudioSlots(Slots):
         c.xrun = xrun
         c.fed_ns = fed_ns
         c.live_position = &live
+        c.live = position
         c.content = &buffers
         if doubting and not slots_trusts(w, &c):
             return

@@ -194,6 +194,7 @@ cdef class Capture:
                 s.links[index].n_active = &s.n_active
                 s.links[index].n_wanted = s.channels
                 s.links[index].fed_ns = &s.fed_ns
+                s.links[index].n_late = &s.n_late
                 link_make(&s.links[index], self.connection.core, ids)
                 s.n_links = index + 1
         finally:
@@ -207,6 +208,7 @@ cdef class Capture:
         self.state.n_links = 0
         chaos_store(&self.state.n_active, 0)
         chaos_store(&self.state.fed_ns, 0)
+        chaos_store(&self.state.n_late, 0)
         self.state.guard.n_wanted = 0
 
     cdef void leave_guards(self) noexcept:

@@ -165,7 +165,7 @@ cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
             n = w.definition.chunk_frames - w.offset
         w.form.put(w, c, done, n)
         chaos_fence()
-        if c.live_position != NULL and chaos_peek(c.live_position) != c.position:
+        if c.live_position != NULL and chaos_peek(c.live_position) != c.live:
             w.form.take_back(w, n)
             w.rt.torn += 1
             w.seen_end = NONE       # so that the cycle after it is not believed

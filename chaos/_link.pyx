@@ -2,11 +2,13 @@
 
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
+from libc.string cimport strcmp
 
 from chaos._connection cimport check_pointer, records_push, records_push_text
 from chaos.atomics cimport chaos_store
 from chaos.clock cimport now_ns
 from chaos.pipewire cimport *
+from chaos.spa cimport spa_dict_lookup
 
 cdef enum:
     RECORD_LINK = 11
@@ -26,6 +28,12 @@ cdef inline void set_link_state(OwnLink *link, int state) noexcept nogil:
 
 cdef void on_link_info(void *data, const pw_link_info *info) noexcept nogil:
     cdef OwnLink *link = <OwnLink *>data
+    cdef const char *is_async = NULL
+    if info.change_mask & PW_LINK_CHANGE_MASK_PROPS and info.props != NULL:
+        is_async = spa_dict_lookup(info.props, b"link.async")
+    if is_async != NULL and strcmp(is_async, b"true") == 0 and not link.is_late:
+        link.is_late = True
+        chaos_store(link.n_late, link.n_late[0] + 1)
     if info.change_mask & PW_LINK_CHANGE_MASK_STATE and link.state != info.state:
         set_link_state(link, info.state)
         records_push_text(link.records, RECORD_LINK, link.handle, link.index, info.state, info.error)

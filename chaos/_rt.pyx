@@ -38,7 +38,19 @@ cdef extern from *:
     uint64_t chaos_clock_xrun(const spa_io_clock *clock) nogil
 
 
-cdef inline void from_clock(Cycle *c, const CaptureState *s, const spa_io_position *position,
+cdef inline void be_late(Cycle *c, CaptureState *s) noexcept nogil:
+    """Makes the cycle before of one whose buffers an asynchronous link brings a cycle late."""
+    cdef uint64_t end = c.position + c.n_frames
+    cdef uint64_t n = s.last_frames if c.position == s.last_end else c.n_frames
+    s.last_frames = c.n_frames
+    s.last_end = end
+    c.position -= n
+    c.n_frames = n
+    if c.rate != 0:
+        c.monotonic_ns -= n * 1000000000ULL // c.rate
+
+
+cdef inline void from_clock(Cycle *c, CaptureState *s, const spa_io_position *position,
                             uint64_t now) noexcept nogil:
     cdef uint64_t ns = position.clock.nsec
     c.position = position.clock.position
@@ -51,6 +63,9 @@ cdef inline void from_clock(Cycle *c, const CaptureState *s, const spa_io_positi
     c.xrun = chaos_clock_xrun(&position.clock) if s.tells_xruns else 0
     c.fed_ns = chaos_load(&s.fed_ns)
     c.live_position = &position.clock.position
+    c.live = c.position
+    if chaos_load(&s.n_late) != 0:
+        be_late(c, s)
 
 
 cdef enum Verdict:

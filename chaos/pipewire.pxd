@@ -199,12 +199,14 @@ cdef extern from "<pipewire/link.h>" nogil:
         uint64_t change_mask
         int state
         const char *error
+        const spa_dict *props
     cdef struct pw_link_events:
         uint32_t version
         void (*info)(void *data, const pw_link_info *info) noexcept nogil
     enum:
         PW_VERSION_LINK_EVENTS
         PW_LINK_CHANGE_MASK_STATE
+        PW_LINK_CHANGE_MASK_PROPS
         PW_LINK_STATE_ERROR
         PW_LINK_STATE_ACTIVE
     int pw_link_add_listener(pw_link *link, spa_hook *listener, const pw_link_events *events, void *data)

@@ -157,3 +157,18 @@ def test_a_linked_device_that_brings_nothing_begins_its_take(
     gaps = end(client)[1]
     assert [cause for cause, _ in gaps] == ["no_data"]
     assert gaps[0][1] > RATE
+
+
+@pytest.mark.skipif(library_version().startswith("0."), reason="links became asynchronous after 0.3.65")
+def test_frames_that_come_a_cycle_late_stay_in_their_place(session: Session, driver: Make, client: RawClient) -> None:
+    """An asynchronous node's buffers are the last cycle's; each frame is still the one that its anchor says."""
+    group = {"node.group": "late"}
+    with FaultyDriver(session, name="leader", hold=True, properties={**group, "priority.driver": "30000"}) as leader:
+        device = driver(properties={**group, "node.async": "true"})
+        session.force_quantum(QUANTUM)
+        client.call("device_wait", name="faulty-driver", timeout_s=10)
+        client.call("stream_start", uri=URI, device_identity="faulty-driver", format={"type": "audio"}, wait=True)
+        device.begin()
+        leader.begin()
+        run(client, RATE // 2)
+        assert end(client)[1] == []
