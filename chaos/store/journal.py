@@ -220,6 +220,7 @@ class Journal:
 
     def __init__(self, path: Path, fd: int, size: int, tail: bytes | None) -> None:
         self.was_torn = False
+        self._renewed = False
         self._path = path
         self._fd = fd
         self._durable = size
@@ -311,13 +312,21 @@ class Journal:
                 os.fdatasync(self._fd)
             except OSError:
                 self._written = False
-                self._open_anew()
+                self._renewed = self._open_anew() or self._renewed
                 raise
         self._durable += len(self._pending)
         self._pending = b""
 
-    def _open_anew(self) -> None:
-        """Takes the file that now has the name, if it is another: its filesystem may have come back."""
+    def look_again(self) -> bool:
+        """Goes on in the file that has the name now, if it is another: its filesystem may have gone and come back.
+
+        Whether it has done so since the last call.
+        """
+        renewed, self._renewed = self._open_anew() or self._renewed, False
+        return renewed
+
+    def _open_anew(self) -> bool:
+        is_ours = False
         with suppress(OSError):
             fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -327,7 +336,9 @@ class Journal:
                 is_ours = False
             if is_ours:
                 fd, self._fd = self._fd, fd
+                self._written = not self._pending
             os.close(fd)
+        return is_ours
 
     def close(self) -> None:
         """Closes the file and so gives up its lock; what was not flushed stays as it is."""

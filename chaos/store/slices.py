@@ -12,10 +12,10 @@ from chaos.store.info import RecordingInfo, SealedChunk
 from chaos.store.retired import gone_chunks
 from chaos.store.timeline import frame_of_moment
 from chaos.terms.errors import InvalidRange
-from chaos.terms.ledger import Gap
+from chaos.terms.ledger import Cause, Confidence, Gap
 from chaos.terms.moments import Moment, Time
 
-__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "resolve", "root_hash", "virtual"]
+__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "recording_hash", "resolve", "root_hash", "virtual"]
 
 
 class ChunkSpan(msgspec.Struct, frozen=True):
@@ -80,6 +80,31 @@ def gaps_in(gaps: Iterable[Gap], first: int, end: int) -> list[Gap]:
     """Those of the gaps that reach into frames [first, end), whole, by first frame; also those of no length."""
     inside = [gap for gap in gaps if gap.first_frame < end and first < max(gap.end_frame, gap.first_frame + 1)]
     return sorted(inside, key=lambda gap: gap.first_frame)
+
+
+def recording_hash(info: RecordingInfo) -> str:
+    """BLAKE3-256 over all that makes a recording what it is: version 2 of `root_hash`, which knows chunks alone.
+
+    It is taken over JSON arrays in compact form, each with a line feed behind it; PROTOCOL.md lists them. Retired gaps
+    are not among them, so that retention does not change it.
+    """
+    shape = info.definition
+    gaps = sorted(gap.row() for gap in info.gaps if gap.cause is not Cause.RETIRED)
+    lines: list[tuple[Any, ...]] = [
+        ("chaosd recording", 2),
+        ("uri", shape.uri),
+        ("device", shape.device.get("identity")),
+        ("form", shape.channels, shape.sample_rate, shape.sample_format, shape.chunk_frames),
+        ("started", shape.started_wall_ns),
+        ("length", info.n_frames, info.clean),
+        *(("chunk", each.chunk, each.first_frame, each.n_frames, each.hash) for each in info.chunks),
+        *(("gap", first, n, Cause(cause).label, Confidence(sure).label) for first, n, cause, sure in gaps),
+        *(("anchor", *row) for row in sorted(anchor.row() for anchor in info.anchors)),
+    ]
+    hasher = blake3()
+    for line in lines:
+        hasher.update(msgspec.json.encode(line) + b"\n")
+    return hasher.hexdigest()
 
 
 def root_hash(chunks: Iterable[SealedChunk | ChunkSpan]) -> str:

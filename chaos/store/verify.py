@@ -22,6 +22,7 @@ from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import Definition
 from chaos.store.objects import hash_file
 from chaos.store.retired import gone_chunks
+from chaos.store.slices import recording_hash
 from chaos.terms.ledger import Row, lost_frames
 
 __all__ = ["Defect", "VerifyReport", "read_table", "stored_definition", "verify", "wrong_metadata"]
@@ -45,7 +46,8 @@ class Defect(msgspec.Struct, frozen=True):
 
 class VerifyReport(msgspec.Struct, frozen=True):
     """What was verified, to be filed as it is. `root_hash` is the BLAKE3-256 over the chunks' hashes (32 bytes
-    each) in order; `chunks` lists them.
+    each) in order; `chunks` lists them. `recording_hash` covers the length, the ledger, the start, the device and the
+    clock, too (see `slices.recording_hash`): where two are equal, so are the recordings.
 
     `gaps` are as on the wire; `lost_frames` leaves out what retention removed.
     """
@@ -63,6 +65,7 @@ class VerifyReport(msgspec.Struct, frozen=True):
     gaps: list[dict[str, Any]]
     lost_frames: int
     root_hash: str
+    recording_hash: str
     chunks: list[dict[str, Any]]
     device: str | None
     sample_format: str
@@ -106,6 +109,7 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         gaps=[gap.to_wire() for gap in info.gaps],
         lost_frames=lost_frames(info.gaps),
         root_hash=root.hexdigest(),
+        recording_hash=recording_hash(info),
         chunks=[
             {"chunk": each.chunk, "first_frame": each.first_frame, "n_frames": each.n_frames, "hash": each.hash}
             for each in info.chunks

@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -30,10 +31,12 @@ from chaos.store.journal import (
     Sealing,
 )
 from chaos.store.metadata import Metadata
+from chaos.store.objects import ObjectStore
 from chaos.store.retired import RetiredChunks, gaps_within, remove_chunks
 from chaos.store.store import Store
 from chaos.system.files import make_folders, storage_errors, sync_folder, write_new
-from chaos.terms.errors import ChaosError, InvalidRequest, StreamExists
+from chaos.system.folder import OpenFolder
+from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed, StorageFull, StreamExists
 from chaos.terms.ledger import ClockAnchor, Coverage, Gap
 
 __all__ = ["RecordingWriter"]
@@ -49,16 +52,19 @@ class RecordingWriter:
     view of it is kept, not even by an exception.
     """
 
-    def __init__(self, store: Store, path: Path, definition: Definition, journal: Journal) -> None:
-        self.path = path
+    def __init__(
+        self, store: Store, folder: OpenFolder, root: OpenFolder, definition: Definition, journal: Journal
+    ) -> None:
+        self._folder = folder
+        self._root = root
         self.definition = definition
         self.found: RecordingInfo | None = None
         self.open_gap: Gap | None = None
-        self._objects = store.objects
+        self._objects = ObjectStore(root.path / store.objects.root.relative_to(store.root))
         self._journal = journal
         self._coverage = Coverage()
-        self._chunks = ChunkFiles(path / definition.form.folder, definition.form, store.objects)
-        self._metadata = Metadata(path, definition)
+        self._chunks = ChunkFiles(folder.path / definition.form.folder, definition.form, self._objects)
+        self._metadata = Metadata(folder.path, definition)
         self._last: SealedChunk | None = None
         self._retired = RetiredChunks()
         self._sealing: Sealing | None = None
@@ -80,26 +86,29 @@ class RecordingWriter:
         with storage_errors("create", path):
             make_folders(path.parent)
         made = hidden = store.hidden(path)
-        journal: Journal | None = None
-        try:
-            with storage_errors("create", path):
-                hidden.mkdir()
-                journal = Journal.create(hidden / JOURNAL_NAME, definition)
-                if not definition.external:
-                    make_folders(hidden / definition.form.folder)
-                Metadata(hidden, definition).store(0, None)
-                hidden.rename(path)
-                made = path
-                journal.moved(path / JOURNAL_NAME)
-                sync_folder(path.parent)
-        except BaseException as error:
-            if journal:
-                journal.close()
-            shutil.rmtree(made, ignore_errors=True)
-            if isinstance(error, ChaosError) and error.details.get("errno") in _TAKEN:
-                raise exists from None
-            raise
-        return cls(store, path, definition, journal)
+        with ExitStack() as opened:
+            try:
+                with storage_errors("create", path):
+                    hidden.mkdir()
+                    folder = opened.enter_context(closing(OpenFolder(hidden)))
+                    root = opened.enter_context(closing(OpenFolder(store.root)))
+                    journal = opened.enter_context(closing(Journal.create(hidden / JOURNAL_NAME, definition)))
+                    writer = cls(store, folder, root, definition, journal)
+                    if not definition.external:
+                        make_folders(hidden / definition.form.folder)
+                    writer._metadata.store(0, None)
+                    hidden.rename(path)
+                    made = path
+                    folder.renamed(path)
+                    journal.moved(path / JOURNAL_NAME)
+                    sync_folder(path.parent)
+            except BaseException as error:
+                shutil.rmtree(made, ignore_errors=True)
+                if isinstance(error, ChaosError) and error.details.get("errno") in _TAKEN:
+                    raise exists from None
+                raise
+            opened.pop_all()
+        return writer
 
     @classmethod
     def reopen(cls, store: Store, path: Path) -> Self:
@@ -109,15 +118,16 @@ class RecordingWriter:
         Raises RecordingNotFound, StorageFailed, InvalidRequest if it is finished, StreamExists if its writer
         lives.
         """
-        journal = Journal.reopen(path / JOURNAL_NAME)
-        try:
+        with ExitStack() as opened:
+            journal = opened.enter_context(closing(Journal.reopen(path / JOURNAL_NAME)))
             info = load(path)
             if info.finish:
                 raise InvalidRequest(f"{info.definition.uri} is finished", hint="record under another take")
-            writer = cls(store, info.path, info.definition, journal)
-        except BaseException:
-            journal.close()
-            raise
+            with storage_errors("open", path):
+                folder = opened.enter_context(closing(OpenFolder(info.path)))
+                root = opened.enter_context(closing(OpenFolder(store.root)))
+            writer = cls(store, folder, root, info.definition, journal)
+            opened.pop_all()
         writer.found = info
         for gap in info.gaps:
             writer._metadata.gap(gap)
@@ -132,7 +142,7 @@ class RecordingWriter:
         writer._metadata.open_gap(info.open_gap)
         if info.open_gap is not None:
             writer._coverage.add(info.open_gap.first_frame, info.open_gap.n_frames)
-        with storage_errors("tidy", writer._chunks.folder):
+        with storage_errors("tidy", writer.path):
             writer._chunks.tidy(writer._is_sealed)
         return writer
 
@@ -142,13 +152,21 @@ class RecordingWriter:
         Frames behind the whole ones are zeros. Seal them, as they are or with what staging has more, before
         anything else.
         """
-        with storage_errors("read what was left in", self._chunks.folder):
+        with storage_errors("read what was left in", self.path):
             left = self._chunks.left(self._is_sealed)
         begun = self._sealing
         if begun and begun.chunk in left and left[begun.chunk][0] == self.definition.chunk_frames:
             whole = self.definition.form.whole(left[begun.chunk][1], begun.n_frames)
             left[begun.chunk] = begun.n_frames, whole
         return [(chunk, *left[chunk]) for chunk in sorted(left)]
+
+    @property
+    def path(self) -> Path:
+        """Where the recording is: somebody may move the store while it is written."""
+        return self._folder.name
+
+    def _chunk_path(self, chunk: int) -> Path:
+        return self.path / self.definition.form.folder / str(chunk)
 
     @property
     def was_torn(self) -> bool:
@@ -170,7 +188,7 @@ class RecordingWriter:
         if self._is_sealed(chunk) or self.definition.external or not n_frames:
             return
         view = self._checked(chunk, data, chunk * self.definition.chunk_frames, n_frames)
-        with view, storage_errors("checkpoint", self._chunks.path(chunk)):
+        with view, self._storage("checkpoint", self._chunk_path(chunk)):
             self._chunks.commit(chunk, view, n_frames)
 
     def seal(self, chunk: int, data: memoryview, first_frame: int, n_frames: int) -> SealedChunk:
@@ -182,8 +200,8 @@ class RecordingWriter:
         if self.definition.external:
             raise ValueError("an external recording seals with seal_external")
         if not (self._last and self._last.chunk == chunk):
-            path = self._chunks.path(chunk)
-            with self._checked(chunk, data, first_frame, n_frames) as view, storage_errors("seal", path):
+            path = self._chunk_path(chunk)
+            with self._checked(chunk, data, first_frame, n_frames) as view, self._storage("seal", path):
                 digest = blake3(view).hexdigest()
                 self._announce_partial(chunk, n_frames)
                 if self.open_gap is not None:
@@ -261,7 +279,7 @@ class RecordingWriter:
         return left
 
     def _may_go(self, sealed: SealedChunk) -> bool:
-        is_mine = self._last is not None and Path(sealed.path) == self._chunks.path(sealed.chunk)
+        is_mine = self._last is not None and Path(sealed.path) == self._chunk_path(sealed.chunk)
         return is_mine and sealed.chunk < self._last.chunk and sealed.chunk not in self._retired  # type: ignore[union-attr]
 
     def finish(self, n_frames: int, clean: bool) -> None:
@@ -282,6 +300,22 @@ class RecordingWriter:
         part files hold stays."""
         self._chunks.close()
         self._journal.close()
+        self._folder.close()
+        self._root.close()
+
+    @contextmanager
+    def _storage(self, doing: str, path: Path) -> Iterator[None]:
+        """Turns an OSError into a storage error; the next try is made in the folders that have their names then, if the
+        journal has found its own: their filesystem may have come back."""
+        try:
+            with storage_errors(doing, path):
+                yield
+        except (StorageFull, StorageFailed):
+            if self._journal.look_again():
+                with suppress(OSError):
+                    self._folder.look_again()
+                    self._root.look_again()
+            raise
 
     def _is_sealed(self, chunk: int) -> bool:
         return self._last is not None and chunk <= self._last.chunk
@@ -334,5 +368,5 @@ class RecordingWriter:
         return self._last
 
     def _store_metadata(self) -> None:
-        with storage_errors("write the metadata of", self.path):
+        with self._storage("write the metadata of", self.path):
             self._metadata.store(self._finish.n_frames if self._finish else self._coverage.to, self._finish)

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from recorded import Rotator, checked, definition
 
 from chaos.store.info import load
+from chaos.store.retention import retire
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import RecordingNotFound, StorageFailed
-from chaos.terms.ledger import Cause, Confidence, Gap
+from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+from chaos.terms.units import Keep
 
 
 def record(store: Path, uri: str = "stream://mic/take") -> Rotator:
@@ -284,3 +286,46 @@ def test_it_runs_beside_the_writer(tmp_path: Path) -> None:
     assert [report.n_frames for report in reports] == sorted(report.n_frames for report in reports)
     assert reports[-1].state == "finished"
     assert len(reports) > 3
+
+
+def silent(store: Path, uri: str, n_frames: int, change: Callable[[RecordingWriter], None] = lambda _: None) -> Path:
+    shape = definition(uri)
+    writer = RecordingWriter.create(Store(store), shape)
+    writer.anchor(ClockAnchor(0, 0, 1000, shape.started_wall_ns))
+    writer.seal(0, memoryview(bytes(shape.form.chunk_bytes)), 0, min(16, n_frames))
+    change(writer)
+    writer.finish(n_frames, clean=True)
+    return writer.path
+
+
+def test_the_recording_hash_covers_more_than_the_audio(tmp_path: Path) -> None:
+    """All of these are silent: their root hashes are equal, and they are not the same recording."""
+    gap = Gap(3, 2, Cause.MISSED, Confidence.EXACT)
+    paths = [
+        silent(tmp_path / "1", "stream://mic/1", 16),
+        silent(tmp_path / "2", "stream://mic/1", 12),
+        silent(tmp_path / "3", "stream://mic/2", 16),
+        silent(tmp_path / "4", "stream://mic/1", 16, lambda writer: writer.gap(gap)),
+        silent(tmp_path / "5", "stream://mic/1", 16, lambda writer: writer.anchor(ClockAnchor(8, 8, 9, 10))),
+    ]
+    reports = [verify(path) for path in paths]
+    assert len({report.root_hash for report in reports}) == 1
+    assert len({report.recording_hash for report in reports}) == len(paths)
+    assert verify(silent(tmp_path / "6", "stream://mic/1", 16)).recording_hash == reports[0].recording_hash
+
+
+def test_the_recording_hash_is_what_the_protocol_says(tmp_path: Path) -> None:
+    path = silent(tmp_path, "stream://mic/1", 16, lambda writer: writer.gap(Gap(3, 2, Cause.MISSED, Confidence.EXACT)))
+    shape, chunk = load(path).definition, verify(path).chunks[0]["hash"]
+    text = (
+        '["chaosd recording",2]\n["uri","stream://mic/1"]\n["device","serial:1"]\n["form",2,48000,"f32",16]\n'
+        f'["started",{shape.started_wall_ns}]\n["length",16,true]\n["chunk",0,0,16,"{chunk}"]\n'
+        f'["gap",3,2,"missed","exact"]\n["anchor",0,0,1000,{shape.started_wall_ns}]\n'
+    )
+    assert verify(path).recording_hash == blake3(text.encode()).hexdigest()
+
+
+def test_retention_does_not_change_the_recording_hash(path: Path) -> None:
+    before = verify(path).recording_hash
+    retire(Store(path.parents[2]), Keep(None, 0))
+    assert verify(path).recording_hash == before
