@@ -45,6 +45,7 @@ from chaos.terms.chunking import is_short
 from chaos.terms.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
 from chaos.terms.ledger import Cause, ClockAnchor, Gap
 from chaos.terms.moments import utc_text
+from chaos.terms.wallclock import is_step
 
 __all__ = ["ChunkRotatorActor", "RotatorPlan"]
 
@@ -94,6 +95,8 @@ class ChunkRotatorActor(Supervised):
         self._is_low = False
         self._told_open = -1  # first frame of the open gap that was told
         self._has_failed = False
+        self._anchor: ClockAnchor | None = None  # the last one
+        self._offset: tuple[int, int] | None = None  # of the wall clock to CLOCK_MONOTONIC, and when that was
         self._closed = -1
 
     def carry_out(self, message: Any) -> None:
@@ -107,6 +110,7 @@ class ChunkRotatorActor(Supervised):
             case Tick():
                 self._work(checkpoint=True)
                 self._look_at_flow()
+                self._look_at_wall_clock()
                 self._look_for_space()
             case SwitchChunk(path, future):
                 self._switch(path, future)
@@ -162,9 +166,25 @@ class ChunkRotatorActor(Supervised):
                     self._closed = gap.first_frame
                 self._plan.emit(events.StreamGap.of(gap))
             else:
-                self._ledger.append(note.anchor(offset_ns))
+                self._anchor = note.anchor(offset_ns)
+                self._ledger.append(self._anchor)
                 self._watch.anchor(note.clock_id, note.position, note.monotonic_ns, note.rate)
         self._look_for_open_gap()
+
+    def _look_at_wall_clock(self) -> None:
+        """Enters an anchor where the wall clock was set, so that the ledger knows to a second when that was."""
+        now_ns, last = time.monotonic_ns(), self._anchor
+        offset_ns = time.time_ns() - now_ns
+        (before_ns, at_ns), self._offset = self._offset or (offset_ns, now_ns), (offset_ns, now_ns)
+        if last is None or not is_step(offset_ns, before_ns, now_ns - at_ns):
+            return
+        stats = self._slots.stats()
+        head, position, end_ns = stats["head_frame"], stats["position"], stats["end_ns"]
+        if position - head == last.position - last.frame and stats["clock_id"] == last.clock_id and head > last.frame:
+            self._anchor = ClockAnchor(head, position, end_ns, end_ns + offset_ns, last.clock_id)
+            self._ledger.append(self._anchor)
+        log.warning("%s: the wall clock was set by %.3f s", self._plan.definition.uri, (offset_ns - before_ns) / 1e9)
+        self._plan.emit(events.ClockStepped(frame=head, by_ns=offset_ns - before_ns))
 
     def _look_for_open_gap(self) -> None:
         """Tells a gap while it is still open, once: its note only comes when it has ended."""

@@ -19,6 +19,7 @@ __all__ = [
     "COMMON_FIELDS",
     "DEVICE_EVENTS",
     "EVENTS",
+    "ClockStepped",
     "DaemonError",
     "DaemonStarted",
     "DaemonStopping",
@@ -183,6 +184,13 @@ class StreamNotice(Event, frozen=True, kw_only=True):
     notes: list[str]
     sample_gain: float
     muted: bool
+
+
+class ClockStepped(Event, frozen=True, kw_only=True):
+    """Somebody set the wall clock while the stream ran: by so much, at about this frame."""
+
+    frame: int
+    by_ns: int
 
 
 class StreamStopped(Event, frozen=True, kw_only=True):

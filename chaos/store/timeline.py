@@ -11,10 +11,11 @@ import msgspec
 
 from chaos.store.info import RecordingInfo
 from chaos.terms.errors import InvalidRange, InvalidRequest, RateMismatch
-from chaos.terms.ledger import ClockAnchor, frame_at
-from chaos.terms.moments import wall_ns_of
+from chaos.terms.ledger import ClockAnchor
+from chaos.terms.moments import utc_text, wall_ns_of
+from chaos.terms.wallclock import WallClock
 
-__all__ = ["Aligned", "align", "anchors_of", "frame_of_moment", "wall_ns_at"]
+__all__ = ["Aligned", "align", "anchors_of", "frame_of_moment", "wall_clock", "wall_ns_at"]
 
 _SAME_COUNT_S = 1.0
 
@@ -40,30 +41,45 @@ def anchors_of(info: RecordingInfo) -> list[ClockAnchor]:
 def frame_of_moment(info: RecordingInfo, moment: float | datetime) -> int:
     """The frame at a moment, seconds since the first frame or a datetime; it may lie outside of the recording.
 
-    Raises InvalidRequest for a datetime without a time zone.
+    Raises InvalidRequest for a datetime without a time zone, and InvalidRange for one that was twice or never, since
+    the wall clock was set meanwhile.
     """
     if not isinstance(moment, datetime):
         return round(moment * info.definition.sample_rate)
     if moment.tzinfo is None:
         raise InvalidRequest(f"{moment} has no time zone", hint="use datetime.now(UTC) and the like")
-    return frame_at(anchors_of(info), info.definition.sample_rate, wall_ns_of(moment))
+    return _frame_of_wall(info, wall_ns_of(moment))
 
 
 def wall_ns_at(info: RecordingInfo, frame: int) -> int:
-    """The moment of a frame (ns since 1970-01-01 UTC), by the anchors on both sides of it."""
-    return _wall_ns_at(anchors_of(info), info.definition.sample_rate, frame)
+    """The moment of a frame (ns since 1970-01-01 UTC), as the wall clock stood then."""
+    return wall_clock(info).wall_ns(frame)
 
 
-def _wall_ns_at(anchors: Sequence[ClockAnchor], sample_rate: int, frame: int) -> int:
-    index = max(bisect_right(anchors, frame, key=lambda anchor: anchor.frame) - 1, 0)
-    before = anchors[index]
-    elapsed = frame - before.frame
-    if elapsed > 0 and index + 1 < len(anchors):
-        following = anchors[index + 1]
-        if following.wall_ns > before.wall_ns:
-            span_ns = following.wall_ns - before.wall_ns
-            return before.wall_ns + elapsed * span_ns // (following.frame - before.frame)
-    return before.wall_ns + elapsed * 1_000_000_000 // sample_rate
+def wall_clock(info: RecordingInfo) -> WallClock:
+    """The recording's wall clock: which moments its frames were."""
+    return WallClock(anchors_of(info), info.definition.sample_rate, info.n_frames)
+
+
+def _frame_of_wall(info: RecordingInfo, wall_ns: int) -> int:
+    """The frame at a moment of the wall clock. Raises InvalidRange where that was twice, or never."""
+    clock = wall_clock(info)
+    found = clock.frames(wall_ns)
+    if len(found) == 1:
+        return found[0]
+    uri, moment = info.definition.uri, utc_text(wall_ns)
+    if found:
+        raise InvalidRange(
+            f"{moment} was {len(found)} times in {uri}: the wall clock was set back meanwhile",
+            hint=f"say which by its frame: {' or '.join(map(str, found))}",
+            details={"frames": found},
+        )
+    frames = " and ".join(str(step.frame) for step in clock.steps[:3])
+    raise InvalidRange(
+        f"{moment} never was in {uri}: the wall clock was set while it was recorded",
+        hint=f"give a frame instead; the clock was set at frame {frames}",
+        details={"frames": [], "steps": [step._asdict() for step in clock.steps]},
+    )
 
 
 def align(infos: Sequence[RecordingInfo], lengths: Sequence[int], first: int, end: int) -> Aligned:
@@ -101,7 +117,7 @@ def _place(reference: RecordingInfo, other: RecordingInfo, frame: int) -> tuple[
     here = _nearest(anchors_of(reference), frame)
     if other.definition.run_id != reference.definition.run_id:
         wall_ns = wall_ns_at(reference, frame)
-        return frame_at(anchors_of(other), rate, wall_ns), 2
+        return _frame_of_wall(other, wall_ns), 2
     monotonic_ns = here.monotonic_ns + (frame - here.frame) * 1_000_000_000 // rate
     anchors = anchors_of(other)
     index = max(bisect_right(anchors, monotonic_ns, key=lambda anchor: anchor.monotonic_ns) - 1, 0)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import enum
 import heapq
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Self
 
 import msgspec
@@ -23,7 +22,6 @@ __all__ = [
     "Coverage",
     "Gap",
     "Row",
-    "frame_at",
     "lost_frames",
 ]
 
@@ -151,22 +149,3 @@ class Coverage:
         heapq.heappush(self._ahead, (first_frame, first_frame + n_frames))
         while self._ahead and self._ahead[0][0] <= self.to:
             self.to = max(self.to, heapq.heappop(self._ahead)[1])
-
-
-def frame_at(anchors: Sequence[ClockAnchor], sample_rate: int, wall_ns: int) -> int:
-    """The frame at a moment of the wall clock, by the anchors (ordered by frame; ValueError if none).
-
-    Between two anchors it is interpolated, so that drift and gaps are right; before the first and after the
-    last the nominal rate counts, and so also where the wall clock was set back.
-    """
-    if not anchors:
-        raise ValueError("no clock anchors")
-    after = bisect_right(anchors, wall_ns, key=lambda anchor: anchor.wall_ns)
-    before = anchors[max(after - 1, 0)]
-    elapsed_ns = wall_ns - before.wall_ns
-    if 0 < after < len(anchors):
-        following = anchors[after]
-        span_ns = following.wall_ns - before.wall_ns
-        if span_ns > 0:
-            return before.frame + round(elapsed_ns * (following.frame - before.frame) / span_ns)
-    return before.frame + round(elapsed_ns * sample_rate / 1_000_000_000)

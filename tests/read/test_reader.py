@@ -124,7 +124,7 @@ def test_moments_are_found(tmp_path: Path) -> None:
     start = datetime.fromtimestamp(START_NS // 1_000_000_000, UTC)
     rotator.writer.anchor(ClockAnchor(0, 0, 0, START_NS))
     rotator.write(48_000)
-    rotator.writer.anchor(ClockAnchor(48_000, 0, 0, START_NS + 2_000_000_000))
+    rotator.writer.anchor(ClockAnchor(48_000, 0, 2_000_000_000, START_NS + 2_000_000_000))
     rotator.stop()
     recording = reader.open(rotator.writer.path)
     np.testing.assert_array_equal(recording.between(0.25, 0.5), rotator.model[:, 12_000:24_000])

@@ -29,7 +29,7 @@ from chaos.store.journal import (
     OpenGapLine,
 )
 from chaos.terms.errors import RecordingNotFound, StorageFailed, StorageFull, StreamExists
-from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Coverage, Gap, frame_at, lost_frames
+from chaos.terms.ledger import Cause, Confidence, Coverage, Gap, lost_frames
 
 LINES: list[Line] = [
     AnchorLine(0, 9, 1, 2),
@@ -263,19 +263,6 @@ def test_coverage_reaches_to_the_first_hole(spans: list[tuple[int, int]]) -> Non
         covered |= set(range(first, first + n_frames))
         assert coverage.to >= before
         assert coverage.to == next(frame for frame in range(100) if frame not in covered)
-
-
-def test_wall_clock_goes_through_the_anchors() -> None:
-    second = 1_000_000_000
-    anchors = [ClockAnchor(0, 0, 0, 100 * second), ClockAnchor(96_000, 0, 0, 104 * second)]
-    assert frame_at(anchors, 48_000, 99 * second) == -48_000
-    assert frame_at(anchors, 48_000, 100 * second) == 0
-    assert frame_at(anchors, 48_000, 102 * second) == 48_000
-    assert frame_at(anchors, 48_000, 105 * second) == 144_000
-    set_back = [*anchors, ClockAnchor(144_000, 0, 0, 50 * second)]
-    assert frame_at(set_back[2:], 48_000, 51 * second) == 192_000
-    with pytest.raises(ValueError, match="no clock anchors"):
-        frame_at([], 48_000, 0)
 
 
 def test_a_reader_who_looks_for_a_writer_keeps_none_out(tmp_path: Path) -> None:
