@@ -34,7 +34,7 @@ def definition_of(told: About, staging: StagingReader) -> Definition:
     first_ns = staging.state("first_ns")
     return msgspec.structs.replace(
         told.definition,
-        sample_rate=staging.state("seen_rate"),
+        sample_rate=staging.state("sample_rate"),
         started_monotonic_ns=first_ns,
         started_wall_ns=first_ns + told.wall_offset_ns,
     )

@@ -359,3 +359,13 @@ def test_a_cycle_that_is_due_at_the_end_is_no_gap() -> None:
         r.cycle(noise(1, 100))
         assert r.finish(r.ns + 10**8).shape == (1, 100)
         assert r.gaps == []
+
+
+def test_torn_frames_were_missed() -> None:
+    """The device delivered them; we were late."""
+    with rig(1, "f32", 1000, 4) as r:
+        r.cycle(noise(1, 100))
+        r.cycle(noise(1, 50), torn=True)
+        r.cycle(noise(1, 100))
+        r.finish()
+        assert r.gaps == [(100, 50, Cause.MISSED, Confidence.EXACT)]

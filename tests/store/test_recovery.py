@@ -430,3 +430,15 @@ def test_staging_says_what_it_is_about(store: Path, slots: Path) -> None:
     assert told["store"] == str(store)
     assert told["definition"]["uri"] == stream.uri
     stream.crash()
+
+
+def test_the_rate_is_that_of_the_first_frame_whatever_the_graph_did_since(store: Path, slots: Path) -> None:
+    """The graph went over to another rate, of which nothing was kept, and the recording had not been made yet."""
+    stream = CrashingStream(store, slots)
+    stream.write(40)
+    stream.staging.slots.cycle(5000, 16, bytes(16 * 2 * 4), rate=44100)
+    assert stream.staging.slots.stats()["seen_rate"] == 44100
+    stream.crash()
+    recover(Store(store), slots)
+    info = load(stream.recording)
+    assert (info.definition.sample_rate, info.n_frames) == (RATE, 40)

@@ -1,0 +1,106 @@
+"""What is said to be durable was synced: each file before its name, each name's folder after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from recorded import definition
+
+from chaos.store.store import Store
+from chaos.store.writer import RecordingWriter
+from chaos.system.files import write_new
+
+
+class Disk:
+    """What would be there after a power cut: files as they were last synced, names as their folders were."""
+
+    def __init__(self) -> None:
+        self.size: dict[int, int] = {}
+        self.names: dict[int, dict[str, int]] = {}
+
+    def sync(self, fd: int) -> None:
+        found = os.fstat(fd)
+        path = Path(f"/proc/self/fd/{fd}")
+        if path.is_dir():
+            self.names[found.st_ino] = {each.name: each.inode() for each in os.scandir(path)}
+        else:
+            self.size[found.st_ino] = found.st_size
+
+    def has(self, path: Path) -> bool:
+        """Whether the file is whole, under this name."""
+        inode = path.stat().st_ino
+        is_named = self.names.get(path.parent.stat().st_ino, {}).get(path.name) == inode
+        return is_named and self.size.get(inode) == path.stat().st_size
+
+
+@contextmanager
+def watched() -> Iterator[Disk]:
+    disk = Disk()
+    reals = {name: getattr(os, name) for name in ("fsync", "fdatasync")}
+
+    def syncing(name: str) -> mock.Mock:
+        def call(fd: int) -> None:
+            reals[name](fd)
+            disk.sync(fd)
+
+        return mock.Mock(side_effect=call)
+
+    with mock.patch.multiple(os, **{name: syncing(name) for name in reals}):
+        yield disk
+
+
+def test_a_new_file_is_synced(tmp_path: Path) -> None:
+    with watched() as disk:
+        write_new(tmp_path / "new", b"content")
+        write_new(tmp_path / "passing", b"content", durable=False)
+    assert disk.size == {(tmp_path / "new").stat().st_ino: 7}
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_sealed_chunk_is_durable_under_its_name(tmp_path: Path, checkpointed: bool) -> None:
+    with watched() as disk:
+        writer = RecordingWriter.create(Store(tmp_path), definition(chunk_frames=64))
+        slot = memoryview(np.random.default_rng(1).bytes(writer.definition.form.chunk_bytes))
+        if checkpointed:
+            writer.checkpoint(0, slot, 20)
+        writer.seal(0, slot, 0, 64)
+        chunks = writer.path / "audio" / "c" / "0"
+        assert disk.has(chunks / "0")
+        digest = next(path for path in (tmp_path / "objects").rglob("*") if path.is_file())
+        assert disk.has(digest)
+        assert disk.has(writer.path / "journal.jsonl") or disk.size[(writer.path / "journal.jsonl").stat().st_ino]
+        writer.close()
+
+
+def test_a_checkpoint_is_durable_when_it_returns(tmp_path: Path) -> None:
+    with watched() as disk:
+        writer = RecordingWriter.create(Store(tmp_path), definition(chunk_frames=64))
+        slot = memoryview(np.random.default_rng(1).bytes(writer.definition.form.chunk_bytes))
+        part = writer.path / "audio" / "c" / "0" / ".0.part"
+        for n_frames in (20, 40):
+            writer.checkpoint(0, slot, n_frames)
+            assert disk.size[part.stat().st_ino] == part.stat().st_size
+        writer.close()
+
+
+def test_the_journal_tells_of_a_chunk_only_when_its_file_is_durable(tmp_path: Path) -> None:
+    with watched() as disk:
+        writer = RecordingWriter.create(Store(tmp_path), definition(chunk_frames=64))
+        slot = memoryview(np.random.default_rng(1).bytes(writer.definition.form.chunk_bytes))
+        chunk = writer.path / "audio" / "c" / "0" / "0"
+        real = os.pwrite
+
+        def pwrite(fd: int, data: bytes, offset: int) -> int:
+            if b'"type":"chunk"' in bytes(data):
+                assert disk.has(chunk)
+            return real(fd, data, offset)
+
+        with mock.patch.object(os, "pwrite", pwrite):
+            writer.seal(0, slot, 0, 64)
+        writer.close()
