@@ -15,7 +15,7 @@ from pykka import ActorDeadError, ActorRef
 from chaos.protocol.events import Event
 from chaos.protocol.requests import Request
 from chaos.store.info import SealedChunk
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.terms.errors import ChaosError
 from chaos.terms.ledger import Cause, Confidence, Gap
 

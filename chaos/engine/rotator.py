@@ -36,7 +36,7 @@ from chaos.protocol.answers import ChunkSwitched
 from chaos.protocol.events import Event
 from chaos.staging.owner import Staging
 from chaos.store.info import SealedChunk
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.store.succession import forget_note, succeed
 from chaos.store.writer import RecordingWriter

@@ -23,7 +23,7 @@ from chaos.protocol.requests import AudioFormat, StreamStart
 from chaos.staging.layout import SUFFIX, slots_for
 from chaos.staging.owner import Staging
 from chaos.store.about import about
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.system.machine import boot_id
 from chaos.system.pump import Pump

@@ -19,7 +19,7 @@ import numpy as np
 from chaos.read.follow import Follower, WhenLapped
 from chaos.read.samples import DTYPES, Missing, Samples, block_of, chunk_of, silence
 from chaos.store.info import RecordingInfo, load
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.store.timeline import frame_of_moment
 from chaos.terms.errors import ChaosError, InvalidRange, InvalidRequest, StorageFailed

@@ -7,7 +7,7 @@ import time
 import msgspec
 
 from chaos.staging.reader import StagingReader
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.system.machine import machine_id
 

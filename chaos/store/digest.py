@@ -16,7 +16,8 @@ from typing import Self
 
 import msgspec
 
-from chaos.store.journal import (
+from chaos.store.journal import JournalReader
+from chaos.store.lines import (
     JOURNAL_VERSION,
     AnchorLine,
     ChunkLine,
@@ -24,7 +25,6 @@ from chaos.store.journal import (
     Finish,
     GapLine,
     Header,
-    JournalReader,
     Line,
     OpenGapLine,
 )

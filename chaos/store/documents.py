@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from chaos.store.journal import Definition, Finish
+from chaos.store.lines import Definition, Finish
 from chaos.terms.formats import SAMPLES
 from chaos.terms.ledger import CLOCK_COLUMNS, GAP_COLUMNS, Cause, Confidence, Row
 

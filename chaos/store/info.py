@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from chaos.store.columns import Anchors, SealedChunk, SealedChunks
-from chaos.store.journal import (
-    JOURNAL_NAME,
+from chaos.store.journal import JOURNAL_NAME, JournalReader
+from chaos.store.lines import (
     JOURNAL_VERSION,
     AnchorLine,
     ChunkLine,
@@ -15,7 +15,6 @@ from chaos.store.journal import (
     Finish,
     GapLine,
     Header,
-    JournalReader,
     Line,
     OpenGapLine,
     Sealing,

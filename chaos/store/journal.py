@@ -1,11 +1,8 @@
-"""The journal: a recording's truth, one JSON object per line, only ever appended to.
+"""The journal: a recording's truth, one JSON object per line (see `lines`), only ever appended to.
 
 The first line is the `Header` with the format's version and the definition; then chunks, gaps and anchors
-in the order in which they came, and the finish. All else in a recording's folder can be rebuilt from it. Each
-object begins with `check`: CRC-32 (8 hex digits) over the same object without that field, in compact form. From
-version 2 on `after` follows: the first 8 bytes (hex) of BLAKE3 over the line before, so that a line that was taken
-out shows; zeros in the first line.
-While a writer lives it holds a lock (flock) on the file: so a running recording is told from a deserted one.
+in the order in which they came, and the finish. All else in a recording's folder can be rebuilt from it. While a
+writer lives it holds a lock (flock) on the file: that tells a running recording from a deserted one.
 """
 
 from __future__ import annotations
@@ -13,201 +10,21 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Self
 
-import msgspec
-from blake3 import blake3
-
+from chaos.store.lines import JOURNAL_VERSION, NOTHING, Definition, Header, Line, decode, encode, link, told_before
 from chaos.system.files import storage_errors, write_all
 from chaos.terms.errors import RecordingNotFound, StorageFailed, StreamExists
-from chaos.terms.form import AudioForm
-from chaos.terms.formats import SampleFormat
-from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
-__all__ = [
-    "JOURNAL_NAME",
-    "JOURNAL_VERSION",
-    "AnchorLine",
-    "ChunkLine",
-    "Definition",
-    "Finish",
-    "GapLine",
-    "Header",
-    "Journal",
-    "JournalReader",
-    "Line",
-    "OpenGapLine",
-    "Sealing",
-]
+__all__ = ["JOURNAL_NAME", "Journal", "JournalReader"]
 
-JOURNAL_VERSION = 2
+JOURNAL_NAME = "journal.jsonl"
 _LOCK_TRIES = 10
 _LOCK_PAUSE_S = 0.005
 _BLOCK_BYTES = 1 << 20
-
-JOURNAL_NAME = "journal.jsonl"
-
-
-_MOST = (1 << 63) - 1
-Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
-Place = Annotated[int, msgspec.Meta(ge=-_MOST - 1, le=_MOST)]
-Positive = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
-
-
-class Definition(msgspec.Struct, frozen=True):
-    """What a recording is of. Frames count from the stream's first; `device` is PROTOCOL.md's Device.
-
-    `staging` is the path of the live staging file, for readers that follow the head; `external` recordings
-    have their chunks in files of a controller's and hold no audio themselves. `boot_id` says which run of the
-    kernel `monotonic_ns` count from; `keep` what retention leaves of it ("7d", "200GB");
-    `continues` the URI of the take whose last frame came right before this one's first. `follows` is the URI of the
-    take of this device that a crash ended before this one, and `away_ns` how long nothing was captured between them:
-    by CLOCK_MONOTONIC in one run of the kernel, else by the wall clock.
-    """
-
-    uri: str
-    channels: Positive
-    sample_rate: Positive
-    sample_format: SampleFormat
-    chunk_frames: Positive
-    device: dict[str, Any]
-    positions: list[str]
-    started_wall_ns: Place
-    started_monotonic_ns: Place
-    software: str
-    run_id: str
-    staging: str | None = None
-    external: bool = False
-    boot_id: str = ""
-    keep: str | None = None
-    continues: str | None = None
-    follows: str | None = None
-    away_ns: int | None = None
-
-    @property
-    def form(self) -> AudioForm:
-        """How its frames lie in chunks."""
-        return AudioForm(self.channels, self.chunk_frames, self.sample_format)
-
-
-class Header(msgspec.Struct, frozen=True, tag_field="type", tag="recording"):
-    version: int
-    definition: Definition
-
-
-Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-
-
-class ChunkLine(msgspec.Struct, frozen=True, tag_field="type", tag="chunk", omit_defaults=True):
-    """A sealed chunk: `n_frames` of it belong to the timeline; `path` only where a controller chose it."""
-
-    chunk: Count
-    first_frame: Count
-    n_frames: Count
-    hash: Digest
-    path: str | None = None
-
-
-class Sealing(msgspec.Struct, frozen=True, tag_field="type", tag="sealing"):
-    """Goes before the sealing of a chunk that is not full: its part file will no longer tell its frames."""
-
-    chunk: Count
-    n_frames: Count
-
-
-class GapLine(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
-    first_frame: Count
-    n_frames: Count
-    cause: str
-    confidence: str
-
-    @classmethod
-    def of(cls, gap: Gap) -> Self:
-        return cls(**gap.to_wire())
-
-    def gap(self) -> Gap:
-        cause, confidence = Cause.from_label(self.cause), Confidence.from_label(self.confidence)
-        return Gap(self.first_frame, self.n_frames, cause, confidence)
-
-
-class OpenGapLine(msgspec.Struct, frozen=True, tag_field="type", tag="open"):
-    """A gap that has not ended, as far as it reaches. A later line with this first frame replaces it, and the
-    `GapLine` ends it."""
-
-    first_frame: Count
-    n_frames: Count
-    cause: str
-    confidence: str
-
-    @classmethod
-    def of(cls, gap: Gap) -> Self:
-        return cls(**gap.to_wire())
-
-    def gap(self) -> Gap:
-        cause, confidence = Cause.from_label(self.cause), Confidence.from_label(self.confidence)
-        return Gap(self.first_frame, self.n_frames, cause, confidence)
-
-
-class AnchorLine(msgspec.Struct, frozen=True, tag_field="type", tag="anchor", omit_defaults=True):
-    frame: Place
-    position: Place
-    monotonic_ns: Place
-    wall_ns: Place
-    clock_id: Count | None = None
-
-    @classmethod
-    def of(cls, anchor: ClockAnchor) -> Self:
-        return cls(**msgspec.structs.asdict(anchor))
-
-    def anchor(self) -> ClockAnchor:
-        return ClockAnchor(**msgspec.structs.asdict(self))
-
-
-class Finish(msgspec.Struct, frozen=True, tag_field="type", tag="finish"):
-    """The end: the timeline has `n_frames`; `clean` if the stream was stopped and did not die."""
-
-    n_frames: Count
-    clean: bool
-
-
-Line = Header | ChunkLine | Sealing | GapLine | OpenGapLine | AnchorLine | Finish
-_decoder = msgspec.json.Decoder(Line)
-_encoder = msgspec.json.Encoder()
-_CHECK = b'{"check":"'
-_CHECK_END = len(_CHECK) + 8
-_BODY = _CHECK_END + 2
-_BEGUN = zlib.crc32(b"{")
-_AFTER = b'"after":"'
-_AFTER_AT = _BODY + len(_AFTER)
-_NOTHING = b"0" * 16
-
-
-def _link(raw: bytes) -> bytes:
-    """What the line after this one says of it."""
-    return blake3(raw).hexdigest(length=8).encode()
-
-
-def _encode(line: Line, after: bytes | None) -> bytes:
-    """The line, without its end; chained to the one before unless `after` is None (version 1)."""
-    body = _encoder.encode(line)
-    if after is not None:
-        body = b'{%b%b",%b' % (_AFTER, after, body[1:])
-    return b'%b%08x",%b' % (_CHECK, zlib.crc32(body), body[1:])
-
-
-def _decode(raw: bytes) -> Line:
-    """The line that stands there; ValueError if none does."""
-    told = raw[len(_CHECK) : _CHECK_END]
-    if raw[: len(_CHECK)] != _CHECK or told != b"%08x" % zlib.crc32(raw[_BODY:], _BEGUN):
-        raise ValueError("the line is damaged")
-    line: Line = _decoder.decode(raw)
-    if isinstance(line, GapLine | OpenGapLine):
-        line.gap()
-    return line
 
 
 class Journal:
@@ -233,7 +50,7 @@ class Journal:
         """A new journal with its first line, locked; OSError goes to the caller."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        journal = cls(path, fd, 0, _NOTHING)
+        journal = cls(path, fd, 0, NOTHING)
         try:
             journal.append(Header(JOURNAL_VERSION, definition))
             journal.flush()
@@ -289,10 +106,10 @@ class Journal:
         self._path = path
 
     def append(self, line: Line) -> None:
-        raw = _encode(line, self._tail)
+        raw = encode(line, self._tail)
         self._pending += raw + b"\n"
         if self._tail is not None:
-            self._tail = _link(raw)
+            self._tail = link(raw)
         self._written = False
         with suppress(OSError):
             self._write()
@@ -374,7 +191,7 @@ class JournalReader:
         self.sound_bytes = 0
         self.tail: bytes | None = None
         self.offset = offset
-        self._before: bytes | None = None if offset else _NOTHING
+        self._before: bytes | None = None if offset else NOTHING
         self._path = path
         self._n_lines = 0
 
@@ -402,16 +219,16 @@ class JournalReader:
             self._n_lines += 1
             self.offset += len(raw) + 1
             try:
-                line = _decode(raw)
+                line = decode(raw)
             except ValueError:
                 self.bad_lines.append(self._n_lines)
                 self._before = None
                 continue
-            chained = raw[_BODY:_AFTER_AT] == _AFTER
-            if chained and self._before not in (None, raw[_AFTER_AT : _AFTER_AT + 16]):
+            told = told_before(raw)
+            if told is not None and self._before not in (None, told):
                 self.missing_before.append(self._n_lines)
-            self._before = _link(raw)
-            self.tail = self._before if chained else None
+            self._before = link(raw)
+            self.tail = self._before if told is not None else None
             self.sound_bytes = self.offset
             yield line
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chaos.store.documents import TABLE_ROWS, Lengths, form_documents, group_document, table_chunk, table_document
 from chaos.store.info import RecordingInfo, load
-from chaos.store.journal import Definition, Finish
+from chaos.store.lines import Definition, Finish
 from chaos.system.files import make_folders, replace, storage_errors
 from chaos.terms.errors import StreamExists
 from chaos.terms.ledger import ClockAnchor, Gap, Row

@@ -14,20 +14,8 @@ import msgspec
 
 from chaos.store.chunks import chunk_number
 from chaos.store.info import RecordingInfo, load
-from chaos.store.journal import (
-    JOURNAL_NAME,
-    AnchorLine,
-    ChunkLine,
-    Definition,
-    Finish,
-    GapLine,
-    Header,
-    Journal,
-    JournalReader,
-    Line,
-    OpenGapLine,
-    Sealing,
-)
+from chaos.store.journal import JOURNAL_NAME, Journal, JournalReader
+from chaos.store.lines import AnchorLine, ChunkLine, Definition, Finish, GapLine, Header, Line, OpenGapLine, Sealing
 from chaos.store.metadata import write_metadata
 from chaos.store.objects import ObjectStore, hash_file
 from chaos.store.verify import read_table, stored_definition

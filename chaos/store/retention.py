@@ -18,7 +18,8 @@ import msgspec
 
 from chaos.store.age import Age, Clocks, Now, RecordingAge
 from chaos.store.info import RecordingInfo, SealedChunk, load
-from chaos.store.journal import JOURNAL_NAME, GapLine, Journal
+from chaos.store.journal import JOURNAL_NAME, Journal
+from chaos.store.lines import GapLine
 from chaos.store.metadata import write_metadata
 from chaos.store.retired import gone_chunks, remove_chunks, remove_left, retired_gaps
 from chaos.store.slices import ChunkSpan, chunk_spans

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.system.files import replace, storage_errors
 

@@ -19,7 +19,7 @@ from blake3 import blake3
 from chaos import __version__
 from chaos.store.documents import TABLE_ROWS, Lengths, form_documents, group_document, table_document, table_rows
 from chaos.store.info import RecordingInfo, SealedChunk, load
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.store.objects import hash_file
 from chaos.store.retired import gone_chunks
 from chaos.store.slices import recording_hash

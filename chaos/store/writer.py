@@ -19,17 +19,8 @@ from blake3 import blake3
 
 from chaos.store.chunks import ChunkFiles
 from chaos.store.info import RecordingInfo, SealedChunk, load
-from chaos.store.journal import (
-    JOURNAL_NAME,
-    AnchorLine,
-    ChunkLine,
-    Definition,
-    Finish,
-    GapLine,
-    Journal,
-    OpenGapLine,
-    Sealing,
-)
+from chaos.store.journal import JOURNAL_NAME, Journal
+from chaos.store.lines import AnchorLine, ChunkLine, Definition, Finish, GapLine, OpenGapLine, Sealing
 from chaos.store.metadata import Metadata
 from chaos.store.objects import ObjectStore
 from chaos.store.retired import RetiredChunks, gaps_within, remove_chunks

@@ -19,7 +19,7 @@ from scripted import ScriptedDaemon
 
 from chaos.cli.main import main
 from chaos.protocol.requests import StreamStart
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import (

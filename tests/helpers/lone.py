@@ -20,7 +20,7 @@ from chaos.engine.view import StreamView
 from chaos.graph.devices import DeviceInfo
 from chaos.protocol.config import Config
 from chaos.protocol.requests import AudioFormat, StreamStart
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.system.pump import Pump
 
 __all__ = ["Ear", "LoneStream", "StillPump", "microphone"]

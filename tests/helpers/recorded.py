@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.form import SampleFormat

@@ -12,7 +12,7 @@ from proof.placing import Incarnation, place
 from rig import Session, decode, encode
 
 from chaos.store.info import load
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recorded import START_NS, Rotator, checked, definition
 
 from chaos.read import recording as reader
-from chaos.store.journal import GapLine
+from chaos.store.lines import GapLine
 from chaos.store.slices import chunk_spans
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter

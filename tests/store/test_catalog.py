@@ -25,7 +25,8 @@ from chaos.store.catalog import CATALOG, Catalog
 from chaos.store.digest import Digest, read_digest
 from chaos.store.due import Due
 from chaos.store.info import RecordingInfo, load
-from chaos.store.journal import GapLine, Journal, JournalReader, Line
+from chaos.store.journal import Journal, JournalReader
+from chaos.store.lines import GapLine, Line
 from chaos.store.recovery import bring_in, recheck
 from chaos.store.retention import pin, retire, unpin
 from chaos.store.retired import gone_chunks

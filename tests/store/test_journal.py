@@ -16,18 +16,8 @@ from recorded import checked, definition, failing_call, no_space
 
 from chaos.store import journal as journals
 from chaos.store.info import load
-from chaos.store.journal import (
-    JOURNAL_VERSION,
-    AnchorLine,
-    ChunkLine,
-    Finish,
-    GapLine,
-    Header,
-    Journal,
-    JournalReader,
-    Line,
-    OpenGapLine,
-)
+from chaos.store.journal import Journal, JournalReader
+from chaos.store.lines import JOURNAL_VERSION, AnchorLine, ChunkLine, Finish, GapLine, Header, Line, OpenGapLine
 from chaos.terms.errors import RecordingNotFound, StorageFailed, StorageFull, StreamExists
 from chaos.terms.ledger import Cause, Confidence, Coverage, Gap, lost_frames
 

@@ -10,7 +10,7 @@ import pytest
 
 from chaos import _layout
 from chaos.staging.layout import NOTE, Note
-from chaos.store.journal import AnchorLine, GapLine
+from chaos.store.lines import AnchorLine, GapLine
 from chaos.terms.form import AudioForm
 from chaos.terms.formats import SAMPLES
 from chaos.terms.ledger import CLOCK_COLUMNS, GAP_COLUMNS, Cause, ClockAnchor, Confidence, Gap

@@ -12,7 +12,7 @@ import numpy as np
 from blake3 import blake3
 
 from chaos.engine.take import TICK_S
-from chaos.store.journal import Definition
+from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.chunking import chunk_frames, is_short

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from chaos.store.journal import AnchorLine, ChunkLine, Definition, Finish, Journal
+from chaos.store.journal import Journal
+from chaos.store.lines import AnchorLine, ChunkLine, Definition, Finish
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap

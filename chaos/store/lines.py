@@ -1,0 +1,190 @@
+"""The lines of a journal: what a recording is of, and what has become of it, each a JSON object.
+
+Each begins with `check`: CRC-32 (8 hex digits) over the same object without that field, in compact form. From version
+2 on `after` follows: the first 8 bytes (hex) of BLAKE3 over the line before, so that a line that was taken out shows;
+zeros in the first line.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Annotated, Any, Self
+
+import msgspec
+from blake3 import blake3
+
+from chaos.terms.form import AudioForm
+from chaos.terms.formats import SampleFormat
+from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+
+__all__ = [
+    "JOURNAL_VERSION",
+    "NOTHING",
+    "AnchorLine",
+    "ChunkLine",
+    "Definition",
+    "Finish",
+    "GapLine",
+    "Header",
+    "Line",
+    "OpenGapLine",
+    "Sealing",
+    "decode",
+    "encode",
+    "link",
+    "told_before",
+]
+
+JOURNAL_VERSION = 2
+_MOST = (1 << 63) - 1
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+Place = Annotated[int, msgspec.Meta(ge=-_MOST - 1, le=_MOST)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """What a recording is of. Frames count from the stream's first; `device` is PROTOCOL.md's Device.
+
+    `staging` is the path of the live staging file, for readers that follow the head; `external` recordings
+    have their chunks in files of a controller's and hold no audio themselves. `boot_id` says which run of the
+    kernel `monotonic_ns` count from; `keep` what retention leaves of it ("7d", "200GB");
+    `continues` the URI of the take whose last frame came right before this one's first. `follows` is the URI of the
+    take of this device that a crash ended before this one, and `away_ns` how long nothing was captured between them:
+    by CLOCK_MONOTONIC in one run of the kernel, else by the wall clock.
+    """
+
+    uri: str
+    channels: Positive
+    sample_rate: Positive
+    sample_format: SampleFormat
+    chunk_frames: Positive
+    device: dict[str, Any]
+    positions: list[str]
+    started_wall_ns: Place
+    started_monotonic_ns: Place
+    software: str
+    run_id: str
+    staging: str | None = None
+    external: bool = False
+    boot_id: str = ""
+    keep: str | None = None
+    continues: str | None = None
+    follows: str | None = None
+    away_ns: int | None = None
+
+    @property
+    def form(self) -> AudioForm:
+        """How its frames lie in chunks."""
+        return AudioForm(self.channels, self.chunk_frames, self.sample_format)
+
+
+class Header(msgspec.Struct, frozen=True, tag_field="type", tag="recording"):
+    version: int
+    definition: Definition
+
+
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class ChunkLine(msgspec.Struct, frozen=True, tag_field="type", tag="chunk", omit_defaults=True):
+    """A sealed chunk: `n_frames` of it belong to the timeline; `path` only where a controller chose it."""
+
+    chunk: Count
+    first_frame: Count
+    n_frames: Count
+    hash: Digest
+    path: str | None = None
+
+
+class Sealing(msgspec.Struct, frozen=True, tag_field="type", tag="sealing"):
+    """Goes before the sealing of a chunk that is not full: its part file will no longer tell its frames."""
+
+    chunk: Count
+    n_frames: Count
+
+
+class _Told(msgspec.Struct, frozen=True):
+    first_frame: Count
+    n_frames: Count
+    cause: str
+    confidence: str
+
+    @classmethod
+    def of(cls, gap: Gap) -> Self:
+        return cls(**gap.to_wire())
+
+    def gap(self) -> Gap:
+        cause, confidence = Cause.from_label(self.cause), Confidence.from_label(self.confidence)
+        return Gap(self.first_frame, self.n_frames, cause, confidence)
+
+
+class GapLine(_Told, frozen=True, tag_field="type", tag="gap"):
+    """A gap that has ended."""
+
+
+class OpenGapLine(_Told, frozen=True, tag_field="type", tag="open"):
+    """A gap that has not ended, as far as it reaches. A later line with this first frame replaces it, and the
+    `GapLine` ends it."""
+
+
+class AnchorLine(msgspec.Struct, frozen=True, tag_field="type", tag="anchor", omit_defaults=True):
+    frame: Place
+    position: Place
+    monotonic_ns: Place
+    wall_ns: Place
+    clock_id: Count | None = None
+
+    @classmethod
+    def of(cls, anchor: ClockAnchor) -> Self:
+        return cls(**msgspec.structs.asdict(anchor))
+
+    def anchor(self) -> ClockAnchor:
+        return ClockAnchor(**msgspec.structs.asdict(self))
+
+
+class Finish(msgspec.Struct, frozen=True, tag_field="type", tag="finish"):
+    """The end: the timeline has `n_frames`; `clean` if the stream was stopped and did not die."""
+
+    n_frames: Count
+    clean: bool
+
+
+Line = Header | ChunkLine | Sealing | GapLine | OpenGapLine | AnchorLine | Finish
+_decoder = msgspec.json.Decoder(Line)
+_encoder = msgspec.json.Encoder()
+_CHECK = b'{"check":"'
+_CHECK_END = len(_CHECK) + 8
+_BODY = _CHECK_END + 2
+_BEGUN = zlib.crc32(b"{")
+_AFTER = b'"after":"'
+_AFTER_AT = _BODY + len(_AFTER)
+NOTHING = b"0" * 16
+
+
+def link(raw: bytes) -> bytes:
+    """What the line after this one says of it."""
+    return blake3(raw).hexdigest(length=8).encode()
+
+
+def encode(line: Line, after: bytes | None) -> bytes:
+    """The line, without its end; chained to the one before unless `after` is None (version 1)."""
+    body = _encoder.encode(line)
+    if after is not None:
+        body = b'{%b%b",%b' % (_AFTER, after, body[1:])
+    return b'%b%08x",%b' % (_CHECK, zlib.crc32(body), body[1:])
+
+
+def decode(raw: bytes) -> Line:
+    """The line that stands there; ValueError if none does."""
+    told = raw[len(_CHECK) : _CHECK_END]
+    if raw[: len(_CHECK)] != _CHECK or told != b"%08x" % zlib.crc32(raw[_BODY:], _BEGUN):
+        raise ValueError("the line is damaged")
+    line: Line = _decoder.decode(raw)
+    if isinstance(line, GapLine | OpenGapLine):
+        line.gap()
+    return line
+
+
+def told_before(raw: bytes) -> bytes | None:
+    """What the line says of the one before it; None of a line of version 1."""
+    return raw[_AFTER_AT : _AFTER_AT + len(NOTHING)] if raw[_BODY:_AFTER_AT] == _AFTER else None
