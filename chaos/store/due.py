@@ -101,6 +101,15 @@ class Due:
 
         self._catalog.ask(work)
 
+    def wake(self) -> None:
+        """What made takes wait may have gone: a pin. All are looked at again."""
+
+        def work(base: sqlite3.Connection) -> None:
+            with transaction(base):
+                base.execute("UPDATE take SET wait_ns = 0 WHERE wait_ns != 0")
+
+        self._catalog.ask(work)
+
     def least_stand_ns(self, boot: str) -> int | None:
         """How low the wall clock has stood over CLOCK_MONOTONIC in the takes of this run of the kernel."""
 

@@ -370,6 +370,10 @@ def unpin(store: Store, name: str) -> None:
         raise RecordingNotFound(f"there is no pin {name}", hint=f"pinned: {names}")
     with storage_errors("unpin", path):
         path.unlink()
+    from chaos.store.due import Due
+
+    with _opened(store, None) as catalog:
+        Due(catalog).wake()
 
 
 def _pin_path(store: Store, name: str) -> Path:

@@ -446,3 +446,12 @@ def test_collecting_objects_respects_pins(store: Path) -> None:
     assert objects(store) == 2
     unpin(Store(store), "kept")
     assert collect(Store(store)) == 2
+
+
+def test_what_was_pinned_alone_goes_at_the_next_pass_after_its_pin(store: Path) -> None:
+    path = record(store, "1", 16).writer.path
+    pin(Store(store), "kept", load(path), 0, 16)
+    assert retire(Store(store), Keep(None, 0)) == []
+    unpin(Store(store), "kept")
+    retire(Store(store), Keep(None, 0))
+    assert retired(path) == [(0, 16)]
