@@ -160,6 +160,7 @@ class DaemonActor(Supervised):
     def on_stop(self) -> None:
         self._recordings.close()
         self._space.close()
+        self._streams.close()
         if self._registry is not None:
             try:
                 self._registry.stop(timeout=STOP_REGISTRY_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -45,6 +46,7 @@ from chaos.store.store import Store
 from chaos.system.descriptors import check_room
 from chaos.system.files import is_taken
 from chaos.system.pump import Pump
+from chaos.system.workers import Workers
 from chaos.terms.errors import FormatUnsupported, InvalidRequest, PathNotAllowed, StreamExists, StreamNotFound
 from chaos.terms.uri import parse_uri
 
@@ -87,12 +89,16 @@ class Streams:
         self._daemon = daemon
         self._work = work
         self._running = running
+        self._paths = Workers(1, "paths")
         self._registry: pykka.ActorRef[Any] | None = None
         self._is_ending = False
 
     def begin(self, registry: pykka.ActorRef[Any]) -> None:
         """`registry` is who knows the devices."""
         self._registry = registry
+
+    def close(self) -> None:
+        self._paths.close()
 
     # -- a start, step by step: what can be judged at once, the disk, the device, the actor
 
@@ -193,9 +199,27 @@ class Streams:
     # -- streams that run
 
     def switch_chunk(self, request: StreamSwitchChunk, future: Future[Any]) -> None:
-        actor = self._begun(request.uri)
-        path = self._config.permit(request.new_chunk_path)
-        self._pass_on(actor, SwitchChunk(path, future), future)
+        """The path may lie on a disk that hangs: one thread looks at paths, so that switches keep their order."""
+        self._begun(request.uri)
+
+        def look() -> None:
+            try:
+                path = self._config.permit(request.new_chunk_path)
+            except Exception as error:
+                refuse(future, as_chaos_error(error))
+            else:
+                tell(self._daemon, Call(lambda: self._switch_to(path, request, future), future))
+
+        self._paths.submit(look)
+
+    def _switch_to(self, path: Path, request: StreamSwitchChunk, future: Future[Any]) -> None:
+        """On the daemon's thread again, which alone has streams stopped: none is told after that."""
+        try:
+            actor = self._begun(request.uri)
+        except StreamNotFound as ended:
+            refuse(future, ended)
+        else:
+            self._pass_on(actor, SwitchChunk(path, future), future)
 
     def stop(self, request: StreamStop, future: Future[Any]) -> None:
         self._pass_on(self._begun(request.uri), Stop(future), future)

@@ -26,6 +26,7 @@ from chaos.engine.engine import Engine
 from chaos.engine.rotator import ChunkRotatorActor
 from chaos.protocol import requests as r
 from chaos.protocol.answers import EngineStatus, Pong, StreamEnded
+from chaos.protocol.config import Config
 from chaos.protocol.events import DaemonError, Published
 from chaos.staging.layout import SUFFIX
 from chaos.store.info import load
@@ -153,6 +154,17 @@ def test_status_does_not_wait_for_a_disk_that_hangs(engine: Engine) -> None:
         go_on.set()
 
 
+def test_a_path_on_a_disk_that_hangs_holds_up_nobody(engine: Engine, graph: StillGraph) -> None:
+    go_on = threading.Event()
+    begin(engine, graph)
+    with mock.patch.object(Config, "permit", side_effect=lambda path: go_on.wait(60)):
+        switch = engine.submit(r.StreamSwitchChunk(uri=URI, new_chunk_path="/nowhere/1"))
+        assert isinstance(ask(engine, r.Ping()), Pong)
+        assert ask(engine, r.StreamStop(uri=URI)).clean
+        go_on.set()
+        assert isinstance(switch.exception(10), StreamNotFound)
+
+
 def test_without_threads_a_start_is_refused_and_the_rest_goes_on(engine: Engine, graph: StillGraph) -> None:
     begin(engine, graph)
     ask(engine, r.RecordingList())  # its worker has begun
@@ -212,14 +224,17 @@ def test_what_hangs_in_storage_is_left_behind_and_named(
         assert not engine.close(2)
         assert time.monotonic() - begun < 9
         assert isinstance(stopped.exception(0), ChaosError)
+        assert list((folder / "staging").iterdir())
         go_on.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("ChunkRotatorActor"):
+                thread.join(10)  # it still writes, and the folder is about to go
     assert "left behind" in caplog.text
     assert "stream://mic/hangs" in caplog.text
     assert "stream://mic/whole" not in caplog.text
     finished = load(Store(folder / "store").path("stream://mic/whole")).finish
     assert finished is not None
     assert finished.clean
-    assert list((folder / "staging").iterdir())
 
 
 def test_streams_are_stored_though_the_daemon_hangs(folder: Path, graph: StillGraph) -> None:

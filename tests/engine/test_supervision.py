@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -106,11 +106,15 @@ class Scene:
         self.folder = folder
         self.engine = Engine(self.config)
         self.engine.start()
-        self.asked: list[Future[Any]] = []
+        self.asked: dict[Future[Any], object] = {}  # what each was asked for
 
     def ask(self, request: r.Request) -> Future[Any]:
-        self.asked.append(self.engine.submit(request))
-        return self.asked[-1]
+        self.asked[future := self.engine.submit(request)] = request
+        return future
+
+    @property
+    def unanswered(self) -> list[object]:
+        return [asked for future, asked in self.asked.items() if not future.done()]
 
     def run_until(self, is_so: Callable[[], bool], within_s: float = 10.0) -> bool:
         deadline, moment = time.monotonic() + within_s, threading.Event()
@@ -133,7 +137,7 @@ class Scene:
         """As another actor would."""
         for name in getattr(message, "__dataclass_fields__", ()):
             if isinstance(future := getattr(message, name), Future):
-                self.asked.append(future)
+                self.asked[future] = message
         ref = self.actor(kind)
         if ref is None or not m.tell(ref, message):
             for name in getattr(message, "__dataclass_fields__", ()):
@@ -217,12 +221,13 @@ def test_a_defect_in_any_message(scene: Scene, actor: type[Supervised], kind: ty
             r.StreamStop(uri=HURT),
         ):
             scene.ask(request)
-        assert scene.run_until(lambda: all(future.done() for future in scene.asked)), "also without the engine's end"
+        scene.run_until(lambda: all(future.done() for future in scene.asked))
+        assert not scene.unanswered, "also without the engine's end"
         began = time.monotonic()
         scene.engine.close(WITHIN_S)
         took_s = time.monotonic() - began
         assert fault.hit.is_set()
-    assert not wait(scene.asked, 0).not_done
+    assert not scene.unanswered
     for future in scene.asked:
         assert isinstance(future.exception(0), ChaosError | None)
     assert took_s < WITHIN_S
