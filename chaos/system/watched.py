@@ -7,7 +7,8 @@ import math
 import time
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
+
+from chaos.system.monitor import read_monitor
 
 __all__ = ["ConnectionLost", "WatchedSocket"]
 
@@ -49,7 +50,7 @@ class WatchedSocket:
             if not ready:
                 return None
             if self._watch in ready:
-                lost = recv_monitor_message(self._watch)["event"] == zmq.EVENT_DISCONNECTED or lost
+                lost = read_monitor(self._watch)[0] == zmq.EVENT_DISCONNECTED or lost
 
     def await_connection(self, deadline: float) -> bool:
         """Whether the connection was made by `deadline`."""

@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
+
+from chaos.system.monitor import read_monitor
 
 __all__ = ["Connection", "Connections"]
 
@@ -59,10 +60,9 @@ class Connections:
     def read(self) -> None:
         """Takes note of all that ZeroMQ has told."""
         while int(self.watch.get(zmq.EVENTS)) & zmq.POLLIN:
-            told = recv_monitor_message(self.watch)
-            fd = told["value"]
+            event, fd = read_monitor(self.watch)
             self._close(fd)
-            if told["event"] == zmq.EVENT_ACCEPTED:
+            if event == zmq.EVENT_ACCEPTED:
                 self._accept(fd)
 
     def of(self, frame: zmq.Frame) -> Connection | None:
