@@ -21,11 +21,12 @@ from chaos.store.info import load
 URI = "stream://ending/1"
 
 
-def capture(daemon_or_client: RawClient, device: str) -> str:
+def capture(client: RawClient, device: str) -> str:
     """Starts a stream and gives its recording's path once there are frames."""
     fields = {"uri": URI, "device_identity": device, "format": {"type": "audio"}}
-    begun = daemon_or_client.call("stream_start", **fields)
-    while daemon_or_client.event("stream_head_position", stream_uri=URI)["frame"] < 10_000:
+    client.call("device_wait", name=device, timeout_s=10)
+    begun = client.call("stream_start", **fields)
+    while client.event("stream_head_position", stream_uri=URI)["frame"] < 10_000:
         pass
     return str(begun["recording"])
 
