@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from chaos import __version__
 from chaos.doors.zmq import Bus
@@ -20,6 +21,7 @@ from chaos.system.files import share_as
 from chaos.system.signals import hear_signals, ignore_signals
 from chaos.terms.errors import ChaosError
 from chaos.terms.units import parse_size
+from chaos.terms.visible import visible
 
 __all__ = ["main", "serve"]
 
@@ -127,10 +129,27 @@ def _report(engine: Engine) -> None:
         log.critical("report: %s", line)
 
 
+class _Formatter(logging.Formatter):
+    """Whatever others chose (a device's name, a client's text) can't act on the terminal that shows the log."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = visible(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(map(visible, super().formatException(ei).split("\n")))
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("chaosd: %(levelname)s: %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit codes as PROTOCOL.md has them."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=options.log_level.upper(), format="chaosd: %(levelname)s: %(name)s: %(message)s")
+    _log_to_stderr(options.log_level)
     stop = threading.Event()
     chosen = {
         "endpoint": options.endpoint,
@@ -152,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hear_signals(stop.set, lambda: _report(engine))
         is_clean = serve(engine, config, stop)
     except ChaosError as error:
-        print(f"chaosd: {error.message}\n  {error.hint}", file=sys.stderr)
+        print(f"chaosd: {visible(error.message)}\n  {visible(error.hint)}", file=sys.stderr)
         return error.exit_code
     finally:
         ignore_signals()

@@ -117,3 +117,10 @@ def test_every_room_says_what_it_is() -> None:
     for folder in (path.parent for path in PACKAGE.glob("*/__init__.py")):
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder.name
         assert folder.name in ROOMS
+
+
+def test_chaosctl_prints_through_one_door() -> None:
+    """There control characters in what others chose are made visible."""
+    for path in (PACKAGE / "cli").glob("*.py"):
+        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        assert path.name == "out.py" or not calls & {"click.echo", "print", "click.secho"}, path.name

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from chaos.cli.out import say, say_json
 from chaos.cli.session import Session, json_option, print_json
 
 __all__ = ["COMMANDS"]
@@ -21,7 +20,7 @@ def ping(session: Session, as_json: bool) -> None:
     if as_json:
         print_json(pong)
     else:
-        click.echo(
+        say(
             f"{pong['name']} {pong['version']}, protocol {pong['protocol']}, process {pong['pid']},"
             f" up {pong['uptime_s']:.0f} s, run {pong['run_id']}"
         )
@@ -49,7 +48,7 @@ def events(
     with session.client() as chaosd, chaosd.events(*prefixes, timeout_s=timeout) as followed:
         try:
             for event in islice(followed, count):
-                click.echo(json.dumps(event, ensure_ascii=False) if as_json else event_line(event))
+                say_json(event, indent=None) if as_json else say(event_line(event))
         except KeyboardInterrupt:
             return
 

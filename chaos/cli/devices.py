@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
 
+from chaos.cli.out import say, say_json
 from chaos.cli.session import Session, json_option, print_json
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _watch_devices(chaosd: Client, asked: dict[str, str], as_json: bool) -> None
                 if show is not None:
                     show(rows())
                 else:
-                    click.echo(json.dumps(event, ensure_ascii=False) if as_json else event_line(event))
+                    say_json(event, indent=None) if as_json else say(event_line(event))
         except KeyboardInterrupt:
             return
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from chaos import __version__
-from chaos.cli import daemon, devices, recordings, retention, streams
+from chaos.cli import daemon, devices, finding, recordings, retention, streams
+from chaos.cli.out import say
 from chaos.cli.session import Session
 from chaos.terms.errors import ChaosError
 
@@ -22,10 +26,12 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ChaosError as e:
-            click.echo(f"chaosctl: {e.message}", err=True)
-            if e.hint:
-                click.echo(f"  {e.hint}", err=True)
+            say(f"chaosctl: {e.message}", *([f"  {e.hint}"] if e.hint else []), err=True)
             ctx.exit(e.exit_code)
+        except BrokenPipeError:
+            # The reader of our output has gone: no error of ours. Python would complain once more when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(128 + signal.SIGPIPE)
         except KeyboardInterrupt:
             ctx.exit(130)
 
@@ -51,6 +57,10 @@ def main(ctx: click.Context, endpoint: str | None, events: str | None, store: Pa
     ctx.obj = Session(endpoint, events, store)
 
 
-for _family in (devices, streams, recordings, retention, daemon):
+for _family in (devices, streams, finding, recordings, retention, daemon):
     for _command in _family.COMMANDS:
         main.add_command(_command)
+
+
+if __name__ == "__main__":
+    main()

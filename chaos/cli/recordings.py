@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,18 +10,21 @@ from typing import Any
 
 import click
 
+from chaos.cli.out import say, say_json
 from chaos.cli.session import (
     EXIT_BAD,
     EXIT_LOST,
     EXIT_STORAGE,
     Session,
+    chosen_range,
+    ended_by_signals,
     json_option,
     leave,
     print_json,
     range_options,
     strict_option,
 )
-from chaos.terms.containers import CONTAINERS, GAP_FILLS, Container, GapFill
+from chaos.terms.containers import CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
 
 __all__ = ["COMMANDS"]
 
@@ -34,17 +36,18 @@ __all__ = ["COMMANDS"]
 @click.pass_obj
 def verify(session: Session, what: str, strict: bool, as_json: bool) -> None:
     """Check every chunk of a recording against its hash, and that every frame is accounted for."""
-    from chaos.cli.show import lost_frames, progress, verify_lines
+    from chaos.cli.show import progress, verify_lines
 
     with progress("verifying") as advance:
         report = _verified(session, what, advance)
+    missing_frames = sum(gap["n_frames"] or 0 for gap in report["gaps"])
     if as_json:
         print_json(report)
     else:
-        click.echo("\n".join(verify_lines(report)))
+        say(*verify_lines(report, missing_frames))
     if not report["ok"]:
         leave(EXIT_BAD)
-    if strict and lost_frames(report):
+    if strict and missing_frames:
         leave(EXIT_LOST)
 
 
@@ -81,11 +84,11 @@ def _verified(session: Session, what: str, advance: Callable[[int, int], None]) 
     show_default=True,
     help="What to put where frames are missing.",
 )
-@click.option(
-    "--container",
-    type=click.Choice(CONTAINERS),
-    help="File type. Default: from the ending of OUT; raw for -.",
-)
+@click.option("--container", type=click.Choice(CONTAINERS), help="File type. Default: by OUT's ending; raw for -.")
+@click.option("--subtype", type=click.Choice(SUBTYPES, case_sensitive=False), help="Sample type. Default: as recorded.")
+@click.option("--split-channels", "split", is_flag=True, help="Write one file per channel.")
+@click.option("--labels", is_flag=True, help="Also write gaps and marks as an Audacity label track (OUT's name, .txt).")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
 @strict_option
 @json_option
 @click.pass_obj
@@ -94,47 +97,72 @@ def save(
     whats: tuple[str, ...],
     out: Path,
     last: str | None,
-    first: str,
-    end: str,
+    first: str | None,
+    end: str | None,
     gaps: GapFill,
     container: Container | None,
+    subtype: Subtype | None,
+    split: bool,
+    labels: bool,
+    force: bool,
     strict: bool,
     as_json: bool,
 ) -> None:
     """Save a recording, or part of it, as a sound file. This also works while it is being recorded.
 
-    OUT can be - for standard output (interleaved samples). With several recordings, OUT is a folder: each becomes one
-    file there, all aligned by their clocks. The range then refers to the first recording.
+    OUT's ending says what it becomes: .wav, .rf64, .w64, .caf, .flac, .opus or .raw. OUT can be - for standard output
+    (interleaved samples). With several recordings, OUT is a folder: each becomes one file there, all aligned by their
+    clocks. The range then refers to the first recording.
+
+    Exits with code 8 if a chunk is damaged; the file is written all the same, and the damage is reported.
     """
-    if last is not None and (first, end) != ("start", "head"):
-        raise click.UsageError("use either --last, or --from and --to")
-    if len(whats) > 1 and str(out) == "-":
+    to_pipe = str(out) == "-"
+    if to_pipe and len(whats) > 1:
         raise click.UsageError("several recordings need a folder as OUT, not -")
+    if to_pipe and (split or labels):
+        raise click.UsageError("--split-channels and --labels need a file name as OUT, not -")
+    if to_pipe and sys.stdout.isatty():
+        raise click.UsageError("audio samples are not printed on a terminal: redirect the output, or name a file")
     import msgspec
 
     from chaos.cli.show import progress, saved_lines
     from chaos.export.save import save as save_file
-    from chaos.export.save import save_aligned, save_to
+    from chaos.export.save import save_aligned, save_split, save_to
+    from chaos.export.source import first_kept
     from chaos.read.recording import open as open_recording
-    from chaos.terms.units import parse_range
+    from chaos.terms.places import Timeline
 
     with session.client_if_running() as chaosd:
         store = session.store_of(chaosd)
     with ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
         recordings = [stack.enter_context(open_recording(what, store)) for what in whats]
-        begin, stop = parse_range(last, first, end, recordings[0].n_frames, recordings[0].frame_of)
+        one = recordings[0]
+        begin, stop, _ = chosen_range(last, first, end, Timeline(one.n_frames, one.frame_of, one.moment_of))
+        if begin is None:
+            begin = min(first_kept(one.gaps), one.n_frames)
+            if begin:
+                say(f"audio before frame {begin} was retired: starting there", err=True)
+        n_frames = (one.n_frames if stop is None else stop) - begin
         advance = stack.enter_context(progress(f"saving {out.name}"))
+        how: Any = {"subtype": subtype, "labels": labels, "force": force}
         if len(recordings) > 1:
-            reports = save_aligned(recordings, out, begin, stop - begin, gaps, container, advance)
-        elif str(out) == "-":
-            stdout = sys.stdout.buffer
-            reports = [save_to(recordings[0], stdout, begin, stop - begin, gaps, container or "raw", advance)]
+            reports = save_aligned(recordings, out, begin, n_frames, gaps, container, advance, split=split, **how)
+        elif to_pipe:
+            stdout, kind = sys.stdout.buffer, container or "raw"
+            reports = [save_to(one, stdout, begin, n_frames, gaps, kind, advance, subtype=subtype)]
+        elif split:
+            reports = save_split(one, out, begin, n_frames, gaps, container, advance, **how)
         else:
-            reports = [save_file(recordings[0], out, begin, stop - begin, gaps, container, advance)]
+            reports = [save_file(one, out, begin, n_frames, gaps, container, advance, **how)]
     told = [msgspec.to_builtins(report) for report in reports]
-    text = json.dumps(told if len(told) > 1 else told[0], indent=2) if as_json else "\n".join(saved_lines(reports))
-    click.echo(text, err=str(out) == "-")
-    if strict and any(report.lost_frames for report in reports):
+    if as_json:
+        say_json(told if len(told) > 1 else told[0], err=to_pipe)
+    else:
+        say(*saved_lines(reports), err=to_pipe)
+    if any(report.damaged for report in reports):
+        leave(EXIT_BAD)
+    if strict and any(report.missing_frames for report in reports):
         leave(EXIT_LOST)
 
 
@@ -161,7 +189,7 @@ def recover(session: Session, staging_dir: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(msgspec.to_builtins(report))
     else:
-        click.echo("\n".join(f"{item.outcome}: {item.text}" for item in report.items) or "Nothing to recover.")
+        say(*([f"{item.outcome}: {item.text}" for item in report.items] or ["Nothing to recover."]))
     if not report.ok:
         leave(EXIT_STORAGE)
 

@@ -1,48 +1,103 @@
-"""chaosctl's commands about what stays in the store: retire, pin, unpin."""
+"""chaosctl's commands about what stays in the store and what goes: retire, rm, pin, unpin."""
 
 from __future__ import annotations
 
+import sys
 from functools import partial
+from typing import Any
 
 import click
 
-from chaos.cli.session import Session, json_option, print_json, range_options
+from chaos.cli.out import say
+from chaos.cli.session import Session, chosen_range, json_option, print_json, range_options
 
 __all__ = ["COMMANDS"]
 
 
 @click.command()
 @click.option(
-    "--keep", metavar="TIME|BYTES", help="What to keep: 7d, 12h or 200GB. Default: what chaosd was started with."
+    "--keep", metavar="TIME|BYTES", help="What to keep: 7d, 12h, 90min or 200GB. Default: what chaosd was started with."
 )
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask, also on a terminal.")
 @json_option
 @click.pass_obj
-def retire(session: Session, keep: str | None, as_json: bool) -> None:
+def retire(session: Session, keep: str | None, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Delete the oldest audio in the store.
 
-    What was deleted is listed in each recording's gaps (cause: retired). Pinned audio is kept.
+    On a terminal it shows what would go and asks. What was deleted is listed in each recording's gaps (cause: retired).
+    Pinned audio is kept.
     """
+    from chaos.cli.show import retired_lines
     from chaos.terms.units import parse_keep
 
-    what = None if keep is None else parse_keep(keep)
-    with session.client_if_running() as chaosd:
-        if chaosd is not None and session.store is None:
-            retired = chaosd.call("retire", **({} if keep is None else {"keep": keep}))["retired"]
-        else:
-            from chaos.store.retention import retire as retire_here
-            from chaos.store.store import Store
-
-            store = Store(session.store_of(None))
-            store.share()
-            found = retire_here(store, what)
-            retired = [each.to_wire() for each in found if not each.live]
+    if keep is not None:
+        parse_keep(keep)
+    asks = sys.stdin.isatty() and not (yes or dry_run or as_json)
+    retired = _retired(session, keep, dry_run=dry_run or asks)
+    if asks and retired:
+        say(*retired_lines(retired))
+        click.confirm("Delete this audio?", abort=True)
+        retired = _retired(session, keep, dry_run=False)
     if as_json:
         print_json({"retired": retired})
-        return
-    for each in retired:
-        click.echo(f"{each['uri']}: {each['chunks']} chunks, {each['n_frames']} frames, {each['n_bytes']} bytes")
-    if not retired:
-        click.echo("Nothing to retire.")
+    elif not retired:
+        say("Nothing to retire.")
+    elif not asks:
+        say(*retired_lines(retired))
+
+
+def _retired(session: Session, keep: str | None, *, dry_run: bool) -> list[dict[str, Any]]:
+    """What was retired, or would be: by the daemon, which does it for streams that run too, or by ourselves."""
+    from chaos.terms.units import parse_keep
+
+    asked = {"keep": keep, "dry_run": dry_run or None}
+    with session.client_if_running() as chaosd:
+        if chaosd is not None and session.store is None:
+            given = {name: value for name, value in asked.items() if value is not None}
+            return list(chaosd.call("retire", **given)["retired"])
+        from chaos.store.retention import plan
+        from chaos.store.retention import retire as retire_here
+        from chaos.store.store import Store
+
+        store = Store(session.store_of(None))
+        store.share()
+        what = None if keep is None else parse_keep(keep)
+        found = plan(store, what) if dry_run else retire_here(store, what)
+        return [each.to_wire() for each in found if not each.live]
+
+
+@click.command()
+@click.argument("uris", metavar="URI...", nargs=-1, required=True)
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask. Needed where nobody can be asked.")
+@json_option
+@click.pass_obj
+def rm(session: Session, uris: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Delete whole recordings.
+
+    It shows what would go and asks first. Recordings that are running, pinned or being saved are refused. Chunks that
+    other recordings share with them stay.
+    """
+    import msgspec
+
+    from chaos.cli.show import removal_lines
+    from chaos.store.removal import removable, remove
+    from chaos.store.store import Store
+
+    store = Store(session.store_folder())
+    found = [removable(store, uri) for uri in dict.fromkeys(uris)]
+    if not as_json:
+        say(*removal_lines(found))
+    if not dry_run and not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("nothing was deleted: there is nobody to ask; add --yes, or --dry-run to look only")
+        click.confirm("Delete for good?", abort=True, err=as_json)
+    if not dry_run:
+        for uri in dict.fromkeys(uris):
+            remove(store, uri)
+    if as_json:
+        print_json({"removed": [] if dry_run else msgspec.to_builtins(found), "found": msgspec.to_builtins(found)})
 
 
 @click.command()
@@ -58,19 +113,20 @@ def pin(session: Session, name: str, uri: str, last: str | None, first: str, end
     from chaos.store.info import load
     from chaos.store.retention import pin as pin_here
     from chaos.store.store import Store
-    from chaos.store.timeline import frame_of_moment
-    from chaos.terms.units import parse_range
+    from chaos.store.timeline import frame_of_moment, moment_at
+    from chaos.terms.places import Timeline
 
     store = Store(session.store_folder())
     store.share()
     info = load(store.path(uri))
 
-    begin, stop = parse_range(last, first, end, info.n_frames, partial(frame_of_moment, info))
-    made = pin_here(store, name, info, begin, stop)
+    timeline = Timeline(info.n_frames, partial(frame_of_moment, info), partial(moment_at, info))
+    begin, stop, _ = chosen_range(last, first, end, timeline)
+    made = pin_here(store, name, info, begin or 0, info.n_frames if stop is None else stop)
     if as_json:
         print_json(msgspec.to_builtins(made))
     else:
-        click.echo(f"{name}: {made.n_frames} frames of {uri} in {len(made.chunks)} chunks are pinned")
+        say(f"{name}: {made.n_frames} frames of {uri} in {len(made.chunks)} chunks are pinned")
 
 
 @click.command()
@@ -87,4 +143,4 @@ def unpin(session: Session, name: str, as_json: bool) -> None:
         print_json({"unpinned": name})
 
 
-COMMANDS = (retire, pin, unpin)
+COMMANDS = (retire, rm, pin, unpin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from chaos.cli.out import say, say_json
+from chaos.terms.errors import StreamNotFound
+
 if TYPE_CHECKING:
     from chaos.client import Client
+    from chaos.terms.places import Range, Timeline
 
 __all__ = [
     "EXIT_BAD",
     "EXIT_LOST",
     "EXIT_STORAGE",
     "Session",
+    "chosen_range",
+    "ended_by_signals",
     "json_option",
     "leave",
+    "only_stream",
     "print_json",
     "range_options",
+    "running_streams",
     "strict_option",
 ]
 
@@ -78,25 +86,65 @@ def strict_option(command: F) -> F:
 
 
 def range_options(command: F) -> F:
-    """--last, --from and --to as `last`, `first` and `end`, for `chaos.terms.units.parse_range`."""
-    place = "Start of the range: a frame, 30s (from the start), -30s (from the end) or an RFC 3339 time."
+    """--last, --from and --to as `last`, `first` and `end`, for `chaos.terms.places.parse_range`."""
     for option in (
+        click.option("--to", "end", metavar="PLACE", help="End of the range, in the same forms as --from (exclusive)."),
         click.option(
-            "--to",
-            "end",
-            default="head",
+            "--from",
+            "first",
             metavar="PLACE",
-            help="End of the range, in the same forms as --from (exclusive).",
+            help="Start of the range: a frame (480000), a time from the start (30s) or before the end (-30s), a local"
+            " time (14:05, 2026-01-31T14:05) or one with a zone (2026-01-31T14:05:00Z). Default: where audio begins.",
         ),
-        click.option("--from", "first", default="start", metavar="PLACE", help=place),
         click.option("--last", metavar="TIME", help="The last part of it: 30s, 5m, 1h."),
     ):
         command = option(command)
     return command
 
 
+def chosen_range(last: str | None, first: str | None, end: str | None, timeline: Timeline) -> Range:
+    """What the range options mean; what the person should know of it is said on stderr."""
+    from chaos.terms.places import parse_range
+
+    chosen = parse_range(last, first, end, timeline)
+    for note in chosen.notes:
+        say(note, err=True)
+    return chosen
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Has SIGTERM and SIGHUP end the body as Ctrl-C does, so that it can tidy up."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def print_json(result: Any) -> None:
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    say_json(result)
+
+
+def running_streams(chaosd: Client) -> list[str]:
+    """The URIs of all streams that have not ended."""
+    return [str(each["uri"]) for each in chaosd.call("stream_list")["streams"] if each["state"] != "stopped"]
+
+
+def only_stream(chaosd: Client, command: str) -> str:
+    """The URI of the one stream that runs. Raises StreamNotFound, which says what to type."""
+    uris = running_streams(chaosd)
+    if len(uris) != 1:
+        raise StreamNotFound(
+            f"{len(uris)} streams are running: say which one" if uris else "no stream is running",
+            hint="; ".join(f"chaosctl {command} {uri}" for uri in uris) or "start one with: chaosctl start",
+        )
+    return uris[0]
 
 
 def leave(code: int) -> NoReturn:

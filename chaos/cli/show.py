@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from chaos.cli.out import say
 from chaos.protocol.config import IN_MEMORY
 from chaos.protocol.events import COMMON_FIELDS
+from chaos.terms.visible import visible
 
 if TYPE_CHECKING:
     from chaos.export.report import SaveReport
+    from chaos.store.removal import Removal
 
 __all__ = [
     "DEVICE_HEADERS",
+    "RECORDING_HEADERS",
     "STREAM_HEADERS",
     "daemon_lines",
     "decibels",
@@ -24,9 +28,13 @@ __all__ = [
     "device_rows",
     "duration",
     "event_line",
-    "lost_frames",
+    "mark_lines",
     "progress",
+    "recording_rows",
+    "removal_lines",
+    "retired_lines",
     "saved_lines",
+    "size",
     "stream_format",
     "stream_lines",
     "stream_rows",
@@ -41,6 +49,7 @@ Wire = Mapping[str, Any]
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under headers: with Rich on a terminal, in aligned columns otherwise."""
+    rows = [tuple(map(visible, row)) for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
 
@@ -48,7 +57,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
     for row in (headers, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
@@ -59,7 +68,7 @@ def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
     for header in headers:
         shown.add_column(header, overflow="fold")
     for row in rows:
-        shown.add_row(*map(Text, row))
+        shown.add_row(*(Text(visible(cell)) for cell in row))
     return shown
 
 
@@ -87,7 +96,7 @@ def progress(label: str) -> Iterator[Progress]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
+        task = bar.add_task(visible(label), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -199,21 +208,16 @@ def daemon_lines(status: Wire) -> list[str]:
     ]
 
 
-def verify_lines(report: Wire) -> list[str]:
+def verify_lines(report: Wire, missing_frames: int) -> list[str]:
     """A VerifyReport: the verdict, the root hash, and a line for each defect."""
     verdict = "ok" if report["ok"] else "BAD"
     lines = [
         f"{verdict}: {report['n_frames']} frames in {report['n_chunks']} chunks,"
-        f" {len(report['gaps'])} gaps, {lost_frames(report)} frames lost"
+        f" {len(report['gaps'])} gaps, {missing_frames} frames missing"
     ]
     if "root_hash" in report:
         lines.append(f"  root hash {report['root_hash']}")
     return [*lines, *(f"  {_defect(defect)}" for defect in report["bad"])]
-
-
-def lost_frames(report: Wire) -> int:
-    """Of a verification; counted from its gaps where it doesn't say."""
-    return int(report.get("lost_frames", sum(gap["n_frames"] or 0 for gap in report["gaps"])))
 
 
 def _defect(defect: Wire) -> str:
@@ -224,6 +228,74 @@ def _defect(defect: Wire) -> str:
     return f"{defect['reason']}{place}{found}"
 
 
+RECORDING_HEADERS = ("DATE", "LENGTH", "SIZE", "GAPS", "MISSING", "STATE", "DEVICE", "URI")
+
+
+def recording_rows(recordings: Sequence[Wire]) -> list[tuple[str, ...]]:
+    """RecordingSummary objects as rows under `RECORDING_HEADERS`; dates are local, with their zone."""
+    return [
+        (
+            _date(each["started_wall_ns"]),
+            duration(each["n_frames"], each["sample_rate"]),
+            size(each["n_bytes"]),
+            str(each["n_gaps"]),
+            str(each["lost_frames"] + each["retired_frames"]),
+            each["state"],
+            each["device"] or "-",
+            each["uri"],
+        )
+        for each in recordings
+    ]
+
+
+def mark_lines(recordings: Sequence[Wire]) -> list[str]:
+    """The marks of each, by frame."""
+    return [
+        f"  {duration(mark['frame'], each['sample_rate'])}  {mark['label']}  ({each['uri']}, frame {mark['frame']})"
+        for each in recordings
+        for mark in sorted(each["marks"], key=lambda mark: mark["frame"])
+    ]
+
+
+def _date(wall_ns: int | None) -> str:
+    try:
+        return (
+            f"{dt.datetime.fromtimestamp((wall_ns or 0) / 1e9).astimezone():%Y-%m-%d %H:%M:%S %Z}" if wall_ns else "-"
+        )
+    except (ValueError, OverflowError, OSError):
+        return "?"
+
+
+def retired_lines(retired: Sequence[Wire]) -> list[str]:
+    """What was retired, or would be, by recording."""
+    return [
+        f"{each['uri']}: {each['chunks']} chunks, {each['n_frames']} frames, {size(each['n_bytes'])}"
+        for each in retired
+    ]
+
+
+def removal_lines(removals: Sequence[Removal]) -> list[str]:
+    """Whole recordings that go."""
+    return [
+        line
+        for each in removals
+        for line in (
+            f"{each.uri}: {each.n_frames} frames, {each.n_chunks} chunks, {size(each.n_bytes)}",
+            f"  {each.recording}",
+        )
+    ]
+
+
+def size(n_bytes: int) -> str:
+    """`1.5 GiB`"""
+    amount, unit = float(n_bytes), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024 or unit == "TiB":
+            break
+        amount /= 1024
+    return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
 def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
     """The reports of a `save`: a line for each file, and one more where it is not exact."""
     lines = []
@@ -231,10 +303,19 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
         length = duration(report.n_written, report.sample_rate)
         lines.append(
             f"{report.path}: {length}, {report.container} {report.subtype}, {report.channels} ch"
-            f" {report.sample_rate} Hz, {len(report.gaps)} gaps, {report.lost_frames} frames lost"
+            f" {report.sample_rate} Hz, {len(report.gaps)} gaps, {report.missing_frames} frames missing"
         )
-        if not report.is_exact:
-            error = f"{20 * math.log10(report.max_error):.0f} dBFS" if report.max_error else "none"
+        if report.retired_frames:
+            lines.append(f"  {report.retired_frames} of the missing frames were retired")
+        lines += [
+            f"  DAMAGED: chunk {damage.chunk} ({damage.reason}), frames {damage.first_frame} to"
+            f" {damage.first_frame + damage.n_frames}"
+            for damage in report.damaged
+        ]
+        if report.max_error is None:
+            lines.append(f"  not exact: {report.subtype} is a lossy codec")
+        elif not report.is_exact and report.max_error:
+            error = f"{20 * math.log10(report.max_error):.0f} dBFS"
             lines.append(
                 f"  not exact: converted to {report.subtype}, largest error {error}, {report.clipped} samples clipped"
             )

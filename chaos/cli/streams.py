@@ -1,8 +1,7 @@
-"""chaosctl's commands about streams: start, stop, list, status."""
+"""chaosctl's commands about streams: start, stop, status."""
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chaos.cli.session import EXIT_LOST, Session, json_option, leave, print_json, strict_option
+from chaos.cli.out import say, say_json
+from chaos.cli.session import EXIT_LOST, Session, json_option, leave, only_stream, print_json, strict_option
 from chaos.terms.errors import DeviceNotFound, PipeWireUnavailable, StreamNotFound
 
 if TYPE_CHECKING:
@@ -120,15 +120,15 @@ def start(
     from chaos.cli.show import stream_format
 
     what = request["device_identity"] if device is None else device["description"]
-    click.echo(f"{started['state']}: {what}, {stream_format(started['format'])}")
-    click.echo(f"  {started['uri']}\n  {started['recording']}\n  stop it with: chaosctl stop {started['uri']}")
+    say(f"{started['state']}: {what}, {stream_format(started['format'])}")
+    say(f"  {started['uri']}", f"  {started['recording']}", f"  stop it with: chaosctl stop {started['uri']}")
 
 
 def _target(chaosd: Client, target: str | None, wait: bool) -> dict[str, Any] | None:
     """The device to record; None if it is not there and we wait for it. Raises DeviceNotFound, DeviceAmbiguous."""
     if target is None:
         device = chaosd.default_device()
-        click.echo(f"recording the default device, {device['description']} (choose another with --target)", err=True)
+        say(f"recording the default device, {device['description']} (choose another with --target)", err=True)
         return device
     try:
         return dict(chaosd.call("device_find", name=target)["device"])
@@ -156,11 +156,11 @@ def accept_port(session: Session, uri: str | None, as_json: bool) -> None:
     URI can be left out if only one stream is running.
     """
     with session.client() as chaosd:
-        accepted = chaosd.call("stream_accept_port", uri=uri or _only_stream(chaosd))
+        accepted = chaosd.call("stream_accept_port", uri=uri or only_stream(chaosd, "accept-port"))
     if as_json:
         print_json(accepted)
     else:
-        click.echo(f"{accepted['uri']} goes on with its device at any port")
+        say(f"{accepted['uri']} goes on with its device at any port")
 
 
 @click.command()
@@ -171,58 +171,19 @@ def accept_port(session: Session, uri: str | None, as_json: bool) -> None:
 def stop(session: Session, uri: str | None, strict: bool, as_json: bool) -> None:
     """Stop a stream and finish its recording. URI can be left out if only one stream is running."""
     with session.client() as chaosd:
-        stopped = chaosd.call("stream_stop", uri=uri or _only_stream(chaosd))
+        stopped = chaosd.call("stream_stop", uri=uri or only_stream(chaosd, "stop"))
     if as_json:
         print_json(stopped)
     else:
         ending = "" if stopped["clean"] else " after an error"
-        click.echo(
+        say(
             f"stopped{ending}: {stopped['n_frames']} frames in {stopped['n_chunks']} chunks,"
             f" {stopped['n_gaps']} gaps, {stopped['lost_frames']} frames lost"
         )
-        click.echo(f"  {stopped['recording']}")
-        click.echo(f"  next: chaosctl verify {stopped['uri']}")
+        say(f"  {stopped['recording']}")
+        say(f"  next: chaosctl verify {stopped['uri']}")
     if strict and stopped["lost_frames"]:
         leave(EXIT_LOST)
-
-
-def _only_stream(chaosd: Client) -> str:
-    uris = [stream["uri"] for stream in chaosd.call("stream_list")["streams"] if stream["state"] != "stopped"]
-    if len(uris) != 1:
-        raise StreamNotFound(
-            f"{len(uris)} streams are running: say which one to stop" if uris else "no stream is running",
-            hint="; ".join(f"chaosctl stop {uri}" for uri in uris) or "start one with: chaosctl start",
-        )
-    return str(uris[0])
-
-
-@click.command(name="list")
-@click.option("--recordings", is_flag=True, help="List the recordings in the store instead of running streams.")
-@json_option
-@click.pass_obj
-def list_(session: Session, recordings: bool, as_json: bool) -> None:
-    """List running streams, or recordings."""
-    from chaos.cli.show import STREAM_HEADERS, duration, stream_rows, table
-
-    with session.client() as chaosd:
-        found = chaosd.call("recording_list" if recordings else "stream_list")
-    if as_json:
-        print_json(found)
-    elif recordings:
-        rows = [
-            (
-                each["uri"],
-                each["state"],
-                duration(each["n_frames"], each["sample_rate"]),
-                str(each["n_gaps"]),
-                str(each["lost_frames"]),
-                each["recording"],
-            )
-            for each in found["recordings"]
-        ]
-        table(("URI", "STATE", "LENGTH", "GAPS", "LOST", "WHERE"), rows)
-    else:
-        table(STREAM_HEADERS, stream_rows(found["streams"]))
 
 
 @click.command()
@@ -243,15 +204,15 @@ def status(session: Session, uri: str | None, watch: bool, as_json: bool) -> Non
             if as_json:
                 print_json(stream)
             else:
-                click.echo("\n".join(stream_lines(stream)))
+                say(*stream_lines(stream))
             return
         found = chaosd.call("status")
     if as_json:
         print_json(found)
         return
-    click.echo("\n".join(daemon_lines(found)))
+    say(*daemon_lines(found))
     if found["streams"]:
-        click.echo()
+        say("")
         table(STREAM_HEADERS, stream_rows(found["streams"]))
 
 
@@ -266,9 +227,11 @@ def _watch(chaosd: Client, uri: str | None, as_json: bool) -> None:
                 streams = chaosd.call("stream_list")["streams"]
                 chosen = [stream for stream in streams if uri in (None, stream["uri"])]
                 if uri is not None and not chosen:
-                    raise StreamNotFound(f"no stream {uri} is running", hint="see what is running with: chaosctl list")
+                    raise StreamNotFound(
+                        f"no stream {uri} is running", hint="see what is running with: chaosctl status"
+                    )
                 if show is None:
-                    click.echo(json.dumps({"streams": chosen}))
+                    say_json({"streams": chosen}, indent=None)
                 else:
                     show(stream_rows(chosen))
                 time.sleep(_WATCH_S if sys.stdout.isatty() else 1.0)
@@ -276,4 +239,4 @@ def _watch(chaosd: Client, uri: str | None, as_json: bool) -> None:
             return
 
 
-COMMANDS = (start, stop, accept_port, list_, status)
+COMMANDS = (start, stop, accept_port, status)

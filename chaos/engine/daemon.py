@@ -58,6 +58,7 @@ from chaos.protocol.requests import (
     RecordingList,
     Request,
     Retire,
+    SetMark,
     Shutdown,
     Slice,
     Status,
@@ -130,6 +131,7 @@ class DaemonActor(Supervised):
             DeviceWait: self._device_wait,
             StreamStart: self._stream_start,
             StreamSwitchChunk: self._streams.switch_chunk,
+            SetMark: self._mark,
             StreamStop: self._streams.stop,
             StreamAcceptPort: self._streams.accept_port,
             StreamList: self._streams.list_all,
@@ -250,6 +252,10 @@ class DaemonActor(Supervised):
     def _ping(self, request: Ping, future: Future[Any]) -> None:
         uptime_s = time.monotonic() - self._began
         settle(future, Pong("chaosd", __version__, PROTOCOL_VERSION, self._run_id, os.getpid(), uptime_s))
+
+    def _mark(self, request: SetMark, future: Future[Any]) -> None:
+        running = self._streams.view(request.uri) is not None
+        (self._streams if running else self._recordings).mark(request, future)
 
     def _status(self, request: Status, future: Future[Any]) -> None:
         """Asks the registry, then the disks; neither can hold up anybody else."""

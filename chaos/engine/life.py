@@ -15,6 +15,7 @@ from chaos.engine.messages import (
     Flow,
     Intruder,
     LinkState,
+    MarkFrame,
     PastStored,
     Progress,
     Relink,
@@ -68,6 +69,13 @@ TRANSITIONS: Mapping[type, Mapping[Life, frozenset[Life]]] = MappingProxyType(
         WrongRate: {_CAPTURING: _to(_CAPTURING, _STORING), _ROLLING: _to(_ROLLING)},
         AcceptPort: {life: _to(life) for life in Life},
         SwitchChunk: {
+            _SEEKING: _to(_SEEKING),
+            _CAPTURING: _to(_CAPTURING),
+            _ROLLING: _to(_ROLLING),
+            _STORING: _to(_STORING),
+            _ENDED: _to(_ENDED),
+        },
+        MarkFrame: {
             _SEEKING: _to(_SEEKING),
             _CAPTURING: _to(_CAPTURING),
             _ROLLING: _to(_ROLLING),

@@ -316,6 +316,15 @@ class SwitchChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkFrame:
+    """Mark a frame; None is the head."""
+
+    label: str
+    frame: int | None
+    future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class RetireChunks:
     """Remove these sealed chunks, of which these gaps come."""
 

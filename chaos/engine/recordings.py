@@ -12,15 +12,18 @@ from chaos.engine.messages import refuse, settle
 from chaos.engine.supervised import as_chaos_error
 from chaos.engine.view import StreamView
 from chaos.export.jobs import Slicer
+from chaos.protocol.answers import Marked
 from chaos.protocol.config import Config
-from chaos.protocol.requests import RecordingList, Retire, Slice, Verify
+from chaos.protocol.requests import RecordingList, Retire, SetMark, Slice, Verify
 from chaos.store.info import load
+from chaos.store.marking import mark_ended
 from chaos.store.recovery import RecoveryReport, bring_in, recheck
-from chaos.store.retention import Doubt, Retired, retire
+from chaos.store.retention import Doubt, Retired, plan, retire
 from chaos.store.slices import virtual
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.system.workers import Workers
+from chaos.terms.marks import Mark
 from chaos.terms.moments import wall_ns_of
 from chaos.terms.units import parse_keep
 
@@ -110,15 +113,28 @@ class Recordings:
     def verify(self, request: Verify, future: Future[Any]) -> None:
         self.work(future, lambda: verify(self._store.existing(request.uri)))
 
+    def mark(self, request: SetMark, future: Future[Any]) -> None:
+        """Of a recording that has ended."""
+
+        def work() -> Marked:
+            path = self._store.existing(request.uri)
+            frame = load(path).n_frames if request.frame is None else request.frame
+            mark_ended(path, Mark(frame, request.label))
+            return Marked(request.uri, str(path), frame, request.label)
+
+        self.work(future, work)
+
     def slice(self, request: Slice, future: Future[Any]) -> None:
         first, end = request.from_, request.to
         view = self._running(request.uri)
+
+        how = request.container, request.gaps, request.subtype
 
         def write() -> dict[str, Any]:
             path = self._store.existing(request.uri)
             out = None if request.path is None else self._config.permit(request.path)
             head = view.head_frame if view is not None and view.recording == str(path) else 0
-            return self._slicer.materialize(path, first, end, head, out, request.container, request.gaps)
+            return self._slicer.materialize(path, first, end, head, out, *how)
 
         if request.output == "virtual":
             self.work(future, lambda: virtual(load(self._store.existing(request.uri)), first, end))
@@ -130,6 +146,8 @@ class Recordings:
         keep = None if chosen is None else parse_keep(chosen)
 
         def work() -> dict[str, Any]:
+            if request.dry_run:
+                return {"retired": [each.to_wire() for each in plan(self._store, keep, catalog=self._catalog)]}
             retired = retire(self._store, keep, on_doubt=self._on_doubt, catalog=self._catalog)
             self._on_retired(retired)
             return {"retired": [each.to_wire() for each in retired]}

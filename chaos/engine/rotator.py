@@ -18,6 +18,7 @@ from chaos.engine.messages import (
     Began,
     Broken,
     Interrupted,
+    MarkFrame,
     Progress,
     RetireChunks,
     Rotate,
@@ -32,11 +33,12 @@ from chaos.engine.messages import (
 from chaos.engine.supervised import Supervised
 from chaos.engine.watch import Watch
 from chaos.protocol import events
-from chaos.protocol.answers import ChunkSwitched
+from chaos.protocol.answers import ChunkSwitched, Marked
 from chaos.protocol.events import Event
 from chaos.staging.owner import Staging
 from chaos.store.info import SealedChunk
 from chaos.store.lines import Definition
+from chaos.store.marking import check_mark
 from chaos.store.store import Store
 from chaos.store.succession import forget_note, succeed
 from chaos.store.writer import RecordingWriter
@@ -44,6 +46,7 @@ from chaos.system.files import is_taken
 from chaos.terms.chunking import is_short
 from chaos.terms.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
 from chaos.terms.ledger import Cause, ClockAnchor, Gap
+from chaos.terms.marks import Mark
 from chaos.terms.moments import utc_text
 from chaos.terms.wallclock import is_step
 
@@ -101,7 +104,7 @@ class ChunkRotatorActor(Supervised):
 
     def carry_out(self, message: Any) -> None:
         if self._has_failed:
-            if isinstance(message, SwitchChunk):
+            if isinstance(message, SwitchChunk | MarkFrame):
                 refuse(message.future, StorageFailed("the rotator has failed", hint="see the stream's stream_error"))
             return
         match message:
@@ -114,6 +117,8 @@ class ChunkRotatorActor(Supervised):
                 self._look_for_space()
             case SwitchChunk(path, future):
                 self._switch(path, future)
+            case MarkFrame(label, frame, future):
+                self._mark(label, frame, future)
             case RetireChunks(chunks, gaps):
                 self._retire(chunks, gaps)
             case Interrupted(cause, confidence):
@@ -388,6 +393,23 @@ class ChunkRotatorActor(Supervised):
         self._path = path
         settle(future, ChunkSwitched(uri))
         self._work()
+
+    def _mark(self, label: str, frame: int | None, future: Any) -> None:
+        """Durable with the next checkpoint, within a second."""
+        self._work()
+        uri, head = self._plan.definition.uri, self._slots.stats()["head_frame"]
+        mark = Mark(head if frame is None else frame, label)
+        if self._recording is None:
+            refuse(future, InvalidRequest(f"nothing of {uri} has been recorded yet", hint="try again once frames come"))
+            return
+        try:
+            check_mark(uri, mark, head)
+        except ChaosError as error:
+            refuse(future, error)
+            return
+        self._recording.mark(mark)
+        self._plan.emit(events.StreamMark(frame=mark.frame, label=label))
+        settle(future, Marked(uri, str(self._recording.path), mark.frame, label))
 
     def _finish(self, end_ns: int | None) -> None:
         """Stores the rest and closes the recording. What storage refuses stays in staging for another start."""

@@ -22,6 +22,7 @@ from chaos.engine.messages import (
     Flow,
     Intruder,
     LinkState,
+    MarkFrame,
     OfTake,
     PastStored,
     Progress,
@@ -169,8 +170,8 @@ class InputStreamActor(Supervised):
                 self._on_wrong_rate(found)
             case Flow():
                 self._feed.on_flow(message, self._takes.current)
-            case SwitchChunk():
-                self._switch_chunk(message)
+            case SwitchChunk() | MarkFrame():
+                self._pass_on(message)
             case RetireChunks():
                 if self._takes.current is not None:
                     self._takes.current.tell(message)
@@ -313,11 +314,12 @@ class InputStreamActor(Supervised):
             self._emit(events.StreamRolled(take=current.uri, continues=former.uri))
         self._life = Life.CAPTURING
 
-    def _switch_chunk(self, message: SwitchChunk) -> None:
+    def _pass_on(self, message: SwitchChunk | MarkFrame) -> None:
+        """To the rotator, which answers."""
         current = self._takes.current
         if self._life in (Life.STORING, Life.ENDED):
             error: ChaosError = StreamNotFound(
-                f"{self._view.uri} is stopping", hint="its last chunks go into the recording's own folder"
+                f"{self._view.uri} is stopping", hint="nothing more can be asked of it"
             )
         elif current is None:
             error = InternalError("the device has not been there yet", hint="try again once frames come")

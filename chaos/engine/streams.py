@@ -16,6 +16,7 @@ from chaos.engine.messages import (
     AskDevices,
     Call,
     Emit,
+    MarkFrame,
     RetireChunks,
     Stop,
     SwitchChunk,
@@ -33,6 +34,7 @@ from chaos.protocol.answers import StreamsListed
 from chaos.protocol.config import Config
 from chaos.protocol.requests import (
     AudioFormat,
+    SetMark,
     StreamAcceptPort,
     StreamList,
     StreamStart,
@@ -220,6 +222,9 @@ class Streams:
             refuse(future, ended)
         else:
             self._pass_on(actor, SwitchChunk(path, future), future)
+
+    def mark(self, request: SetMark, future: Future[Any]) -> None:
+        self._pass_on(self._begun(request.uri), MarkFrame(request.label, request.frame, future), future)
 
     def stop(self, request: StreamStop, future: Future[Any]) -> None:
         self._pass_on(self._begun(request.uri), Stop(future), future)

@@ -13,7 +13,17 @@ from typing import Any
 import pykka
 
 from chaos import __version__
-from chaos.engine.messages import Interrupted, OfTake, RetireChunks, Rotate, StoreRest, SwitchChunk, Tick, tell
+from chaos.engine.messages import (
+    Interrupted,
+    MarkFrame,
+    OfTake,
+    RetireChunks,
+    Rotate,
+    StoreRest,
+    SwitchChunk,
+    Tick,
+    tell,
+)
 from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
 from chaos.graph.channels import Channel
 from chaos.graph.devices import DeviceInfo
@@ -72,7 +82,7 @@ class Take:
             self.pump.unwatch(self.wake)
         self.pump.cancel(("tick", self.staging.path))
 
-    def tell(self, message: Interrupted | RetireChunks | SwitchChunk) -> bool:
+    def tell(self, message: Interrupted | MarkFrame | RetireChunks | SwitchChunk) -> bool:
         """Passes it on to the rotator; False if that has ended."""
         return tell(self.rotator, message)
 

@@ -20,7 +20,7 @@ import msgspec
 from chaos.store.info import load
 from chaos.store.slices import chunk_spans, resolve
 from chaos.system.files import is_taken, make_folders, storage_errors
-from chaos.terms.containers import Container, GapFill
+from chaos.terms.containers import Container, GapFill, Subtype
 from chaos.terms.errors import ChaosError, InternalError, InvalidRequest, PathNotAllowed, error_from_code
 from chaos.terms.moments import Time
 
@@ -39,6 +39,7 @@ class Job(msgspec.Struct, frozen=True):
     n_frames: int
     gaps: GapFill
     container: Container | None
+    subtype: Subtype | None
 
 
 class _Done(msgspec.Struct, omit_defaults=True):
@@ -67,6 +68,7 @@ class Slicer:
         out: Path | None = None,
         container: Container | None = None,
         gaps: GapFill = "zeros",
+        subtype: Subtype | None = None,
     ) -> dict[str, Any]:
         """The result of a `slice` request. `head` is the running stream's, 0 for one that has ended.
 
@@ -81,7 +83,7 @@ class Slicer:
             raise PathNotAllowed(f"{out} exists already", hint="choose another path, or remove that file first")
         with storage_errors("make the folder", out.parent):
             make_folders(out.parent)
-        report = self._write(Job(str(recording), str(out), begin, stop - begin, gaps, container))
+        report = self._write(Job(str(recording), str(out), begin, stop - begin, gaps, container, subtype))
         return {**report, "chunks": chunk_spans(load(recording), begin, stop)}
 
     def _write(self, job: Job) -> dict[str, Any]:
@@ -134,7 +136,7 @@ def _carry_out(job: Job) -> _Done:
     try:
         with open_recording(job.recording) as recording:
             out = Path(job.out)
-            report = save(recording, out, job.first_frame, job.n_frames, job.gaps, job.container)
+            report = save(recording, out, job.first_frame, job.n_frames, job.gaps, job.container, subtype=job.subtype)
         return _Done(report=msgspec.to_builtins(report))
     except ChaosError as error:
         return _Done(error=error.to_wire())

@@ -6,16 +6,32 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["SaveReport"]
+__all__ = ["Damage", "SaveReport"]
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """A sealed chunk that is not what was recorded, and the frames of it that were saved all the same.
+
+    `reason` is one of `verify`'s: hash_mismatch, wrong_size, missing or unreadable. What could not be read is zeros.
+    """
+
+    reason: str
+    chunk: int
+    first_frame: int
+    n_frames: int
 
 
 class SaveReport(msgspec.Struct, frozen=True):
     """What was saved. `n_frames` of the recording from `first_frame` on became `n_written` in the file.
 
-    `is_exact` is False where a sample's value had to change (float or 32 bit to FLAC): `max_error` is by how much at
-    most (1.0 is full scale), `clipped` counts samples beyond full scale. `gaps` (as on the wire) reach into the range;
-    `lost_frames` counts within it. `root_hash` is that of the `n_chunks` sealed chunks that the range touches.
-    `aligned_by` says which clock aligned several recordings.
+    All of it tells of what was read: `gaps` (as on the wire) reach into the range; `missing_frames` counts within it,
+    of which retention removed `retired_frames` and `lost_frames` were lost; `root_hash` is made from the `n_chunks`
+    sealed chunks that were read, hashed again. Those that did not match are in `damaged`.
+
+    `is_exact` is False where the file can't be what was recorded: samples had to change (`max_error` is by how much at
+    most, 1.0 is full scale, None where it was not measured; `clipped` counts samples beyond full scale), or chunks are
+    damaged. `positions` are the channels in the file's order; `channel` (from 1) is the one that a file of one channel
+    has. `aligned_by` says which clock aligned several recordings.
     """
 
     path: str
@@ -24,15 +40,20 @@ class SaveReport(msgspec.Struct, frozen=True):
     subtype: str
     sample_rate: int
     channels: int
+    positions: list[str]
     first_frame: int
     n_frames: int
     n_written: int
     started_utc: str
     gaps: list[dict[str, Any]]
+    missing_frames: int
     lost_frames: int
+    retired_frames: int
+    damaged: list[Damage]
     is_exact: bool
-    max_error: float
+    max_error: float | None
     clipped: int
     n_chunks: int
     root_hash: str
+    channel: int | None = None
     aligned_by: str | None = None

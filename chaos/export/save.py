@@ -1,121 +1,314 @@
 """Saving: a range of one recording, or of several side by side, as files or into a stream.
 
-A file appears under its name when it is whole.
+A file appears under its name when it is whole. What an interrupted save left (KILL, a power cut) the next one into the
+same folder removes.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
-from chaos.export.file import OutFile, checked_range
+from chaos.export.encoded import EncodedFile
+from chaos.export.file import OutFile, Wanted, checked_container
+from chaos.export.labels import label_track
+from chaos.export.plain import PlainFile
 from chaos.export.report import SaveReport
+from chaos.export.source import Source, checked_range
 from chaos.read.recording import Recording
 from chaos.store.timeline import align
 from chaos.system.files import storage_errors, sync_folder
-from chaos.terms.containers import Container, GapFill
-from chaos.terms.errors import FormatUnsupported, InvalidRequest
+from chaos.terms.containers import Container, GapFill, Subtype
+from chaos.terms.errors import FormatUnsupported, InvalidRange, InvalidRequest, PathNotAllowed
+from chaos.terms.visible import visible
 
-__all__ = ["SaveReport", "save", "save_aligned", "save_to"]
+__all__ = ["SaveReport", "save", "save_aligned", "save_split", "save_to"]
 
 Progress = Callable[[int, int], None]
+
+_PLAIN: tuple[Container, ...] = ("wav", "rf64", "raw")
+_HIDDEN = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
 def save(
     recording: Recording,
     out: Path,
-    first_frame: int = 0,
+    first_frame: int | None = None,
     n_frames: int | None = None,
     gaps: GapFill = "zeros",
     container: Container | None = None,
     progress: Progress | None = None,
+    *,
+    subtype: Subtype | None = None,
+    labels: bool = False,
+    force: bool = False,
 ) -> SaveReport:
-    """Writes `n_frames` (None: up to the end) from `first_frame` on, block by block, into `out`.
+    """Writes `n_frames` (None: up to the end) from `first_frame` (None: where audio begins) on into `out`.
 
-    The container goes by the name's ending (.wav, .rf64, .flac, .raw), else WAV; WAV becomes RF64 by itself where 4 GiB
-    would overflow. Gaps become zeros, NaN (float containers) or are cut out. `progress` is called with frames done and
-    frames in all. A file of that name is replaced at the end, and stays as it was when anything fails.
+    The container goes by the name's ending, else it is WAV, which becomes RF64 by itself where 4 GiB would overflow.
+    Gaps become zeros, NaN (float samples) or are cut out. The recording's marks and gaps
+    become cue points, and with `labels` also a label track for Audacity, `take.txt` beside `take.wav`.
+    `progress` is called with frames done and frames in all. A file that exists is refused, or with `force` replaced at
+    the end; it stays as it was when anything fails.
 
-    Raises InvalidRange, InvalidRequest, FormatUnsupported, StorageFull or StorageFailed.
+    Raises InvalidRange, InvalidRequest, PathNotAllowed, FormatUnsupported, StorageFull or StorageFailed.
     """
-    task = OutFile(recording, out.absolute(), first_frame, n_frames, gaps, container)
-    (report,) = _save_all([task], progress)
+    source = Source(recording, *checked_range(recording, first_frame, n_frames), gaps)
+    (report,) = _write([_file(source, out.absolute(), Wanted(container, subtype))], progress, force, labels)
     return report
+
+
+def save_split(
+    recording: Recording,
+    out: Path,
+    first_frame: int | None = None,
+    n_frames: int | None = None,
+    gaps: GapFill = "zeros",
+    container: Container | None = None,
+    progress: Progress | None = None,
+    *,
+    subtype: Subtype | None = None,
+    labels: bool = False,
+    force: bool = False,
+) -> list[SaveReport]:
+    """Like `save`, one file per channel: `take.wav` becomes `take-1-FL.wav`, `take-2-FR.wav` and so on."""
+    source = Source(recording, *checked_range(recording, first_frame, n_frames), gaps)
+    wanted = Wanted(container, subtype)
+    files = [_file(source, path, wanted, channel) for channel, path in _parts(recording, out.absolute(), wanted)]
+    return _write(files, progress, force, labels)
 
 
 def save_aligned(
     recordings: Sequence[Recording],
     folder: Path,
-    first_frame: int = 0,
+    first_frame: int | None = None,
     n_frames: int | None = None,
     gaps: GapFill = "zeros",
     container: Container | None = None,
     progress: Progress | None = None,
+    *,
+    subtype: Subtype | None = None,
+    split: bool = False,
+    labels: bool = False,
+    force: bool = False,
 ) -> list[SaveReport]:
     """Writes the same moments of several recordings, one file each (NAME-TAKE.wav), all of equal length.
 
-    The range is of the first recording; what not all of them have is left out. The folder is made if need be. No file
-    appears before all are whole. Gaps can't be cut, which would undo the alignment. Raises what `save` raises, and
-    RateMismatch.
+    The range is of the first recording; what not all of them have is left out. The folder is made if need be. With
+    `split` each becomes one file per channel. No file appears before all are whole. Gaps can't be cut, which would undo
+    the alignment. Raises what `save` raises, and RateMismatch.
     """
     if gaps == "cut":
-        raise InvalidRequest(
-            "cutting gaps out would break the alignment of several recordings", hint="use --gaps zeros or --gaps nan"
-        )
+        message = "cutting gaps out would break the alignment of several recordings"
+        raise InvalidRequest(message, hint="use --gaps zeros or --gaps nan")
+    if len({recording.path for recording in recordings}) != len(recordings):
+        raise InvalidRequest("the same recording is listed twice", hint="list each recording once")
     first, end = checked_range(recordings[0], first_frame, n_frames)
     lengths = [recording.n_frames for recording in recordings]
     aligned = align([recording.info for recording in recordings], lengths, first, end)
     folder = folder.absolute()
     with storage_errors("make the folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    tasks = []
+    wanted = Wanted(container, subtype, aligned_by=aligned.by)
+    files = []
     for recording, first in zip(recordings, aligned.first_frames, strict=True):
+        source = Source(recording, first, first + aligned.n_frames, gaps)
         stem = recording.uri.removeprefix("stream://").replace("/", "-")
         out = folder / f"{stem}.{container or 'wav'}"
-        tasks.append(OutFile(recording, out, first, aligned.n_frames, gaps, container, aligned.by))
-    if len({task.out for task in tasks}) != len(tasks):
-        raise InvalidRequest("the same recording is listed twice", hint="list each recording once")
-    return _save_all(tasks, progress)
+        parts = _parts(recording, out, wanted) if split else [(None, out)]
+        files += [_file(source, path, wanted, channel) for channel, path in parts]
+    return _write(files, progress, force, labels)
 
 
 def save_to(
     recording: Recording,
     stream: BinaryIO,
-    first_frame: int = 0,
+    first_frame: int | None = None,
     n_frames: int | None = None,
     gaps: GapFill = "zeros",
     container: Container = "raw",
     progress: Progress | None = None,
+    *,
+    subtype: Subtype | None = None,
 ) -> SaveReport:
-    """Like `save`, into an open stream that need not seek: raw (interleaved, little-endian), WAV or RF64."""
-    if container == "flac":
-        raise FormatUnsupported("FLAC cannot be written to a pipe", hint="use raw, wav or rf64, or save to a file")
-    task = OutFile(recording, Path("-"), first_frame, n_frames, gaps, container)
-    with storage_errors("write", task.out):
-        task.write_plain(stream, _total(progress, task.n_written))
+    """Like `save`, into an open stream that need not seek: raw (interleaved, little-endian), WAV or RF64.
+
+    Raises BrokenPipeError too, where its reader has gone.
+    """
+    container = checked_container(Path("-"), container)
+    if container not in _PLAIN:
+        raise FormatUnsupported(
+            f"{container} cannot be written to a pipe", hint=f"use {', '.join(_PLAIN)}, or save to a file"
+        )
+    source = Source(recording, *checked_range(recording, first_frame, n_frames), gaps)
+    _check_any_left(source)
+    file = PlainFile(source, Path("-"), container, Wanted(container, subtype), None)
+    advance = _total(progress, source.n_frames)
+    with _told_errors(file.out):
+        file.begin_pipe(stream)
+    with source.held():
+        for block in source.blocks():
+            with _told_errors(file.out):
+                file.write(block)
+            advance(block.shape[1])
+    with _told_errors(file.out):
+        file.end()
         stream.flush()
-    return task.report()
+    return file.report()
 
 
-def _save_all(tasks: Sequence[OutFile], progress: Progress | None) -> list[SaveReport]:
+@contextmanager
+def _told_errors(out: Path) -> Iterator[None]:
+    """As `storage_errors`; that a pipe's reader has gone is none of storage's."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        with storage_errors("write", out):
+            raise
+
+
+def _parts(recording: Recording, out: Path, wanted: Wanted) -> list[tuple[int | None, Path]]:
+    """The channel and the path of each file."""
+    container = checked_container(out, wanted.container)
+    positions = recording.definition.positions
+    parts: list[tuple[int | None, Path]] = []
+    for channel in range(recording.channels):
+        position = positions[channel] if channel < len(positions) else ""
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", position)
+        label = f"{channel + 1}-{name}" if name else str(channel + 1)
+        parts.append((channel, out.with_name(f"{out.stem}-{label}{out.suffix or f'.{container}'}")))
+    return parts
+
+
+def _file(source: Source, out: Path, wanted: Wanted, channel: int | None = None) -> OutFile:
+    _check_any_left(source)
+    container = checked_container(out, wanted.container)
+    if not out.parent.is_dir():
+        folder = visible(str(out.parent))
+        raise InvalidRequest(f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {folder}")
+    kind = PlainFile if container in _PLAIN else EncodedFile
+    return kind(source, out, container, wanted, channel)
+
+
+def _check_any_left(source: Source) -> None:
+    if not source.n_frames:
+        raise InvalidRange(
+            f"frames {source.first} to {source.end} of {source.recording.uri} are all missing: nothing is left",
+            hint="use --gaps zeros, or choose another range",
+        )
+
+
+def _write(files: Sequence[OutFile], progress: Progress | None, force: bool, labels: bool) -> list[SaveReport]:
     """Writes all under hidden names, then brings them under their own."""
-    advance = _total(progress, sum(task.n_written for task in tasks))
+    for file in files:
+        _check_free(file.out, force)
+        if labels:
+            _check_free(_labels_of(file.out), force)
+    for folder in {file.out.parent for file in files}:
+        _sweep(folder)
+    groups = [list(group) for _, group in groupby(files, key=lambda file: id(file.source))]
+    advance = _total(progress, sum(group[0].source.n_frames for group in groups))
     with ExitStack() as stack:
-        written = []
-        for task in tasks:
-            hidden = task.out.with_name(f".{task.out.name}.{secrets.token_hex(4)}.part")
-            stack.callback(hidden.unlink, missing_ok=True)
-            with storage_errors("write", task.out):
-                task.write(hidden, advance)
-            written.append(hidden)
-        for task, hidden in zip(tasks, written, strict=True):
-            with storage_errors("write", task.out):
-                hidden.replace(task.out)
-                sync_folder(task.out.parent)
-    return [task.report() for task in tasks]
+        for group in groups:
+            stack.enter_context(group[0].source.held())
+        hidden = {}
+        for group in groups:
+            source = group[0].source
+            for file in group:
+                hidden[file.out] = path = _hidden(file.out)
+                with storage_errors("write", file.out):
+                    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                    stack.callback(os.close, fd)
+                    stack.callback(path.unlink, missing_ok=True)
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    file.begin(fd)
+                file.fd = fd
+            for block in source.blocks():
+                for file in group:
+                    with storage_errors("write", file.out):
+                        file.write(block)
+                advance(block.shape[1])
+            for file in group:
+                with storage_errors("write", file.out):
+                    file.end()
+                    os.fsync(file.fd)
+                if labels:
+                    hidden[_labels_of(file.out)] = path = _hidden(_labels_of(file.out))
+                    stack.callback(path.unlink, missing_ok=True)
+                    track = label_track(file.account.cues(), source.recording.sample_rate)
+                    with storage_errors("write", path), path.open("x", encoding="utf-8") as text:
+                        text.write(track)
+                        text.flush()
+                        os.fsync(text.fileno())
+        for out, path in hidden.items():
+            with storage_errors("write", out):
+                _appear(path, out, force)
+                sync_folder(out.parent)
+    return [file.report() for file in files]
+
+
+def _hidden(out: Path) -> Path:
+    return out.with_name(f".{out.name[:50]}.{secrets.token_hex(4)}.part")
+
+
+def _labels_of(out: Path) -> Path:
+    return out.with_suffix(".txt")
+
+
+def _check_free(out: Path, force: bool) -> None:
+    """Raises PathNotAllowed where a file has the name; also with `force` where it is a device, a pipe or a folder."""
+    try:
+        kind = out.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError:
+        with storage_errors("write", out):
+            raise
+    shown = visible(str(out))
+    if stat.S_ISDIR(kind):
+        raise PathNotAllowed(f"{shown} is a folder", hint=f"name a file in it: {shown}/take.wav")
+    if not stat.S_ISREG(kind) and not stat.S_ISLNK(kind):
+        raise PathNotAllowed(f"{shown} is not a regular file", hint="use - and redirect standard output there")
+    if not force:
+        raise PathNotAllowed(f"{shown} exists already", hint="choose another name, or replace it with --force")
+
+
+def _appear(hidden: Path, out: Path, force: bool) -> None:
+    if force:
+        hidden.replace(out)
+        return
+    try:
+        os.link(hidden, out)
+    except FileExistsError:
+        _check_free(out, force)
+    except OSError:  # a file system without hard links
+        _check_free(out, force)
+        hidden.rename(out)
+    hidden.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what saves that were killed have left in this folder; a running one has its file locked."""
+    for path in folder.glob(".*.part"):
+        if not _HIDDEN.fullmatch(path.name):
+            continue
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(fd)
 
 
 def _total(progress: Progress | None, n_all: int) -> Callable[[int], None]:

@@ -1,7 +1,8 @@
-"""WAV and RF64 headers: all that stands before the samples, so that a file can be written in one go.
+"""WAV and RF64: what stands before the samples, and what stands behind them.
 
-The order is what broadcasters expect: ds64 (RF64 only), bext (EBU Tech 3285), fmt, fact, cue and its labels,
-data. All is known before the first sample is written, also into a pipe.
+Before: ds64 (RF64 only), bext (EBU Tech 3285), iXML, fmt, fact. Behind: cue points and their labels; there may be any
+number of them, and readers that have little room for a header (libsndfile: 100 KB) still find the samples. All sizes
+are known before the first sample is written, so that it can go into a pipe.
 """
 
 from __future__ import annotations
@@ -10,23 +11,30 @@ import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
+from xml.sax.saxutils import escape
 
 import msgspec
 
-__all__ = ["Broadcast", "Cue", "WavFormat", "header", "needs_rf64"]
+from chaos.terms.visible import visible
+
+__all__ = ["SPEAKERS", "Broadcast", "Cue", "WavFormat", "channel_mask", "header", "needs_rf64", "trailer"]
 
 _RIFF_LIMIT_BYTES = (1 << 32) - (1 << 16)
 _UNKNOWN = 0xFFFFFFFF
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
-_SPEAKERS = ("FL", "FR", "FC", "LFE", "RL", "RR", "FLC", "FRC", "RC", "SL", "SR")
+SPEAKERS = ("FL", "FR", "FC", "LFE", "RL", "RR", "FLC", "FRC", "RC", "SL", "SR")
+"""By their bits in the channel mask of WAVE_FORMAT_EXTENSIBLE, in PipeWire's names."""
 _BEXT = struct.Struct("<256s32s32s10s8sQH64s10s180s")
 _CUE = struct.Struct("<II4sIII")
 _REGION = struct.Struct("<II4sHHHH")
 
 
 class WavFormat(msgspec.Struct, frozen=True):
-    """How the samples stand in the file: interleaved, little-endian, `sample_bits` 16 or 32."""
+    """How the samples stand in the file: interleaved, little-endian, `sample_bits` 16, 24 or 32.
+
+    `positions` name the channels.
+    """
 
     channels: int
     sample_rate: int
@@ -60,31 +68,30 @@ class Cue(msgspec.Struct, frozen=True):
     label: str
 
 
-def needs_rf64(wav: WavFormat, n_frames: int) -> bool:
-    """Whether so many frames overflow the 32 bits that WAV has for sizes."""
-    return n_frames * wav.frame_bytes > _RIFF_LIMIT_BYTES
+def needs_rf64(wav: WavFormat, n_frames: int, n_behind: int = 0) -> bool:
+    """Whether so many frames, and `n_behind` bytes behind them, overflow the 32 bits that WAV has for sizes."""
+    return n_frames * wav.frame_bytes + n_behind > _RIFF_LIMIT_BYTES
 
 
 def header(
     wav: WavFormat,
     n_frames: int,
     broadcast: Broadcast,
-    cues: Sequence[Cue] = (),
     container: Literal["wav", "rf64"] = "wav",
+    n_behind: int = 0,
+    history_bytes: int = 0,
 ) -> bytes:
-    """The file up to its samples, of which `n_frames * frame_bytes` bytes follow.
+    """The file up to its samples, of which `n_frames * frame_bytes` bytes follow, and then the trailer's `n_behind`.
 
-    Cues beyond the 32 bits of a cue point are left out.
+    The history takes up at least `history_bytes`: a header with a shorter one can stand in its place.
     """
     n_bytes = n_frames * wav.frame_bytes
-    chunks = _chunk(b"bext", _bext(broadcast, wav.sample_rate))
+    chunks = _chunk(b"bext", _bext(broadcast, wav.sample_rate, history_bytes))
+    chunks += _chunk(b"iXML", _ixml(wav))
     chunks += _chunk(b"fmt ", _fmt(wav))
     if wav.is_float:
         chunks += _chunk(b"fact", struct.pack("<I", min(n_frames, _UNKNOWN)))
-    placed = [cue for cue in cues if cue.frame < _UNKNOWN]
-    if placed:
-        chunks += _chunk(b"cue ", _cue_points(placed)) + _chunk(b"LIST", _labels(placed))
-    size = 4 + len(chunks) + 8 + n_bytes
+    size = 4 + len(chunks) + 8 + n_bytes + n_behind
     if container == "wav":
         return b"RIFF" + struct.pack("<I", size) + b"WAVE" + chunks + b"data" + struct.pack("<I", n_bytes)
     sizes = struct.pack("<QQQI", size + 36, n_bytes, n_frames, 0)
@@ -92,16 +99,36 @@ def header(
     return opening + chunks + b"data" + struct.pack("<I", _UNKNOWN)
 
 
+def trailer(wav: WavFormat, n_frames: int, cues: Sequence[Cue] = ()) -> bytes:
+    """What follows the samples: the byte that makes them even, cue points and labels.
+
+    Cues beyond the 32 bits of a cue point are left out.
+    """
+    filler = b"\0" * (n_frames * wav.frame_bytes % 2)
+    placed = [cue for cue in cues if cue.frame < _UNKNOWN]
+    if not placed:
+        return filler
+    return filler + _chunk(b"cue ", _cue_points(placed)) + _chunk(b"LIST", _labels(placed))
+
+
+def channel_mask(positions: Sequence[str]) -> int:
+    """The speakers as WAVE_FORMAT_EXTENSIBLE has them; 0 where it can't name them in the order they come."""
+    if not all(position in SPEAKERS for position in positions):
+        return 0
+    bits = [SPEAKERS.index(position) for position in positions]
+    return sum(1 << bit for bit in bits) if bits == sorted(set(bits)) else 0
+
+
 def _chunk(name: bytes, content: bytes) -> bytes:
     return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
 
 
-def _bext(broadcast: Broadcast, sample_rate: int) -> bytes:
+def _bext(broadcast: Broadcast, sample_rate: int, history_bytes: int) -> bytes:
     """Of even length: some readers of RF64 don't expect the byte that would fill it up."""
     seconds, rest_ns = divmod(broadcast.wall_ns, 1_000_000_000)
     moment = datetime.fromtimestamp(seconds, UTC)
     since_midnight = seconds % 86_400 * sample_rate + rest_ns * sample_rate // 1_000_000_000
-    history = _ascii(broadcast.history)
+    history = _ascii(broadcast.history).ljust(history_bytes, b"\0")
     fixed = _BEXT.pack(
         _ascii(broadcast.description),
         _ascii(broadcast.originator),
@@ -115,6 +142,20 @@ def _bext(broadcast: Broadcast, sample_rate: int) -> bytes:
         bytes(180),
     )
     return fixed + history + b"\0" * (len(history) % 2)
+
+
+def _ixml(wav: WavFormat) -> bytes:
+    """The channels' names (iXML 1.61), of even length."""
+    tracks = "".join(
+        f"<TRACK><CHANNEL_INDEX>{number}</CHANNEL_INDEX><INTERLEAVE_INDEX>{number}</INTERLEAVE_INDEX>"
+        f"<NAME>{escape(visible(name))}</NAME></TRACK>"
+        for number, name in enumerate(wav.positions, 1)
+    )
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<BWFXML><IXML_VERSION>1.61</IXML_VERSION>'
+        f"<TRACK_LIST><TRACK_COUNT>{len(wav.positions)}</TRACK_COUNT>{tracks}</TRACK_LIST></BWFXML>\n"
+    ).encode()
+    return text + b" " * (len(text) % 2)
 
 
 def _fmt(wav: WavFormat) -> bytes:
@@ -131,15 +172,7 @@ def _fmt(wav: WavFormat) -> bytes:
     )
     if is_plain:
         return common + (struct.pack("<H", 0) if wav.is_float else b"")
-    return common + struct.pack("<HHIH", 22, wav.sample_bits, _mask(wav.positions), tag) + _GUID_TAIL
-
-
-def _mask(positions: Sequence[str]) -> int:
-    """The speakers as WAVE_FORMAT_EXTENSIBLE has them; 0 where it can't name them in the order they come."""
-    if not all(position in _SPEAKERS for position in positions):
-        return 0
-    bits = [_SPEAKERS.index(position) for position in positions]
-    return sum(1 << bit for bit in bits) if bits == sorted(set(bits)) else 0
+    return common + struct.pack("<HHIH", 22, wav.sample_bits, channel_mask(wav.positions), tag) + _GUID_TAIL
 
 
 def _cue_points(cues: Sequence[Cue]) -> bytes:

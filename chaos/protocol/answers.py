@@ -19,6 +19,7 @@ __all__ = [
     "EngineStatus",
     "KeptEvents",
     "Level",
+    "Marked",
     "Nothing",
     "PipeWireStatus",
     "Pong",
@@ -193,6 +194,15 @@ class PortAccepted(msgspec.Struct, frozen=True):
     uri: str
 
 
+class Marked(msgspec.Struct, frozen=True):
+    """`frame` counts from the take's first."""
+
+    uri: str
+    recording: str
+    frame: int
+    label: str
+
+
 class StreamEnded(msgspec.Struct, frozen=True):
     uri: str
     recording: str
@@ -226,6 +236,7 @@ RESULTS: dict[str, type[msgspec.Struct]] = {
     "device_wait": DeviceFound,
     "stream_start": StreamBegun,
     "stream_switch_chunk": ChunkSwitched,
+    "mark": Marked,
     "stream_stop": StreamEnded,
     "stream_accept_port": PortAccepted,
     "stream_list": StreamsListed,

@@ -39,6 +39,7 @@ __all__ = [
     "StreamError",
     "StreamGap",
     "StreamHeadPosition",
+    "StreamMark",
     "StreamNotice",
     "StreamRolled",
     "StreamStarted",
@@ -165,6 +166,13 @@ class StreamGap(Event, frozen=True, kw_only=True):
             cause=gap.cause.label,
             confidence=gap.confidence.label,
         )
+
+
+class StreamMark(Event, frozen=True, kw_only=True):
+    """Somebody marked a frame of the take that runs."""
+
+    frame: int
+    label: str
 
 
 class StreamError(Event, frozen=True, kw_only=True):

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from chaos.terms.chunking import check_chunk_size
-from chaos.terms.containers import Container, GapFill
+from chaos.terms.containers import Container, GapFill, Subtype
 from chaos.terms.errors import InvalidRange, InvalidRequest, PathNotAllowed
 from chaos.terms.formats import MAX_CHANNELS, AudioFormat, Format, MidiFormat
+from chaos.terms.marks import Label
 from chaos.terms.moments import TIME_HINT, Moment, Time
 from chaos.terms.units import parse_duration_s, parse_keep
 from chaos.terms.uri import check_uri
@@ -35,6 +36,7 @@ __all__ = [
     "RecordingList",
     "Request",
     "Retire",
+    "SetMark",
     "Shutdown",
     "Slice",
     "Status",
@@ -152,6 +154,17 @@ class _OfStream(Request):
         check_uri(self.uri)
 
 
+class SetMark(Request, tag="mark"):
+    """Name a frame (left out: the head) of a running stream's take, or of a recording that has ended (its end)."""
+
+    uri: str
+    label: Label
+    frame: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_uri(self.uri)
+
+
 class StreamStop(_OfStream, tag="stream_stop"):
     pass
 
@@ -198,14 +211,16 @@ class Slice(Request, tag="slice"):
     output: Literal["virtual", "materialize"]
     path: FilePath | None = None
     container: Container | None = None
+    subtype: Subtype | None = None
     gaps: GapFill = "zeros"
 
     def __post_init__(self) -> None:
         check_uri(self.uri)
         _check_path(self.path)
-        if self.output == "virtual" and (self.path or self.container):
+        if self.output == "virtual" and (self.path or self.container or self.subtype):
             raise InvalidRequest(
-                "a virtual slice writes no file", hint='leave out path and container, or use output "materialize"'
+                "a virtual slice writes no file",
+                hint='leave out path, container and subtype, or use output "materialize"',
             )
         first, last = (t.frame if isinstance(t, Moment) else None for t in (self.from_, self.to))
         if first is not None and last is not None and first > last:
@@ -226,9 +241,13 @@ class EventsSince(Request, tag="events_since"):
 
 
 class Retire(Request, tag="retire"):
-    """Remove the oldest sealed chunks beyond `keep` ("7d", "200GB"), or beyond what is configured without it."""
+    """Remove the oldest sealed chunks beyond `keep` ("7d", "200GB"), or beyond what is configured without it.
+
+    With `dry_run` nothing goes, and the answer says what would.
+    """
 
     keep: str | None = None
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if self.keep is not None:

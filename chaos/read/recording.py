@@ -21,9 +21,10 @@ from chaos.read.samples import DTYPES, Missing, Samples, block_of, chunk_of, sil
 from chaos.store.info import RecordingInfo, load
 from chaos.store.lines import Definition
 from chaos.store.store import Store
-from chaos.store.timeline import frame_of_moment
+from chaos.store.timeline import frame_of_moment, moment_at
 from chaos.terms.errors import ChaosError, InvalidRange, InvalidRequest, StorageFailed
 from chaos.terms.ledger import ClockAnchor, Gap
+from chaos.terms.marks import Mark
 
 if TYPE_CHECKING:
     from chaos.staging.live import LiveEnd
@@ -136,6 +137,11 @@ class Recording:
         return list(self._ledger())
 
     @property
+    def marks(self) -> list[Mark]:
+        """What was marked, by frame, at the last `refresh`."""
+        return sorted(self._info.marks, key=lambda mark: mark.frame)
+
+    @property
     def anchors(self) -> list[ClockAnchor]:
         return list(self._info.anchors)
 
@@ -203,6 +209,10 @@ class Recording:
     def frame_of(self, moment: float | datetime) -> int:
         """The frame at a moment (see `between`); it may lie outside of the recording."""
         return frame_of_moment(self._info, moment)
+
+    def moment_of(self, frame: int) -> datetime:
+        """The moment of a frame, in UTC."""
+        return moment_at(self._info, frame)
 
     def gaps_between(self, first: int, last: int) -> list[Gap]:
         """The gaps that reach into frames [first, last), by first frame; empty ones are left out."""

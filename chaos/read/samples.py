@@ -23,7 +23,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 """How each sample format lies in slots and chunk files."""
 
 
-def block_of(form: AudioForm, raw: bytes) -> Samples:
+def block_of(form: AudioForm, raw: bytes | bytearray) -> Samples:
     """Frames as `StagingReader.read_chunk` gives them."""
     return np.frombuffer(raw, DTYPES[form.sample_format]).reshape(form.channels, -1)
 

@@ -35,7 +35,7 @@ from chaos.terms.uri import parse_uri
 __all__ = ["CATALOG", "Catalog", "Entry", "Totals"]
 
 CATALOG = "catalog.db"
-_VERSION = 1
+_VERSION = 2
 _BATCH = 500
 _FRESH_NS = 1_000_000_000
 _SUFFIX = ".zarr"

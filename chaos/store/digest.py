@@ -26,10 +26,12 @@ from chaos.store.lines import (
     GapLine,
     Header,
     Line,
+    MarkLine,
     OpenGapLine,
 )
 from chaos.terms.errors import StorageFailed
 from chaos.terms.ledger import Cause
+from chaos.terms.marks import Mark
 
 __all__ = ["Digest", "Stamp", "read_digest"]
 
@@ -67,6 +69,7 @@ class Digest(msgspec.Struct):
     stamps: list[Stamp] = []
     last: Stamp | None = None
     finish: Finish | None = None
+    marks: list[Mark] = []
     reached: int = 0
     ahead: list[list[int]] = []
 
@@ -135,6 +138,8 @@ class Digest(msgspec.Struct):
                     self._cover(line.first_frame, line.n_frames)
                 case OpenGapLine():
                     self._cover(line.first_frame, line.n_frames)
+                case MarkLine():
+                    self.marks.append(line.mark())
                 case Finish():
                     self.finish = line
 
@@ -191,7 +196,7 @@ class Digest(msgspec.Struct):
         """The digest of a journal that has its first line only; the device's ports and formats are left out."""
         device = {key: header.definition.device.get(key) for key in ("identity", "name", "description")}
         slim = msgspec.structs.replace(header.definition, device={k: v for k, v in device.items() if v})
-        return cls(slim, held=[], retired=[], gaps={}, stamps=[], ahead=[])
+        return cls(slim, held=[], retired=[], gaps={}, stamps=[], ahead=[], marks=[])
 
 
 def read_digest(path: Path, former: Digest | None = None) -> Digest:

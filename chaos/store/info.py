@@ -16,11 +16,13 @@ from chaos.store.lines import (
     GapLine,
     Header,
     Line,
+    MarkLine,
     OpenGapLine,
     Sealing,
 )
 from chaos.terms.errors import StorageFailed
 from chaos.terms.ledger import Coverage, Gap
+from chaos.terms.marks import Mark
 
 __all__ = ["RecordingInfo", "SealedChunk", "load"]
 
@@ -41,6 +43,7 @@ class RecordingInfo:
         self.gaps: list[Gap] = []
         self.open_gap: Gap | None = None
         self.anchors = Anchors()
+        self.marks: list[Mark] = []
         self.sealing: Sealing | None = None
         self.finish: Finish | None = None
         self.is_live = False
@@ -86,6 +89,8 @@ class RecordingInfo:
                     self._coverage.add(line.first_frame, line.n_frames)
                 case AnchorLine():
                     self.anchors.append(line.frame, line.position, line.monotonic_ns, line.wall_ns, line.clock_id)
+                case MarkLine():
+                    self.marks.append(line.mark())
                 case Sealing():
                     self.sealing = line
                 case Finish():

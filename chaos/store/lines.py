@@ -16,6 +16,7 @@ from blake3 import blake3
 from chaos.terms.form import AudioForm
 from chaos.terms.formats import SampleFormat
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+from chaos.terms.marks import Mark
 
 __all__ = [
     "JOURNAL_VERSION",
@@ -27,6 +28,7 @@ __all__ = [
     "GapLine",
     "Header",
     "Line",
+    "MarkLine",
     "OpenGapLine",
     "Sealing",
     "decode",
@@ -142,6 +144,14 @@ class AnchorLine(msgspec.Struct, frozen=True, tag_field="type", tag="anchor", om
         return ClockAnchor(**msgspec.structs.asdict(self))
 
 
+class MarkLine(msgspec.Struct, frozen=True, tag_field="type", tag="mark"):
+    frame: Count
+    label: str
+
+    def mark(self) -> Mark:
+        return Mark(self.frame, self.label)
+
+
 class Finish(msgspec.Struct, frozen=True, tag_field="type", tag="finish"):
     """The end: the timeline has `n_frames`; `clean` if the stream was stopped and did not die."""
 
@@ -149,7 +159,7 @@ class Finish(msgspec.Struct, frozen=True, tag_field="type", tag="finish"):
     clean: bool
 
 
-Line = Header | ChunkLine | Sealing | GapLine | OpenGapLine | AnchorLine | Finish
+Line = Header | ChunkLine | Sealing | GapLine | OpenGapLine | AnchorLine | MarkLine | Finish
 _decoder = msgspec.json.Decoder(Line)
 _encoder = msgspec.json.Encoder()
 _CHECK = b'{"check":"'

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from chaos.store.age import Age, Clocks, Now, RecordingAge
+from chaos.store.holds import held
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME, Journal
 from chaos.store.lines import GapLine
@@ -337,8 +338,8 @@ def _read_pin(path: Path) -> Pin | bytes:
 
 
 def _pinned_hashes(store: Store) -> set[str]:
-    """The hashes of all pinned chunks. Of a damaged pin, those that still stand in it."""
-    hashes: set[str] = set()
+    """The hashes of all chunks that are pinned or being read. Of a damaged pin, those that still stand in it."""
+    hashes = held(store)
     for found in map(_read_pin, _pin_files(store)):
         if isinstance(found, Pin):
             hashes.update(span.hash for span in found.chunks)

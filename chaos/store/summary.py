@@ -7,6 +7,7 @@ from typing import Self
 import msgspec
 
 from chaos.store.catalog import Entry
+from chaos.terms.marks import Mark
 from chaos.terms.moments import utc_text
 
 __all__ = ["RecordingSummary"]
@@ -39,6 +40,7 @@ class RecordingSummary(msgspec.Struct, frozen=True):
     n_bytes: int = 0
     retired_frames: int = 0
     continues: str | None = None
+    marks: list[Mark] = []
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
@@ -67,6 +69,7 @@ class RecordingSummary(msgspec.Struct, frozen=True):
             n_bytes=digest.n_bytes,
             retired_frames=sum(end - first for first, end in digest.retired),
             continues=shape.continues,
+            marks=digest.marks,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -15,7 +15,7 @@ from chaos.terms.ledger import ClockAnchor
 from chaos.terms.moments import utc_text, wall_ns_of
 from chaos.terms.wallclock import WallClock
 
-__all__ = ["Aligned", "align", "anchors_of", "frame_of_moment", "wall_clock", "wall_ns_at"]
+__all__ = ["Aligned", "align", "anchors_of", "frame_of_moment", "moment_at", "wall_clock", "wall_ns_at"]
 
 _SAME_COUNT_S = 1.0
 
@@ -54,6 +54,13 @@ def frame_of_moment(info: RecordingInfo, moment: float | datetime) -> int:
 def wall_ns_at(info: RecordingInfo, frame: int) -> int:
     """The moment of a frame (ns since 1970-01-01 UTC), as the wall clock stood then."""
     return wall_clock(info).wall_ns(frame)
+
+
+def moment_at(info: RecordingInfo, frame: int) -> datetime:
+    """The moment of a frame, to the microsecond, in UTC."""
+    wall_ns = wall_ns_at(info, frame)
+    whole = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC)
+    return whole + timedelta(microseconds=wall_ns % 1_000_000_000 // 1000)
 
 
 def wall_clock(info: RecordingInfo) -> WallClock:

@@ -20,7 +20,7 @@ from blake3 import blake3
 from chaos.store.chunks import ChunkFiles
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME, Journal
-from chaos.store.lines import AnchorLine, ChunkLine, Definition, Finish, GapLine, OpenGapLine, Sealing
+from chaos.store.lines import AnchorLine, ChunkLine, Definition, Finish, GapLine, MarkLine, OpenGapLine, Sealing
 from chaos.store.metadata import Metadata
 from chaos.store.objects import ObjectStore
 from chaos.store.retired import RetiredChunks, gaps_within, remove_chunks
@@ -29,6 +29,7 @@ from chaos.system.files import make_folders, storage_errors, sync_folder, write_
 from chaos.system.folder import OpenFolder
 from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed, StorageFull, StreamExists
 from chaos.terms.ledger import ClockAnchor, Coverage, Gap
+from chaos.terms.marks import Mark
 
 __all__ = ["RecordingWriter"]
 
@@ -249,8 +250,12 @@ class RecordingWriter:
         self._journal.append(AnchorLine.of(anchor))
         self._metadata.anchor(anchor)
 
+    def mark(self, mark: Mark) -> None:
+        """Enters a mark; it is durable with the next checkpoint, seal or flush."""
+        self._journal.append(MarkLine(mark.frame, mark.label))
+
     def flush(self) -> None:
-        """Makes gaps and anchors durable and visible."""
+        """Makes gaps, marks and anchors durable and visible."""
         self._journal.flush()
         self._store_metadata()
 

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-__all__ = ["CONTAINERS", "GAP_FILLS", "Container", "GapFill"]
+__all__ = ["CONTAINERS", "GAP_FILLS", "SUBTYPES", "Container", "GapFill", "Subtype"]
 
-Container: TypeAlias = Literal["wav", "rf64", "flac", "raw"]
+Container: TypeAlias = Literal["wav", "rf64", "w64", "caf", "flac", "opus", "raw"]
+"""Also the ending of a file's name that stands for it."""
 CONTAINERS: tuple[Container, ...] = get_args(Container)
 
+Subtype: TypeAlias = Literal["FLOAT", "PCM_32", "PCM_24", "PCM_16"]
+"""How samples stand in a file, by libsndfile's names. (Opus has none of them.)"""
+SUBTYPES: tuple[Subtype, ...] = get_args(Subtype)
+
 GapFill: TypeAlias = Literal["zeros", "cut", "nan"]
-"""What becomes of a gap in a file: zeros, nothing (what follows moves up), or NaN (float containers)."""
+"""What becomes of a gap in a file: zeros, nothing (what follows moves up), or NaN (float samples)."""
 GAP_FILLS: tuple[GapFill, ...] = get_args(GapFill)

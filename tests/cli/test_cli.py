@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
+import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
 from scripted import ScriptedDaemon
 
+import chaos
 from chaos.cli.main import main
 from chaos.protocol.requests import StreamStart
 from chaos.store.lines import Definition
+from chaos.store.retention import retire
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import (
@@ -33,6 +40,7 @@ from chaos.terms.errors import (
     UnknownOp,
 )
 from chaos.terms.ledger import Cause, Confidence, Gap
+from chaos.terms.units import Keep
 
 URI = "stream://desk/take"
 RATE = 48000
@@ -94,6 +102,21 @@ STATUS = {
 }
 PONG = {"name": "chaosd", "version": "9.9", "protocol": 1, "run_id": "abc", "pid": 7, "uptime_s": 61.2}
 
+DEFINITION = Definition(
+    uri=URI,
+    channels=1,
+    sample_rate=RATE,
+    sample_format="f32",
+    chunk_frames=CHUNK,
+    device={"description": "mic"},
+    positions=["MONO"],
+    started_wall_ns=1_790_000_000_000_000_000,
+    started_monotonic_ns=0,
+    software="test",
+    run_id="run",
+    staging=None,
+)
+
 Run = Callable[..., Result]
 
 
@@ -112,19 +135,6 @@ def daemon(tmp_path: Path) -> Iterator[ScriptedDaemon]:
             "uri": request.uri,
         },
         "verify": {"ok": True, "n_chunks": 1, "n_frames": CHUNK, "bad": [], "gaps": []},
-        "recording_list": {
-            "recordings": [
-                {
-                    "uri": URI,
-                    "recording": "/r",
-                    "state": "finished",
-                    "n_frames": RATE,
-                    "n_gaps": 0,
-                    "lost_frames": 0,
-                }
-                | {"sample_rate": RATE}
-            ]
-        },
         "shutdown": {},
     }
     with ScriptedDaemon(tmp_path, script) as daemon:
@@ -152,9 +162,7 @@ def test_help_needs_no_heavy_import() -> None:
         "print([m for m in ('zmq', 'msgspec', 'rich', 'numpy', 'soundfile', 'asyncio') if m in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "Exit codes: 0 success" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -172,17 +180,14 @@ def test_every_command_explains_itself_and_has_json(run: Run, command: str) -> N
         (["ping"], "ping"),
         (["devices"], "device_list"),
         (["stop", URI], "stream_stop"),
-        (["list"], "stream_list"),
-        (["list", "--recordings"], "recording_list"),
+        (["list", "--running"], "stream_list"),
         (["status"], "status"),
         (["status", URI], "stream_status"),
         (["verify", URI], "verify"),
         (["shutdown"], "shutdown"),
     ],
 )
-def test_json_is_the_daemons_own_result(
-    daemon: ScriptedDaemon, run: Run, arguments: list[str], op: str
-) -> None:
+def test_json_is_the_daemons_own_result(daemon: ScriptedDaemon, run: Run, arguments: list[str], op: str) -> None:
     done = run(*arguments, "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout) == daemon.script[op]
@@ -226,9 +231,7 @@ def test_wrong_usage_is_exit_code_2(daemon: ScriptedDaemon, run: Run, arguments:
 
 def test_devices_are_a_table(daemon: ScriptedDaemon, run: Run) -> None:
     lines = run("devices").stdout.splitlines()
-    assert re.fullmatch(
-        r"\*  USB Microphone \(rev\. 2\)  input  2 ch 48000 Hz  alsa_input\.usb  usb-1", lines[1]
-    )
+    assert re.fullmatch(r"\*  USB Microphone \(rev\. 2\)  input  2 ch 48000 Hz  alsa_input\.usb  usb-1", lines[1])
     assert lines[2].split() == ["Keyboard", "input", "midi", "keys", "usb-1"]
 
 
@@ -354,9 +357,7 @@ def test_events_are_followed(daemon: ScriptedDaemon, run: Run, as_json: bool) ->
         assert listening.wait(10)
         daemon.publish("stream_state", URI, state="paused", reason="")
         for frame in (100, 200):
-            daemon.publish(
-                "stream_gap", URI, first_frame=frame, n_frames=7, cause="missed", confidence="exact"
-            )
+            daemon.publish("stream_gap", URI, first_frame=frame, n_frames=7, cause="missed", confidence="exact")
 
     teller = threading.Thread(target=tell)
     teller.start()
@@ -378,7 +379,7 @@ def test_a_silence_of_events_is_exit_code_7(daemon: ScriptedDaemon, run: Run) ->
 
 
 def test_verify_through_the_daemon(daemon: ScriptedDaemon, run: Run) -> None:
-    assert run("verify", URI).stdout.startswith("ok: 4800 frames in 1 chunks, 0 gaps, 0 frames lost")
+    assert run("verify", URI).stdout.startswith("ok: 4800 frames in 1 chunks, 0 gaps, 0 frames missing")
     gap = {"first_frame": 5, "n_frames": 3, "cause": "missed", "confidence": "exact"}
     daemon.script["verify"] = {**daemon.script["verify"], "gaps": [gap]}
     assert run("verify", URI).exit_code == 0
@@ -400,21 +401,7 @@ def test_verify_through_the_daemon(daemon: ScriptedDaemon, run: Run) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A finished recording of 3 chunks, mono, the second one a gap; sample k is k."""
-    definition = Definition(
-        uri=URI,
-        channels=1,
-        sample_rate=RATE,
-        sample_format="f32",
-        chunk_frames=CHUNK,
-        device={"description": "mic"},
-        positions=["MONO"],
-        started_wall_ns=1_790_000_000_000_000_000,
-        started_monotonic_ns=0,
-        software="test",
-        run_id="run",
-        staging=None,
-    )
-    writer = RecordingWriter.create(Store(tmp_path / "store"), definition)
+    writer = RecordingWriter.create(Store(tmp_path / "store"), DEFINITION)
     samples = np.arange(3 * CHUNK, dtype="<f4")
     for chunk in (0, 2):
         if chunk:
@@ -435,12 +422,16 @@ def test_verify_without_a_daemon(run: Run, store: Path, by_path: bool) -> None:
     assert run("--store", store, "verify", what, "--strict").exit_code == 5
 
 
-def test_a_flipped_bit_is_exit_code_8(run: Run, store: Path) -> None:
-    chunk = store / "recordings" / "desk" / "take.zarr" / "audio" / "c" / "0" / "2"
+def flip_a_bit(chunk: Path) -> None:
     data = bytearray(chunk.read_bytes())
     data[17] ^= 4
     chunk.chmod(0o644)
     chunk.write_bytes(data)
+
+
+def test_a_flipped_bit_is_exit_code_8(run: Run, store: Path) -> None:
+    chunk = store / "recordings" / "desk" / "take.zarr" / "audio" / "c" / "0" / "2"
+    flip_a_bit(chunk)
     done = run("--store", store, "verify", URI)
     assert done.exit_code == 8
     assert f"chunk 2, frames {2 * CHUNK} to {3 * CHUNK}" in done.stdout
@@ -490,9 +481,7 @@ def test_save_and_verify_ask_a_running_daemon_for_its_store(
 
 
 def test_last_goes_alone(run: Run, store: Path, tmp_path: Path) -> None:
-    done = run(
-        "--store", store, "save", URI, tmp_path / "o.wav", "--last", "1s", "--from", "start", "--to", "0"
-    )
+    done = run("--store", store, "save", URI, tmp_path / "o.wav", "--last", "1s", "--from", "start", "--to", "0")
     assert done.exit_code == 2
 
 
@@ -502,7 +491,7 @@ def test_save_to_a_pipe_gives_samples_alone(run: Run, store: Path) -> None:
     done = run("--store", store, "save", URI, "-", "--from", "100", "--to", "9000", "--strict")
     assert done.exit_code == 5
     assert done.stdout_bytes == expected[100:9000].tobytes()
-    assert "frames lost" in done.stderr
+    assert "frames missing" in done.stderr
     assert run("--store", store, "save", URI, "-", "--container", "wav").stdout_bytes[:4] == b"RIFF"
     assert run("--store", store, "save", URI, "-", "--container", "flac").exit_code == 4
 
@@ -526,3 +515,264 @@ def test_save_wants_the_range_in_order(run: Run, store: Path, tmp_path: Path) ->
     moment = "2026-09-21T14:13:20.05Z"
     done = run("--store", store, "save", URI, tmp_path / "o.wav", "--from", moment, "--json")
     assert json.loads(done.stdout)["first_frame"] == 2400
+
+
+def test_retired_frames_are_missing_to_strict(run: Run, store: Path, tmp_path: Path) -> None:
+    retire(Store(store), Keep(None, CHUNK * 4))
+    assert run("--store", store, "verify", URI).exit_code == 0
+    assert run("--store", store, "verify", URI, "--strict").exit_code == 5
+    done = run("--store", store, "save", URI, tmp_path / "o.wav", "--strict")
+    assert done.exit_code == 0, done.output
+    assert f"audio before frame {2 * CHUNK} was retired" in done.stderr
+    done = run("--store", store, "save", URI, tmp_path / "p.wav", "--from", "start", "--strict")
+    assert done.exit_code == 5
+    assert f"{CHUNK} of the missing frames were retired" in done.stdout
+
+
+def test_damage_has_its_own_exit_code(run: Run, store: Path, tmp_path: Path) -> None:
+    flip_a_bit(store / "recordings" / "desk" / "take.zarr" / "audio" / "c" / "0" / "2")
+    done = run("--store", store, "save", URI, tmp_path / "o.wav")
+    assert done.exit_code == 8
+    assert f"DAMAGED: chunk 2 (hash_mismatch), frames {2 * CHUNK} to {3 * CHUNK}" in done.stdout
+    assert (tmp_path / "o.wav").exists()
+    assert run("--store", store, "save", URI, tmp_path / "p.wav", "--to", str(2 * CHUNK)).exit_code == 0
+
+
+def test_files_that_exist_are_kept(run: Run, store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.wav"
+    out.write_bytes(b"before")
+    done = run("--store", store, "save", URI, out)
+    assert done.exit_code == 2
+    assert "--force" in done.stderr
+    assert out.read_bytes() == b"before"
+    assert run("--store", store, "save", URI, out, "--force").exit_code == 0
+    assert soundfile.info(out).frames == 3 * CHUNK
+    assert run("--store", store, "save", URI, "/dev/null", "--container", "raw", "--force").exit_code == 2
+    assert run("--store", store, "save", URI, tmp_path, "--container", "raw", "--force").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["o.mp3", "o.ogg", "o.aiff", "o.2026-11-24"])
+def test_unknown_endings_are_refused(run: Run, store: Path, tmp_path: Path, name: str) -> None:
+    done = run("--store", store, "save", URI, tmp_path / name)
+    assert done.exit_code == 2
+    assert ".flac" in done.stderr
+    assert not (tmp_path / name).exists()
+    assert run("--store", store, "save", URI, tmp_path / name, "--container", "wav").exit_code == 0
+
+
+def test_samples_are_not_printed_on_a_terminal(store: Path) -> None:
+    main_end, terminal = pty.openpty()
+    command = [sys.executable, "-m", "chaos.cli.main", "--store", str(store), "save", URI, "-"]
+    done = subprocess.run(command, stdout=terminal, stderr=subprocess.PIPE, timeout=60)
+    os.close(terminal)
+    os.close(main_end)
+    assert done.returncode == 2
+    assert b"terminal" in done.stderr
+
+
+def test_a_closed_pipe_is_no_disk_error(store: Path) -> None:
+    command = [sys.executable, "-m", "chaos.cli.main", "--store", str(store), "save", URI, "-"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_an_interrupted_save_leaves_nothing(tmp_path: Path, run: Run, number: signal.Signals) -> None:
+    """It would be a file of a gigabyte. What KILL leaves, the next save into that folder removes."""
+    definition = msgspec.structs.replace(DEFINITION, uri="stream://long/gap", chunk_frames=1 << 16)
+    writer = RecordingWriter.create(Store(tmp_path / "store"), definition)
+    writer.gap(Gap(0, 1 << 28, Cause.DEVICE_AWAY, Confidence.EXACT))
+    writer.finish(1 << 28, clean=True)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / ".mine.part").touch()
+    command = [sys.executable, "-m", "chaos.cli.main", "--store", str(tmp_path / "store"), "save", "stream://long/gap"]
+    child = subprocess.Popen([*command, str(folder / "o.wav")])
+    while len(list(folder.iterdir())) < 2:
+        assert child.poll() is None
+    child.send_signal(number)
+    assert child.wait(60) == (-9 if number == signal.SIGKILL else 128 + number)
+    assert len(list(folder.iterdir())) == (2 if number == signal.SIGKILL else 1)
+    done = run("--store", tmp_path / "store", "save", "stream://long/gap", folder / "p.wav", "--to", "10")
+    assert done.exit_code == 0
+    assert sorted(path.name for path in folder.iterdir()) == [".mine.part", "p.wav"]
+
+
+def on_terminal(*arguments: object, answer: str) -> tuple[int, str]:
+    """Exit code and output of a command whose terminal answers its question."""
+    main_end, terminal = pty.openpty()
+    command = [sys.executable, "-m", "chaos.cli.main", *map(str, arguments)]
+    child = subprocess.Popen(command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    os.write(main_end, f"{answer}\n".encode())
+    said, _ = child.communicate(timeout=60)
+    os.close(terminal)
+    os.close(main_end)
+    return child.returncode, said
+
+
+def test_retire_shows_what_would_go_and_asks(run: Run, store: Path) -> None:
+    keep = ("--store", store, "retire", "--keep", f"{CHUNK * 4}B")
+    done = run(*keep, "--dry-run")
+    assert f"{URI}: 1 chunks, {CHUNK} frames, 18.8 KiB" in done.stdout
+    code, said = on_terminal(*keep, answer="n")
+    assert (code, "Delete this audio?" in said, f"{CHUNK} frames" in said) == (1, True, True)
+    assert json.loads(run("--store", store, "verify", URI, "--json").stdout)["lost_frames"] == CHUNK
+    assert run(*keep, "--dry-run").stdout == done.stdout
+    assert on_terminal(*keep, answer="y")[0] == 0
+    assert "Nothing to retire." in run(*keep).stdout
+    gaps = json.loads(run("--store", store, "verify", URI, "--json").stdout)["gaps"]
+    assert [gap["cause"] for gap in gaps] == ["missed", "retired"]
+
+
+@pytest.mark.parametrize("keep", ["30", "500m", "7"])
+def test_what_to_keep_needs_its_unit(run: Run, store: Path, keep: str) -> None:
+    assert run("--store", store, "retire", "--keep", keep).exit_code == 2
+    assert run("--store", store, "verify", URI).exit_code == 0
+
+
+def test_rm_says_what_goes_and_wants_a_word(run: Run, store: Path) -> None:
+    done = run("--store", store, "rm", URI)
+    assert done.exit_code == 2
+    assert "--yes" in done.stderr
+    assert f"{URI}: {3 * CHUNK} frames, 2 chunks, 37.5 KiB" in done.stdout
+    assert run("--store", store, "rm", URI, "--dry-run").exit_code == 0
+    assert on_terminal("--store", store, "rm", URI, answer="n")[0] == 1
+    assert run("--store", store, "verify", URI).exit_code == 0
+    run("--store", store, "pin", "mine", URI)
+    done = run("--store", store, "rm", URI, "--yes")
+    assert (done.exit_code, "unpin mine" in done.stderr) == (2, True)
+    run("--store", store, "unpin", "mine")
+    assert on_terminal("--store", store, "rm", URI, answer="y")[0] == 0
+    assert run("--store", store, "verify", URI).exit_code == 6
+
+
+def record(store: Path, uri: str, device: str, begun: dt.datetime, **more: Any) -> None:
+    """A second of sound that began at this local time."""
+    definition = msgspec.structs.replace(
+        DEFINITION, uri=uri, device={"description": device}, started_wall_ns=int(begun.timestamp()) * 10**9, **more
+    )
+    writer = RecordingWriter.create(Store(store), definition)
+    samples = np.ones(CHUNK, "<f4")
+    for chunk in range(10):
+        writer.seal(chunk, samples.data, chunk * CHUNK, CHUNK)
+    writer.finish(10 * CHUNK, clean=True)
+
+
+@pytest.fixture
+def days(tmp_path: Path) -> Path:
+    """Three days' recordings, made in another order."""
+    noon = dt.datetime.combine(dt.date(2026, 11, 24), dt.time(12)).astimezone()
+    day = dt.timedelta(days=1)
+    for uri, device, begun in [
+        ("stream://desk/tue", "USB Desk", noon),
+        ("stream://room/mon", "Room pair", noon - day),
+        ("stream://desk/wed", "USB Desk", noon + day),
+    ]:
+        record(tmp_path / "store", uri, device, begun)
+    return tmp_path / "store"
+
+
+def listed(run: Run, store: Path, *options: object) -> list[str]:
+    found = json.loads(run("--store", store, "list", *options, "--json").stdout)["recordings"]
+    return [each["uri"].removeprefix("stream://") for each in found]
+
+
+def test_list_finds_recordings_without_a_daemon(run: Run, days: Path) -> None:
+    assert listed(run, days) == ["room/mon", "desk/tue", "desk/wed"]
+    assert listed(run, days, "--on", "2026-11-24") == ["desk/tue"]
+    assert listed(run, days, "--on", "2026-11-22") == []
+    assert listed(run, days, "--device", "usb") == ["desk/tue", "desk/wed"]
+    assert listed(run, days, "--limit", 2) == ["desk/tue", "desk/wed"]
+    assert listed(run, days, "stream://room/mon") == ["room/mon"]
+    assert run("--store", days, "list", "--on", "Tuesday").exit_code == 2
+    done = run("--store", days, "list", "--limit", 1)
+    assert re.search(
+        r"2026-11-25 12:00:00 \S+ +0:00:01\.000 +187\.5 KiB +0 +0 +finished +USB Desk +stream://desk/wed", done.stdout
+    )
+    assert "--all" in done.stderr
+
+
+def test_list_of_nothing(run: Run, tmp_path: Path) -> None:
+    assert listed(run, tmp_path / "nowhere") == []
+    assert "no folder" in run("--store", tmp_path / "nowhere", "list").stderr
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_marks_are_kept_listed_and_saved(run: Run, days: Path, tmp_path: Path) -> None:
+    uri = "stream://desk/tue"
+    assert run("--store", days, "mark", "verse 2", "--uri", uri, "--at", "500ms").exit_code == 0
+    assert run("--store", days, "mark", "the end", "--uri", uri).exit_code == 0
+    assert run("--store", days, "mark", "nowhere", "--uri", uri, "--at", "here").exit_code == 2
+    assert run("--store", days, "mark", "", "--uri", uri).exit_code == 2
+    shown = run("--store", days, "list", uri).stdout
+    assert f"0:00:00.500  verse 2  ({uri}, frame 24000)" in shown
+    assert "0:00:01.000  the end" in shown
+    assert json.loads(run("--store", days, "verify", uri, "--json").stdout)["ok"]
+    out = tmp_path / "o.wav"
+    done = run("--store", days, "save", uri, out, "--from", "250ms", "--labels")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "o.txt").read_text() == "0.250000000\t0.250000000\tverse 2\n"
+    told = subprocess.run(
+        ["ffprobe", "-v", "error", "-of", "json", "-show_chapters", out], capture_output=True, check=True
+    )
+    (chapter,) = json.loads(told.stdout)["chapters"]
+    assert (chapter["tags"]["title"], float(chapter["start_time"])) == ("verse 2", 0.25)
+    with chaos.open(uri, days) as recording:
+        assert [(mark.frame, mark.label) for mark in recording.marks] == [(24000, "verse 2"), (48000, "the end")]
+    before = (tmp_path / "o.txt").read_text()
+    assert run("--store", days, "save", uri, tmp_path / "o.flac", "--labels").exit_code == 2
+    assert (tmp_path / "o.txt").read_text() == before
+    assert not (tmp_path / "o.flac").exists()
+
+
+def test_local_times_choose_a_part(run: Run, days: Path, tmp_path: Path) -> None:
+    begin, end = "12:00:00.25", "2026-11-24T12:00:00.75"
+    done = run("--store", days, "save", "stream://desk/tue", tmp_path / "o.wav", "--from", begin, "--to", end)
+    assert done.exit_code == 0, done.output
+    assert soundfile.info(tmp_path / "o.wav").frames == 24000
+    assert re.search(r"12:00:00\.25 is 2026-11-24 12:00:00 \S+", done.stderr)
+
+
+def texts(value: Any) -> set[str]:
+    """All strings in a JSON value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return set().union(*map(texts, value)) if isinstance(value, list) else {value} if isinstance(value, str) else set()
+
+
+EVIL = "Mic\x1b]0;owned\x07\x1b[2J\n\x9b31m\u202eevil"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize(
+    "command", [["devices"], ["status"], ["status", URI], ["start", URI], ["list"], ["list", "--running"]]
+)
+def test_what_others_chose_cannot_act_on_the_terminal(
+    daemon: ScriptedDaemon, run: Run, tmp_path: Path, command: list[str], as_json: bool
+) -> None:
+    device = {**MIC, "description": EVIL, "name": EVIL}
+    stream = {**STREAM, "device": device}
+    daemon.script |= {
+        "device_list": {"devices": [device]},
+        "stream_status": stream,
+        "stream_list": {"streams": [stream]},
+        "stream_start": {**STREAM, "device": device},
+        "device_find": {"device": device},
+        "status": {**STATUS, "streams": [stream], "store": {"path": str(tmp_path / "store"), "free_bytes": 1}},
+    }
+    record(tmp_path / "store", "stream://evil/1", EVIL, dt.datetime.now().astimezone())
+    done = run(*command, *["--json"] * as_json)
+    assert done.exit_code == 0, done.output
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", done.output)
+    assert "\\u001b]0;owned" in done.output if as_json else "\\x1b]0;owned" in done.output
+    if as_json:
+        assert EVIL in texts(json.loads(done.stdout))
+
+
+def test_errors_show_what_others_chose(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["status"] = DeviceNotFound(f"no {EVIL}", hint=EVIL)
+    assert run("status").stderr.count("\n") == 2
+    assert "\x1b" not in run("status").stderr

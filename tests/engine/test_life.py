@@ -65,6 +65,7 @@ def message_of(kind: type, stream: LoneStream) -> Any:
         m.LinkState: lambda: m.LinkState(0, -2, "gone"),
         m.Intruder: lambda: m.Intruder("loud"),
         m.SwitchChunk: lambda: m.SwitchChunk(Path("/nowhere/1"), Future()),
+        m.MarkFrame: lambda: m.MarkFrame("here", None, Future()),
         m.RetireChunks: lambda: m.RetireChunks([], []),
         m.Stop: lambda: m.Stop(Future()),
         m.AcceptPort: lambda: m.AcceptPort(Future()),

@@ -39,7 +39,7 @@ MESSAGES: dict[type[Supervised], tuple[type, ...]] = {
     DaemonActor: (m.Command, m.Emit, m.StreamGone, m.HeadsWanted, m.End, m.Call),
     DeviceRegistryActor: (m.Drain, m.Reconnect, m.AskDevices, m.Wait, m.DropWait, m.Quiet, m.Follow, m.Unfollow),
     InputStreamActor: tuple(TRANSITIONS),
-    ChunkRotatorActor: (m.Rotate, m.Tick, m.Interrupted, m.SwitchChunk, m.RetireChunks, m.StoreRest),
+    ChunkRotatorActor: (m.Rotate, m.Tick, m.Interrupted, m.SwitchChunk, m.MarkFrame, m.RetireChunks, m.StoreRest),
 }
 EVERY = [(actor, kind) for actor, kinds in MESSAGES.items() for kind in kinds]
 
@@ -177,6 +177,7 @@ def direct(kind: type, scene: Scene) -> Any:
         m.LinkState: lambda: m.LinkState(0, -1, "gone"),
         m.Intruder: lambda: m.Intruder("loud"),
         m.SwitchChunk: lambda: m.SwitchChunk(Path("/nowhere/1"), Future()),
+        m.MarkFrame: lambda: m.MarkFrame("here", None, Future()),
         m.RetireChunks: lambda: m.RetireChunks([], []),
         m.Stop: lambda: m.Stop(Future()),
         m.AcceptPort: lambda: m.AcceptPort(Future()),

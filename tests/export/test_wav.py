@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
 SECOND = 1_000_000_000
 SFC_GET_CUE = 0x10CE
+save = partial(export.save, force=True)
 
 
 def record(store: Path, sample_format: SampleFormat = "f32", channels: int = 2) -> Rotator:
@@ -119,7 +121,7 @@ def test_ffmpeg_and_sox_read_every_sample(
 ) -> None:
     rotator = record(tmp_path, sample_format, channels)
     out = tmp_path / f"out.{container}"
-    export.save(reader.open(rotator.writer.path), out, container=container)
+    save(reader.open(rotator.writer.path), out, container=container)
     ffmpeg, encoding, bits = DECODERS[sample_format]
     expected = rotator.model.T
     read = run("ffmpeg", "-v", "error", "-i", out, "-f", ffmpeg, "-")
@@ -133,13 +135,13 @@ def test_ffmpeg_and_sox_read_every_sample(
 
 
 @pytest.mark.parametrize(("container", "opening"), [("wav", ["bext"]), ("rf64", ["ds64", "bext"])])
-def test_all_that_is_told_stands_before_the_samples(
+def test_what_can_be_long_stands_behind_the_samples(
     tmp_path: Path, recording: reader.Recording, container: str, opening: list[str]
 ) -> None:
     out = tmp_path / "out.wav"
-    export.save(recording, out, container=container)
+    save(recording, out, container=container)
     found = chunks_of(out)
-    assert list(found) == [*opening, "fmt ", "fact", "cue ", "LIST", "data"]
+    assert list(found) == [*opening, "iXML", "fmt ", "fact", "data", "cue ", "LIST"]
     assert found["data"] == 10_000 * 8
 
 
@@ -148,7 +150,7 @@ def test_bext_says_when_and_of_what(
     tmp_path: Path, rotator: Rotator, recording: reader.Recording, container: str
 ) -> None:
     out = tmp_path / "out.wav"
-    report = export.save(recording, out, container=container)
+    report = save(recording, out, container=container)
     tags = probe(out)["format"]["tags"]
     assert (tags["date"], tags["creation_time"]) == ("2026-01-31", "12:00:02")
     assert int(tags["time_reference"]) == (12 * 3600 * 2 + 5) * 24_000
@@ -163,13 +165,13 @@ def test_bext_says_when_and_of_what(
 
 def test_bext_of_a_part_is_of_the_part(tmp_path: Path, recording: reader.Recording) -> None:
     out = tmp_path / "out.wav"
-    report = export.save(recording, out, 5_000, 2)
+    report = save(recording, out, 5_000, 2)
     assert report.n_chunks == 0
-    whole = export.save(recording, out, 24, 100)
+    whole = save(recording, out, 24, 100)
     assert whole.n_chunks == 1
     assert whole.root_hash != report.root_hash
     assert int(probe(out)["format"]["tags"]["time_reference"]) == (12 * 3600 * 2 + 5) * 24_000 + 24
-    cut = export.save(recording, out, 1_200, 1_000, gaps="cut")
+    cut = save(recording, out, 1_200, 1_000, gaps="cut")
     assert cut.n_written == 700
     assert int(probe(out)["format"]["tags"]["time_reference"]) == (12 * 3600 * 2 + 5) * 24_000 + 1_500
 
@@ -185,7 +187,7 @@ def test_the_time_of_day_follows_the_anchors(tmp_path: Path) -> None:
     recording = reader.open(rotator.writer.path)
     out = tmp_path / "out.wav"
     for first, ms in [(0, 0), (2_400, 50.5), (4_800, 101), (9_600, 201)]:
-        report = export.save(recording, out, first, 10)
+        report = save(recording, out, first, 10)
         assert int(probe(out)["format"]["tags"]["time_reference"]) == ms * 48
         moment = datetime.fromtimestamp(midnight / SECOND, UTC)
         assert report.started_utc == f"{moment:%Y-%m-%d}T00:00:00.{round(ms * 1_000_000):09d}Z"
@@ -195,13 +197,13 @@ def test_the_time_of_day_follows_the_anchors(tmp_path: Path) -> None:
 def test_gaps_are_cue_points(tmp_path: Path, recording: reader.Recording) -> None:
     out = tmp_path / "out.wav"
     labels = ["gap: 500 frames missed (exact)", "gap: 4000 frames device_away (exact)"]
-    export.save(recording, out)
+    save(recording, out)
     assert cues_of(out) == chapters_of(out) == [(1000, labels[0]), (4000, labels[1])]
-    export.save(recording, out, 1_200, 4_000, container="rf64")
+    save(recording, out, 1_200, 4_000, container="rf64")
     assert chapters_of(out) == [(0, labels[0]), (2_800, labels[1])]
-    export.save(recording, out, gaps="cut")
+    save(recording, out, gaps="cut")
     assert cues_of(out) == [(1000, f"{labels[0]}, cut out"), (3500, f"{labels[1]}, cut out")]
-    export.save(recording, out, 1_500, 2_500)
+    save(recording, out, 1_500, 2_500)
     assert "cue " not in chunks_of(out)
 
 
@@ -215,16 +217,16 @@ def test_a_discontinuity_of_no_length_is_a_cue_point_too(tmp_path: Path) -> None
     out = tmp_path / "out.wav"
     label = "gap: 0 frames driver_switch (exact)"
     for first, end, cues in [(0, 2000, [(1000, label)]), (1000, 2000, [(0, label)]), (0, 1001, [(1000, label)])]:
-        export.save(recording, out, first, end - first)
+        save(recording, out, first, end - first)
         assert cues_of(out) == cues
-    assert export.save(recording, out, gaps="cut").n_written == 2000
+    assert save(recording, out, gaps="cut").n_written == 2000
     for first, end in [(0, 1000), (1001, 2000)]:
-        assert export.save(recording, out, first, end - first).gaps == []
+        assert save(recording, out, first, end - first).gaps == []
 
 
 def test_flac_says_what_it_cost_and_what_it_is(tmp_path: Path, recording: reader.Recording) -> None:
     out = tmp_path / "out.flac"
-    report = export.save(recording, out)
+    report = save(recording, out)
     assert not report.is_exact
     assert 2.0**-26 < report.max_error <= 2.0**-24
     tags = {name.lower(): text for name, text in probe(out)["format"]["tags"].items()}
@@ -242,14 +244,20 @@ def test_a_stream_gets_the_same_bytes_as_a_file(tmp_path: Path, rotator: Rotator
     report = export.save_to(recording, raw)
     np.testing.assert_array_equal(np.frombuffer(raw.getvalue(), "<f4").reshape(-1, 2), rotator.model.T)
     assert (report.path, report.container, report.n_written) == ("-", "raw", 10_000)
-    export.save(recording, tmp_path / "out.raw", 5, 500)
+    save(recording, tmp_path / "out.raw", 5, 500)
     assert (tmp_path / "out.raw").read_bytes() == raw.getvalue()[5 * 8 : 505 * 8]
     for container in ("wav", "rf64"):
         stream = io.BytesIO()
         export.save_to(recording, stream, 900, 3000, "cut", container)
-        export.save(recording, tmp_path / "out.wav", 900, 3000, "cut", container)
-        assert stream.getvalue() == (tmp_path / "out.wav").read_bytes()
-    with pytest.raises(FormatUnsupported, match="FLAC"):
+        piped = tmp_path / "piped.wav"
+        piped.write_bytes(stream.getvalue())
+        save(recording, tmp_path / "out.wav", 900, 3000, "cut", container)
+        chunks, of_pipe = chunks_of(tmp_path / "out.wav"), chunks_of(piped)
+        assert of_pipe.pop("bext") < chunks.pop("bext")
+        assert of_pipe == chunks
+        assert chapters_of(piped) == chapters_of(tmp_path / "out.wav")
+        np.testing.assert_array_equal(soundfile.read(piped)[0], soundfile.read(tmp_path / "out.wav")[0])
+    with pytest.raises(FormatUnsupported, match="pipe"):
         export.save_to(recording, io.BytesIO(), container="flac")
 
 
@@ -270,16 +278,19 @@ def test_sizes_beyond_4_gib_are_in_ds64(tmp_path: Path) -> None:
     assert wav.needs_rf64(form, n_frames)
     assert not wav.needs_rf64(form, n_frames // 2)
     out = tmp_path / "out.rf64"
-    head = wav.header(form, n_frames, wav.Broadcast("", "", "", 0, "x"), [wav.Cue(5, 1, "gap")], "rf64")
+    tail = wav.trailer(form, n_frames, [wav.Cue(5, 1, "gap")])
+    head = wav.header(form, n_frames, wav.Broadcast("", "", "", 0, "x"), "rf64", len(tail))
     with out.open("wb") as file:
         file.write(head)
-        file.truncate(len(head) + n_frames * 8)
+        file.seek(len(head) + n_frames * 8)
+        file.write(tail)
     with soundfile.SoundFile(out) as sound:
         assert (sound.frames, sound.format) == (n_frames, "RF64")
         sound.seek(n_frames - 5)
         assert len(sound.read()) == 5
     (stream,) = probe(out)["streams"]
     assert int(stream["duration_ts"]) == n_frames
+    assert chapters_of(out) == [(5, "gap")]
 
 
 def test_a_full_disk_is_told_before_anything_is_written(
@@ -287,7 +298,7 @@ def test_a_full_disk_is_told_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _: type("Room", (), {"f_bavail": 19, "f_frsize": 4096}))
     with pytest.raises(StorageFull) as caught:
-        export.save(recording, tmp_path / "out.wav")
+        save(recording, tmp_path / "out.wav")
     assert caught.value.details["needed_bytes"] == 80_000
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
@@ -310,7 +321,7 @@ def test_what_overflows_wav_becomes_rf64_and_is_read_to_its_end(
     writer.finish(n_frames, True)
     out = tmp_path / "out.wav"
     steps: list[int] = []
-    report = export.save(reader.open(writer.path), out, progress=lambda done, total: steps.append(done))
+    report = save(reader.open(writer.path), out, progress=lambda done, total: steps.append(done))
     assert (report.container, report.n_written) == ("rf64", n_frames)
     assert out.stat().st_size > n_frames * 8
     assert steps[-1] == n_frames

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
+import termios
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
 from harness import Daemon, RawClient, SourceFactory
+
+import chaos
 
 
 @pytest.fixture
@@ -70,3 +77,70 @@ def test_a_flipped_bit_is_found(ctl: Any, counting_source: SourceFactory, client
     raw[17] ^= 4
     chunk.write_bytes(raw)
     assert "chunk 0" in ctl("verify", "stream://desk/2", code=8) + ctl("verify", "stream://desk/2", "--json", code=8)
+
+
+EVIL = "Mic\x1b]0;owned\x07\x1b[2J\x1b]52;c;aGk=\x07\nrow\u202e"
+
+
+def on_terminal(daemon: Daemon, *arguments: str) -> str:
+    """What a command writes to a terminal of 200 columns."""
+    main_end, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (50, 200))
+    command = [str(Path(sys.executable).with_name("chaosctl")), *arguments]
+    env = {**daemon.session.env, "CHAOS_ENDPOINT": daemon.command, "CHAOS_EVENTS": daemon.events, "TERM": "xterm"}
+    with subprocess.Popen(command, env=env, stdin=terminal, stdout=terminal, stderr=terminal) as child:
+        os.close(terminal)
+        written = b""
+        with suppress(OSError):  # EIO: the command has ended
+            while block := os.read(main_end, 65536):
+                written += block
+        assert child.wait(60) == 0
+    os.close(main_end)
+    return written.decode()
+
+
+def test_a_devices_name_cannot_act_on_the_terminal(
+    chaosd: Callable[..., Daemon], counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    """Any PipeWire client can choose it. Through every command that shows it, and the log."""
+    daemon = chaosd("--log-level", "debug")
+    source = counting_source("evil-mic", description=EVIL, driver=True)
+    client = daemon.client
+    client.call("device_wait", name=source.name, timeout_s=10)
+    assert client.call("device_find", name=source.name)["device"]["description"] == EVIL
+    shown = [on_terminal(daemon, "devices")]
+    shown.append(on_terminal(daemon, "start", "stream://evil/1", "--target", source.name))
+    shown += [on_terminal(daemon, *command) for command in (["status"], ["status", "stream://evil/1"], ["list"])]
+    shown.append(on_terminal(daemon, "list", "--running"))
+    shown.append(on_terminal(daemon, "stop", "stream://evil/1"))
+    for text in [*shown, daemon.log]:
+        assert "\x1b]" not in text, text
+        assert "\x1b[2J" not in text, text
+        assert "\u202e" not in text, text
+        assert "\nrow" not in text, text
+    assert all("\\x1b]0;owned" in text for text in shown[:-1]), shown
+    path = tmp_path / "evil.wav"
+    on_terminal(daemon, "save", "stream://evil/1", str(path))
+    assert b"\x1b" not in path.read_bytes()[:2000]
+
+
+def test_a_mark_in_a_running_stream(
+    ctl: Any, counting_source: SourceFactory, client: RawClient, tmp_path: Path
+) -> None:
+    source = counting_source("desk-mic", driver=True, speed=4)
+    client.call("device_wait", name=source.name, timeout_s=10)
+    ctl("start", "stream://desk/3", "--target", source.name)
+    while client.event("stream_head_position", stream_uri="stream://desk/3")["frame"] < 48_000:
+        pass
+    marked = json.loads(ctl("mark", "verse 2", "--json"))
+    event = client.event("stream_mark", stream_uri="stream://desk/3")
+    assert (event["frame"], event["label"]) == (marked["frame"], "verse 2")
+    assert marked["frame"] >= 48_000
+    ctl("mark", "first second", "--at", "1s")
+    ctl("stop")
+    with chaos.open(marked["recording"]) as recording:
+        assert [mark.label for mark in recording.marks] == ["first second", "verse 2"]
+        assert [mark.frame for mark in recording.marks] == [48_000, marked["frame"]]
+    assert "verse 2" in ctl("list", "stream://desk/3")
+    ctl("save", "stream://desk/3", str(tmp_path / "o.wav"), "--labels")
+    assert (tmp_path / "o.txt").read_text().startswith("1.000000000\t1.000000000\tfirst second\n")

@@ -83,6 +83,7 @@ requests = st.one_of(
     ),
     st.builds(r.StreamSwitchChunk, id=ids, uri=uris, new_chunk_path=paths),
     st.builds(r.StreamStop, id=ids, uri=uris),
+    st.builds(r.SetMark, id=ids, uri=uris, label=text, frame=st.none() | st.integers(0, 2**63 - 1)),
     st.builds(r.StreamList, id=ids),
     st.builds(r.StreamStatusOf, id=ids, uri=uris),
     st.builds(r.RecordingList, id=ids),
@@ -101,7 +102,7 @@ requests = st.one_of(
     st.builds(r.Verify, id=ids, uri=uris),
     st.builds(r.EventsSince, id=ids, seq=st.integers(0, 2**63 - 1), limit=st.integers(1, 10_000)),
     st.builds(r.Shutdown, id=ids),
-    st.builds(r.Retire, id=ids, keep=st.none() | st.sampled_from(["7d", "200GB", "90"])),
+    st.builds(r.Retire, id=ids, keep=st.none() | st.sampled_from(["7d", "200GB", "90min"])),
 )
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -610,6 +610,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
 CatalogMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestCatalogMachine = CatalogMachine.TestCase
+TestCatalogMachine.pytestmark = [pytest.mark.timeout(600)]  # type: ignore[attr-defined]  # on a busy machine
 
 
 def test_the_database_is_for_its_owner_alone_to_write(store: Path, catalog: Catalog) -> None:

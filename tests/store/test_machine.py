@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import pytest
 from crashing import CrashingStream, causes_of, fast_folder
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -203,3 +204,4 @@ def load_if_there(stream: CrashingStream) -> RecordingInfo | None:
 
 TestStore = StoreMachine.TestCase
 TestStore.settings = settings(max_examples=100, stateful_step_count=50)
+TestStore.pytestmark = [pytest.mark.timeout(600)]  # type: ignore[attr-defined]  # on a busy machine

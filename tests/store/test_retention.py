@@ -80,6 +80,15 @@ def test_what_is_neither_is_refused_with_an_example(text: str) -> None:
     assert "200GB" in caught.value.hint
 
 
+@pytest.mark.parametrize("keep", ["30", "500m"])
+def test_an_old_recordings_ambiguous_keep_removes_nothing_and_stops_nobody(store: Path, keep: str) -> None:
+    path = record(store, "old", 64, 1, keep=keep).writer.path
+    other = record(store, "new", 64, 2, keep="1h").writer.path
+    later = Now(START_NS + 10**18, 0, 0, "another boot")
+    assert [each.recording for each in plan(Store(store), None, later)] == [str(other)]
+    assert verify(path).ok
+
+
 def test_the_oldest_chunks_go_until_the_size_fits(store: Path) -> None:
     stream = record(store, "1", 100)
     path = stream.writer.path

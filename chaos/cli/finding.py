@@ -1,0 +1,148 @@
+"""chaosctl's commands for finding things again: list, mark."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import click
+
+from chaos.cli.out import say
+from chaos.cli.session import Session, json_option, only_stream, print_json, running_streams
+from chaos.terms.errors import InvalidRequest
+
+__all__ = ["COMMANDS"]
+
+_NEWEST = 50
+
+
+@click.command(name="list")
+@click.argument("uri", required=False)
+@click.option("--on", metavar="DATE", help="Only what was recorded on this day: 2026-11-24, today or yesterday.")
+@click.option("--device", metavar="TEXT", help="Only devices with this in their name.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help=f"The newest N. Default: {_NEWEST}.")
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--running", is_flag=True, help="List running streams instead, as chaosd sees them.")
+@click.option("--recordings", is_flag=True, hidden=True)  # what `list` shows anyway
+@json_option
+@click.pass_obj
+def list_(
+    session: Session,
+    uri: str | None,
+    on: str | None,
+    device: str | None,
+    limit: int | None,
+    everything: bool,
+    running: bool,
+    recordings: bool,
+    as_json: bool,
+) -> None:
+    """List recordings, the newest last. This works without chaosd, too.
+
+    With URI, only the takes of that stream; their marks are listed below.
+    """
+    from chaos.cli.show import RECORDING_HEADERS, STREAM_HEADERS, mark_lines, recording_rows, stream_rows, table
+
+    if running:
+        with session.client() as chaosd:
+            streams = chaosd.call("stream_list")
+        if as_json:
+            print_json(streams)
+        else:
+            table(STREAM_HEADERS, stream_rows(streams["streams"]))
+        return
+    import msgspec
+
+    from chaos.store.catalog import Catalog
+    from chaos.store.store import Store
+    from chaos.store.summary import RecordingSummary
+
+    since_ns, until_ns = (None, None) if on is None else _day(on)
+    most = None if everything or on else limit or _NEWEST
+    store = Store(session.store_folder())
+    entries = []
+    if store.root.is_dir():
+        with Catalog(store) as catalog:
+            entries = catalog.entries(
+                uri=uri,
+                device=device,
+                since_ns=since_ns,
+                until_ns=until_ns,
+                limit=None if most is None else most + 1,
+            )
+    found = [msgspec.to_builtins(RecordingSummary.of(entry)) for entry in reversed(entries[:most])]
+    if as_json:
+        print_json({"recordings": found})
+        return
+    if not found:
+        say("No recordings." if store.root.is_dir() else f"No recordings: there is no folder {store.root}.", err=True)
+        return
+    table(RECORDING_HEADERS, recording_rows(found))
+    if uri is not None:
+        say(*mark_lines(found))
+    if most is not None and len(entries) > most:
+        say(f"These are the newest {most}; --all lists all of them, --on DATE those of a day.", err=True)
+
+
+def _day(text: str) -> tuple[int, int]:
+    """The day's beginning and end in local time, ns since 1970. Raises InvalidRequest."""
+    today = dt.datetime.now().astimezone().date()
+    named = {"today": today, "yesterday": today - dt.timedelta(days=1)}
+    try:
+        day = named.get(text) or dt.date.fromisoformat(text)
+        begin, end = (dt.datetime.combine(each, dt.time()).astimezone() for each in (day, day + dt.timedelta(days=1)))
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{text!r} is not a date", hint="write it like 2026-11-24, today or yesterday") from None
+    return int(begin.timestamp()) * 1_000_000_000, int(end.timestamp()) * 1_000_000_000
+
+
+@click.command()
+@click.argument("label")
+@click.option("--uri", help="The stream or recording. Default: the only stream that runs.")
+@click.option("--at", metavar="PLACE", help="A frame, 30s (from the start), -30s or a time. Default: now.")
+@json_option
+@click.pass_obj
+def mark(session: Session, label: str, uri: str | None, at: str | None, as_json: bool) -> None:
+    """Mark a place in a recording, so that you find it again: chaosctl mark "verse 2".
+
+    Marks are shown by `chaosctl list URI` and saved as cue points.
+    """
+    import msgspec
+
+    from chaos.cli.session import chosen_range
+    from chaos.store.marking import mark_ended
+    from chaos.store.store import Store
+    from chaos.terms.marks import Mark
+    from chaos.terms.places import Timeline
+
+    if not 1 <= len(label) <= 200:
+        raise InvalidRequest("a mark's label has 1 to 200 characters", hint='for example: chaosctl mark "verse 2"')
+    with session.client_if_running() as chaosd:
+        if uri is None and chaosd is None:
+            raise InvalidRequest("no stream is running", hint="name a recording with --uri")
+        if uri is None and chaosd is not None:
+            uri = only_stream(chaosd, "mark LABEL --uri")
+        store = Store(session.store_of(chaosd))
+        frame = None
+        if at is not None:
+            from chaos.read.recording import open as open_recording
+
+            with open_recording(str(uri), store.root) as one:
+                timeline = Timeline(one.n_frames, one.frame_of, one.moment_of)
+                frame = chosen_range(None, at, None, timeline).first
+        asked = {"uri": uri, "label": label} | ({} if frame is None else {"frame": frame})
+        if chaosd is not None and (session.store is None or uri in running_streams(chaosd)):
+            marked = chaosd.call("mark", **asked)
+        else:
+            from chaos.store.info import load
+
+            path = store.existing(str(uri))
+            place = load(path).n_frames if frame is None else frame
+            mark_ended(path, Mark(place, label))
+            marked = {"uri": uri, "recording": str(path), "frame": place, "label": label}
+    if as_json:
+        print_json(msgspec.to_builtins(marked))
+    else:
+        say(f"{marked['uri']}: frame {marked['frame']} is marked {marked['label']!r}")
+
+
+COMMANDS = (list_, mark)
