@@ -41,7 +41,8 @@ _WATCH_S = 0.25
     "--chunk-path", metavar="FILE", help="File for the first chunk; a controller then sends stream_switch_chunk."
 )
 @click.option("--keep", metavar="TIME|BYTES", help="Delete its oldest audio beyond this age or size: 7d, 200GB.")
-@click.option("--roll", metavar="TIME", help="Begin a new take every TIME (1h), without losing a frame.")
+@click.option("--roll", metavar="TIME", help="Begin a new take every TIME (1h), without losing a frame. Default: 24h.")
+@click.option("--align", type=click.Choice(["clock"]), help="Begin takes at multiples of --roll from midnight on.")
 @click.option("--channel-map", metavar="LIST", help="Record only these channels, by name or number: FL,FR or 1,2,7.")
 @click.option(
     "--accept-port-change",
@@ -70,6 +71,7 @@ def start(
     chunk_path: str | None,
     keep: str | None,
     roll: str | None,
+    align: str | None,
     channel_map: str | None,
     accept_port_change: bool,
     roll_on_format_change: bool,
@@ -99,6 +101,7 @@ def start(
         "chunk_path": None if chunk_path is None else str(Path(chunk_path).absolute()),
         "keep": keep,
         "roll": roll,
+        "align": align,
         "channel_map": None if channel_map is None else [each.strip() for each in channel_map.split(",")],
         "accept_port_change": accept_port_change or None,
         "roll_on_format_change": roll_on_format_change or None,

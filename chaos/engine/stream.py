@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -42,6 +43,7 @@ from chaos.engine.messages import (
     tell,
 )
 from chaos.engine.replies import Replies
+from chaos.engine.rolling import next_roll_s, roll_period_s
 from chaos.engine.supervised import Supervised
 from chaos.engine.take import Take, make_take, next_take_uri
 from chaos.engine.takes import Takes
@@ -55,7 +57,6 @@ from chaos.protocol.requests import StreamStart
 from chaos.store.store import Store
 from chaos.system.pump import Pump
 from chaos.terms.errors import ChaosError, InternalError, PipeWireUnavailable, RateMismatch, StreamNotFound
-from chaos.terms.units import parse_duration_s
 
 __all__ = ["InputStreamActor"]
 
@@ -235,10 +236,14 @@ class InputStreamActor(Supervised):
         take = self._takes.begin(device, channels)
         self._view.staging = take.staging
         self._life = Life.CAPTURING
-        if self._request.roll is not None:
-            period_s = parse_duration_s(self._request.roll)
-            self._pump.every(self._key("roll"), period_s, lambda: tell(self.actor_ref, Roll()))
+        self._time_roll()
         return take
+
+    def _time_roll(self) -> None:
+        period_s = roll_period_s(self._request)
+        if period_s is not None:
+            delay_s = next_roll_s(period_s, self._request.align == "clock", datetime.now().astimezone())
+            self._pump.after(self._key("roll"), delay_s, lambda: tell(self.actor_ref, Roll()))
 
     def _take_new_shape(self, device: DeviceInfo) -> bool:
         """Goes on in a new take with the device as it is now; False where that doesn't fit the request either."""
@@ -294,6 +299,7 @@ class InputStreamActor(Supervised):
 
     def _roll(self) -> None:
         """Prepares the next take; the callback goes over to it where the device's frames have no seam."""
+        self._time_roll()
         device, current = self._view.device, self._takes.current
         if not self._feed.is_open or device is None or current is None or not current.has_begun:
             return

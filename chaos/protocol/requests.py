@@ -100,7 +100,8 @@ class StreamStart(Request, tag="stream_start"):
     """Begin a take. `chunk_size_bytes` counts all channels; `wait` begins without the device, in *waiting*.
 
     With `chunk_path` (absolute) the audio goes to the controller's files; `keep` is what retention leaves of the
-    recording ("7d", "200GB"), `roll` how long a take lasts before the next one goes on ("1h"). `channel_map` are the
+    recording ("7d", "200GB"), `roll` how long a take lasts before the next one goes on ("1h"; left out, a day), with
+    `align` "clock" on the hour (the multiples of `roll` from local midnight on). `channel_map` are the
     channels to record, by name or number ("FL", "3"), in that order; left out, all. With `accept_port_change` a device
     that comes back at another port is taken for the same where its serial number says so; with `roll_on_format_change`
     one that comes back with other channels or another rate is recorded on in a new take.
@@ -119,6 +120,7 @@ class StreamStart(Request, tag="stream_start"):
     chunk_path: FilePath | None = None
     keep: str | None = None
     roll: str | None = None
+    align: Literal["clock"] | None = None
     channel_map: ChannelMap | None = None
     accept_port_change: bool = False
     roll_on_format_change: bool = False
