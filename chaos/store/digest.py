@@ -208,17 +208,18 @@ def read_digest(path: Path, former: Digest | None = None) -> Digest:
     found = _stat(journal)
     if former is not None and found is not None and found.st_ino == former.inode and found.st_size >= former.size:
         reader = JournalReader(journal, former.n_read)
-        lines = reader.poll()
+        new = reader.poll()
         if not reader.bad_lines:  # else it may be another file after all
-            former.absorb(lines)
+            former.absorb(new)
             return _stamped(former, reader, found)
     reader = JournalReader(journal)
-    lines = reader.poll()
-    if not lines or not isinstance(lines[0], Header):
+    lines = reader.lines()
+    first = next(lines, None)
+    if not isinstance(first, Header):
         raise StorageFailed(f"the journal of {path} has no readable first line", hint="restore journal.jsonl")
-    if lines[0].version > JOURNAL_VERSION:
+    if first.version > JOURNAL_VERSION:
         raise StorageFailed(f"{path} was written by a newer chaosd", hint="update chaosd")
-    digest = Digest.begin(lines[0])
+    digest = Digest.begin(first)
     digest.absorb(lines)
     return _stamped(digest, reader, found)
 

@@ -186,12 +186,10 @@ class JournalReader:
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self.bad_lines: list[int] = []
-        self.missing_before: list[int] = []
         self.torn = False
         self.sound_bytes = 0
-        self.tail: bytes | None = None
+        self._last = b""
         self.offset = offset
-        self._before: bytes | None = None if offset else NOTHING
         self._path = path
         self._n_lines = 0
 
@@ -215,6 +213,7 @@ class JournalReader:
             raise StorageFailed(f"could not read {self._path}: {error.strerror}") from error
 
     def _sound(self, whole: list[bytes]) -> Iterator[Line]:
+        """The lines that make sense. A day has 17,000: what each costs is what opening a recording costs."""
         for raw in whole:
             self._n_lines += 1
             self.offset += len(raw) + 1
@@ -222,15 +221,34 @@ class JournalReader:
                 line = decode(raw)
             except ValueError:
                 self.bad_lines.append(self._n_lines)
-                self._before = None
                 continue
-            told = told_before(raw)
-            if told is not None and self._before not in (None, told):
-                self.missing_before.append(self._n_lines)
-            self._before = link(raw)
-            self.tail = self._before if told is not None else None
+            self._last = raw
             self.sound_bytes = self.offset
             yield line
+
+    @property
+    def tail(self) -> bytes | None:
+        """What the next line is to say of the last sound one; None where that is not chained (version 1)."""
+        return link(self._last) if told_before(self._last) is not None else None
+
+    @property
+    def missing_before(self) -> list[int]:
+        """The numbers of lines that another line came before once, of those read so far. Reads them all once more:
+        only verification and repair ask, and the chain costs as much as everything else."""
+        missing: list[int] = []
+        before: bytes | None = NOTHING
+        with storage_errors("read", self._path), self._path.open("rb") as file:
+            for number, raw in enumerate(file.read(self.offset).split(b"\n")[:-1], 1):
+                try:
+                    decode(raw)
+                except ValueError:
+                    before = None
+                    continue
+                told = told_before(raw)
+                if told is not None and before not in (None, told):
+                    missing.append(number)
+                before = link(raw)
+        return missing
 
     def is_locked(self) -> bool:
         """Whether a writer has this journal now."""

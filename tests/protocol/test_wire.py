@@ -28,7 +28,7 @@ from chaos.terms.errors import (
     StreamExists,
     UnknownOp,
 )
-from chaos.terms.formats import SAMPLE_BYTES
+from chaos.terms.formats import MAX_CHANNELS, SAMPLE_BYTES
 
 START: dict[str, Any] = {
     "op": "stream_start",
@@ -75,7 +75,7 @@ requests = st.one_of(
         uri=uris,
         device_identity=text,
         format=formats,
-        chunk_size_bytes=st.none() | st.integers(1024 * 64 * 4, MAX_CHUNK_BYTES),
+        chunk_size_bytes=st.none() | st.integers(1024 * MAX_CHANNELS * 4, MAX_CHUNK_BYTES),
         latency_frames=st.none() | st.integers(1, 65536),
         staging_seconds=st.none() | st.floats(0.1, 3600),
         wait=st.booleans(),

@@ -6,12 +6,13 @@ import argparse
 import dataclasses
 import datetime as dt
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,8 @@ def measure(shape: Shape, rounds: int, folder: Path, say: Callable[[str], None])
     open_day, _ = _opened(root, DAY_URI)
     open_long, open_long_mb = _opened(root, LONG_URI) if shape.long_chunks else (None, None)
     say("sealing")
-    seal_empty, seal_full = _seals(folder / "sealed"), _seals(root)
+    os.sync()  # else the new store's own pages are written back meanwhile
+    seal_empty, seal_full = _seals([folder / "sealed", root])
     say("starts")
     empty, full = Start(), Start()
     with Session() as session, CountingSource(session, name="timed", driver=True) as source:
@@ -161,17 +163,23 @@ def _opened(root: Path, uri: str) -> tuple[float, float]:
     return statistics.median(ms for ms, _ in found), statistics.median(mb for _, mb in found)
 
 
-def _seals(root: Path) -> float:
-    """The median of sealing a chunk (10 s of it at 8 frames a second), synced, after a warm-up."""
-    what = definition(f"stream://sealed/{time.time_ns()}", time.time_ns(), 10)
-    writer = RecordingWriter.create(Store(root), what)
-    found = []
+def _seals(roots: Sequence[Path]) -> list[float]:
+    """The median of sealing a chunk in each of these stores, synced, in turns."""
+    writers = []
+    for root in roots:
+        what = definition(f"stream://sealed/{time.time_ns()}", time.time_ns(), 10)
+        writers.append(RecordingWriter.create(Store(root), what))
+    size = what.form.chunk_bytes
+    found: list[list[float]] = [[] for _ in roots]
     for chunk in range(SEALED):
-        data = memoryview(bytearray(chunk.to_bytes(4, "little").ljust(what.form.chunk_bytes, b"\2")))
-        took, _ = _timed(lambda data=data, at=chunk: writer.seal(at, data, at * what.chunk_frames, what.chunk_frames))  # type: ignore[misc]
-        found.append(took)
-    writer.finish(SEALED * what.chunk_frames, clean=True)
-    return statistics.median(found[SEALED // 5 :])
+        for writer, took in zip(writers, found, strict=True):
+            data = memoryview(bytearray(chunk.to_bytes(4, "little").ljust(size, b"\2")))
+            began = time.perf_counter()
+            writer.seal(chunk, data, chunk * what.chunk_frames, what.chunk_frames)
+            took.append(1000 * (time.perf_counter() - began))
+    for writer in writers:
+        writer.finish(SEALED * what.chunk_frames, clean=True)
+    return [statistics.median(took[SEALED // 5 :]) for took in found]
 
 
 def _start(session: Session, source: CountingSource, folder: Path, number: int, found: Start) -> None:
