@@ -42,10 +42,13 @@ class Due:
 
         return self._catalog.ask(work)
 
-    def beyond(self, n_bytes: int, now: Now, keep: str | None = None) -> list[tuple[int, list[Path]]]:
+    def beyond(
+        self, n_bytes: int, now: Now, keep: str | None = None, more: int = 0
+    ) -> list[tuple[int, list[Path]]]:
         """By how many bytes the chunks that are there exceed that, and the takes that hold the oldest of them.
 
         All takes together; or, with `keep`, those that have it, each stream's by themselves. What waits is left out.
+        The takes hold `more` bytes beyond what is too much.
         """
 
         def work(base: sqlite3.Connection) -> list[tuple[int, list[Path]]]:
@@ -62,7 +65,7 @@ class Due:
             found = []
             for total, where, values in groups:
                 if total > n_bytes:
-                    paths = self._oldest_paths(base, total - n_bytes, f"{where} AND {_not_waiting(now)}", values)
+                    paths = self._oldest_paths(base, total - n_bytes + more, f"{where} AND {_not_waiting(now)}", values)
                     found.append((total - n_bytes, paths))
             return found
 

@@ -157,19 +157,33 @@ class _Plan:
 
     def _choose(self, keep: Keep, own: str | None) -> None:
         if keep.seconds is not None:
-            paths = self._due.older_than(int(keep.seconds * 1_000_000_000), self._now, own)
-            groups = [(0, paths)]
-        else:
-            groups = self._due.beyond(keep.n_bytes or 0, self._now, own)
-        for excess, paths in groups:
-            stored = [each for path in paths for each in self._stored(path)]
-            stored.sort(key=lambda each: each.end_ns)
-            going = sum(each.n_bytes for doomed in self._doomed.values() for each in doomed.values())
-            if own is None:
-                excess -= going
-            left = [each for each in stored if each.sealed.chunk not in self._doomed.get(each.info.path, {})]
-            for each in _beyond(left, keep, excess, self._doubts):
-                self._doomed.setdefault(each.info.path, {})[each.sealed.chunk] = each
+            self._doom(keep, 0, self._due.older_than(int(keep.seconds * 1_000_000_000), self._now, own))
+            return
+        n_paths, more = -1, 0
+        while True:  # where pins keep what was to go, younger takes are asked for
+            groups = self._due.beyond(keep.n_bytes or 0, self._now, own, more)
+            short = 0
+            for excess, paths in groups:
+                short += self._doom(keep, excess - self._going(None if own is None else paths), paths)
+            n_now = sum(len(paths) for _, paths in groups)
+            if short <= 0 or n_now == n_paths:
+                return
+            n_paths, more = n_now, 2 * more + short
+
+    def _going(self, paths: list[Path] | None) -> int:
+        """Bytes that go already, of these recordings or of all."""
+        chosen = self._doomed if paths is None else {path: self._doomed.get(path, {}) for path in paths}
+        return sum(each.n_bytes for doomed in chosen.values() for each in doomed.values())
+
+    def _doom(self, keep: Keep, excess: int, paths: list[Path]) -> int:
+        """How many of the bytes in excess can't go of these recordings."""
+        stored = [each for path in paths for each in self._stored(path)]
+        stored.sort(key=lambda each: each.end_ns)
+        left = [each for each in stored if each.sealed.chunk not in self._doomed.get(each.info.path, {})]
+        for each in _beyond(left, keep, excess, self._doubts):
+            self._doomed.setdefault(each.info.path, {})[each.sealed.chunk] = each
+            excess -= each.n_bytes
+        return max(excess, 0)
 
     def _stored(self, path: Path) -> list[_Stored]:
         """What this recording holds, in order; nothing of one that nothing may go of now."""

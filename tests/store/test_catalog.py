@@ -325,6 +325,13 @@ def test_a_size_to_keep_counts_for_all_takes_of_a_stream(store: Path, catalog: C
     assert retire(Store(store), None, at(3), catalog=catalog) == []
 
 
+def test_what_pins_keep_goes_of_younger_takes_in_the_same_pass(store: Path, catalog: Catalog) -> None:
+    paths = [record(store, f"{n}", 48, n, started_wall_ns=START_NS + n * DAY_NS) for n in range(3)]
+    pin(Store(store), "kept", load(paths[0]), 0, 48)
+    gone = retire(Store(store), Keep(None, 4 * CHUNK_BYTES), at(5), catalog=catalog)
+    assert [(each.uri, len(each.chunks)) for each in gone] == [("stream://mic/1", 3), ("stream://mic/2", 2)]
+
+
 def test_what_a_retirement_was_interrupted_at_goes_with_the_next(store: Path, catalog: Catalog) -> None:
     path = record(store, "1", 100)
     refused = mock.patch("chaos.store.retention.remove_chunks", side_effect=StorageFailed("no"))
