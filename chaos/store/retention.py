@@ -373,7 +373,10 @@ def pin(store: Store, name: str, info: RecordingInfo, first_frame: int, end_fram
         spans = chunk_spans(info, first_frame, end_frame)
         made = Pin(name, info.definition.uri, first_frame, end_frame - first_frame, spans)
         make_folders(path.parent)
+        is_replaced = path.exists()
         replace(path, msgspec.json.encode(made))
+    if is_replaced:
+        _wake(store)
     return made
 
 
@@ -385,6 +388,11 @@ def unpin(store: Store, name: str) -> None:
         raise RecordingNotFound(f"there is no pin {name}", hint=f"pinned: {names}")
     with storage_errors("unpin", path):
         path.unlink()
+    _wake(store)
+
+
+def _wake(store: Store) -> None:
+    """A pin has ended: what waited for that is looked at again."""
     from chaos.store.due import Due
 
     with _opened(store, None) as catalog:

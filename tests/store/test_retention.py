@@ -464,3 +464,12 @@ def test_what_was_pinned_alone_goes_at_the_next_pass_after_its_pin(store: Path) 
     unpin(Store(store), "kept")
     retire(Store(store), Keep(None, 0))
     assert retired(path) == [(0, 16)]
+
+
+def test_what_a_replaced_pin_alone_kept_goes_at_the_next_pass(store: Path) -> None:
+    one, other = record(store, "1", 16).writer.path, record(store, "2", 16, 1).writer.path
+    pin(Store(store), "kept", load(one), 0, 16)
+    retire(Store(store), Keep(None, 16))
+    pin(Store(store), "kept", load(other), 0, 16)
+    retire(Store(store), Keep(None, 0))
+    assert retired(one) == [(0, 16)]
