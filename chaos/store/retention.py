@@ -159,16 +159,15 @@ class _Plan:
         if keep.seconds is not None:
             self._doom(keep, 0, self._due.older_than(int(keep.seconds * 1_000_000_000), self._now, own))
             return
-        n_paths, more = -1, 0
-        while True:  # where pins keep what was to go, younger takes are asked for
-            groups = self._due.beyond(keep.n_bytes or 0, self._now, own, more)
+        more, n_bytes = 0, keep.n_bytes or 0
+        while True:  # where pins keep what was to go, younger takes are asked for, up to the youngest
+            groups = self._due.beyond(n_bytes, self._now, own, more)
             short = 0
             for excess, paths in groups:
                 short += self._doom(keep, excess - self._going(None if own is None else paths), paths)
-            n_now = sum(len(paths) for _, paths in groups)
-            if short <= 0 or n_now == n_paths:
+            if short <= 0 or more >= n_bytes:
                 return
-            n_paths, more = n_now, 2 * more + short
+            more = 2 * more + short
 
     def _going(self, paths: list[Path] | None) -> int:
         """Bytes that go already, of these recordings or of all."""
