@@ -12,14 +12,16 @@ import itertools
 import math
 import socket
 import time
+from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 import zmq
 
-from chaos.protocol.config import Config, ipc_path
-from chaos.system.watched import ConnectionLost, WatchedSocket
-from chaos.terms.errors import ChaosError, DeviceNotFound, TimedOut, error_from_code
+from chaos.protocol.config import Config, check_remote, ipc_path, is_remote, next_port
+from chaos.system.keys import Keys
+from chaos.system.watched import ConnectionLost, Curve, NotAdmitted, WatchedSocket
+from chaos.terms.errors import ChaosError, DeviceNotFound, TimedOut, Unauthorized, error_from_code
 
 __all__ = ["Client", "DaemonUnreachable", "Events"]
 
@@ -45,15 +47,26 @@ class Client:
     """A connection to one daemon, for one thread at a time; made with the first call.
 
     `timeout_s` is how long a quick op may take. Slow ones (`verify`, `stream_stop`, ...) have longer; a
-    daemon that dies is noticed at once. Endpoints left out are the default ones.
+    daemon that dies is noticed at once. Endpoints left out are the default ones; events of a `tcp://` one are at the
+    port above it. `tcp://` needs keys: one's own and the daemon's from the folder `keys` (`chaosctl keys`), or the
+    daemon's public one as `server_key`.
     """
 
     def __init__(
-        self, endpoint: str | None = None, events_endpoint: str | None = None, *, timeout_s: float = 5.0
+        self,
+        endpoint: str | None = None,
+        events_endpoint: str | None = None,
+        *,
+        timeout_s: float = 5.0,
+        keys: Path | None = None,
+        server_key: str | None = None,
     ) -> None:
         default = Config()
         self.endpoint = endpoint or default.endpoint
-        self.events_endpoint = events_endpoint or default.events_endpoint
+        beside = next_port(self.endpoint) if is_remote(self.endpoint) else default.events_endpoint
+        self.events_endpoint = events_endpoint or beside
+        self._keys = Keys(keys)
+        self._server_key = server_key
         self._timeout_s = timeout_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._ids = itertools.count(1)
@@ -73,8 +86,8 @@ class Client:
         self._context.destroy(linger=0)
 
     def reachable(self) -> bool:
-        """Whether somebody listens at the endpoint. Sends nothing."""
-        return _listens(self.endpoint)
+        """Whether somebody listens at the endpoint; of another machine's that is not known. Sends nothing."""
+        return is_remote(self.endpoint) or _listens(self.endpoint)
 
     def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
         """The result of an op. Raises the ChaosError that the daemon answers with, or DaemonUnreachable."""
@@ -97,9 +110,37 @@ class Client:
         raise error_from_code(error["code"], error["message"], error["hint"], error["details"])
 
     def _connect(self, kind: int, endpoint: str) -> WatchedSocket:
+        if is_remote(endpoint):
+            return self._connect_remote(kind, endpoint)
         if not _listens(endpoint):
             raise DaemonUnreachable(f"no chaosd answers at {endpoint}", hint="start it: chaosd")
         return WatchedSocket(self._context, kind, endpoint)
+
+    def _connect_remote(self, kind: int, endpoint: str) -> WatchedSocket:
+        host, _ = check_remote(endpoint)
+        own = self._keys.own()
+        server = self._server_key or self._keys.hosts().get(host.strip("[]"))
+        if server is None:
+            raise Unauthorized(
+                f"the key of {host} is not known",
+                hint=f"on {host} run `chaosctl keys list`, then here `chaosctl keys add --host {host} KEY`",
+            )
+        link = WatchedSocket(self._context, kind, endpoint, Curve(own.public, own.secret, server))
+        try:
+            if link.await_connection(time.monotonic() + self._timeout_s):
+                return link
+            raise DaemonUnreachable(
+                f"no chaosd answers at {endpoint}, or it has another key than the one that is known",
+                hint=f"compare `chaosctl keys list` on {host} and here, and look at chaosd's --endpoint",
+            )
+        except NotAdmitted:
+            link.close()
+            raise Unauthorized(
+                f"chaosd at {endpoint} does not let this key in", hint=f"on {host}: chaosctl keys add NAME {own.public}"
+            ) from None
+        except BaseException:
+            link.close()
+            raise
 
     def events(self, *prefixes: str, timeout_s: float | None = None) -> Events:
         """The events from now on whose topic begins with one of `prefixes`; all of them where none is given.
@@ -110,7 +151,7 @@ class Client:
         try:
             for prefix in prefixes or ("",):
                 link.socket.subscribe(prefix)
-            if not link.await_connection(time.monotonic() + self._timeout_s):
+            if not is_remote(self.events_endpoint) and not link.await_connection(time.monotonic() + self._timeout_s):
                 raise DaemonUnreachable(f"chaosd does not answer at {self.events_endpoint}", hint=_HANGS)
             self.call("ping")
         except BaseException:

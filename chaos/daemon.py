@@ -14,10 +14,11 @@ from typing import Any
 from chaos import __version__
 from chaos.doors.zmq import Bus
 from chaos.engine.engine import Engine
-from chaos.protocol.config import Config
+from chaos.protocol.config import Config, session_folder
 from chaos.protocol.events import Published
 from chaos.system.descriptors import raise_limit
 from chaos.system.files import share_as
+from chaos.system.keys import Keys, default_folder
 from chaos.system.signals import hear_signals, ignore_signals
 from chaos.terms.errors import ChaosError
 from chaos.terms.units import parse_size
@@ -35,6 +36,8 @@ def serve(engine: Engine, config: Config, stop: threading.Event) -> bool:
     StorageFailed where a folder or a socket can't be made.
     """
     raise_limit()
+    if (folder := session_folder()) is not None:
+        os.environ["XDG_RUNTIME_DIR"] = str(folder)  # PipeWire looks for its socket there
     config.prepare()
 
     def publish(made: Published) -> None:
@@ -75,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"chaosd {__version__}")
     parser.add_argument("--endpoint", metavar="URL", help="command socket (default: in $XDG_RUNTIME_DIR/chaos)")
     parser.add_argument("--events", metavar="URL", help="event socket (default: beside the command socket)")
+    parser.add_argument(
+        "--keys", metavar="DIR", type=Path, help="directory of the keys for tcp:// (default: ~/.config/chaos/keys)"
+    )
     parser.add_argument(
         "--store", metavar="DIR", type=Path, help="directory for recordings (default: ~/.local/share/chaos)"
     )
@@ -153,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     chosen = {
         "endpoint": options.endpoint,
+        "keys": options.keys or (default_folder() if Keys().has_own() else None),
         "events_endpoint": options.events,
         "store": options.store,
         "staging_dir": options.staging_dir,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -11,9 +12,9 @@ from typing import Any
 import click
 
 from chaos import __version__
-from chaos.cli import daemon, devices, finding, recordings, retention, streams
+from chaos.cli import daemon, devices, finding, keys, recordings, retention, streams
 from chaos.cli.out import say
-from chaos.cli.session import Session
+from chaos.cli.session import Session, remote_endpoint
 from chaos.terms.errors import ChaosError
 
 __all__ = ["main"]
@@ -23,6 +24,9 @@ class _Commands(click.Group):
     """A group whose commands may raise ChaosError: printed on stderr, and its exit code is the command's."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a device's name must not end a command in a locale of ASCII
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except ChaosError as e:
@@ -37,6 +41,9 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--host", envvar="CHAOS_HOST", metavar="HOST[:PORT]", help="chaosd on another machine (see chaosctl keys)."
+)
 @click.option("--endpoint", envvar="CHAOS_ENDPOINT", metavar="URL", help="Command socket of chaosd, ipc:///path.")
 @click.option("--events", envvar="CHAOS_EVENTS", metavar="URL", help="Event socket of chaosd, ipc:///path.")
 @click.option(
@@ -48,16 +55,20 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="chaosctl")
 @click.pass_context
-def main(ctx: click.Context, endpoint: str | None, events: str | None, store: Path | None) -> None:
+def main(
+    ctx: click.Context, host: str | None, endpoint: str | None, events: str | None, store: Path | None
+) -> None:
     """Record from PipeWire with chaosd, and account for every frame.
 
     Exit codes: 0 success, 1 internal error, 2 usage error, 3 device not found or ambiguous, 4 unsupported format,
     5 frames missing (with --strict), 6 storage error, 7 chaosd or PipeWire not reachable, 8 verification failed.
     """
-    ctx.obj = Session(endpoint, events, store)
+    if host is not None and endpoint is not None:
+        raise click.UsageError("Use either --host or --endpoint.")
+    ctx.obj = Session(remote_endpoint(host) if host else endpoint, events, store)
 
 
-for _family in (devices, streams, finding, recordings, retention, daemon):
+for _family in (devices, streams, finding, recordings, retention, daemon, keys):
     for _command in _family.COMMANDS:
         main.add_command(_command)
 

@@ -16,6 +16,7 @@ from chaos.terms.errors import StreamNotFound
 
 if TYPE_CHECKING:
     from chaos.client import Client
+    from chaos.system.keys import Keys
     from chaos.terms.places import Range, Timeline
 
 __all__ = [
@@ -30,12 +31,14 @@ __all__ = [
     "only_stream",
     "print_json",
     "range_options",
+    "remote_endpoint",
     "running_streams",
     "strict_option",
 ]
 
 EXIT_LOST = 5
 EXIT_STORAGE = 6
+DEFAULT_PORT = 47800
 EXIT_BAD = 8
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,10 +74,25 @@ class Session:
 
         return Config().store
 
+    def keys(self) -> Keys:
+        from chaos.system.keys import Keys
+
+        return Keys()
+
     def store_folder(self) -> Path:
         """The store's folder, absolute, whether or not a daemon runs."""
         with self.client_if_running() as client:
             return self.store_of(client).absolute()
+
+
+def remote_endpoint(host: str) -> str:
+    """The command socket of HOST or HOST:PORT; an IPv6 address with a port is written as [::1]:47800."""
+    name, colon, port = host.rpartition(":")
+    if not colon or not port.isdecimal() or (":" in name and not name.startswith("[")):
+        name, port = host, str(DEFAULT_PORT)
+    if ":" in name and not name.startswith("["):
+        name = f"[{name}]"
+    return f"tcp://{name}:{port}"
 
 
 def json_option(command: F) -> F:

@@ -17,6 +17,7 @@ from chaos.protocol.config import Config
 from chaos.protocol.requests import RecordingList, Retire, SetMark, Slice, Verify
 from chaos.store.info import load
 from chaos.store.marking import mark_ended
+from chaos.store.places import Places
 from chaos.store.recovery import RecoveryReport, bring_in, recheck
 from chaos.store.retention import Doubt, Retired, plan, retire
 from chaos.store.slices import virtual
@@ -57,6 +58,7 @@ class Recordings:
         self._store = Store(config.store)
         self._lock = threading.Lock()
         self._opened: Catalog | None = None
+        self._places = Places(self._store, config.allow_paths)
         self._slicer = Slicer(self._store.slices)
         self._workers = Workers(WORKERS, "long")
 
@@ -132,7 +134,7 @@ class Recordings:
 
         def write() -> dict[str, Any]:
             path = self._store.existing(request.uri)
-            out = None if request.path is None else self._config.permit(request.path)
+            out = None if request.path is None else self._places.permit(request.path)
             head = view.head_frame if view is not None and view.recording == str(path) else 0
             return self._slicer.materialize(path, first, end, head, out, *how)
 

@@ -43,6 +43,7 @@ from chaos.protocol.requests import (
     StreamSwitchChunk,
 )
 from chaos.staging.layout import SUFFIX
+from chaos.store.places import Places
 from chaos.store.retention import Retired
 from chaos.store.store import Store
 from chaos.system.descriptors import check_room
@@ -86,6 +87,7 @@ class Streams:
         running: Running,
     ) -> None:
         self._config = config
+        self._places = Places(Store(config.store), config.allow_paths)
         self._run_id = run_id
         self._pump = pump
         self._daemon = daemon
@@ -132,7 +134,7 @@ class Streams:
             )
         if request.chunk_path is None:
             return request
-        path = self._config.permit(request.chunk_path)
+        path = self._places.permit(request.chunk_path)
         if is_taken(path):
             raise PathNotAllowed(f"{path} exists and is left as it is", hint="name a new file")
         return msgspec.structs.replace(request, chunk_path=str(path))
@@ -206,7 +208,7 @@ class Streams:
 
         def look() -> None:
             try:
-                path = self._config.permit(request.new_chunk_path)
+                path = self._places.permit(request.new_chunk_path)
             except Exception as error:
                 refuse(future, as_chaos_error(error))
             else:

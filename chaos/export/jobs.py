@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import msgspec
 
 from chaos.store.info import load
 from chaos.store.slices import chunk_spans, resolve
-from chaos.system.files import is_taken, make_folders, storage_errors
+from chaos.system.files import is_taken, storage_errors
+from chaos.system.folders import held_folder
 from chaos.terms.containers import Container, GapFill, Subtype
 from chaos.terms.errors import ChaosError, InternalError, InvalidRequest, PathNotAllowed, error_from_code
 from chaos.terms.moments import Time
@@ -81,18 +83,22 @@ class Slicer:
             out = self._folder / f"{stem}-{begin}-{stop}.{container or 'wav'}"
         if is_taken(out):
             raise PathNotAllowed(f"{out} exists already", hint="choose another path, or remove that file first")
-        with storage_errors("make the folder", out.parent):
-            make_folders(out.parent)
-        report = self._write(Job(str(recording), str(out), begin, stop - begin, gaps, container, subtype))
-        return {**report, "chunks": chunk_spans(load(recording), begin, stop)}
+        with ExitStack() as stack:
+            with storage_errors("make the folder", out.parent):
+                folder = stack.enter_context(held_folder(out.parent.resolve(), make=True))
+            job = Job(str(recording), str(folder / out.name), begin, stop - begin, gaps, container, subtype)
+            report = self._write(job, int(folder.name), out)
+        return {**report, "path": str(out), "chunks": chunk_spans(load(recording), begin, stop)}
 
-    def _write(self, job: Job) -> dict[str, Any]:
-        command = [sys.executable, "-P", "-m", "chaos.export.jobs"]  # -P: never from the working folder
+    def _write(self, job: Job, folder_fd: int, out: Path) -> dict[str, Any]:
+        command = [sys.executable, "-I", "-m", "chaos.export.jobs"]  # -I: from no folder, and no variable, of others
         stopping = InvalidRequest("chaosd is stopping", hint="start it again with: chaosd")
         with self._lock:
             if self._closed:
                 raise stopping
-            child = subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            child = subprocess.Popen(
+                command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[folder_fd]
+            )
             self._running.add(child)
         try:
             answer, _ = child.communicate(msgspec.json.encode(job))
@@ -105,11 +111,12 @@ class Slicer:
             if self._closed:
                 raise stopping from None
             raise InternalError(
-                f"writing {job.out} failed (exit code {child.returncode})", hint="chaosd's log says why"
+                f"writing {out} failed (exit code {child.returncode})", hint="chaosd's log says why"
             ) from None
         if done.error is not None:
             error = done.error
-            raise error_from_code(error["code"], error["message"], error["hint"], error["details"])
+            message = error["message"].replace(job.out, str(out))
+            raise error_from_code(error["code"], message, error["hint"], error["details"])
         return done.report or {}
 
     def close(self) -> None:

@@ -89,7 +89,7 @@ def decode_request(raw: bytes) -> Request:
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as e:
-        raise _explained(str(e), raw, op) from None
+        raise _explained(str(e), _checked_text(raw), op) from None
     except (ValueError, RecursionError) as e:
         raise InvalidRequest(f"the request is not JSON in UTF-8: {e}", hint=_FORM_HINT) from None
 
@@ -149,6 +149,15 @@ def make_event(
     return Published(event, stream_uri, seq, topic_seq, run_id, wall_ns, monotonic_ns, topic, payload)
 
 
+def _checked_text(raw: bytes) -> bytes:
+    """These bytes, once it is clear that what is wrong with them is something else than that they are not text."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as e:
+        raise InvalidRequest(f"the request is not JSON in UTF-8: {e}", hint=_FORM_HINT) from None
+    return raw
+
+
 def _explained(complaint: str, raw: bytes, op: str) -> ChaosError:
     """msgspec's complaint as an error that names the field, what was expected and what came."""
     match = _COMPLAINT.fullmatch(complaint)
@@ -174,8 +183,8 @@ def _explained(complaint: str, raw: bytes, op: str) -> ChaosError:
 def _value_at(raw: bytes, path: str) -> str:
     try:
         value: Any = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
-        return "a number that is too large"
+    except ValueError:
+        return "what can't be read"
     for key in path.split("."):
         value = value.get(key) if isinstance(value, dict) else None
     return shown(value)

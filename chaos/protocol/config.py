@@ -5,35 +5,60 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import stat
-import warnings
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
 
 from chaos.protocol.requests import STAGING_SECONDS
-from chaos.terms.errors import InvalidRequest, PathNotAllowed, StorageFailed
+from chaos.terms.errors import InvalidRequest, StorageFailed
 from chaos.terms.units import parse_keep
 
-__all__ = ["IN_MEMORY", "Config", "file_system_of", "ipc_path"]
+__all__ = [
+    "IN_MEMORY",
+    "Config",
+    "check_remote",
+    "file_system_of",
+    "ipc_path",
+    "is_remote",
+    "next_port",
+    "session_folder",
+]
 
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 """File systems that staging is safe on: elsewhere writeback takes pages away, and the callback waits for them."""
 
 _IPC = "ipc://"
+_TCP = "tcp://"
+_RUN_USER = Path("/run/user")
 _MAX_SOCKET_PATH = 107
 SHARED_MEMORY = Path("/dev/shm")
 
 
+def session_folder() -> Path | None:
+    """The user's runtime folder: XDG_RUNTIME_DIR, else /run/user/<uid> where that is there and ours.
+
+    A login by ssh has the variable and a cron job has not: both must find the same daemon, and the same PipeWire.
+    """
+    named = os.environ.get("XDG_RUNTIME_DIR", "")
+    if named.startswith("/"):  # another one is to be ignored, says its specification
+        return Path(named)
+    usual = _RUN_USER / str(os.getuid())
+    try:
+        return usual if usual.stat().st_uid == os.getuid() else None
+    except OSError:
+        return None
+
+
 def _runtime() -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set; its fallback is ours
-        return Path(platformdirs.user_runtime_dir("chaos", appauthor=False))
+    return (session_folder() or Path(tempfile.gettempdir(), f"runtime-{os.getuid()}")) / "chaos"
 
 
 def _staging() -> Path:
-    if os.environ.get("XDG_RUNTIME_DIR"):
+    if session_folder() is not None:
         usual = _runtime() / "staging"
         if file_system_of(usual) in IN_MEMORY or file_system_of(SHARED_MEMORY) not in IN_MEMORY:
             return usual
@@ -57,9 +82,20 @@ def file_system_of(path: Path) -> str:
     return ""
 
 
+def _store() -> Path:
+    return Path(platformdirs.user_data_dir("chaos", appauthor=False))
+
+
+def _default_events() -> str:
+    return f"{_IPC}{_runtime()}/events"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """All settings with their defaults. Raises InvalidRequest for one that cannot work.
+
+    `keys` is the folder with the keys that `tcp://` endpoints need; without it they are refused. Events are told at
+    the port above that of commands unless they have an endpoint of their own.
 
     `remote` is the name of PipeWire's socket (None: PipeWire's own choice). `staging_seconds` is how much
     audio the slots of a stream hold; `head_position_hz` how often its head is told while somebody listens;
@@ -71,7 +107,8 @@ class Config:
     """
 
     endpoint: str = field(default_factory=lambda: f"{_IPC}{_runtime()}/command")
-    events_endpoint: str = field(default_factory=lambda: f"{_IPC}{_runtime()}/events")
+    events_endpoint: str = field(default_factory=_default_events)
+    keys: Path | None = None
     store: Path = field(default_factory=lambda: Path(platformdirs.user_data_dir("chaos", appauthor=False)))
     staging_dir: Path = field(default_factory=_staging)
     allow_paths: tuple[Path, ...] = ()
@@ -86,7 +123,14 @@ class Config:
     store_mode: int = 0o700
 
     def __post_init__(self) -> None:
-        if ipc_path(self.endpoint) == ipc_path(self.events_endpoint):
+        if is_remote(self.endpoint) and self.events_endpoint == _default_events():
+            object.__setattr__(self, "events_endpoint", next_port(self.endpoint))
+        for endpoint in (self.endpoint, self.events_endpoint):
+            if is_remote(endpoint) and self.keys is not None:
+                check_remote(endpoint)
+            else:
+                ipc_path(endpoint)
+        if self.endpoint == self.events_endpoint:
             raise InvalidRequest(
                 f"commands and events cannot share {self.endpoint}", hint="give the events another endpoint"
             )
@@ -113,11 +157,8 @@ class Config:
         Raises StorageFailed, or InvalidRequest where a folder of ours belongs to somebody else.
         """
         try:
-            for folder in (
-                ipc_path(self.endpoint).parent,
-                ipc_path(self.events_endpoint).parent,
-                self.staging_dir,
-            ):
+            local = [each for each in (self.endpoint, self.events_endpoint) if not is_remote(each)]
+            for folder in (*(ipc_path(endpoint).parent for endpoint in local), self.staging_dir):
                 _make_private(folder)
             _share(self.store, self.store_mode)
         except OSError as e:
@@ -127,22 +168,24 @@ class Config:
                 details={"errno": e.errno},
             ) from e
 
-    def permit(self, path: str | Path) -> Path:
-        """`path`, links resolved. Raises PathNotAllowed unless it lies in the store or an allowed folder."""
-        roots = [root.resolve() for root in (self.store, *self.allow_paths)]
-        try:
-            found = Path(path).resolve()
-        except (OSError, RuntimeError, ValueError):
-            found = Path("/")
-        if any(part.is_symlink() for part in (found, *found.parents)):
-            found = Path("/")  # a loop of links; up to Python 3.12 resolve() raises there
-        if not any(root in found.parents for root in roots):
-            raise PathNotAllowed(
-                f"{path} is outside the folders that chaosd may write to",
-                hint=f"use a path below {' or '.join(map(str, roots))}, or start chaosd with --allow-path",
-                details={"allowed": [str(root) for root in roots]},
-            )
-        return found
+
+def is_remote(endpoint: str) -> bool:
+    """Whether an endpoint is one of the network, that only keys open."""
+    return endpoint.startswith(_TCP)
+
+
+def check_remote(endpoint: str) -> tuple[str, int]:
+    """Host and port of a `tcp://` endpoint. Raises InvalidRequest."""
+    match = re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.*_-]+):(\d{1,5})", endpoint)
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise InvalidRequest(f"{endpoint!r} is not a valid endpoint", hint="write it as tcp://192.168.1.20:47800")
+    return match[1], int(match[2])
+
+
+def next_port(endpoint: str) -> str:
+    """The endpoint of events that goes with one of commands: the port above it."""
+    host, port = check_remote(endpoint)
+    return f"{_TCP}{host}:{port + 1}"
 
 
 def ipc_path(endpoint: str) -> Path:
@@ -153,7 +196,7 @@ def ipc_path(endpoint: str) -> Path:
     if endpoint.startswith("tcp://"):
         raise InvalidRequest(
             f"{endpoint} is refused: without keys anyone on the network could record here",
-            hint="use an ipc:// endpoint; from another machine, log in with ssh",
+            hint="make keys with `chaosctl keys new` and `chaosctl keys add`, or use ipc:// and log in with ssh",
         )
     path = endpoint.removeprefix(_IPC)
     if path == endpoint or not path.startswith("/") or "\0" in path or path.endswith("/"):
@@ -182,7 +225,7 @@ def _share(store: Path, mode: int) -> None:
 
     Raises InvalidRequest where it is another user's and open to more people than `mode` says.
     """
-    store.mkdir(parents=True, exist_ok=True, mode=mode)
+    _make(store)
     found = store.stat()
     if stat.S_IMODE(found.st_mode) == mode:
         return
@@ -195,16 +238,40 @@ def _share(store: Path, mode: int) -> None:
         )
 
 
+def _make(folder: Path) -> None:
+    """Makes the folder, and those above it that are missing, for the user alone, whatever the umask allows."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+
+
 def _make_private(folder: Path) -> None:
-    """Make `folder` with mode 0700. One of our own choice that is there is checked and tightened."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Makes `folder` with mode 0700. One of our own choice that is there is checked and tightened."""
     if folder not in (_runtime(), _staging()):
+        _make(folder)
         return
-    for each, owners in ((folder, {os.getuid()}), (folder.parent, {os.getuid(), 0})):
-        if each.lstat().st_uid not in owners:
-            raise InvalidRequest(
-                f"the folder {each} belongs to another user",
-                hint="set XDG_RUNTIME_DIR to a folder of your own",
-            )
+    hint = "set XDG_RUNTIME_DIR to a folder of your own, or use --endpoint, --events and --staging-dir"
+    named = os.environ.get("XDG_RUNTIME_DIR", "")
+    if named.startswith("/") and not Path(named).is_dir():
+        raise InvalidRequest(f"XDG_RUNTIME_DIR is {named}, and there is no such folder", hint=hint)
+    for each in (folder.parent, folder):
+        _check_owner(each, hint)
+    _make(folder)
+    for each in (folder.parent, folder):
+        _check_owner(each, hint)
     if stat.S_IMODE(folder.stat().st_mode) != 0o700:
         folder.chmod(0o700)
+
+
+def _check_owner(folder: Path, hint: str) -> None:
+    """What is in a folder of others could be replaced by them: unless it is ours or root's, it is refused."""
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return
+    if found.st_uid not in (os.getuid(), 0):
+        raise InvalidRequest(f"the folder {folder} belongs to another user", hint=hint)
+

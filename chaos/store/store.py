@@ -55,6 +55,15 @@ class Store:
             raise RecordingNotFound(f"no recording of {uri}", hint="chaosctl list --recordings shows what there is")
         return path
 
+    def owns(self, path: Path) -> bool:
+        """Whether this path (absolute, links resolved) is among what the store itself is made of."""
+        try:
+            first = path.relative_to(self.root.resolve()).parts[0]
+        except (ValueError, IndexError):
+            return path == self.root.resolve()
+        own = {self._recordings.name, self.objects.root.name, self.pins.name}
+        return first in own or first.startswith((".", "catalog."))
+
     def hidden(self, path: Path) -> Path:
         """A name beside `path` for a recording that is being made; nobody takes it for one."""
         return path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -27,6 +27,7 @@ from chaos.store.retired import RetiredChunks, gaps_within, remove_chunks
 from chaos.store.store import Store
 from chaos.system.files import make_folders, storage_errors, sync_folder, write_new
 from chaos.system.folder import OpenFolder
+from chaos.system.folders import held_folder
 from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed, StorageFull, StreamExists
 from chaos.terms.ledger import ClockAnchor, Coverage, Gap
 from chaos.terms.marks import Mark
@@ -218,7 +219,6 @@ class RecordingWriter:
                 if self.open_gap is not None:
                     self._journal.flush()
                 self._place(chunk, view, path)
-                sync_folder(path.parent)
             self._sealed(SealedChunk(chunk, str(path), digest, first_frame, n_frames))
         return self._commit()
 
@@ -339,18 +339,19 @@ class RecordingWriter:
             self._journal.flush()
 
     def _place(self, chunk: int, view: memoryview, path: Path) -> None:
-        hidden = path.with_name(f".{path.name}.new")
-        if self._placed != (chunk, path):
-            make_folders(path.parent)
-            write_new(hidden, view)
-            try:
-                os.link(hidden, path)
-            except FileExistsError:
-                hidden.unlink()
-                hint = "name a file that does not exist yet"
-                raise InvalidRequest(f"{path} exists and is left as it is", hint=hint) from None
-            self._placed = chunk, path
-        hidden.unlink(missing_ok=True)
+        with held_folder(path.parent, make=True) as folder:
+            hidden = folder / f".{path.name}.new"
+            if self._placed != (chunk, path):
+                write_new(hidden, view)
+                try:
+                    os.link(hidden, folder / path.name)
+                except FileExistsError:
+                    hidden.unlink()
+                    hint = "name a file that does not exist yet"
+                    raise InvalidRequest(f"{path} exists and is left as it is", hint=hint) from None
+                self._placed = chunk, path
+            hidden.unlink(missing_ok=True)
+            sync_folder(folder)
 
     def _sealed(self, sealed: SealedChunk) -> None:
         path = sealed.path if self.definition.external else None

@@ -95,11 +95,13 @@ def sync_folder(path: Path) -> None:
 
 def make_folders(path: Path) -> None:
     """Makes the folder and those above it that are missing, durably."""
-    if path.is_dir():
-        return
-    make_folders(path.parent)
-    path.mkdir(exist_ok=True)
-    sync_folder(path.parent)
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def share_as(mode: int) -> None:

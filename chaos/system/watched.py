@@ -5,18 +5,32 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from typing import NamedTuple
 
 import zmq
 
 from chaos.system.monitor import read_monitor
 
-__all__ = ["ConnectionLost", "WatchedSocket"]
+__all__ = ["ConnectionLost", "Curve", "NotAdmitted", "WatchedSocket"]
 
 _names = itertools.count(1)
+_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_DISCONNECTED
 
 
 class ConnectionLost(Exception):
     """The other side has gone, and all it had sent before is read."""
+
+
+class NotAdmitted(Exception):
+    """The other side does not let our key in."""
+
+
+class Curve(NamedTuple):
+    """Keys for one connection, in Z85: our own pair, and the other side's public one."""
+
+    public: str
+    secret: str
+    server: str
 
 
 class WatchedSocket:
@@ -25,12 +39,18 @@ class WatchedSocket:
     `socket` is there to set options and to send. A connection counts as made once both sides have shaken hands.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], kind: int, endpoint: str) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], kind: int, endpoint: str, curve: Curve | None = None
+    ) -> None:
         self.socket = context.socket(kind)
         self.socket.linger = 0
+        if curve is not None:
+            self.socket.curve_publickey = curve.public.encode()
+            self.socket.curve_secretkey = curve.secret.encode()
+            self.socket.curve_serverkey = curve.server.encode()
         # A name from a counter: libzmq frees a monitor's address later than Python frees an object's id.
         self._watch = self.socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED, f"inproc://watch-{next(_names)}"
+            _EVENTS, f"inproc://watch-{next(_names)}"
         )
         self._poller = zmq.Poller()
         self._poller.register(self.socket, zmq.POLLIN)
@@ -53,8 +73,14 @@ class WatchedSocket:
                 lost = read_monitor(self._watch)[0] == zmq.EVENT_DISCONNECTED or lost
 
     def await_connection(self, deadline: float) -> bool:
-        """Whether the connection was made by `deadline`."""
-        return bool(self._watch.poll(_milliseconds_until(deadline)))
+        """Whether the connection was made by `deadline`. Raises NotAdmitted where the other side refuses our key."""
+        while self._watch.poll(_milliseconds_until(deadline)):
+            event = recv_monitor_message(self._watch)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                return True
+            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                raise NotAdmitted
+        return False
 
     def close(self) -> None:
         """Closing twice is harmless."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import numpy as np
 import pytest
@@ -167,9 +168,16 @@ def test_help_needs_no_heavy_import() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
-def test_every_command_explains_itself_and_has_json(run: Run, command: str) -> None:
-    done = run(command, "-h")
+def leaves(group: click.Group, *path: str) -> list[tuple[str, ...]]:
+    found = []
+    for name, command in sorted(group.commands.items()):
+        found += leaves(command, *path, name) if isinstance(command, click.Group) else [(*path, name)]
+    return found
+
+
+@pytest.mark.parametrize("command", leaves(main), ids=" ".join)
+def test_every_command_explains_itself_and_has_json(run: Run, command: tuple[str, ...]) -> None:
+    done = run(*command, "-h")
     assert done.exit_code == 0
     assert "--json" in done.output
 

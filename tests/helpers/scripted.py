@@ -23,13 +23,10 @@ Script = dict[str, Any]
 class ScriptedDaemon:
     """Answers each op as `script` has it; keeps the requests, and whether somebody listens for heads."""
 
-    def __init__(self, folder: Path, script: Script | None = None) -> None:
-        self.config = Config(
-            endpoint=f"ipc://{folder}/command",
-            events_endpoint=f"ipc://{folder}/events",
-            store=folder / "store",
-            staging_dir=folder / "staging",
-        )
+    def __init__(self, folder: Path, script: Script | None = None, **settings: Any) -> None:
+        endpoints = {"endpoint": f"ipc://{folder}/command", "events_endpoint": f"ipc://{folder}/events"}
+        places = {"store": folder / "store", "staging_dir": folder / "staging"}
+        self.config = Config(**{**(endpoints if "endpoint" not in settings else {}), **places, **settings})
         self.config.prepare()
         self.script: Script = {"ping": {"name": "chaosd"}, **(script or {})}
         self.requests: list[Request] = []

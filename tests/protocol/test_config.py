@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chaos.protocol.config import Config, file_system_of, ipc_path
-from chaos.terms.errors import ChaosError, InvalidRequest, PathNotAllowed, StorageFailed
+from chaos.protocol import config as config_module
+from chaos.protocol.config import Config, file_system_of, ipc_path, session_folder
+from chaos.terms.errors import InvalidRequest, StorageFailed
 
 
 @pytest.fixture
@@ -37,11 +39,51 @@ def test_defaults_are_those_of_the_protocol(home: Path) -> None:
     assert config.head_position_hz == 10.0
 
 
-def test_without_a_runtime_folder_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_variable_the_usual_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cron job has no XDG_RUNTIME_DIR, and must find the daemon that a login started."""
+    monkeypatch.setattr(config_module, "_RUN_USER", tmp_path)
+    (tmp_path / str(os.getuid())).mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", f"{tmp_path}/{os.getuid()}")
+    login = Config()
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert Config() == login
+    assert session_folder() == tmp_path / str(os.getuid())
+
+
+def test_without_any_runtime_folder_there_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(config_module, "_RUN_USER", tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     config = Config()
-    assert ipc_path(config.endpoint).is_absolute()
+    assert ipc_path(config.endpoint) == tmp_path / f"runtime-{os.getuid()}" / "chaos" / "command"
     assert config.staging_dir == Path(f"/dev/shm/chaos-{os.getuid()}")
+
+
+def test_a_runtime_folder_that_others_can_read_is_used_nevertheless(home: Path) -> None:
+    (home / "run").chmod(0o755)
+    config = Config()
+    config.prepare()
+    assert ipc_path(config.endpoint).parent == home / "run" / "chaos"
+    assert mode(home / "run" / "chaos") == 0o700
+
+
+def test_a_runtime_folder_that_is_not_there_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nowhere/at/all")
+    with pytest.raises(InvalidRequest, match="XDG_RUNTIME_DIR is /nowhere/at/all"):
+        Config(endpoint=f"ipc://{home}/c", events_endpoint=f"ipc://{home}/e").prepare()
+
+
+def test_a_folder_of_somebody_else_is_refused_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(config_module, "_RUN_USER", tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    foreign = tmp_path / "runtime-12345"
+    foreign.mkdir()
+    if os.getuid() == 0:
+        os.chown(foreign, 54321, -1)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(InvalidRequest, match="runtime-12345 belongs to another user"):
+        Config(store=tmp_path / "store").prepare()
 
 
 def test_prepare_makes_private_folders_and_tightens_its_own(home: Path) -> None:
@@ -94,38 +136,6 @@ def test_what_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["store/x/chunk.raw", "allowed/deep/new/chunk.raw", "store/../allowed/chunk.raw", "store/sub/../chunk"],
-)
-def test_paths_in_the_store_or_an_allowed_folder_are_permitted(home: Path, path: str) -> None:
-    config = Config(store=home / "store", allow_paths=(home / "allowed",))
-    assert config.permit(f"{home}/{path}") == (home / path).resolve()
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "other/chunk",
-        "store",
-        "store/../other",
-        "storeroom/chunk",
-        "store/link/chunk",
-        "store/loop/chunk",
-        "a\0b",
-    ],
-)
-def test_paths_elsewhere_are_not(home: Path, path: str) -> None:
-    (home / "store").mkdir()
-    (home / "store" / "link").symlink_to("/etc")
-    (home / "store" / "loop").symlink_to("loop")
-    config = Config(store=home / "store", allow_paths=(home / "allowed",))
-    with pytest.raises(ChaosError) as caught:
-        config.permit(f"{home}/{path}")
-    assert isinstance(caught.value, PathNotAllowed)
-    assert "--allow-path" in caught.value.hint
-
-
 def test_staging_lies_in_memory_where_the_runtime_folder_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,3 +155,16 @@ def test_staging_lies_in_memory_where_the_runtime_folder_does_not(
 def test_the_kind_of_a_file_system_is_told_also_of_what_is_not_there_yet() -> None:
     assert file_system_of(Path("/proc/self/nothing")) == "proc"
     assert file_system_of(Path("/dev/shm/nowhere/at/all")) == "tmpfs"
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_no_umask_widens_what_is_made(home: Path, umask: int) -> None:
+    config = Config(store=home / "deep" / "store")
+    before = os.umask(umask)
+    try:
+        config.prepare()
+        config.prepare()
+    finally:
+        os.umask(before)
+    for folder in (home / "deep", config.store, config.staging_dir, home / "run" / "chaos"):
+        assert mode(folder) == 0o700

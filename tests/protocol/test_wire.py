@@ -172,6 +172,11 @@ def test_whatever_comes_gives_a_request_or_a_helpful_error(raw: bytes) -> None:
         (b"[" * 900_000, InvalidRequest, "not a JSON object"),
         (b'{"op":"ping","id":' + b"[" * 500_000, InvalidRequest, "not JSON"),
         (b"[1]", InvalidRequest, "not a JSON object"),
+        (
+            b'{"op": "slice", "uri": "stream://a/b", "from": {"utc": "\xff"}, "to": "head", "output": "virtual"}',
+            InvalidRequest,
+            "not JSON in UTF-8",
+        ),
         (b"{}", InvalidRequest, "no `op`"),
         (b'{"op": 3}', InvalidRequest, "`op`"),
         (b'{"op": "pnig"}', UnknownOp, "pnig"),

@@ -20,11 +20,13 @@ import zmq
 from chaos.doors.zmq.claim import Claim
 from chaos.doors.zmq.clients import Clients
 from chaos.doors.zmq.connections import Connections
+from chaos.doors.zmq.curve import Gate
 from chaos.doors.zmq.subscriptions import MAX_PREFIX_BYTES, Subscriptions
 from chaos.protocol.codec import MAX_MESSAGE_BYTES, decode_request, encode_error, encode_ok, request_id
-from chaos.protocol.config import Config, ipc_path
+from chaos.protocol.config import Config, ipc_path, is_remote
 from chaos.protocol.requests import DeviceWait, Request
 from chaos.system.descriptors import max_connections
+from chaos.system.keys import Keys
 from chaos.terms.errors import ChaosError, InternalError, InvalidRequest, StorageFailed, TimedOut
 
 __all__ = ["MAX_WAITS", "Bus"]
@@ -44,7 +46,7 @@ class Bus:
 
     The constructor claims both endpoints (`Config.prepare` has made their folders), so that a second daemon
     ends there: it raises InvalidRequest with the other's process id, and StorageFailed where a socket cannot
-    be made. Until `start`, commands wait.
+    be made; with `tcp://`, Unauthorized as `Gate` has it. Until `start`, commands wait.
 
     `submit(request)` is called on the bus thread, must not wait, and gives a future of the result, which is
     JSON-serialisable. A ChaosError that it or its future raises is the answer's error; any other exception is
@@ -65,17 +67,21 @@ class Bus:
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._claims: list[Claim] = []
+        self._gate: Gate | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             for endpoint in (config.endpoint, config.events_endpoint):
-                self._claims.append(Claim(ipc_path(endpoint)))
+                if not is_remote(endpoint):
+                    self._claims.append(Claim(ipc_path(endpoint)))
+            if is_remote(config.endpoint) or is_remote(config.events_endpoint):
+                self._gate = Gate(self._context, Keys(config.keys))
             self._commands = self._socket(zmq.ROUTER)
             self._events = self._socket(zmq.XPUB)
             self._asking = Connections(self._commands, "asking", self._may_open)
             self._listening = Connections(self._events, "listening", self._may_open)
-            self._bind(self._commands, config.endpoint)
-            self._bind(self._events, config.events_endpoint)
+            self._bind(self._commands, config.endpoint, self._asking)
+            self._bind(self._events, config.events_endpoint, self._listening)
         except BaseException:
             self._release()
             raise
@@ -138,7 +144,11 @@ class Bus:
             made.set(zmq.SNDHWM, _QUEUED_EVENTS)
         return made
 
-    def _bind(self, unbound: zmq.Socket[bytes], endpoint: str) -> None:
+    def _bind(self, unbound: zmq.Socket[bytes], endpoint: str, connections: Connections) -> None:
+        if is_remote(endpoint):
+            assert self._gate is not None
+            self._gate.guard(unbound)
+            connections.admits = self._gate.admits
         before = os.umask(0o177)
         try:
             unbound.bind(endpoint)
@@ -153,6 +163,8 @@ class Bus:
         return len(self._asking) + len(self._listening) < self._max_connections
 
     def _release(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
         self._context.destroy()
         os.close(self._wake)
         for claim in reversed(self._claims):
@@ -177,6 +189,8 @@ class Bus:
     def _turn(self, ready: dict[Any, int]) -> None:
         self._asking.read()
         self._listening.read()
+        if self._gate is not None:
+            self._gate.look(self._asking, self._listening)
         self._clients.retry()
         if self._wake in ready:
             self._drain()

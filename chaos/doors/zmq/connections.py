@@ -21,11 +21,14 @@ _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 
 
 class Connection:
-    """One client's connection. `waits` are futures that end with it; `n_prefixes` is what it has subscribed to."""
+    """One client's connection. `waits` are futures that end with it; `n_prefixes` is what it has subscribed to.
+    `user` is the key that it came in with, None until it has said something, and where there are no keys.
+    """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.is_open = True
+        self.user: str | None = None
         self.waits: set[Future[Any]] = set()
         self.n_prefixes = 0
 
@@ -44,13 +47,14 @@ class Connections:
 
     `may_open()` says whether one more may stay; those beyond it are closed at once: libzmq ends the whole process
     when it finds no descriptor for a client. A burst can't outrun that by more than about a thousand connections:
-    then ZeroMQ's thread waits until what it has told is read.
+    then ZeroMQ's thread waits until what it has told is read. `admits(key)` is set where clients have keys.
     """
 
     def __init__(self, bound: zmq.Socket[bytes], name: str, may_open: Callable[[], bool]) -> None:
         self.watch = bound.get_monitor_socket(_EVENTS, f"inproc://{name}")
         self._bound = bound
         self._may_open = may_open
+        self.admits: Callable[[str], bool] | None = None
         self._open: dict[int, Connection] = {}
         self._is_refusing = False
 
@@ -69,9 +73,18 @@ class Connections:
         """The connection that a message's frame came over, None when it has ended."""
         self.read()
         try:
-            return self._open.get(int(frame.get(zmq.SRCFD)))
+            connection = self._open.get(int(frame.get(zmq.SRCFD)))
+            if connection is not None and self.admits is not None and connection.user is None:
+                connection.user = str(frame.get("User-Id"))
+                self._check(connection)
         except zmq.ZMQError:  # ZeroMQ itself speaks, for a client that has gone
             return None
+        return connection
+
+    def look(self) -> None:
+        """Drops whoever is not admitted any more."""
+        for connection in list(self._open.values()):
+            self._check(connection)
 
     def drop(self, connection: Connection, why: str) -> None:
         """Closes a client's connection, and says so in the log. What ZeroMQ has read of it already still comes."""
@@ -79,6 +92,10 @@ class Connections:
             log.warning("a client is disconnected: %s", why)
             connection.end()
             self._shut(connection.fd)
+
+    def _check(self, connection: Connection) -> None:
+        if self.admits is not None and connection.user is not None and not self.admits(connection.user):
+            self.drop(connection, f"the key {connection.user} is not authorized any more")
 
     def _accept(self, fd: int) -> None:
         if self._may_open():

@@ -1,0 +1,83 @@
+"""Who may come in from the network: CURVE, and only keys that are authorized."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import zmq
+
+from chaos.doors.zmq.connections import Connections
+from chaos.system.keys import Keys
+from chaos.terms.errors import ChaosError, Unauthorized
+
+if TYPE_CHECKING:
+    from zmq.auth.thread import ThreadAuthenticator
+
+__all__ = ["Gate"]
+
+log = logging.getLogger(__name__)
+
+_DOMAIN = "chaos"
+_HEARTBEAT_MS = 10_000
+_GIVE_UP_MS = 30_000
+
+
+class Gate:
+    """Lets authorized keys in, until `close`; a key that is removed is out at once, also where it is connected.
+
+    The constructor raises Unauthorized without a key pair of one's own, without any authorized key, and for key
+    files that others could have read or changed.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys) -> None:
+        self._keys = keys
+        self._own = keys.own()
+        self._stamp = keys.stamp()
+        self._known = frozenset(keys.authorized().values())
+        if not self._known:
+            raise Unauthorized("no key is authorized, so nobody could come in", hint="chaosctl keys add NAME KEY")
+        from zmq.auth.thread import ThreadAuthenticator  # asyncio comes with it: only for those who need it
+
+        self._authenticator: ThreadAuthenticator = ThreadAuthenticator(context)
+        self._authenticator.configure_curve_callback(_DOMAIN, self)
+        self._authenticator.start()
+
+    def guard(self, unbound: zmq.Socket[bytes]) -> None:
+        """Has a socket let nobody in but through here. To be called before it is bound."""
+        unbound.curve_server = True
+        unbound.curve_secretkey = self._own.secret.encode()
+        unbound.zap_domain = _DOMAIN.encode()
+        unbound.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without an answer from us: nobody
+        unbound.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)  # a machine that has gone says nothing
+        unbound.set(zmq.HEARTBEAT_TIMEOUT, _GIVE_UP_MS)
+
+    def admits(self, key: str) -> bool:
+        """Whether what comes with this key is still to be heard."""
+        return key in self._known
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """The authenticator asks, on its own thread."""
+        is_known = key.decode() in self._authorized()
+        if not is_known:
+            log.warning("a client with the key %s was not let in", key.decode())
+        return is_known
+
+    def look(self, *doors: Connections) -> None:
+        """Closes the connections of keys that are not authorized any more."""
+        stamp = self._keys.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp, self._known = stamp, self._authorized()
+        for door in doors:
+            door.look()
+
+    def close(self) -> None:
+        self._authenticator.stop()
+
+    def _authorized(self) -> frozenset[str]:
+        try:
+            return frozenset(self._keys.authorized().values())
+        except ChaosError as error:
+            log.error("nobody is let in: %s (%s)", error.message, error.hint)
+            return frozenset()

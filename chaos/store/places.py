@@ -1,0 +1,62 @@
+"""Where clients may have files put: folders meant for it, never the store's own insides."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from chaos.store.store import Store
+from chaos.system.folders import check_writable
+from chaos.terms.errors import PathNotAllowed
+
+__all__ = ["Places"]
+
+_MAX_NAME_BYTES = 255
+_MAX_PATH_BYTES = 4095
+
+
+class Places:
+    """The store (but for what it is made of) and the folders that chaosd was given with --allow-path."""
+
+    def __init__(self, store: Store, allowed: Sequence[Path] = ()) -> None:
+        self._store = store
+        self._allowed = allowed
+
+    def permit(self, path: str | Path) -> Path:
+        """`path` with links resolved: a file that can be made there. Raises PathNotAllowed.
+
+        It is to be opened with `held_folder`, which sees when a link has come into it since.
+        """
+        store = self._store.root.resolve()
+        roots = [store, *(root.resolve() for root in self._allowed)]
+        hint = f"use a path below {' or '.join(map(str, roots))}, or start chaosd with --allow-path"
+        details = {"allowed": [str(root) for root in roots]}
+        try:
+            found = Path(path).resolve()
+            names = [os.fsencode(name) for name in found.parts[1:]]
+            if found.is_symlink():  # from Python 3.13 on resolve() leaves a loop as it is
+                raise OSError("it is a loop of links")
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name that can't be encoded
+            raise PathNotAllowed(f"{path} can't be used: {error}", hint=hint, details=details) from None
+        if not any(root in found.parents for root in roots):
+            raise PathNotAllowed(
+                f"{path} is outside the folders that chaosd may write to", hint=hint, details=details
+            )
+        if self._store.owns(found):
+            raise PathNotAllowed(
+                f"{path} is where the store keeps its own files", hint=f"use {store / 'slices'}, or another folder"
+            )
+        if any(len(name) > _MAX_NAME_BYTES for name in names) or len(os.fsencode(found)) > _MAX_PATH_BYTES:
+            raise PathNotAllowed(
+                f"a path may have {_MAX_PATH_BYTES} bytes, and each name in it {_MAX_NAME_BYTES}; {path} has more",
+                hint="use a shorter one",
+            )
+        try:
+            check_writable(found.parent)
+        except OSError as error:
+            raise PathNotAllowed(
+                f"chaosd can't make files in {found.parent}: {error.strerror}",
+                hint="choose another folder, or let its user write there",
+            ) from None
+        return found

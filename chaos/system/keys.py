@@ -1,0 +1,165 @@
+"""CURVE keys on disk: this user's own pair, who may come in, and who is expected where.
+
+    <folder>/own.key                    the secret and the public key of this user on this machine (0600)
+    <folder>/authorized/<name>.key      public keys that chaosd lets in
+    <folder>/hosts/<host>.key           public keys of the chaosd on other machines
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+import platformdirs
+import zmq
+import zmq.auth
+from zmq.utils import z85
+
+from chaos.terms.errors import InvalidRequest, StorageFailed, Unauthorized
+
+__all__ = ["KeyPair", "Keys", "default_folder"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,252}")
+
+
+class KeyPair(NamedTuple):
+    """In Z85, 40 characters each."""
+
+    public: str
+    secret: str
+
+
+def default_folder() -> Path:
+    return Path(platformdirs.user_config_dir("chaos", appauthor=False)) / "keys"
+
+
+class Keys:
+    """The keys in one folder. Nothing is kept in memory: who is removed is out.
+
+    Raises Unauthorized for files that others may read (the secret) or write to (all), StorageFailed where the
+    system refuses, InvalidRequest for what is not a key or not a name.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or default_folder()
+        self._own = self.folder / "own.key"
+        self._authorized = self.folder / "authorized"
+        self._hosts = self.folder / "hosts"
+
+    def make(self) -> KeyPair:
+        """A new pair of one's own. Raises InvalidRequest if there is one already."""
+        pair = KeyPair(*(key.decode() for key in zmq.curve_keypair()))
+        if self.has_own():
+            raise InvalidRequest(f"there is a key already: {self._own}", hint="remove that file to have a new one")
+        self._write(self._own, pair.public, pair.secret)
+        return pair
+
+    def own(self) -> KeyPair:
+        """Raises Unauthorized if there is none."""
+        if not self.has_own():
+            raise Unauthorized(f"there is no key in {self.folder}", hint="make one: chaosctl keys new")
+        self._check(self._own, 0o077, "be read by others", "chmod 600")
+        public, secret = self._read(self._own)
+        if secret is None:
+            raise Unauthorized(f"{self._own} has no secret key in it", hint="remove it, and run: chaosctl keys new")
+        return KeyPair(public, secret)
+
+    def has_own(self) -> bool:
+        return os.path.lexists(self._own)
+
+    def authorized(self) -> dict[str, str]:
+        """The public keys that may come in, by name."""
+        return self._all(self._authorized)
+
+    def hosts(self) -> dict[str, str]:
+        """The public keys that are expected of the chaosd on other machines, by host."""
+        return self._all(self._hosts)
+
+    def add(self, name: str, public: str, *, is_host: bool = False) -> None:
+        """Lets a key in or, with `is_host`, expects it of that host. Raises InvalidRequest if the name is taken."""
+        path = self._path(name, is_host)
+        _check_key(public)
+        if path.exists():
+            raise InvalidRequest(f"{name} has a key already", hint=f"remove it first: chaosctl keys remove {name}")
+        self._write(path, public, None)
+
+    def remove(self, name: str, *, is_host: bool = False) -> None:
+        path = self._path(name, is_host)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            raise InvalidRequest(f"there is no key of {name}", hint="see: chaosctl keys list") from None
+        except OSError as error:
+            raise _failed(path, error) from error
+
+    def stamp(self) -> tuple[int, int]:
+        """Changes whenever keys are added or removed."""
+        try:
+            found = self._authorized.stat()
+        except OSError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_ino
+
+    def _path(self, name: str, is_host: bool) -> Path:
+        if not _NAME.fullmatch(name):
+            raise InvalidRequest(f"{name!r} can't be the name of a key", hint="use letters, digits, dots and dashes")
+        return (self._hosts if is_host else self._authorized) / f"{name}.key"
+
+    def _all(self, folder: Path) -> dict[str, str]:
+        if not folder.is_dir():
+            return {}
+        self._check(folder, 0o022, "be written to by others", "chmod 700")
+        found = {}
+        for path in sorted(folder.glob("*.key")):
+            self._check(path, 0o022, "be written to by others", "chmod 600")
+            found[path.stem] = self._read(path)[0]
+        return found
+
+    def _read(self, path: Path) -> tuple[str, str | None]:
+        try:
+            public, secret = zmq.auth.load_certificate(path)
+        except (OSError, ValueError) as error:
+            raise Unauthorized(f"{path} is not a key file: {error}", hint="remove it") from None
+        keys = [key.decode(errors="replace") for key in (public, secret) if key is not None]
+        for key in keys:
+            try:
+                _check_key(key)
+            except InvalidRequest:
+                raise Unauthorized(f"{path} is damaged", hint="remove it") from None
+        return keys[0], keys[1] if len(keys) > 1 else None
+
+    def _write(self, path: Path, public: str, secret: str | None) -> None:
+        lines = ["curve", f'    public-key = "{public}"', *([f'    secret-key = "{secret}"'] if secret else [])]
+        try:
+            for folder in (self.folder, path.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with open(fd, "w") as file:  # noqa: PTH123
+                file.write("\n".join([*lines, ""]))
+                file.flush()
+                os.fsync(fd)
+        except OSError as error:
+            raise _failed(path, error) from error
+
+    def _check(self, path: Path, forbidden: int, what: str, command: str) -> None:
+        found = path.lstat()
+        if stat.S_ISLNK(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
+            raise Unauthorized(f"{path} belongs to another user, or is a link", hint="put a file of your own there")
+        if found.st_mode & forbidden:
+            raise Unauthorized(f"{path} can {what}, and so is not used", hint=f"run: {command} {path}")
+
+
+def _check_key(key: str) -> None:
+    try:
+        if len(z85.decode(key.encode("ascii"))) == 32:
+            return
+    except Exception:  # it raises whatever comes: struct.error, KeyError, ValueError
+        pass
+    raise InvalidRequest(f"{key[:60]!r} is not a public key", hint="it has 40 characters; see: chaosctl keys list")
+
+
+def _failed(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(f"could not write {path}: {error.strerror}", hint="check the folder and its permissions")
