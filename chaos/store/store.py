@@ -61,7 +61,7 @@ class Store:
             first = path.relative_to(self.root.resolve()).parts[0]
         except (ValueError, IndexError):
             return path == self.root.resolve()
-        own = {self._recordings.name, self.objects.root.name, self.pins.name}
+        own = {self.recordings.name, self.objects.root.name, self.pins.name}
         return first in own or first.startswith((".", "catalog."))
 
     def hidden(self, path: Path) -> Path:

@@ -273,6 +273,7 @@ def test_a_client_that_does_not_read_is_dropped_in_time(
     n_read = 0
     while not dropped.poll(0):
         n_read += deaf.poll(100) and bool(deaf.recv())
+    deaf.disable_monitor()
     dropped.close()
     assert n_read < 300
     assert caplog.text.count("does not read its answers") == 1
@@ -302,6 +303,7 @@ def test_a_message_is_measured_as_a_whole(raw: Raw, context: Sockets, daemon: Sc
     assert json.loads(sender.recv_multipart()[-1])["ok"]
     sender.send_multipart([b"x" * (1 << 20)] * 17)
     assert dropped.poll(WAIT_MS)
+    sender.disable_monitor()
     dropped.close()
     assert raw.ask("ping")["ok"]
 
@@ -362,6 +364,7 @@ def test_a_client_with_too_many_prefixes_is_dropped(
     for number in range(2 * MAX_PREFIXES):
         greedy.subscribe(f"stream_gap {URI}{number}".encode())
     assert dropped.poll(WAIT_MS)
+    greedy.disable_monitor()
     dropped.close()
     assert raw.ask("ping")["ok"]
     assert resident_kib() - before < 100_000

@@ -68,6 +68,7 @@ class Bus:
         self._thread: threading.Thread | None = None
         self._claims: list[Claim] = []
         self._gate: Gate | None = None
+        self._watched: tuple[zmq.Socket[bytes], ...] = ()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
@@ -80,6 +81,7 @@ class Bus:
             self._events = self._socket(zmq.XPUB)
             self._asking = Connections(self._commands, "asking", self._may_open)
             self._listening = Connections(self._events, "listening", self._may_open)
+            self._watched = (self._commands, self._events)
             self._bind(self._commands, config.endpoint, self._asking)
             self._bind(self._events, config.events_endpoint, self._listening)
         except BaseException:
@@ -165,6 +167,8 @@ class Bus:
     def _release(self) -> None:
         if self._gate is not None:
             self._gate.close()
+        for watched in self._watched:  # first of all: ZeroMQ's thread waits for whoever is told, and would for ever
+            watched.disable_monitor()
         self._context.destroy()
         os.close(self._wake)
         for claim in reversed(self._claims):
