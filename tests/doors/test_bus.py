@@ -262,7 +262,7 @@ def test_a_client_that_does_not_read_is_dropped_in_time(
     daemon.script["status"] = {"pad": "x" * (1 << 20)}
     deaf = context.socket(zmq.DEALER)
     deaf.rcvhwm = 1
-    deaf.reconnect_ivl = -1
+    deaf.reconnect_ivl, deaf.sndtimeo = 60_000, 500
     dropped = deaf.get_monitor_socket(zmq.EVENT_DISCONNECTED, "inproc://deaf")
     deaf.connect(daemon.config.endpoint)
     before = resident_kib()
@@ -296,7 +296,7 @@ def test_ids_are_short(raw: Raw) -> None:
 
 def test_a_message_is_measured_as_a_whole(raw: Raw, context: Sockets, daemon: ScriptedDaemon) -> None:
     sender = context.socket(zmq.DEALER)
-    sender.reconnect_ivl = -1
+    sender.reconnect_ivl = 60_000
     dropped = sender.get_monitor_socket(zmq.EVENT_DISCONNECTED, "inproc://sender")
     sender.connect(daemon.config.endpoint)
     sender.send_multipart([b"x" * (1 << 20)] * 14 + [b'{"op": "ping"}'])
@@ -357,7 +357,7 @@ def test_a_client_with_too_many_prefixes_is_dropped(
     raw: Raw, context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
     greedy = context.socket(zmq.SUB)
-    greedy.reconnect_ivl, greedy.sndhwm = -1, 0
+    greedy.reconnect_ivl, greedy.sndhwm = 60_000, 0
     dropped = greedy.get_monitor_socket(zmq.EVENT_DISCONNECTED, "inproc://greedy")
     greedy.connect(daemon.config.events_endpoint)
     before = resident_kib()

@@ -26,10 +26,10 @@ from chaos.engine.engine import Engine
 from chaos.engine.rotator import ChunkRotatorActor
 from chaos.protocol import requests as r
 from chaos.protocol.answers import EngineStatus, Pong, StreamEnded
-from chaos.protocol.config import Config
 from chaos.protocol.events import DaemonError, Published
 from chaos.staging.layout import SUFFIX
 from chaos.store.info import load
+from chaos.store.places import Places
 from chaos.store.store import Store
 from chaos.terms.errors import ChaosError, InternalError, StreamExists, StreamNotFound
 
@@ -157,7 +157,7 @@ def test_status_does_not_wait_for_a_disk_that_hangs(engine: Engine) -> None:
 def test_a_path_on_a_disk_that_hangs_holds_up_nobody(engine: Engine, graph: StillGraph) -> None:
     go_on = threading.Event()
     begin(engine, graph)
-    with mock.patch.object(Config, "permit", side_effect=lambda path: go_on.wait(60)):
+    with mock.patch.object(Places, "permit", side_effect=lambda path: go_on.wait(60)):
         switch = engine.submit(r.StreamSwitchChunk(uri=URI, new_chunk_path="/nowhere/1"))
         assert isinstance(ask(engine, r.Ping()), Pong)
         assert ask(engine, r.StreamStop(uri=URI)).clean
