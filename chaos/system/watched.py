@@ -49,9 +49,7 @@ class WatchedSocket:
             self.socket.curve_secretkey = curve.secret.encode()
             self.socket.curve_serverkey = curve.server.encode()
         # A name from a counter: libzmq frees a monitor's address later than Python frees an object's id.
-        self._watch = self.socket.get_monitor_socket(
-            _EVENTS, f"inproc://watch-{next(_names)}"
-        )
+        self._watch = self.socket.get_monitor_socket(_EVENTS, f"inproc://watch-{next(_names)}")
         self._poller = zmq.Poller()
         self._poller.register(self.socket, zmq.POLLIN)
         self._poller.register(self._watch, zmq.POLLIN)
@@ -75,7 +73,7 @@ class WatchedSocket:
     def await_connection(self, deadline: float) -> bool:
         """Whether the connection was made by `deadline`. Raises NotAdmitted where the other side refuses our key."""
         while self._watch.poll(_milliseconds_until(deadline)):
-            event = recv_monitor_message(self._watch)["event"]
+            event = read_monitor(self._watch)[0]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 return True
             if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
