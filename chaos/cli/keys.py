@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from chaos.cli.out import say
 from chaos.cli.session import Session, json_option, print_json
 
 __all__ = ["COMMANDS"]
@@ -32,8 +33,8 @@ def new(session: Session, as_json: bool) -> None:
     if as_json:
         print_json({"own": public})
         return
-    click.echo(public)
-    click.echo(f"The secret key is in {folder.folder} and must stay there.", err=True)
+    say(public)
+    say(f"The secret key is in {folder.folder} and must stay there.", err=True)
 
 
 @keys.command()
@@ -70,11 +71,11 @@ def list_(session: Session, as_json: bool) -> None:
     if as_json:
         print_json({"own": own, "authorized": folder.authorized(), "hosts": folder.hosts()})
         return
-    click.echo(f"own         {own or 'none: make one with `chaosctl keys new`'}")
+    say(f"own         {own or 'none: make one with `chaosctl keys new`'}")
     for name, key in folder.authorized().items():
-        click.echo(f"authorized  {key}  {name}")
+        say(f"authorized  {key}  {name}")
     for name, key in folder.hosts().items():
-        click.echo(f"host        {key}  {name}")
+        say(f"host        {key}  {name}")
 
 
 @keys.command()
