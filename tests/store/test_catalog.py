@@ -333,10 +333,13 @@ def test_what_pins_keep_goes_of_younger_takes_in_the_same_pass(store: Path, cata
 
 
 def test_a_take_that_is_pinned_as_a_whole_does_not_keep_its_neighbour(store: Path, catalog: Catalog) -> None:
-    paths = [record(store, f"{n}", 16, n, started_wall_ns=START_NS + n * DAY_NS) for n in range(5)]
-    pin(Store(store), "kept", load(paths[1]), 0, 16)
-    gone = retire(Store(store), Keep(None, 3 * CHUNK_BYTES), at(6), catalog=catalog)
-    assert [each.uri for each in gone] == ["stream://mic/0", "stream://mic/2"]
+    lengths = (16, 16, 16, 32, 16, 32)
+    paths = [
+        record(store, f"{n}", length, n, started_wall_ns=START_NS + n * DAY_NS) for n, length in enumerate(lengths)
+    ]
+    pin(Store(store), "kept", load(paths[3]), 0, 32)
+    gone = retire(Store(store), Keep(None, 4 * CHUNK_BYTES), at(7), catalog=catalog)
+    assert [each.uri for each in gone] == [f"stream://mic/{n}" for n in (0, 1, 2, 4)]
 
 
 def test_what_a_retirement_was_interrupted_at_goes_with_the_next(store: Path, catalog: Catalog) -> None:
