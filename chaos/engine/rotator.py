@@ -105,7 +105,8 @@ class ChunkRotatorActor(Supervised):
     def carry_out(self, message: Any) -> None:
         if self._has_failed:
             if isinstance(message, SwitchChunk | MarkFrame):
-                refuse(message.future, StorageFailed("the rotator has failed", hint="see the stream's stream_error"))
+                hint = f"chaosctl status {self._plan.definition.uri} tells how it is"
+                refuse(message.future, StorageFailed("the rotator has failed", hint=hint))
             return
         match message:
             case Rotate():
@@ -205,7 +206,7 @@ class ChunkRotatorActor(Supervised):
         if gap.cause is Cause.OVERRUN:
             full = StagingFull(
                 f"all {self._staging.n_slots} slots are full; frames are lost until one is stored",
-                hint="a longer staging_seconds rides out longer stalls",
+                hint="a longer --staging-seconds rides out longer stalls",
             )
             self._plan.emit(events.StreamError.of(full, recoverable=True))
 
@@ -379,7 +380,7 @@ class ChunkRotatorActor(Supervised):
     def _switch(self, path: Path, future: Any) -> None:
         uri = self._plan.definition.uri
         if self._plan.chunk_path is None:
-            hint = "give chunk_path in stream_start to rotate from outside"
+            hint = "chaosctl start --chunk-path FILE starts a stream that is rotated from outside"
             refuse(future, InvalidRequest(f"{uri} rotates by itself", hint=hint))
             return
         try:

@@ -332,7 +332,7 @@ class InputStreamActor(Supervised):
         elif current.tell(message):
             return
         else:
-            error = InternalError("the rotator has failed", hint="see the stream's stream_error event")
+            error = InternalError("the rotator has failed", hint=f"chaosctl status {self._view.uri} tells how it is")
         refuse(message.future, error)
 
     # -- begin and end

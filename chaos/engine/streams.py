@@ -266,20 +266,21 @@ class Streams:
     def _existing(self, uri: str) -> Stream:
         stream = self._running.get(uri)
         if stream is None:
-            raise StreamNotFound(f"no stream {uri} is running", hint="stream_list names those that are")
+            raise StreamNotFound(f"no stream {uri} is running", hint="chaosctl list --running shows those that are")
         return stream
 
     def _begun(self, uri: str) -> pykka.ActorRef[Any]:
         actor = self._existing(uri).actor
         if actor is None:
-            raise StreamNotFound(f"{uri} has not begun", hint="wait for stream_start's answer")
+            raise StreamNotFound(f"{uri} has not begun", hint="wait until its start has been answered")
         return actor
 
     @staticmethod
     def _pass_on(actor: pykka.ActorRef[Any], message: Any, future: Future[Any]) -> None:
         """Tells an actor that may have ended meanwhile; whoever waits for it then learns so."""
         if not tell(actor, message):
-            refuse(future, StreamNotFound("the stream has just ended", hint="stream_list names those that run"))
+            hint = "chaosctl list --running shows those that run"
+            refuse(future, StreamNotFound("the stream has just ended", hint=hint))
 
 
 def stop_all(running: Running) -> list[Future[Any]]:

@@ -123,7 +123,7 @@ class Follower:
             elif self._timeout_s is not None and now - began > self._timeout_s:
                 raise TimedOut(
                     f"no new frame of {recording.uri} within {self._timeout_s:g} s",
-                    hint="its device may be away: stream_status tells",
+                    hint=f"its device may be away: see chaosctl status {recording.uri}",
                 )
             if recording.state != "recording":
                 return recording.n_frames

@@ -164,7 +164,7 @@ class Staging:
             self.path.unlink()
             raise StagingFull(
                 f"no room for a staging file of {self.file_bytes} bytes in {self.path.parent}: {error.strerror}",
-                hint="ask for fewer staging_seconds or smaller chunks, or stop another stream",
+                hint="ask for a shorter --staging-seconds or a smaller --chunk-size, or stop another stream",
                 details={"needed_bytes": self.file_bytes},
             ) from error
         finally:

@@ -234,7 +234,7 @@ class Bus:
             if is_wait and (connection is None or len(connection.waits) >= MAX_WAITS):
                 raise InvalidRequest(
                     f"{MAX_WAITS} device_waits of this client have not been answered yet",
-                    hint="wait for the answers, or for `device_added` events",
+                    hint="wait for their answers; chaosctl devices lists what is there",
                 )
             self._clients.asks(client, connection)
         except Exception as e:
