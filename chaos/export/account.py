@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from chaos.export.encoding import BITS
 from chaos.export.source import Source
 from chaos.export.wav import Broadcast, Cue
@@ -12,7 +10,7 @@ from chaos.terms.containers import Subtype
 from chaos.terms.ledger import Gap
 from chaos.terms.visible import visible
 
-__all__ = ["Account", "clipped_gap", "utc"]
+__all__ = ["Account", "clipped_gap"]
 
 _MODES = {1: "mono", 2: "stereo"}
 
@@ -84,8 +82,3 @@ def clipped_gap(gap: Gap, first: int, end: int) -> Gap:
     """The part of the gap that lies in frames [first, end)."""
     begin = max(gap.first_frame, first)
     return Gap(begin, max(min(gap.end_frame, end) - begin, 0), gap.cause, gap.confidence)
-
-
-def utc(wall_ns: int) -> str:
-    """RFC 3339, to the nanosecond."""
-    return f"{datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC):%Y-%m-%dT%H:%M:%S}.{wall_ns % 1_000_000_000:09d}Z"

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from chaos.export.account import utc
 from chaos.export.encoding import BITS
 from chaos.export.file import OutFile, Wanted, check_room
 from chaos.export.source import Source
@@ -17,6 +16,7 @@ from chaos.export.wav import SPEAKERS
 from chaos.read.samples import Samples
 from chaos.terms.containers import Container
 from chaos.terms.errors import StorageFailed, StorageFull
+from chaos.terms.moments import utc_text
 
 __all__ = ["EncodedFile"]
 
@@ -55,7 +55,7 @@ class EncodedFile(OutFile):
             if self.container != "w64":
                 self._sound.title = self.account.title
                 self._sound.software = self.account.software
-                self._sound.date = utc(self.account.wall_ns)
+                self._sound.date = utc_text(self.account.wall_ns)
                 is_told_later = self.container == "flac"
                 comment = self.account.history(with_hash=is_told_later).strip()
                 self._sound.comment = comment + " " * (_COMMENT_ROOM if is_told_later else 0)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple
 
-from chaos.export.account import Account, clipped_gap, utc
+from chaos.export.account import Account, clipped_gap
 from chaos.export.encoding import Encoding, native_subtype
 from chaos.export.report import SaveReport
 from chaos.export.source import Source
@@ -16,6 +16,7 @@ from chaos.read.samples import Samples
 from chaos.terms.containers import CONTAINERS, SUBTYPES, Container, GapFill, Subtype
 from chaos.terms.errors import FormatUnsupported, InvalidRequest, StorageFull
 from chaos.terms.ledger import Cause, lost_frames
+from chaos.terms.moments import utc_text
 from chaos.terms.visible import visible
 
 __all__ = ["OutFile", "Wanted", "check_room", "checked_container"]
@@ -102,7 +103,7 @@ class OutFile(ABC):
             first_frame=source.first,
             n_frames=source.end - source.first,
             n_written=source.n_frames,
-            started_utc=utc(self.account.wall_ns),
+            started_utc=utc_text(self.account.wall_ns),
             gaps=[gap.to_wire() for gap in source.gaps],
             missing_frames=missing,
             lost_frames=lost,

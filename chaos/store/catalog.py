@@ -26,8 +26,8 @@ import msgspec
 
 from chaos.store.database import Database, transaction
 from chaos.store.digest import Digest, read_digest
-from chaos.store.journal import JournalReader
-from chaos.store.store import Store
+from chaos.store.journal import JOURNAL_NAME, JournalReader
+from chaos.store.store import Store, is_recording, name_and_take, take_of
 from chaos.system.files import storage_errors
 from chaos.terms.errors import ChaosError, RecordingNotFound
 from chaos.terms.uri import parse_uri
@@ -38,7 +38,6 @@ CATALOG = "catalog.db"
 _VERSION = 2
 _BATCH = 500
 _FRESH_NS = 1_000_000_000
-_SUFFIX = ".zarr"
 _SCHEMA = """
 CREATE TABLE take (
     id INTEGER PRIMARY KEY,
@@ -196,7 +195,7 @@ class Catalog:
             self._look(base, paths)
             with transaction(base):
                 query = f"UPDATE take SET checked = {_RIGHT:d} WHERE name = ? AND take = ? AND is_settled"
-                base.executemany(query, [_place(path) for path in paths])
+                base.executemany(query, [name_and_take(path) for path in paths])
 
         self.ask(work)
 
@@ -205,7 +204,7 @@ class Catalog:
 
         def work(base: sqlite3.Connection) -> None:
             with transaction(base):
-                base.execute(f"UPDATE take SET checked = {_TOUCHED:d} WHERE name = ? AND take = ?", _place(path))
+                base.execute(f"UPDATE take SET checked = {_TOUCHED:d} WHERE name = ? AND take = ?", name_and_take(path))
 
         self.ask(work)
 
@@ -318,21 +317,21 @@ class Catalog:
 
     def _look(self, base: sqlite3.Connection, paths: Sequence[Path]) -> None:
         for path in paths:
-            name, take = _place(path)
+            name, take = name_and_take(path)
             query = f"SELECT {_COLUMNS} FROM take WHERE name = ? AND take = ?"
             self._update(base, _rows(base, query, name, take) or [(0, name, take, "", 0, None, 0)])
 
     def _is_current(self, row: _Row) -> bool:
         digest = _digest(row)
         try:
-            found = (self._path(row) / "journal.jsonl").stat()
+            found = (self._path(row) / JOURNAL_NAME).stat()
         except OSError:
             return digest is None
         told = found.st_ino, found.st_size, found.st_mtime_ns
         return digest is not None and told == (digest.inode, digest.size, digest.mtime_ns)
 
     def path(self, name: str, take: str) -> Path:
-        return self.store.recordings / name / f"{take}{_SUFFIX}"
+        return self.store.place(name, take)
 
     def _path(self, row: _Row) -> Path:
         return self.path(row[1], row[2])
@@ -362,7 +361,7 @@ class Catalog:
 
     def _read(self, row: _Row) -> tuple[Entry | None, bool]:
         path = self._path(row)
-        journal = JournalReader(path / "journal.jsonl")
+        journal = JournalReader(path / JOURNAL_NAME)
         is_live = journal.is_locked()  # before it is read: a writer that lets go of it has journalled its finish
         try:
             digest = read_digest(path, _digest(row))
@@ -475,10 +474,6 @@ def _digest(row: _Row) -> Digest | None:
         return None
 
 
-def _place(path: Path) -> tuple[str, str]:
-    return path.parent.name, path.name.removesuffix(_SUFFIX)
-
-
 def _folders(recordings: Path) -> dict[str, int]:
     """The folders of names, and when something in them last came or went."""
     found = {}
@@ -496,8 +491,8 @@ def _folders(recordings: Path) -> dict[str, int]:
 def _takes(folder: Path) -> Iterator[str]:
     with suppress(FileNotFoundError), os.scandir(folder) as found:
         for each in found:
-            if each.name[0] != "." and each.name.endswith(_SUFFIX):
-                yield each.name.removesuffix(_SUFFIX)
+            if is_recording(each.name):
+                yield take_of(each.name)
 
 
 def _batches(items: Sequence[_T]) -> Iterator[Sequence[_T]]:

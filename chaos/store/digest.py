@@ -16,7 +16,7 @@ from typing import Self
 
 import msgspec
 
-from chaos.store.journal import JournalReader
+from chaos.store.journal import JOURNAL_NAME, JournalReader
 from chaos.store.lines import (
     JOURNAL_VERSION,
     AnchorLine,
@@ -204,7 +204,7 @@ def read_digest(path: Path, former: Digest | None = None) -> Digest:
 
     Raises RecordingNotFound, or StorageFailed where the journal can't be read or its first line is damaged.
     """
-    journal = path / "journal.jsonl"
+    journal = path / JOURNAL_NAME
     found = _stat(journal)
     if former is not None and found is not None and found.st_ino == former.inode and found.st_size >= former.size:
         reader = JournalReader(journal, former.n_read)
@@ -216,7 +216,7 @@ def read_digest(path: Path, former: Digest | None = None) -> Digest:
     lines = reader.lines()
     first = next(lines, None)
     if not isinstance(first, Header):
-        raise StorageFailed(f"the journal of {path} has no readable first line", hint="restore journal.jsonl")
+        raise StorageFailed(f"the journal of {path} has no readable first line", hint=f"restore {JOURNAL_NAME}")
     if first.version > JOURNAL_VERSION:
         raise StorageFailed(f"{path} was written by a newer chaosd", hint="update chaosd")
     digest = Digest.begin(first)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,6 +18,7 @@ import msgspec
 from chaos.store.lines import Definition, Finish
 from chaos.terms.formats import SAMPLES
 from chaos.terms.ledger import CLOCK_COLUMNS, GAP_COLUMNS, Cause, Confidence, Row
+from chaos.terms.moments import utc_text
 
 __all__ = [
     "TABLE_ROWS",
@@ -55,11 +55,6 @@ def _array(
     }
 
 
-def _started_utc(definition: Definition) -> str:
-    seconds, rest_ns = divmod(definition.started_wall_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns:09d}Z"
-
-
 class Lengths(NamedTuple):
     """How long a recording's arrays are: frames of those that hold its form, rows of the tables."""
 
@@ -80,7 +75,7 @@ def group_document(definition: Definition, finish: Finish | None, lengths: Lengt
         "state": "finished" if finish else "recording",
         "uri": definition.uri,
         "device": device,
-        "started_utc": _started_utc(definition),
+        "started_utc": utc_text(definition.started_wall_ns),
         "sample_rate": definition.sample_rate,
         "sample_rate_units": "Hz",
         "n_frames": finish.n_frames if finish else None,
@@ -134,7 +129,7 @@ def _audio(definition: Definition, n_frames: int) -> dict[str, Any]:
         "sample_rate_units": "Hz",
         "sample_format": definition.sample_format,
         "positions": definition.positions,
-        "started_utc": _started_utc(definition),
+        "started_utc": utc_text(definition.started_wall_ns),
         "device": _device_name(definition),
     }
     return _array(

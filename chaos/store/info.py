@@ -53,7 +53,7 @@ class RecordingInfo:
         first = next(lines, None)
         if not isinstance(first, Header):
             raise StorageFailed(
-                f"the journal of {path} has no readable first line", hint="restore journal.jsonl from a copy"
+                f"the journal of {path} has no readable first line", hint=f"restore {JOURNAL_NAME} from a copy"
             )
         if first.version > JOURNAL_VERSION:
             raise StorageFailed(

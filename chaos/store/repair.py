@@ -132,7 +132,7 @@ class _Repair:
         if definition is None:
             raise StorageFailed(
                 f"the journal of {self._path} has no readable first line, and its zarr.json does not tell it either",
-                hint="restore journal.jsonl from a copy",
+                hint=f"restore {JOURNAL_NAME} from a copy",
             )
         return definition
 

@@ -23,9 +23,24 @@ from chaos.system.files import share_as, storage_errors
 from chaos.terms.errors import ChaosError, RecordingNotFound
 from chaos.terms.uri import parse_uri
 
-__all__ = ["Store"]
+__all__ = ["Store", "is_recording", "name_and_take", "take_of"]
 
 _SUFFIX = ".zarr"
+
+
+def is_recording(folder: str) -> bool:
+    """Whether a folder of this name is a recording, and not one that is still being made."""
+    return folder[0] != "." and folder.endswith(_SUFFIX)
+
+
+def take_of(folder: str) -> str:
+    """The take of the recording whose folder has this name."""
+    return folder.removesuffix(_SUFFIX)
+
+
+def name_and_take(path: Path) -> tuple[str, str]:
+    """What `Store.place` made the path of a recording from."""
+    return path.parent.name, take_of(path.name)
 
 
 class Store:
@@ -45,7 +60,10 @@ class Store:
 
     def path(self, uri: str) -> Path:
         """Where the recording of this stream lies or would lie. Raises InvalidURI."""
-        name, take = parse_uri(uri)
+        return self.place(*parse_uri(uri))
+
+    def place(self, name: str, take: str) -> Path:
+        """Where a take of a stream of this name lies or would lie."""
         return self.recordings / name / f"{take}{_SUFFIX}"
 
     def existing(self, uri: str) -> Path:

@@ -19,6 +19,7 @@ from blake3 import blake3
 from chaos import __version__
 from chaos.store.documents import TABLE_ROWS, Lengths, form_documents, group_document, table_document, table_rows
 from chaos.store.info import RecordingInfo, SealedChunk, load
+from chaos.store.journal import JOURNAL_NAME
 from chaos.store.lines import Definition
 from chaos.store.objects import hash_file
 from chaos.store.retired import gone_chunks
@@ -155,11 +156,11 @@ def _chunk_defects(info: RecordingInfo, sealed: SealedChunk, *, is_retired: bool
 
 def _journal_defects(info: RecordingInfo) -> Iterator[Defect]:
     for line in info.bad_lines:
-        yield Defect("journal_damaged", found=f"journal.jsonl, line {line}")
+        yield Defect("journal_damaged", found=f"{JOURNAL_NAME}, line {line}")
     for line in info.missing_before:
-        yield Defect("journal_damaged", found=f"journal.jsonl, before line {line}: a line is missing")
+        yield Defect("journal_damaged", found=f"{JOURNAL_NAME}, before line {line}: a line is missing")
     if info.torn and info.finish:
-        yield Defect("journal_damaged", found="journal.jsonl, end")
+        yield Defect("journal_damaged", found=f"{JOURNAL_NAME}, end")
 
 
 def _timeline_defects(info: RecordingInfo) -> Iterator[Defect]:
