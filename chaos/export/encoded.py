@@ -18,9 +18,11 @@ from chaos.terms.containers import Container
 from chaos.terms.errors import StorageFailed, StorageFull
 from chaos.terms.moments import utc_text
 
-__all__ = ["EncodedFile"]
+__all__ = ["ENCODED", "EncodedFile"]
 
-_FORMATS = {"flac": "FLAC", "w64": "W64", "caf": "CAF", "opus": "OGG"}
+ENCODED: dict[Container, str] = {"flac": "FLAC", "w64": "W64", "caf": "CAF", "opus": "OGG"}
+"""What EncodedFile writes, and what libsndfile calls it."""
+
 _COMMENT_ROOM = 128
 _PLAIN_MASKS = (0x4, 0x3)
 _COMMENT_BLOCK, _PADDING_BLOCK = 4, 1
@@ -49,7 +51,7 @@ class EncodedFile(OutFile):
                 self.source.recording.sample_rate,
                 self.channels,
                 subtype,
-                format=_FORMATS[self.container],
+                format=ENCODED[self.container],
                 closefd=False,
             )
             if self.container != "w64":

@@ -15,7 +15,10 @@ from chaos.export.wav import WavFormat, header, needs_rf64, trailer
 from chaos.read.samples import Samples
 from chaos.terms.containers import Container
 
-__all__ = ["PlainFile"]
+__all__ = ["PLAIN", "PlainFile"]
+
+PLAIN: tuple[Container, ...] = ("wav", "rf64", "raw")
+"""What PlainFile writes."""
 
 _HISTORY_ROOM = 64
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from chaos.export.encoded import EncodedFile
 from chaos.export.file import OutFile, Wanted, checked_container
 from chaos.export.labels import label_track
-from chaos.export.plain import PlainFile
+from chaos.export.plain import PLAIN, PlainFile
 from chaos.export.report import SaveReport
 from chaos.export.source import Source, checked_range
 from chaos.read.recording import Recording
@@ -34,7 +34,6 @@ __all__ = ["SaveReport", "save", "save_aligned", "save_split", "save_to"]
 
 Progress = Callable[[int, int], None]
 
-_PLAIN: tuple[Container, ...] = ("wav", "rf64", "raw")
 _HIDDEN = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
@@ -144,9 +143,9 @@ def save_to(
     Raises BrokenPipeError too, where its reader has gone.
     """
     container = checked_container(Path("-"), container)
-    if container not in _PLAIN:
+    if container not in PLAIN:
         raise FormatUnsupported(
-            f"{container} cannot be written to a pipe", hint=f"use {', '.join(_PLAIN)}, or save to a file"
+            f"{container} cannot be written to a pipe", hint=f"use {', '.join(PLAIN)}, or save to a file"
         )
     source = Source(recording, *checked_range(recording, first_frame, n_frames), gaps)
     _check_any_left(source)
@@ -196,7 +195,7 @@ def _file(source: Source, out: Path, wanted: Wanted, channel: int | None = None)
     if not out.parent.is_dir():
         folder = visible(str(out.parent))
         raise InvalidRequest(f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {folder}")
-    kind = PlainFile if container in _PLAIN else EncodedFile
+    kind = PlainFile if container in PLAIN else EncodedFile
     return kind(source, out, container, wanted, channel)
 
 

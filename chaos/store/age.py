@@ -1,8 +1,8 @@
 """How old what was captured is, by all that the clocks tell; where they contradict one another, between which bounds.
 
 CLOCK_MONOTONIC is never wrong, but counts from the boot and stands still while the machine is suspended. The wall clock
-can be anything: 1970 without a battery, a future date, set in mid-take. Retention takes nothing that one of them still
-calls young.
+can be anything: 1970 without a battery, a future date, set during a take. Retention takes nothing that one of them
+still calls young.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ finished are read on from where their digests have come to. A finished take's jo
 all of them are held against their rows by `audit`, which is due after each boot.
 
 Several processes may use one: SQLite lets one write at a time, in transactions of milliseconds.
+
+Over 400 lines, since what writes the rows and what searches them must agree on every column.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     zarr.json            the group; attributes: definition, state, clock, software, and what people ask for;
                          with the documents of its arrays (consolidated), so that one read opens all
     audio/               (channel, frame), chunks of (channels, chunk_frames), raw little-endian, fill value 0
-    gaps/                (n, 4) int64: first_frame, n_frames, cause, confidence; in order of entry
-    clock/               (n, 4) int64: frame, position, monotonic_ns, wall_ns; in order of entry
+    gaps/                (n, GAP_COLUMNS) int64, a row per gap; in order of entry
+    clock/               (n, CLOCK_COLUMNS) int64, a row per clock anchor; in order of entry
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ __all__ = [
 ]
 
 TABLE_ROWS = 1024
-_ROW = struct.Struct("<4q")
+_COLUMNS = {"gaps": GAP_COLUMNS, "clock": CLOCK_COLUMNS}
+_ROWS = {name: struct.Struct(f"<{len(columns)}q") for name, columns in _COLUMNS.items()}
+_CLOCK_UNITS = {
+    "frame": "frames",
+    "position": "frames of the graph",
+    "monotonic_ns": "ns (CLOCK_MONOTONIC)",
+    "wall_ns": "ns (1970-01-01 UTC)",
+}
 
 
 def _document(content: dict[str, Any]) -> bytes:
@@ -155,19 +162,23 @@ def _table(name: str, n_rows: int) -> dict[str, Any]:
         attributes = {
             "long_name": "moments on all clocks",
             "columns": CLOCK_COLUMNS,
-            "column_units": ["frames", "frames of the graph", "ns (CLOCK_MONOTONIC)", "ns (1970-01-01 UTC)"],
+            "column_units": [_CLOCK_UNITS[column] for column in CLOCK_COLUMNS],
         }
         names = ["anchor", "clock_column"]
-    return _array("int64", [n_rows, 4], [TABLE_ROWS, 4], names, attributes)
+    n_columns = len(_COLUMNS[name])
+    return _array("int64", [n_rows, n_columns], [TABLE_ROWS, n_columns], names, attributes)
 
 
-def table_chunk(rows: Sequence[Row]) -> bytes:
-    """One chunk file of a table: at most TABLE_ROWS rows, the rest zeros."""
-    return b"".join(_ROW.pack(*row) for row in rows).ljust(TABLE_ROWS * _ROW.size, b"\0")
+def table_chunk(name: str, rows: Sequence[Row]) -> bytes:
+    """One chunk file of `gaps` or `clock`: at most TABLE_ROWS rows, the rest zeros."""
+    form = _ROWS[name]
+    return b"".join(form.pack(*row) for row in rows).ljust(TABLE_ROWS * form.size, b"\0")
 
 
-def table_rows(chunk: bytes) -> list[Row]:
-    """All rows of a chunk file, those behind the table's end too. ValueError if it has another size."""
-    if len(chunk) != TABLE_ROWS * _ROW.size:
+def table_rows(name: str, chunk: bytes) -> list[Row]:
+    """All rows of a chunk file of `gaps` or `clock`, those behind the table's end too. ValueError if it has
+    another size."""
+    form = _ROWS[name]
+    if len(chunk) != TABLE_ROWS * form.size:
         raise ValueError("not a whole chunk of a table")
-    return list(_ROW.iter_unpack(chunk))
+    return list(form.iter_unpack(chunk))

@@ -60,7 +60,7 @@ class Table:
             chunk = folder / "c" / str((self._first_row + first) // TABLE_ROWS)
             make_folders(chunk)
             part = rows[first : first + TABLE_ROWS]
-            replace(chunk / "0", table_chunk(part), durable=durable or len(part) == TABLE_ROWS)
+            replace(chunk / "0", table_chunk(folder.name, part), durable=durable or len(part) == TABLE_ROWS)
         n_shown = self._first_row + len(rows)
         replace(folder / "zarr.json", table_document(folder.name, n_shown), durable=durable)
         self._stored = n_rows, self.open_row, durable

@@ -21,7 +21,7 @@ from chaos.store.objects import ObjectStore, hash_file
 from chaos.store.verify import read_table, stored_definition
 from chaos.system.files import storage_errors, sync_folder
 from chaos.terms.errors import StorageFailed
-from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+from chaos.terms.ledger import ClockAnchor, Gap
 
 __all__ = ["load_repaired", "repair"]
 
@@ -146,16 +146,16 @@ class _Repair:
     def _find_gaps(self, known: list[Gap]) -> list[Gap]:
         """Those of the table that the journal does not tell, nor tells otherwise; the open one is no entry yet."""
         found: list[Gap] = []
-        for first, n_frames, cause, confidence in read_table(self._path / "gaps") or []:
+        for row in read_table(self._path / "gaps") or []:
             try:
-                gap = Gap(first, n_frames, Cause(cause), Confidence(confidence))
+                gap = Gap.from_row(row)
             except ValueError:
                 continue
             is_told = any(
                 gap == each or (gap.n_frames and each.first_frame < gap.end_frame and gap.first_frame < each.end_frame)
                 for each in [*known, *found]
             )
-            is_open = self._open is not None and self._open.first_frame == first and not self._finish
+            is_open = self._open is not None and self._open.first_frame == gap.first_frame and not self._finish
             if not is_told and not is_open:
                 found.append(gap)
         if found:
@@ -164,7 +164,7 @@ class _Repair:
 
     def _find_anchors(self, known: list[ClockAnchor]) -> list[ClockAnchor]:
         rows = {anchor.row() for anchor in known}
-        found = [ClockAnchor(*row) for row in read_table(self._path / "clock") or [] if row not in rows]
+        found = [ClockAnchor.from_row(row) for row in read_table(self._path / "clock") or [] if row not in rows]
         if found:
             self._remarks.append(f"{len(found)} clock anchors came from its table of the clock")
         return found

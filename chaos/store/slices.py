@@ -12,7 +12,7 @@ from chaos.store.info import RecordingInfo, SealedChunk
 from chaos.store.retired import gone_chunks
 from chaos.store.timeline import frame_of_moment
 from chaos.terms.errors import InvalidRange
-from chaos.terms.ledger import Cause, Confidence, Gap
+from chaos.terms.ledger import Cause, ClockAnchor, Gap
 from chaos.terms.moments import Moment, Time
 
 __all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "recording_hash", "resolve", "root_hash", "virtual"]
@@ -89,7 +89,8 @@ def recording_hash(info: RecordingInfo) -> str:
     are not among them, so that retention does not change it.
     """
     shape = info.definition
-    gaps = sorted(gap.row() for gap in info.gaps if gap.cause is not Cause.RETIRED)
+    gaps = sorted((gap for gap in info.gaps if gap.cause is not Cause.RETIRED), key=Gap.row)
+    anchors = sorted(info.anchors, key=ClockAnchor.row)
     lines: list[tuple[Any, ...]] = [
         ("chaosd recording", 2),
         ("uri", shape.uri),
@@ -98,8 +99,8 @@ def recording_hash(info: RecordingInfo) -> str:
         ("started", shape.started_wall_ns),
         ("length", info.n_frames, info.clean),
         *(("chunk", each.chunk, each.first_frame, each.n_frames, each.hash) for each in info.chunks),
-        *(("gap", first, n, Cause(cause).label, Confidence(sure).label) for first, n, cause, sure in gaps),
-        *(("anchor", *row) for row in sorted(anchor.row() for anchor in info.anchors)),
+        *(("gap", gap.first_frame, gap.n_frames, gap.cause.label, gap.confidence.label) for gap in gaps),
+        *(("anchor", each.frame, each.position, each.monotonic_ns, each.wall_ns) for each in anchors),
     ]
     hasher = blake3()
     for line in lines:

@@ -69,7 +69,7 @@ def wall_clock(info: RecordingInfo) -> WallClock:
 
 
 def _frame_of_wall(info: RecordingInfo, wall_ns: int) -> int:
-    """The frame at a moment of the wall clock. Raises InvalidRange where that was twice, or never."""
+    """The frame at a moment of the wall clock. Raises InvalidRange where that occurred twice, or not at all."""
     clock = wall_clock(info)
     found = clock.frames(wall_ns)
     if len(found) == 1:
@@ -110,7 +110,7 @@ def align(infos: Sequence[RecordingInfo], lengths: Sequence[int], first: int, en
     n_frames = min(end - first - skipped, *(n - frame for n, frame in zip(lengths, firsts, strict=True)))
     if n_frames <= 0 and end > first:
         uris = ", ".join(info.definition.uri for info in infos)
-        raise InvalidRange(f"{uris} have no moment of that range in common", hint="save them one by one")
+        raise InvalidRange(f"{uris} do not overlap in that range", hint="save them one by one")
     ways: list[Literal["graph_clock", "monotonic_clock", "wall_clock"]]
     ways = ["graph_clock", "monotonic_clock", "wall_clock"]
     return Aligned(firsts, max(n_frames, 0), ways[max(way for _, way in places)])

@@ -308,7 +308,7 @@ def read_table(folder: Path) -> list[Row] | None:
     rows: list[Row] = []
     try:
         for chunk in range(-(-n_rows // TABLE_ROWS)):
-            rows += table_rows(_read(folder / "c" / str(chunk) / "0"))
+            rows += table_rows(folder.name, _read(folder / "c" / str(chunk) / "0"))
     except ValueError:
         return None
     return rows[:n_rows]

@@ -348,7 +348,7 @@ class RecordingWriter:
                 except FileExistsError:
                     hidden.unlink()
                     hint = "name a file that does not exist yet"
-                    raise InvalidRequest(f"{path} exists and is left as it is", hint=hint) from None
+                    raise InvalidRequest(f"{path} already exists", hint=hint) from None
                 self._placed = chunk, path
             hidden.unlink(missing_ok=True)
             sync_folder(folder)

@@ -25,8 +25,8 @@ __all__ = [
     "lost_frames",
 ]
 
-Row = tuple[int, int, int, int]
-"""A row of the `gaps` or the `clock` array of a recording."""
+Row = tuple[int, ...]
+"""A row of the `gaps` or the `clock` array of a recording: a number for each of its columns."""
 
 
 class _Labelled(enum.IntEnum):
@@ -97,7 +97,14 @@ class Gap(msgspec.Struct, frozen=True):
 
     def row(self) -> Row:
         """As a row of the recording's `gaps` array: GAP_COLUMNS."""
-        return self.first_frame, self.n_frames, int(self.cause), int(self.confidence)
+        return tuple(int(getattr(self, column)) for column in GAP_COLUMNS)
+
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        """The gap of such a row. ValueError if it is none."""
+        values: dict[str, Any] = dict(zip(GAP_COLUMNS, row, strict=True))
+        known = {"cause": Cause(values["cause"]), "confidence": Confidence(values["confidence"])}
+        return cls(**values | known)
 
     def to_wire(self) -> dict[str, Any]:
         """As events, answers and the journal carry it: labels instead of integers."""
@@ -121,10 +128,15 @@ class ClockAnchor(msgspec.Struct, frozen=True):
 
     def row(self) -> Row:
         """As a row of the recording's `clock` array: CLOCK_COLUMNS."""
-        return self.frame, self.position, self.monotonic_ns, self.wall_ns
+        return tuple(getattr(self, column) for column in CLOCK_COLUMNS)
+
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        """The anchor of such a row, which names no clock. ValueError if it is none."""
+        return cls(**dict(zip(CLOCK_COLUMNS, row, strict=True)))
 
 
-CLOCK_COLUMNS = ClockAnchor.__struct_fields__[:4]
+CLOCK_COLUMNS = tuple(name for name in ClockAnchor.__struct_fields__ if name != "clock_id")
 
 
 def lost_frames(gaps: Iterable[Gap]) -> int:

@@ -1,7 +1,7 @@
 """The wall clock of a recording: which moment a frame was, and which frames a moment was.
 
 Between anchors CLOCK_MONOTONIC counts. Where the wall clock was set the map from frames to moments breaks: a moment may
-have been twice, or never.
+have occurred twice, or not at all.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from recorded import Rotator, definition
 
 from chaos.cli.main import main
 from chaos.export import save as export
+from chaos.export.encoded import ENCODED
+from chaos.export.plain import PLAIN
 from chaos.export.report import SaveReport
 from chaos.protocol.requests import Slice
 from chaos.read import recording as reader
@@ -246,6 +248,10 @@ def test_what_cannot_be_written_is_refused(
 def test_integers_are_not_made_floats(tmp_path: Path) -> None:
     with pytest.raises(FormatUnsupported, match="integer"):
         save(reader.open(record(tmp_path, "s16").writer.path), tmp_path / "o.wav", subtype="FLOAT")
+
+
+def test_each_container_has_one_way_of_being_written() -> None:
+    assert sorted([*PLAIN, *ENCODED]) == sorted(CONTAINERS)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)

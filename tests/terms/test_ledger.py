@@ -6,10 +6,12 @@ import re
 import struct
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from chaos import _layout
 from chaos.staging.layout import NOTE, Note
+from chaos.store.documents import TABLE_ROWS, table_chunk, table_document, table_rows
 from chaos.store.lines import AnchorLine, GapLine
 from chaos.terms.form import AudioForm
 from chaos.terms.formats import SAMPLES
@@ -40,16 +42,28 @@ def test_what_our_own_counters_or_the_graphs_clock_tell_is_exact_before_it_ends(
 
 def test_the_columns_of_gaps_are_a_gaps_fields_everywhere() -> None:
     assert GAP_COLUMNS == ("first_frame", "n_frames", "cause", "confidence")
-    assert tuple(int(getattr(GAP, name)) for name in GAP_COLUMNS) == GAP.row()
+    assert GAP.row() == (7, 5, Cause.DEVICE_AWAY, Confidence.ESTIMATED)
+    assert Gap.from_row(GAP.row()) == GAP
     assert tuple(GAP.to_wire()) == GAP_COLUMNS == GapLine.__struct_fields__
     assert GapLine.of(GAP).gap() == GAP
 
 
 def test_the_columns_of_the_clock_are_an_anchors_fields_everywhere() -> None:
     assert CLOCK_COLUMNS == ("frame", "position", "monotonic_ns", "wall_ns")
-    assert tuple(getattr(ANCHOR, name) for name in CLOCK_COLUMNS) == ANCHOR.row()
+    assert ANCHOR.row() == (1, 2, 3, 4)
+    assert ClockAnchor.from_row(ANCHOR.row()) == ClockAnchor(1, 2, 3, 4)
     assert ClockAnchor.__struct_fields__ == AnchorLine.__struct_fields__
     assert AnchorLine.of(ANCHOR).anchor() == ANCHOR
+
+
+@pytest.mark.parametrize(("name", "columns"), [("gaps", GAP_COLUMNS), ("clock", CLOCK_COLUMNS)])
+def test_a_table_is_as_wide_as_its_columns(name: str, columns: tuple[str, ...]) -> None:
+    document = msgspec.json.decode(table_document(name, 3))
+    assert document["shape"] == [3, len(columns)]
+    assert document["chunk_grid"]["configuration"]["chunk_shape"] == [TABLE_ROWS, len(columns)]
+    assert document["attributes"]["columns"] == list(columns)
+    row = tuple(range(1, len(columns) + 1))
+    assert table_rows(name, table_chunk(name, [row]))[:2] == [row, (0,) * len(columns)]
 
 
 def test_a_note_has_the_fields_of_the_callbacks_struct() -> None:
