@@ -23,6 +23,8 @@ seen half-written. "Publishes" is a store that releases, "finds" a load that acq
 
 All holds on ARM, where stores may pass each other; x86 keeps their order by itself. The counters beside these are for
 people, and may be a cycle older or newer than the head.
+
+Over 400 lines with this text, which stands beside the code that it argues for.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

@@ -183,8 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         ignore_signals()
     if engine.defect is not None:
-        print(f"chaosd: a defect ended it: {engine.defect}\n  what was captured is in the store, or in staging for"
-              " the next start", file=sys.stderr)
+        print(f"chaosd stopped because of an internal error: {engine.defect}\n"
+              "  what was captured is in the store, or in staging for the next start", file=sys.stderr)
     if not is_clean:
         logging.shutdown()
         os._exit(1)  # a thread that hangs in storage would keep the process

@@ -66,6 +66,13 @@ ROOMS: dict[str, set[str]] = {
 }
 
 
+def test_the_design_lists_what_each_room_may_import() -> None:
+    lines = (PACKAGE.parent / "docs" / "DESIGN.md").read_text().splitlines()
+    drawn = {room.strip(): set(imports.split()) - {"nothing"} for room, imports in
+             (line.split("◀──") for line in lines if "◀──" in line)}  # fmt: skip
+    assert drawn == ROOMS
+
+
 def _files() -> dict[str, list[Path]]:
     """The files of each module of ours: of an extension there are several, of a package its __init__.py."""
     found: dict[str, list[Path]] = {}

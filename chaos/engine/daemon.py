@@ -375,4 +375,4 @@ def _told_in_the_log() -> Future[Any]:
 
 
 def _no_registry() -> InternalError:
-    return InternalError("nobody knows the devices", hint="chaosd is stopping, or its log says why")
+    return InternalError("the device list is not available", hint="chaosd is stopping, or its log says why")

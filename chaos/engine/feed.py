@@ -143,7 +143,7 @@ class Feed:
         if state == LINK_GONE:
             self.follow()
             return
-        failed = InternalError(f"a link to {self._wanted.identity} failed: {error}", hint="it is tried again")
+        failed = InternalError(f"a link to {self._wanted.identity} failed: {error}", hint="chaosd will try again")
         self._emit(events.StreamError.of(failed, recoverable=True))
         self.retry()
 

@@ -1,4 +1,8 @@
-"""A stream: one device, one capture node, one take after another, from start to stop."""
+"""A stream: one device, one capture node, one take after another, from start to stop.
+
+Over 400 lines, since every message of a stream changes the same few fields: what could stand alone (the feed, the life,
+the take, the watch, the view) is in modules of its own.
+"""
 
 from __future__ import annotations
 
@@ -260,7 +264,7 @@ class InputStreamActor(Supervised):
         return True
 
     def _tell_remarks(self, device: DeviceInfo, remarks: list[str]) -> None:
-        """Says what PipeWire does to the device's samples, where that has changed in mid-take."""
+        """Says what PipeWire does to the device's samples, where that has changed during a take."""
         if self._view.recording and remarks != self._view.remarks:
             self._emit(events.StreamNotice(notes=remarks, sample_gain=device.sample_gain, muted=device.muted))
         self._view.device, self._view.remarks = device, remarks

@@ -136,7 +136,7 @@ class Streams:
             return request
         path = self._places.permit(request.chunk_path)
         if is_taken(path):
-            raise PathNotAllowed(f"{path} exists and is left as it is", hint="name a new file")
+            raise PathNotAllowed(f"{path} already exists", hint="name a new file")
         return msgspec.structs.replace(request, chunk_path=str(path))
 
     def _find_device(self, request: StreamStart, future: Future[Any]) -> None:

@@ -261,7 +261,7 @@ def _ambiguous(name: str, candidates: list[DeviceInfo]) -> DeviceAmbiguous:
 
 def _not_found(name: str, present: Sequence[DeviceInfo]) -> DeviceNotFound:
     if not present:
-        return DeviceNotFound(f"there is no device {name!r}", hint="PipeWire has no devices now")
+        return DeviceNotFound(f"there is no device {name!r}", hint="PipeWire lists no devices")
     words = {word: d for d in present for word in (d.identity, d.name, d.description)}
     near = get_close_matches(name, words, n=3, cutoff=0.6)
     known = dict.fromkeys(words[word].description for word in near) or [d.description for d in present[:5]]

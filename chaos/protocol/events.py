@@ -187,7 +187,7 @@ class StreamError(Event, frozen=True, kw_only=True):
 
 
 class StreamNotice(Event, frozen=True, kw_only=True):
-    """What is done to the device's samples on their way has changed in mid-take."""
+    """What is done to the device's samples on their way has changed during a take."""
 
     notes: list[str]
     sample_gain: float

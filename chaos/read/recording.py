@@ -180,7 +180,7 @@ class Recording:
                 hint="ask for a range from 0 up to its end",
             )
         if missing == "nan" and self.dtype.kind != "f":
-            raise InvalidRequest(f"{self.uri} holds integers, which have no NaN", hint="take zeros")
+            raise InvalidRequest(f"{self.uri} holds integers, which have no NaN", hint='use missing="zeros"')
         pieces = [self._piece(chunk, begin, end) for chunk, begin, end in self._split(first, last)]
         gaps = self.gaps_between(first, last)
         if gaps and missing == "error":

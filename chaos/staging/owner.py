@@ -141,12 +141,6 @@ class Staging:
         """Whether all slots are there."""
         return self._rest is None or not self._rest.is_alive()
 
-    def await_ready(self, timeout_s: float) -> bool:
-        """Waits until all slots are there, and gives `is_ready`."""
-        if self._rest is not None:
-            self._rest.join(timeout_s)
-        return self.is_ready
-
     def _make(self) -> Mapping:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -345,4 +345,4 @@ def test_a_daemon_that_cannot_go_on_ends_with_a_code_that_service_managers_heed(
         stderr=subprocess.PIPE, text=True, timeout=60, check=False,
     )
     assert done.returncode == 1
-    assert "a defect ended it: RuntimeError: as a test has it" in done.stderr
+    assert "chaosd stopped because of an internal error: RuntimeError: as a test has it" in done.stderr

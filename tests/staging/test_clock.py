@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prepared import await_ready
 
 from chaos._audio import AudioSlots
 from chaos._rt import judged
@@ -66,7 +67,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
         tmp_path / "s.staging", uri="stream://t/1", recording="", run_id="0" * 32, form=AudioForm(1, 1 << 20, "f32"),
         n_slots=3, sample_rate=0, wake_fd=wake,
     )  # fmt: skip
-    staging.await_ready(30)
+    await_ready(staging)
     yield Device(staging.slots)
     staging.close()
     os.close(wake)
@@ -132,7 +133,7 @@ def test_no_clock_stretches_a_take_beyond_its_time(jumps: list[tuple[int, int]])
         path, uri="stream://t/1", recording="", run_id="0" * 32, form=AudioForm(1, 1 << 18, "f32"),
         n_slots=3, sample_rate=0, wake_fd=wake,
     )  # fmt: skip
-    staging.await_ready(30)
+    await_ready(staging)
     device = Device(staging.slots)
     try:
         device.run(20)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prepared import await_ready
 
 from chaos._memory import Mapping
 from chaos.staging.owner import Staging
@@ -75,7 +76,7 @@ def test_holding_keeps_what_is_there(folder: Path) -> None:
 def test_slots_come_to_the_callback_one_by_one_and_all_of_them(folder: Path, wake: int) -> None:
     staging = make(folder, wake, AudioForm(2, 48_000, "f32"), 200)
     assert staging.slots.stats()["slots_free"] >= 1, "the first are there at once"
-    assert staging.await_ready(30)
+    await_ready(staging)
     assert staging.slots.stats()["slots_free"] == 200
     assert staging.locked_bytes in (staging.file_bytes, 0) or staging.locked_bytes % 4096 == 0
     staging.close()
@@ -100,7 +101,7 @@ def test_others_go_on_while_a_large_one_is_prepared(folder: Path, wake: int) -> 
     other.start()
     staging = make(folder, wake, AudioForm(2, 16 * MIB, "f32"), 4)
     made = len(steps)
-    staging.await_ready(60)
+    await_ready(staging)
     ready = len(steps)
     staging.close()
     done.set()
@@ -110,7 +111,7 @@ def test_others_go_on_while_a_large_one_is_prepared(folder: Path, wake: int) -> 
 
 
 LOCKING = """
-import json, os, resource, sys
+import json, os, resource, sys, threading
 from pathlib import Path
 from chaos.staging.owner import Staging
 from chaos.terms.form import AudioForm
@@ -119,7 +120,9 @@ limit = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
 staging = Staging(Path(sys.argv[1]), uri="stream://t/1", recording="", run_id="0" * 32,
                   form=AudioForm(2, 65536, "f32"), n_slots=8, sample_rate=48000, wake_fd=os.eventfd(0))
-staging.await_ready(30)
+for thread in threading.enumerate():
+    if thread.name == "chaosd-slots":
+        thread.join(30)
 vm = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmLck"))
 smaps, at, locked = Path("/proc/self/smaps").read_text().splitlines(), None, []
 for line in smaps:

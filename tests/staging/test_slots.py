@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prepared import await_ready
 
 from chaos import _layout
 from chaos.staging.owner import Staging
@@ -90,7 +91,7 @@ def rig(channels: int = 2, sample_format: str = "f32", chunk_frames: int = 64, n
         path, uri="stream://t/1", recording="", run_id="0" * 32,
         form=AudioForm(channels, chunk_frames, sample_format), n_slots=n_slots, sample_rate=48000, wake_fd=wake,
     )  # fmt: skip
-    staging.await_ready(30)
+    await_ready(staging)
     try:
         yield Rig(staging)
     finally:
