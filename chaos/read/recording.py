@@ -2,11 +2,12 @@
 
 What is sealed is mapped from its chunk files; what is not sealed yet comes straight from the staging slots of
 the engine, without a message to it. Gaps are never silent: they are in `gaps`, and each read says what they
-become.
+become. A take and a stream of several takes are both recordings, and stand here together since `open` gives either.
 """
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from contextlib import suppress
 from datetime import datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 import numpy as np
 
 from chaos.read.follow import Follower, WhenLapped
@@ -25,25 +27,40 @@ from chaos.store.timeline import frame_of_moment, moment_at
 from chaos.terms.errors import ChaosError, InvalidRange, InvalidRequest, StorageFailed
 from chaos.terms.ledger import ClockAnchor, Gap
 from chaos.terms.marks import Mark
+from chaos.terms.moments import wall_ns_of
 
 if TYPE_CHECKING:
     from chaos.staging.live import LiveEnd
+    from chaos.store.takes import Take
 
-__all__ = ["Recording", "open"]
+__all__ = ["Recording", "StreamRecording", "open"]
+
+_ROLL_WITHIN_S = 2.0
 
 
 def open(what: str | Path, store: Path | None = None) -> Recording:  # noqa: A001
     """The recording of a stream URI, looked for in `store` (by default the user's), or in a `.zarr` folder.
 
-    Raises RecordingNotFound, InvalidURI, or StorageFailed if its journal can't be read.
+    A stream that has rolled is all its takes, on one timeline; `stream://name/take.0001` and so on are single takes.
+    Raises RecordingNotFound, InvalidURI, InvalidRequest where the takes differ in format, or StorageFailed if a journal
+    can't be read.
     """
     if isinstance(what, str) and "://" in what:
         if store is None:
             from chaos.protocol.config import Config
 
             store = Config().store
-        return Recording(Store(store).path(what))
+        return _of_stream(Store(store), what)
     return Recording(Path(what))
+
+
+def _of_stream(store: Store, uri: str) -> Recording:
+    from chaos.store.takes import take_paths
+
+    paths = take_paths(store, uri)
+    if len(paths) == 1:
+        return Recording(paths[0])
+    return StreamRecording(store, uri)
 
 
 class Recording:
@@ -301,3 +318,167 @@ class Recording:
                 f"frames {reached} to {last} of {self.uri} are neither sealed nor in staging",
                 hint="it may need chaosctl recover",
             )
+
+
+class StreamRecording(Recording):
+    """All takes of a stream. Frames count from the first take's first; `takes` says where each begins."""
+
+    def __init__(self, store: Store, uri: str) -> None:
+        self._store = store
+        self._stream_uri = uri
+        self._takes = self._found()
+        self._open: dict[Path, Recording] = {}
+        self._ended_at = 0.0 if self._last.info.finish else None
+
+    def _found(self) -> list[Take]:
+        from chaos.store.takes import takes_of
+
+        return takes_of(self._store, self._stream_uri)
+
+    @property
+    def takes(self) -> list[Take]:
+        return list(self._takes)
+
+    @property
+    def _last(self) -> Recording:
+        return self._recording(self._takes[-1])
+
+    def _recording(self, take: Take) -> Recording:
+        if take.path not in self._open:
+            self._open[take.path] = Recording(take.path)
+        return self._open[take.path]
+
+    def _end(self, take: Take) -> int:
+        if take is self._takes[-1]:
+            return take.origin + self._last.n_frames
+        return take.origin + take.digest.n_frames
+
+    @property
+    def info(self) -> RecordingInfo:
+        """Of the newest take: what concerns the whole stream is in the recording's own properties."""
+        return self._last.info
+
+    @property
+    def path(self) -> Path:
+        """The newest take's folder."""
+        return self._takes[-1].path
+
+    @property
+    def definition(self) -> Definition:
+        """The first take's, which the others have in common but for their starts."""
+        return msgspec.structs.replace(self._takes[0].digest.definition, uri=self._stream_uri)
+
+    @property
+    def state(self) -> str:
+        """The newest take's; "recording" for a moment after its end, since the stream may roll."""
+        state = self._last.state
+        if state == "recording":
+            self._ended_at = None
+            return state
+        if self._ended_at is None:
+            self._ended_at = time.monotonic()
+        if time.monotonic() - self._ended_at < _ROLL_WITHIN_S:
+            self.refresh()
+            return "recording"
+        return state
+
+    @property
+    def n_frames(self) -> int:
+        return self._end(self._takes[-1])
+
+    def refresh(self) -> None:
+        """Takes in what was sealed since, and the takes that the stream has gone on into."""
+        self._last.refresh()
+        if self._last.info.finish or not self._last.info.is_live:
+            self._takes = self._found()
+
+    def _ledger(self) -> list[Gap]:
+        return self._gaps_of(self._takes)
+
+    def _gaps_of(self, takes: list[Take]) -> list[Gap]:
+        found: list[Gap] = []
+        for take in takes:
+            between = take.gap()
+            if between is not None:
+                found.append(between)
+            found += [_moved(gap, take.origin) for gap in self._recording(take).gaps]
+        return found
+
+    def gaps_between(self, first: int, last: int) -> list[Gap]:
+        found = self._gaps_of(self._between(first, last))
+        return [gap for gap in found if gap.n_frames and gap.first_frame < last and first < gap.end_frame]
+
+    def _between(self, first: int, last: int) -> list[Take]:
+        """The takes that frames [first, last) lie in, or right before."""
+        return [take for take in self._takes if take.origin - take.away < last and first < self._end(take)]
+
+    @property
+    def anchors(self) -> list[ClockAnchor]:
+        return [
+            msgspec.structs.replace(anchor, frame=anchor.frame + take.origin)
+            for take in self._takes
+            for anchor in self._recording(take).anchors
+        ]
+
+    def read(self, first: int, last: int, missing: Missing = "zeros") -> Samples:
+        if not 0 <= first <= last <= self.n_frames:
+            raise InvalidRange(
+                f"frames {first} to {last} are not all in {self.uri}, which has {self.n_frames}",
+                hint="ask for a range from 0 up to its end",
+            )
+        if missing == "nan" and self.dtype.kind != "f":
+            raise InvalidRequest(f"{self.uri} holds integers, which have no NaN", hint="take zeros")
+        if missing == "error" and (gaps := self.gaps_between(first, last)):
+            raise InvalidRange(
+                f"{len(gaps)} gap(s) in frames {first} to {last} of {self.uri}",
+                hint='read them with missing="zeros" or "nan"',
+                details={"gaps": [gap.to_wire() for gap in gaps]},
+            )
+        pieces: list[Samples] = []
+        for take in self._between(first, last):
+            if first < take.origin:
+                away = silence(self.definition.form, min(take.origin, last) - max(take.origin - take.away, first))
+                pieces.append(np.full_like(away, np.nan) if missing == "nan" else away)
+            begin, end = max(first, take.origin), min(last, self._end(take))
+            if begin < end:
+                pieces.append(self._recording(take).read(begin - take.origin, end - take.origin, missing))
+        if len(pieces) == 1:
+            return pieces[0]
+        return np.concatenate(pieces, axis=1) if pieces else silence(self.definition.form, 0)
+
+    def frame_of(self, moment: float | datetime) -> int:
+        """The frame at a moment; one between two takes is in the gap between them."""
+        if not isinstance(moment, datetime):
+            return round(moment * self.sample_rate)
+        if moment.tzinfo is None:
+            raise InvalidRequest(f"{moment} has no time zone", hint="use datetime.now(UTC) and the like")
+        wall_ns = wall_ns_of(moment)
+        at = bisect_right(self._takes, wall_ns, key=lambda take: take.digest.definition.started_wall_ns) - 1
+        take = self._takes[max(at, 0)]
+        frame = take.origin + self._recording(take).frame_of(moment)
+        following = self._takes[at + 1] if 0 <= at < len(self._takes) - 1 else None
+        return frame if following is None else min(frame, following.origin)
+
+    def moment_of(self, frame: int) -> datetime:
+        at = max(bisect_right(self._takes, frame, key=lambda take: take.origin) - 1, 0)
+        return self._recording(self._takes[at]).moment_of(frame - self._takes[at].origin)
+
+    @property
+    def marks(self) -> list[Mark]:
+        return [
+            msgspec.structs.replace(mark, frame=mark.frame + take.origin)
+            for take in self._takes
+            for mark in self._recording(take).marks
+        ]
+
+    @property
+    def oldest_staged_frame(self) -> int:
+        return self._takes[-1].origin + self._last.oldest_staged_frame
+
+    def close(self) -> None:
+        for recording in self._open.values():
+            recording.close()
+
+
+def _moved(gap: Gap, frames: int) -> Gap:
+    return msgspec.structs.replace(gap, first_frame=gap.first_frame + frames)
