@@ -5,7 +5,6 @@ from __future__ import annotations
 from chaos.export.encoding import BITS
 from chaos.export.source import Source
 from chaos.export.wav import Broadcast, Cue
-from chaos.store.timeline import wall_ns_at
 from chaos.terms.containers import Subtype
 from chaos.terms.ledger import Gap
 from chaos.terms.visible import visible
@@ -22,7 +21,7 @@ class Account:
         self._source = source
         self._subtype = subtype
         self._channels = channels
-        self.wall_ns = wall_ns_at(source.recording.info, source.spans[0][0])
+        self.wall_ns = source.wall_ns
 
     @property
     def title(self) -> str:

@@ -19,11 +19,12 @@ from typing import BinaryIO
 
 from chaos.export.encoded import EncodedFile
 from chaos.export.file import OutFile, Wanted, checked_container
+from chaos.export.joined import source_of
 from chaos.export.labels import label_track
 from chaos.export.plain import PLAIN, PlainFile
 from chaos.export.report import SaveReport
 from chaos.export.source import Source, checked_range
-from chaos.read.recording import Recording
+from chaos.read.recording import Recording, StreamRecording
 from chaos.store.timeline import align
 from chaos.system.files import storage_errors, sync_folder
 from chaos.terms.containers import Container, GapFill, Subtype
@@ -60,7 +61,7 @@ def save(
 
     Raises InvalidRange, InvalidRequest, PathNotAllowed, FormatUnsupported, StorageFull or StorageFailed.
     """
-    source = Source(recording, *checked_range(recording, first_frame, n_frames), gaps)
+    source = source_of(recording, *checked_range(recording, first_frame, n_frames), gaps)
     (report,) = _write([_file(source, out.absolute(), Wanted(container, subtype))], progress, force, labels)
     return report
 
@@ -79,7 +80,7 @@ def save_split(
     force: bool = False,
 ) -> list[SaveReport]:
     """Like `save`, one file per channel: `take.wav` becomes `take-1-FL.wav`, `take-2-FR.wav` and so on."""
-    source = Source(recording, *checked_range(recording, first_frame, n_frames), gaps)
+    source = source_of(recording, *checked_range(recording, first_frame, n_frames), gaps)
     wanted = Wanted(container, subtype)
     files = [_file(source, path, wanted, channel) for channel, path in _parts(recording, out.absolute(), wanted)]
     return _write(files, progress, force, labels)
@@ -110,6 +111,11 @@ def save_aligned(
         raise InvalidRequest(message, hint="use --gaps zeros or --gaps nan")
     if len({recording.path for recording in recordings}) != len(recordings):
         raise InvalidRequest("the same recording is listed twice", hint="list each recording once")
+    for recording in recordings:
+        if isinstance(recording, StreamRecording):
+            uris = ", ".join(f"{recording.uri}.{number:04}" for number in (1, len(recording.takes)))
+            message = f"{recording.uri} has {len(recording.takes)} takes, and is not aligned with others as a whole"
+            raise InvalidRequest(message, hint=f"name the takes: {uris}")
     first, end = checked_range(recordings[0], first_frame, n_frames)
     lengths = [recording.n_frames for recording in recordings]
     aligned = align([recording.info for recording in recordings], lengths, first, end)
@@ -119,7 +125,7 @@ def save_aligned(
     wanted = Wanted(container, subtype, aligned_by=aligned.by)
     files = []
     for recording, first in zip(recordings, aligned.first_frames, strict=True):
-        source = Source(recording, first, first + aligned.n_frames, gaps)
+        source = source_of(recording, first, first + aligned.n_frames, gaps)
         stem = recording.uri.removeprefix("stream://").replace("/", "-")
         out = folder / f"{stem}.{container or 'wav'}"
         parts = _parts(recording, out, wanted) if split else [(None, out)]
@@ -147,7 +153,7 @@ def save_to(
         raise FormatUnsupported(
             f"{container} cannot be written to a pipe", hint=f"use {', '.join(PLAIN)}, or save to a file"
         )
-    source = Source(recording, *checked_range(recording, first_frame, n_frames), gaps)
+    source = source_of(recording, *checked_range(recording, first_frame, n_frames), gaps)
     _check_any_left(source)
     file = PlainFile(source, Path("-"), container, Wanted(container, subtype), None)
     advance = _total(progress, source.n_frames)

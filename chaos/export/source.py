@@ -23,11 +23,12 @@ from chaos.store.info import SealedChunk
 from chaos.store.retired import gone_chunks
 from chaos.store.slices import gaps_in
 from chaos.store.store import Store
+from chaos.store.timeline import wall_ns_at
 from chaos.terms.containers import GapFill
 from chaos.terms.errors import InvalidRange
 from chaos.terms.ledger import Cause, Gap
 
-__all__ = ["Source", "checked_range", "first_kept"]
+__all__ = ["Source", "checked_range", "first_kept", "without"]
 
 _BLOCK_SAMPLES = 1 << 18
 
@@ -78,7 +79,7 @@ class Source:
         self.fill = fill
         self.gaps = gaps_in(recording.gaps, first, end)
         self.damaged: list[Damage] = []
-        self.spans = list(_without(self.gaps, first, end)) if fill == "cut" else [(first, end)]
+        self.spans = list(without(self.gaps, first, end)) if fill == "cut" else [(first, end)]
         self.n_frames = sum(stop - begin for begin, stop in self.spans)
         self._shape = recording.definition
         self._hashes: dict[int, str] = {}
@@ -100,9 +101,19 @@ class Source:
         return len(self._hashes or self._sealed)
 
     @property
+    def wall_ns(self) -> int:
+        """When the first frame that is read was captured."""
+        return wall_ns_at(self.recording.info, self.spans[0][0])
+
+    @property
+    def hashes(self) -> list[str]:
+        """The hashes of the chunks that were read, as they were read."""
+        return list(self._hashes.values())
+
+    @property
     def root_hash(self) -> str:
         """BLAKE3-256 over the hashes (32 bytes each) of the chunks that were read, as they were read."""
-        return blake3(b"".join(bytes.fromhex(digest) for digest in self._hashes.values())).hexdigest()
+        return blake3(b"".join(bytes.fromhex(digest) for digest in self.hashes)).hexdigest()
 
     def place(self, frame: int) -> int:
         """Where a frame of the recording stands among those that are read; one that is cut out: where it would be."""
@@ -209,7 +220,7 @@ class Source:
                 told.append(gap)
                 continue
             kept = [Gap(chunk * size, size, gap.cause, gap.confidence) for chunk in read]
-            told += [_spanning(gap, first, last) for first, last in _without(kept, begin, stop)]
+            told += [_spanning(gap, first, last) for first, last in without(kept, begin, stop)]
         return sorted(told, key=lambda gap: gap.first_frame)
 
 
@@ -217,7 +228,7 @@ def _spanning(gap: Gap, first: int, end: int) -> Gap:
     return msgspec.structs.replace(gap, first_frame=first, n_frames=end - first)
 
 
-def _without(gaps: Iterable[Gap], first: int, end: int) -> Iterator[tuple[int, int]]:
+def without(gaps: Iterable[Gap], first: int, end: int) -> Iterator[tuple[int, int]]:
     """The range without its gaps."""
     for gap in gaps:
         if first < gap.first_frame:

@@ -339,6 +339,10 @@ class StreamRecording(Recording):
     def takes(self) -> list[Take]:
         return list(self._takes)
 
+    def parts(self, first: int, last: int) -> list[tuple[Take, Recording]]:
+        """The takes that frames [first, last) lie in, or right before, each as a recording of its own."""
+        return [(take, self._recording(take)) for take in self._between(first, last)]
+
     @property
     def _last(self) -> Recording:
         return self._recording(self._takes[-1])
