@@ -25,7 +25,7 @@ from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.system.workers import Workers
 from chaos.terms.marks import Mark
-from chaos.terms.moments import wall_ns_of
+from chaos.terms.moments import Time, wall_ns_of
 from chaos.terms.units import parse_keep
 
 if TYPE_CHECKING:
@@ -128,20 +128,30 @@ class Recordings:
 
     def slice(self, request: Slice, future: Future[Any]) -> None:
         first, end = request.from_, request.to
+        how = request.container, request.gaps, request.subtype
         view = self._running(request.uri)
 
-        how = request.container, request.gaps, request.subtype
+        def found() -> dict[str, Any]:
+            from chaos.store.takes import take_paths
 
-        def write() -> dict[str, Any]:
-            path = self._store.existing(request.uri)
+            *_, newest = paths = take_paths(self._store, request.uri)
+            if len(paths) == 1 and not newest.exists():
+                newest = self._store.existing(request.uri)
+            if request.output == "virtual":
+                return self._virtual(request.uri, first, end) if len(paths) > 1 else virtual(load(newest), first, end)
             out = None if request.path is None else self._places.permit(request.path)
-            head = view.head_frame if view is not None and view.recording == str(path) else 0
-            return self._slicer.materialize(path, first, end, head, out, *how)
+            head = view.head_frame if view is not None and view.recording == str(newest) else 0
+            if len(paths) > 1:
+                return self._slicer.materialize_stream(self._store, request.uri, first, end, head, out, *how)
+            return self._slicer.materialize(newest, first, end, head, out, *how)
 
-        if request.output == "virtual":
-            self.work(future, lambda: virtual(load(self._store.existing(request.uri)), first, end))
-        else:
-            self.work(future, write)
+        self.work(future, found)
+
+    def _virtual(self, uri: str, first: Time, end: Time) -> dict[str, Any]:
+        from chaos.store.stretch import virtual_in
+        from chaos.store.takes import takes_of
+
+        return virtual_in(takes_of(self._store, uri), first, end)
 
     def retire(self, request: Retire, future: Future[Any]) -> None:
         chosen = request.keep or self._config.keep

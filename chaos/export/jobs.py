@@ -20,6 +20,7 @@ import msgspec
 
 from chaos.store.info import load
 from chaos.store.slices import chunk_spans, resolve
+from chaos.store.store import Store
 from chaos.system.files import is_taken, storage_errors
 from chaos.system.folders import held_folder
 from chaos.terms.containers import Container, GapFill, Subtype
@@ -33,7 +34,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What the process is to write: frames of the recording at this path to the file `out`."""
+    """What the process is to write: frames of the recording at this path, or of the stream of this URI in `store`, to
+    the file `out`."""
 
     recording: str
     out: str
@@ -42,6 +44,7 @@ class Job(msgspec.Struct, frozen=True):
     gaps: GapFill
     container: Container | None
     subtype: Subtype | None
+    store: str | None = None
 
 
 class _Done(msgspec.Struct, omit_defaults=True):
@@ -78,17 +81,45 @@ class Slicer:
         """
         info = load(recording)
         begin, stop = resolve(info, first, end, max(head, info.n_frames))
+        job = Job(str(recording), "", begin, stop - begin, gaps, container, subtype)
+        report = self._write_to(out, job, info.definition.uri)
+        return {**report, "chunks": chunk_spans(load(recording), begin, stop)}
+
+    def materialize_stream(
+        self,
+        store: Store,
+        uri: str,
+        first: Time,
+        end: Time,
+        head: int = 0,
+        out: Path | None = None,
+        container: Container | None = None,
+        gaps: GapFill = "zeros",
+        subtype: Subtype | None = None,
+    ) -> dict[str, Any]:
+        """As `materialize`, of a stream of several takes; `head` is the frame of the newest take."""
+        from chaos.store.stretch import head_of, resolve_in, spans_in
+        from chaos.store.takes import takes_of
+
+        takes = takes_of(store, uri)
+        begin, stop = resolve_in(takes, first, end, max(head_of(takes), takes[-1].origin + head))
+        job = Job(uri, "", begin, stop - begin, gaps, container, subtype, str(store.root))
+        report = self._write_to(out, job, uri)
+        return {**report, "chunks": spans_in(takes_of(store, uri), begin, stop)}
+
+    def _write_to(self, out: Path | None, job: Job, uri: str) -> dict[str, Any]:
+        """Does the job into a file that is not there yet, in a folder that is held meanwhile."""
         if out is None:
-            stem = info.definition.uri.removeprefix("stream://").replace("/", "-")
-            out = self._folder / f"{stem}-{begin}-{stop}.{container or 'wav'}"
+            stem = uri.removeprefix("stream://").replace("/", "-")
+            end = job.first_frame + job.n_frames
+            out = self._folder / f"{stem}-{job.first_frame}-{end}.{job.container or 'wav'}"
         if is_taken(out):
             raise PathNotAllowed(f"{out} exists already", hint="choose another path, or remove that file first")
         with ExitStack() as stack:
             with storage_errors("make the folder", out.parent):
                 folder = stack.enter_context(held_folder(out.parent.resolve(), make=True))
-            job = Job(str(recording), str(folder / out.name), begin, stop - begin, gaps, container, subtype)
-            report = self._write(job, int(folder.name), out)
-        return {**report, "path": str(out), "chunks": chunk_spans(load(recording), begin, stop)}
+            report = self._write(msgspec.structs.replace(job, out=str(folder / out.name)), int(folder.name), out)
+        return {**report, "path": str(out)}
 
     def _write(self, job: Job, folder_fd: int, out: Path) -> dict[str, Any]:
         command = [sys.executable, "-I", "-m", "chaos.export.jobs"]  # -I: from no folder, and no variable, of others
@@ -141,7 +172,7 @@ def _carry_out(job: Job) -> _Done:
     from chaos.read.recording import open as open_recording
 
     try:
-        with open_recording(job.recording) as recording:
+        with open_recording(job.recording, Path(job.store) if job.store else None) as recording:
             out = Path(job.out)
             report = save(recording, out, job.first_frame, job.n_frames, job.gaps, job.container, subtype=job.subtype)
         return _Done(report=msgspec.to_builtins(report))
