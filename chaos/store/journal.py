@@ -44,6 +44,7 @@ class Journal:
         self._tail = tail
         self._pending = b""
         self._written = True
+        self._first = _first_line(fd)
 
     @classmethod
     def create(cls, path: Path, definition: Definition) -> Self:
@@ -54,6 +55,7 @@ class Journal:
         try:
             journal.append(Header(JOURNAL_VERSION, definition))
             journal.flush()
+            journal._first = _first_line(fd)
         except BaseException:
             journal.close()
             raise
@@ -135,7 +137,8 @@ class Journal:
         self._pending = b""
 
     def look_again(self) -> bool:
-        """Goes on in the file that has the name now, if it is another: its filesystem may have gone and come back.
+        """Goes on in the file that has the name now, if it is another of the same recording: its filesystem may have
+        gone and come back.
 
         Whether it has done so since the last call.
         """
@@ -148,7 +151,7 @@ class Journal:
             fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_ours = os.fstat(fd).st_size >= self._durable
+                is_ours = os.fstat(fd).st_size >= self._durable and _first_line(fd) == self._first
             except OSError:  # we hold the lock ourselves: it is the same file
                 is_ours = False
             if is_ours:
@@ -162,6 +165,11 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _first_line(fd: int) -> bytes:
+    """What tells one recording's journal from another's."""
+    return os.pread(fd, _BLOCK_BYTES, 0).partition(b"\n")[0]
 
 
 def _lock(fd: int) -> None:

@@ -21,14 +21,17 @@ class OpenFolder:
     @property
     def name(self) -> Path:
         """Where it is now: the name it was opened by (or `renamed` to), as long as that leads to it."""
-        if self._fd >= 0:
-            try:
-                if os.path.samestat(self._name.stat(), os.fstat(self._fd)):
-                    return self._name
-            except OSError:
-                pass
-            self._name = Path(str(self.path.readlink()).removesuffix(" (deleted)"))
+        if self._fd >= 0 and not self._leads_here(self._name):
+            found = Path(str(self.path.readlink()).removesuffix(" (deleted)"))
+            if self._leads_here(found):  # not so where its filesystem was unmounted
+                self._name = found
         return self._name
+
+    def _leads_here(self, path: Path) -> bool:
+        try:
+            return os.path.samestat(path.stat(), os.fstat(self._fd))
+        except OSError:
+            return False
 
     def renamed(self, path: Path) -> None:
         """Tells which of its names is the one to show."""

@@ -281,3 +281,20 @@ def test_reopening_cuts_nothing_off_that_came_while_it_waited_for_the_lock(tmp_p
     with mock.patch.object(journals, "_lock", late):
         Journal.reopen(path).close()
     assert JournalReader(path).poll()[-1] == Finish(16, True)
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_journal_goes_on_in_another_file_of_its_name_only_if_that_is_the_same_recording(
+    tmp_path: Path, is_ours: bool
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal.create(path, definition())
+    other = definition() if is_ours else msgspec.structs.replace(definition(), run_id="another run")
+    back = tmp_path / "back"
+    Journal.create(back, other).close()
+    back.replace(path)
+    assert journal.look_again() is is_ours
+    journal.append(LINES[0])
+    journal.flush()
+    assert JournalReader(path).poll()[1:] == (LINES[:1] if is_ours else [])
+    journal.close()

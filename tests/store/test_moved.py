@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -81,3 +82,19 @@ def test_an_open_folder_knows_its_name(tmp_path: Path) -> None:
     opened.close()
     opened.close()
     assert opened.name == tmp_path / "three"
+
+
+def test_an_open_folder_that_has_no_name_any_more_keeps_the_one_it_had(tmp_path: Path) -> None:
+    """So it can look there again: the name in /proc of what was unmounted begins at the mount and leads elsewhere."""
+    (tmp_path / "one").mkdir()
+    opened = OpenFolder(tmp_path / "one")
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert opened.name == tmp_path / "two"
+    (tmp_path / "two").rmdir()
+    (tmp_path / "two").mkdir()
+    with mock.patch.object(Path, "readlink", return_value=Path("/two")):
+        assert opened.name == tmp_path / "two"
+    opened.look_again()
+    (opened.path / "file").write_text("in the new one")
+    assert (tmp_path / "two" / "file").exists()
+    opened.close()
