@@ -42,10 +42,15 @@ def disk(tmp_path: Path) -> Iterator[PowerCutDisk]:
     made.close()
 
 
+def slots_folder(session: Session, tmp_path: Path) -> Path:
+    """Each test has its own: a daemon that was killed leaves its slots."""
+    return session.runtime_dir / f"slots-{tmp_path.name}"
+
+
 def start_daemon(session: Session, tmp_path: Path, store: Path, *options: str) -> Daemon:
     folder = tmp_path / "d"
     folder.mkdir()
-    slots = session.runtime_dir / "slots"
+    slots = slots_folder(session, tmp_path)
     return Daemon(session, folder, "--staging-dir", str(slots), "--store", str(store), *options)
 
 
@@ -73,66 +78,63 @@ def test_a_full_disk_costs_what_the_ledger_says(
     with small_disk(tmp_path / "store", 16 << 20) as store:
         filler = store / "filler"
         filler.write_bytes(bytes(14 << 20))
-        daemon = start_daemon(session, tmp_path, store, "--free-margin", "2M")
-        client = daemon.client
-        start_stream(daemon, source, chunk_size_bytes=256 << 10, staging_seconds=0.5)
-        assert client.event("storage_low")["free_bytes"] < 2 << 20
-        assert client.event("storage_full", stream_uri=URI)["error"]["code"] == "storage_full"
-        client.event("stream_gap", cause="overrun", n_frames=None)
-        filler.unlink()
-        client.event("storage_restored", stream_uri=URI)
-        gap = client.event("stream_gap", cause="overrun")
-        status = client.call("stream_status", uri=URI)
-        stopped = client.call("stream_stop", uri=URI)
-        assert stopped["clean"]
-        info = check(source, Path(stopped["recording"]))
-        assert [each.to_wire() for each in info.gaps] == [
-            {key: gap[key] for key in ("first_frame", "n_frames", "cause", "confidence")}
-        ]
-        assert status["lost_frames"] == stopped["lost_frames"] == info.gaps[0].n_frames
-        assert stopped["n_frames"] > info.gaps[0].end_frame
-        daemon.close()
+        with start_daemon(session, tmp_path, store, "--free-margin", "2M") as daemon:
+            client = daemon.client
+            start_stream(daemon, source, chunk_size_bytes=256 << 10, staging_seconds=0.5)
+            assert client.event("storage_low")["free_bytes"] < 2 << 20
+            assert client.event("storage_full", stream_uri=URI)["error"]["code"] == "storage_full"
+            client.event("stream_gap", cause="overrun", n_frames=None)
+            filler.unlink()
+            client.event("storage_restored", stream_uri=URI)
+            gap = client.event("stream_gap", cause="overrun")
+            status = client.call("stream_status", uri=URI)
+            stopped = client.call("stream_stop", uri=URI)
+            assert stopped["clean"]
+            info = check(source, Path(stopped["recording"]))
+            assert [each.to_wire() for each in info.gaps] == [
+                {key: gap[key] for key in ("first_frame", "n_frames", "cause", "confidence")}
+            ]
+            assert status["lost_frames"] == stopped["lost_frames"] == info.gaps[0].n_frames
+            assert stopped["n_frames"] > info.gaps[0].end_frame
 
 
 def test_a_disk_that_comes_back_is_gone_on_with(
     session: Session, source: CountingSource, tmp_path: Path, disk: PowerCutDisk
 ) -> None:
-    daemon = start_daemon(session, tmp_path, disk.path)
-    client = daemon.client
-    start_stream(daemon, source, chunk_size_bytes=256 << 10, staging_seconds=10)
-    client.event("stream_chunk_sealed", chunk=2)
-    disk.die()
-    assert client.event("storage_failed", stream_uri=URI)["error"]["code"] == "storage_failed"
-    disk.come_back(in_use=True)
-    client.event("storage_restored", stream_uri=URI)
-    stopped = client.call("stream_stop", uri=URI)
-    assert (stopped["clean"], stopped["lost_frames"]) == (True, 0)
-    assert check(source, Path(stopped["recording"])).gaps == []
-    daemon.close()
+    with start_daemon(session, tmp_path, disk.path) as daemon:
+        client = daemon.client
+        start_stream(daemon, source, chunk_size_bytes=256 << 10, staging_seconds=10)
+        client.event("stream_chunk_sealed", chunk=2)
+        disk.die()
+        assert client.event("storage_failed", stream_uri=URI)["error"]["code"] == "storage_failed"
+        disk.come_back(in_use=True)
+        client.event("storage_restored", stream_uri=URI)
+        stopped = client.call("stream_stop", uri=URI)
+        assert (stopped["clean"], stopped["lost_frames"]) == (True, 0)
+        assert check(source, Path(stopped["recording"])).gaps == []
 
 
 def test_a_power_cut_costs_at_most_the_last_second(
     session: Session, source: CountingSource, tmp_path: Path, disk: PowerCutDisk
 ) -> None:
     chance = random.Random(20260131)
-    daemon = start_daemon(session, tmp_path, disk.path)
-    for cut in range(CUTS):
-        uri = f"stream://cut/{cut}"
-        size = chance.choice([64 << 10, 1 << 20, 16 << 20])
-        started = start_stream(daemon, source, uri, chunk_size_bytes=size)
-        time.sleep(chance.uniform(0.5, 3))  # the fault comes at any moment
-        (slots,) = (session.runtime_dir / "slots").glob("*.staging")
-        with StagingReader(slots) as staging:
-            disk.die()
-            head = staging.head_frame
-        daemon.kill()
-        slots.unlink()
-        disk.come_back()
-        daemon.start()
-        # A stream only starts once recovery is done.
-        probe = start_stream(daemon, source, f"stream://probe/{cut}")
-        daemon.client.call("stream_stop", uri=probe["uri"])
-        info = check(source, Path(started["recording"]))
-        assert info.clean is False
-        assert head - info.n_frames <= RATE
-    daemon.close()
+    with start_daemon(session, tmp_path, disk.path) as daemon:
+        for cut in range(CUTS):
+            uri = f"stream://cut/{cut}"
+            size = chance.choice([64 << 10, 1 << 20, 16 << 20])
+            started = start_stream(daemon, source, uri, chunk_size_bytes=size)
+            time.sleep(chance.uniform(0.5, 3))  # the fault comes at any moment
+            (slots,) = slots_folder(session, tmp_path).glob("*.staging")
+            with StagingReader(slots) as staging:
+                disk.die()
+                head = staging.head_frame
+            daemon.kill()
+            slots.unlink()
+            disk.come_back()
+            daemon.start()
+            # A stream only starts once recovery is done.
+            probe = start_stream(daemon, source, f"stream://probe/{cut}")
+            daemon.client.call("stream_stop", uri=probe["uri"])
+            info = check(source, Path(started["recording"]))
+            assert info.clean is False
+            assert head - info.n_frames <= RATE

@@ -81,34 +81,35 @@ def test_no_committed_frame_is_lost_or_doubled(session: Session, tmp_path: Path)
     # is exact; with less patience than a cycle it goes on as hardware does, whoever listens.
     for name in ("keeper", "killed"):
         (tmp_path / name).mkdir()
-    keeper = Daemon(session, tmp_path / "keeper")
-    keeper.client.call(
-        "stream_start", uri="stream://keep/1", device_identity="virtual-mic", format={"type": "audio"}
-    )
-    with CountingSource(session, channels=2, driver=True, patience_ms=20) as source:
-        daemon = Daemon(session, tmp_path / "killed", "--staging-dir", str(session.runtime_dir / "slots"))
-        clocks: list[RecordingInfo] = []
-        followed: dict[str, str] = {}
-        for take in range(KILLS):
-            heads = capture_and_kill(daemon, [source.name, "virtual-mic"], take, chance)
-            daemon.start()
-            told = recovered(daemon)
-            assert told.keys() == heads.keys()
-            for uri, event in told.items():
-                assert event["outcome"] == "recovered"
-                info = load(Path(event["recording"]))
-                assert verify(info.path).ok
-                assert (info.n_frames, info.clean) == (heads[uri], False)
-                assert event["down_frames"] > 0
-                assert {gap.cause for gap in info.gaps} <= {Cause.MISSED, Cause.NO_DATA}
-                assert info.definition.follows == followed.get(uri.rpartition("/")[0])
-                followed[uri.rpartition("/")[0]] = uri
-                if uri.startswith("stream://device-0/"):
-                    check_content(source, info)
-                elif info.anchors:  # else it was killed before its device had brought anything
-                    clocks.append(info)
-        for before, after in itertools.pairwise(clocks):
-            check_length(before, after)
-        daemon.close()
-    keeper.close()
+    with Daemon(session, tmp_path / "keeper") as keeper:
+        keeper.client.call(
+            "stream_start", uri="stream://keep/1", device_identity="virtual-mic", format={"type": "audio"}
+        )
+        options = ("--staging-dir", str(session.runtime_dir / "slots"))
+        with (
+            CountingSource(session, channels=2, driver=True, patience_ms=20) as source,
+            Daemon(session, tmp_path / "killed", *options) as daemon,
+        ):
+            clocks: list[RecordingInfo] = []
+            followed: dict[str, str] = {}
+            for take in range(KILLS):
+                heads = capture_and_kill(daemon, [source.name, "virtual-mic"], take, chance)
+                daemon.start()
+                told = recovered(daemon)
+                assert told.keys() == heads.keys()
+                for uri, event in told.items():
+                    assert event["outcome"] == "recovered"
+                    info = load(Path(event["recording"]))
+                    assert verify(info.path).ok
+                    assert (info.n_frames, info.clean) == (heads[uri], False)
+                    assert event["down_frames"] > 0
+                    assert {gap.cause for gap in info.gaps} <= {Cause.MISSED, Cause.NO_DATA}
+                    assert info.definition.follows == followed.get(uri.rpartition("/")[0])
+                    followed[uri.rpartition("/")[0]] = uri
+                    if uri.startswith("stream://device-0/"):
+                        check_content(source, info)
+                    elif info.anchors:  # else it was killed before its device had brought anything
+                        clocks.append(info)
+            for before, after in itertools.pairwise(clocks):
+                check_length(before, after)
     assert list((session.runtime_dir / "slots").iterdir()) == []

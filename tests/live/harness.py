@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import pytest
 import zmq
@@ -185,11 +185,28 @@ class Daemon:
         self.session.end(self._process)
         self._process = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Closes it. Where the test has failed already, nothing of it goes over to the next and hides why."""
+        if kind is None:
+            self.close()
+            return
+        try:
+            if self._process is not None:
+                self.kill()
+        finally:
+            self._close_clients()
+
+    def _close_clients(self) -> None:
+        for client in self._clients:
+            client.close()
+
     def close(self) -> None:
         """Stops it, and fails the test unless it ended cleanly."""
         code = self.stop()
-        for client in self._clients:
-            client.close()
+        self._close_clients()
         assert code == 0, f"chaosd ended with {code}:\n{self.log}"
 
 
