@@ -64,7 +64,7 @@ cdef class AudioSlots(Slots):
         self.writer.form = &AUDIO
 
     def cycle(self, uint64_t position, uint64_t n_frames, object data, *, uint32_t rate=48000, uint32_t clock_id=1,
-              object monotonic_ns=None, uint32_t clock_flags=0, uint64_t xrun=0, uint64_t fed_ns=0, bint interleaved=False,
+              object monotonic_ns=None, uint32_t clock_flags=0, uint64_t xrun=0, bint interleaved=False,
               bint torn=False, bint foreign=False, bint doubting=False):
         """Runs what the callback runs for one cycle, without the GIL; for tests.
 
@@ -74,7 +74,6 @@ cdef class AudioSlots(Slots):
                 delivered nothing.
             clock_flags: of the driver's clock, as PipeWire numbers them.
             xrun: frames that the driver has lost so far.
-            fed_ns: CLOCK_MONOTONIC since when the device is linked; 0: not known.
             torn: pretend that the next cycle began during the copy.
             doubting: leave out what the callback would not believe.
             foreign: pretend that somebody else's links bring audio, too; without `data`.
@@ -96,7 +95,6 @@ cdef class AudioSlots(Slots):
         c.monotonic_ns = position * 1000000000ULL // rate if monotonic_ns is None else <uint64_t>monotonic_ns
         c.clock_flags = clock_flags
         c.xrun = xrun
-        c.fed_ns = fed_ns
         c.live_position = &live
         c.live = position
         c.content = &buffers

@@ -192,8 +192,6 @@ cdef class Capture:
                 s.links[index].handle = s.handle
                 s.links[index].index = index
                 s.links[index].n_active = &s.n_active
-                s.links[index].n_wanted = s.channels
-                s.links[index].fed_ns = &s.fed_ns
                 s.links[index].n_late = &s.n_late
                 link_make(&s.links[index], self.connection.core, ids)
                 s.n_links = index + 1
@@ -207,7 +205,6 @@ cdef class Capture:
             link_drop(&self.state.links[k])
         self.state.n_links = 0
         chaos_store(&self.state.n_active, 0)
-        chaos_store(&self.state.fed_ns, 0)
         chaos_store(&self.state.n_late, 0)
         self.state.guard.n_wanted = 0
 

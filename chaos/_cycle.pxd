@@ -16,7 +16,6 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     uint32_t clock_id
     uint32_t clock_flags    # CLOCK_FREEWHEELS, CLOCK_JUMPED
     uint64_t xrun           # frames that the driver has lost so far, as it estimates; 0 where it can't tell
-    uint64_t fed_ns         # CLOCK_MONOTONIC since when the device is linked and should bring frames; 0: not known
     const uint64_t *live_position   # where the clock's position stands; moves on when the next cycle begins
     uint64_t live           # that position when the callback began
     const void *content     # what the form's `put` reads; only where the cycle lacks nothing
@@ -40,7 +39,6 @@ cdef struct Writer:         # the callback's own
     const Form *form        # chosen before the stream starts
     int wake_fd
     bint started
-    bint continues          # the take goes on from another: it begins with its first frame, whatever was before
     int64_t slot            # being filled, or -1
     uint64_t offset         # of the next frame within its chunk
     uint64_t confidence     # of the open gap

@@ -45,7 +45,6 @@ cdef enum:
     NOTES_PER_CYCLE = 4     # at most: a gap that changes its cause, and again, the gap that closes, an anchor
     FASTEST = 1024          # times real time; more is no graph
     STILL_CYCLES = 8
-    BEGIN_S = 1
 
 
 cdef inline void signal(Writer *w) noexcept nogil:
@@ -312,7 +311,6 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     if not (w.started and c.lacks == 0 and c.clock_id == w.rt.clock_id and c.position == w.rt.position
             and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and chaos_load(&w.rings.hint) == 0):
         return False
-    next.continues = True
     next.trusted = True
     next.straight = w.straight
     next.seen_end = w.seen_end
@@ -325,23 +323,15 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
 
 
 cdef bint begin(Writer *w, const Cycle *c) noexcept nogil:
-    """Begins the take, if it should: with the first frame, or, where the device is linked and brings nothing for
-    BEGIN_S, with a gap since it was linked."""
-    cdef bint waited = c.fed_ns != 0 and not w.continues
-    cdef uint64_t lead = frames_between(c.fed_ns, c.monotonic_ns, c.rate) if waited else 0
-    if lead < <uint64_t>BEGIN_S * c.rate:
-        if c.lacks != 0:
-            return False
-        lead = 0
+    """Begins the take with the first frame; False before it."""
+    if c.lacks != 0:
+        return False
     w.started = True
     w.definition.sample_rate = c.rate
     w.run_position = c.position
     w.run_ns = c.monotonic_ns
-    w.rt.first_position = c.position - lead
-    chaos_store(&w.rt.first_ns, c.fed_ns if lead != 0 else c.monotonic_ns)
-    if lead != 0:
-        skip(w, c, lead, CAUSE_NO_DATA, CLOCK)
-        signal(w)
+    w.rt.first_position = c.position
+    chaos_store(&w.rt.first_ns, c.monotonic_ns)
     return True
 
 

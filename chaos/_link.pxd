@@ -15,9 +15,7 @@ cdef struct OwnLink:            # from a device's port to one of ours
     int state
     bint is_late                # counted in n_late
     uint64_t *n_active          # how many of its capture's links are
-    uint64_t n_wanted           # how many should be
     uint64_t *n_late            # how many of them bring the last cycle's frames
-    uint64_t *fed_ns            # when they all were, CLOCK_MONOTONIC; 0 before
 
 cdef int link_make(OwnLink *link, pw_core *core, ids) except -1
 cdef void link_drop(OwnLink *link) noexcept nogil

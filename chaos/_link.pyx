@@ -6,7 +6,6 @@ from libc.string cimport strcmp
 
 from chaos._connection cimport check_pointer, records_push, records_push_text
 from chaos.atomics cimport chaos_store
-from chaos.clock cimport now_ns
 from chaos.pipewire cimport *
 from chaos.spa cimport spa_dict_lookup
 
@@ -21,8 +20,6 @@ LINK_GONE = GONE
 cdef inline void set_link_state(OwnLink *link, int state) noexcept nogil:
     cdef int64_t change = (state == PW_LINK_STATE_ACTIVE) - (link.state == PW_LINK_STATE_ACTIVE)
     chaos_store(link.n_active, link.n_active[0] + change)
-    if link.n_active[0] == link.n_wanted and link.fed_ns[0] == 0:
-        chaos_store(link.fed_ns, now_ns())
     link.state = state
 
 

@@ -34,7 +34,6 @@ cdef struct CaptureState:
     uint64_t n_late                     # of them asynchronous: they bring the last cycle's frames
     uint64_t last_end                   # position behind the last cycle, and how long that was
     uint64_t last_frames
-    uint64_t fed_ns                     # CLOCK_MONOTONIC when all became active, 0 before
 
 cdef struct StreamData:         # what a stream's callbacks are handed
     CaptureState state

@@ -61,7 +61,6 @@ cdef inline void from_clock(Cycle *c, CaptureState *s, const spa_io_position *po
     c.clock_id = position.clock.id
     c.clock_flags = position.clock.flags
     c.xrun = chaos_clock_xrun(&position.clock) if s.tells_xruns else 0
-    c.fed_ns = chaos_load(&s.fed_ns)
     c.live_position = &position.clock.position
     c.live = c.position
     if chaos_load(&s.n_late) != 0:

@@ -107,15 +107,15 @@ class Feed:
         self._say("waiting", reason)
 
     def on_flow(self, flow: Flow, take: Take | None) -> None:
-        """Says *stalled* where the device is linked and no frame comes, and *streaming* when they come again."""
+        """Says *stalled* where the device is linked and no frame comes, and *streaming* when they come again.
+
+        Where no cycle runs the clock stands, too: what is missing shows in its position when it goes on, exactly.
+        """
         if not self._links or take is None:
             return
         if flow.flows and self._view.state in ("stalled", "waiting"):
             self._say("streaming", "")
         elif not flow.flows and self._view.state == "streaming":
-            if not flow.has_cycles:
-                take.staging.slots.set_hint(Cause.NO_DATA)
-                take.tell(Interrupted(Cause.NO_DATA, Confidence.CLOCK))
             self._say("stalled", flow.reason)
 
     def retry(self) -> None:

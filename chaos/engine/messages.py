@@ -233,14 +233,10 @@ class WrongRate:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Frames come again, or none has come for a second: `reason` says how that looks.
-
-    `has_cycles`: the graph runs, but the device delivers nothing to it.
-    """
+    """Frames come again, or none has come for a second: `reason` says how that looks."""
 
     flows: bool
     reason: str = ""
-    has_cycles: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Watch:
 def _flow(stats: dict[str, int], now_ns: int) -> Flow:
     """By what the callback saw; where a frame only finds no slot they do come."""
     if now_ns - stats["end_ns"] >= STALLED_NS:
-        return Flow(False, "no cycle of the graph for more than a second", has_cycles=False)
+        return Flow(False, "no cycle of the graph for more than a second")
     open_frames = stats["head_frame"] - stats["gap_first"] if stats["gap_first"] >= 0 else 0
     if stats["gap_cause"] == Cause.NO_DATA and open_frames * 1_000_000_000 >= STALLED_NS * stats["sample_rate"]:
         return Flow(False, "the device has delivered nothing for more than a second")

@@ -334,12 +334,12 @@ def test_chosen_channels_are_recorded_and_named(folder: Path) -> None:
 
 def test_a_stall_is_told_and_its_end_too(folder: Path) -> None:
     stream = running(folder)
-    stream.give(m.OfTake(1, m.Flow(False, "no cycle", has_cycles=False)))
+    stream.give(m.OfTake(1, m.Flow(False, "no cycle")))
     assert (stream.view.state, stream.view.reason) == ("stalled", "no cycle")
     stream.give(m.OfTake(1, m.Flow(True)))
     assert (stream.view.state, stream.view.reason) == ("streaming", "")
     stream.unplug()
-    stream.give(m.OfTake(1, m.Flow(False, "no cycle", has_cycles=False)))
+    stream.give(m.OfTake(1, m.Flow(False, "no cycle")))
     assert stream.view.state == "waiting"
     stream.close()
 

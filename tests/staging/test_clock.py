@@ -34,14 +34,13 @@ class Device:
         self.slots = slots
         self.position = 0
         self.ns = 10**12
-        self.fed_ns = 0
 
     def run(self, cycles: int = 1, *, data: bool = True, moves: bool = True, time_ns: int = CYCLE_NS,
             flags: int = 0, xrun: int = 0, torn: bool = False) -> None:  # fmt: skip
         for _ in range(cycles):
             self.slots.cycle(
                 self.position, N, FRAMES if data else None, monotonic_ns=self.ns, clock_flags=flags, xrun=xrun,
-                torn=torn, fed_ns=self.fed_ns, doubting=True,
+                torn=torn, doubting=True,
             )  # fmt: skip
             self.position += N if moves else 0
             self.ns += time_ns
@@ -219,27 +218,15 @@ def test_after_a_torn_cycle_the_next_is_not_believed(device: Device) -> None:
     assert device.gaps() == [(4 * N, 2 * N, Cause.MISSED, Confidence.EXACT)]
 
 
-def test_a_device_that_brings_nothing_has_a_gap_since_it_was_linked(device: Device) -> None:
-    device.fed_ns = device.ns
-    device.run(45, data=False)
-    assert head(device) == 0, "a second is not over yet"
-    device.run(5, data=False)
-    assert head(device) > RATE
-    assert device.slots.stats()["first_ns"] == 10**12
-    device.run(3)
-    assert device.gaps() == [(0, 50 * N, Cause.NO_DATA, Confidence.CLOCK)]
-
-
-def test_a_device_that_does_not_run_at_first_has_one_too(device: Device) -> None:
-    device.fed_ns = device.ns
+def test_a_device_that_does_not_run_at_first_begins_with_its_first_frame(device: Device) -> None:
     device.ns += 5 * 10**9
+    device.run(1, data=False)
     device.run(3)
-    assert device.gaps() == [(0, 5 * RATE + N, Cause.NO_DATA, Confidence.CLOCK)]
+    assert device.gaps() == []
 
 
 def test_a_device_that_is_a_little_slow_begins_with_its_first_frame(device: Device) -> None:
-    device.fed_ns = device.ns
-    device.run(20, data=False)
+    device.run(60, data=False)
     device.run(3)
     assert device.gaps() == []
     assert head(device) == 3 * N

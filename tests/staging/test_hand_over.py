@@ -56,9 +56,9 @@ def test_the_next_take_begins_with_its_first_frame_however_long_the_device_is_li
 ) -> None:
     one, other = both
     linked_ns, now_ns = 1_000_000_000, 61_000_000_000
-    one.cycle(0, 32, frames(32), fed_ns=linked_ns, monotonic_ns=linked_ns)
+    one.cycle(0, 32, frames(32), monotonic_ns=linked_ns)
     assert one.hands_over(other, 32, 32)
-    other.cycle(32, 32, frames(32), fed_ns=linked_ns, monotonic_ns=now_ns)
+    other.cycle(32, 32, frames(32), monotonic_ns=now_ns)
     stats = other.stats()
     assert (stats["head_frame"], stats["lost_frames"], stats["first_ns"]) == (32, 0, now_ns)
 
