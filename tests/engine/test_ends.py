@@ -207,7 +207,7 @@ def test_without_threads_at_the_start_it_says_why_and_ends(folder: Path, graph: 
 def test_what_hangs_in_storage_is_left_behind_and_named(
     folder: Path, graph: StillGraph, caplog: pytest.LogCaptureFixture
 ) -> None:
-    go_on = threading.Event()
+    hangs, go_on = threading.Event(), threading.Event()
     engine = Engine(config_in(folder))
     engine.start()
     begin(engine, graph, "stream://mic/hangs")
@@ -216,13 +216,16 @@ def test_what_hangs_in_storage_is_left_behind_and_named(
 
     def hang(rotator: Any, end_ns: int | None) -> None:
         if rotator._plan.definition.uri.endswith("hangs"):
+            hangs.set()
             go_on.wait(60)
         finish(rotator, end_ns)
 
     with mock.patch.object(ChunkRotatorActor, "_finish", hang):
-        stopped, begun = engine.submit(r.StreamStop(uri="stream://mic/hangs")), time.monotonic()
-        assert not engine.close(2)
-        assert time.monotonic() - begun < 9
+        stopped = engine.submit(r.StreamStop(uri="stream://mic/hangs"))
+        assert hangs.wait(30)
+        begun = time.monotonic()
+        assert not engine.close(4)
+        assert time.monotonic() - begun < 11
         assert isinstance(stopped.exception(0), ChaosError)
         assert list((folder / "staging").iterdir())
         go_on.set()

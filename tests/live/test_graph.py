@@ -164,12 +164,21 @@ def test_a_rate_change_is_waited_out(
     told = client.event("stream_state", stream_uri=uri, state="waiting")
     assert "44100" in told["reason"]
     assert "48000" in told["reason"]
+    # The settings are told before the graph has followed them: set back at once, it would lose nothing, rightly. So
+    # half a second of another recording passes at that rate.
+    other = counting_source(f"tuned-{layout}", rate=44100, driver=True)
+    start(client, other.name, f"stream://tuned/{layout}")
+    await_frames(client, f"stream://tuned/{layout}", 22_050)
+    assert other.check(stop(client, f"stream://tuned/{layout}")[0]).ok
+    other.stop()
     set_rate(settings, 48000)
     client.event("stream_state", stream_uri=uri, state="streaming")
     await_frames(client, uri, 12_000)
     stopped = client.call("stream_stop", uri=uri)
     assert stopped["clean"] is True
     samples, gaps = recorded(stopped)
+    # What was read of the other recording came within a cycle or two of its time.
+    assert sum(gap[1] for gap in gaps if gap[2] == Cause.DEVICE_AWAY) >= 24_000 - 4 * 1024, gaps
     found = source.check(samples[:, : gaps[0][0]])
     assert (found.silent, found.foreign) == (0, 0), (found, gaps)
     # Afterwards the source's own adapter may go on resampling, which is in its node and not between it and us.
