@@ -144,21 +144,6 @@ def test_what_the_driver_lost_is_in_the_ledger(session: Session, driver: Make, c
     assert end(client)[1] == [("hardware_xrun", 700)]
 
 
-def test_a_linked_device_that_brings_nothing_begins_its_take(
-    session: Session, driver: Make, client: RawClient
-) -> None:
-    device = driver()
-    session.force_quantum(QUANTUM)
-    client.call("device_wait", name="faulty-driver", timeout_s=10)
-    client.call("stream_start", uri=URI, device_identity="faulty-driver", format={"type": "audio"}, wait=True)
-    device.say("nothing 100")
-    device.begin()
-    run(client, RATE * 3)
-    gaps = end(client)[1]
-    assert [cause for cause, _ in gaps] == ["no_data"]
-    assert gaps[0][1] > RATE
-
-
 @pytest.mark.skipif(library_version().startswith("0."), reason="links became asynchronous after 0.3.65")
 def test_frames_that_come_a_cycle_late_stay_in_their_place(session: Session, driver: Make, client: RawClient) -> None:
     """An asynchronous node's buffers are the last cycle's; each frame is still the one that its anchor says."""
