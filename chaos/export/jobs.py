@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from chaos.export.hidden import sweep
 from chaos.store.info import load
 from chaos.store.slices import chunk_spans, resolve
 from chaos.store.store import Store
@@ -136,6 +137,8 @@ class Slicer:
         finally:
             with self._lock:
                 self._running.discard(child)
+            if child.returncode != 0:
+                sweep(Path(job.out).parent)
         try:
             done = msgspec.json.decode(answer, type=_Done)
         except msgspec.DecodeError:
@@ -151,7 +154,7 @@ class Slicer:
         return done.report or {}
 
     def close(self) -> None:
-        """Breaks off what is being written; nothing of it stays."""
+        """Breaks off what is being written; nothing of it stays once `materialize` has raised."""
         with self._lock:
             self._closed = True
             for child in self._running:
@@ -160,7 +163,6 @@ class Slicer:
 
 def main() -> None:
     """One job, from stdin to stdout. It steps back behind capture, and ends with the daemon."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     os.nice(_NICE)
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)

@@ -6,19 +6,18 @@ same folder removes.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
 from chaos.export.encoded import EncodedFile
 from chaos.export.file import OutFile, Wanted, checked_container
+from chaos.export.hidden import open_hidden, sweep
 from chaos.export.joined import source_of
 from chaos.export.labels import label_track
 from chaos.export.plain import PLAIN, PlainFile
@@ -26,7 +25,7 @@ from chaos.export.report import SaveReport
 from chaos.export.source import Source, checked_range
 from chaos.read.recording import Recording, StreamRecording
 from chaos.store.timeline import align
-from chaos.system.files import storage_errors, sync_folder
+from chaos.system.files import storage_errors, sync_folder, write_all
 from chaos.terms.containers import Container, GapFill, Subtype
 from chaos.terms.errors import FormatUnsupported, InvalidRange, InvalidRequest, PathNotAllowed
 from chaos.terms.visible import visible
@@ -34,8 +33,6 @@ from chaos.terms.visible import visible
 __all__ = ["SaveReport", "save", "save_aligned", "save_split", "save_to"]
 
 Progress = Callable[[int, int], None]
-
-_HIDDEN = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
 def save(
@@ -220,7 +217,7 @@ def _write(files: Sequence[OutFile], progress: Progress | None, force: bool, lab
         if labels:
             _check_free(_labels_of(file.out), force)
     for folder in {file.out.parent for file in files}:
-        _sweep(folder)
+        sweep(folder)
     groups = [list(group) for _, group in groupby(files, key=lambda file: id(file.source))]
     advance = _total(progress, sum(group[0].source.n_frames for group in groups))
     with ExitStack() as stack:
@@ -230,14 +227,9 @@ def _write(files: Sequence[OutFile], progress: Progress | None, force: bool, lab
         for group in groups:
             source = group[0].source
             for file in group:
-                hidden[file.out] = path = _hidden(file.out)
                 with storage_errors("write", file.out):
-                    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-                    stack.callback(os.close, fd)
-                    stack.callback(path.unlink, missing_ok=True)
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    file.begin(fd)
-                file.fd = fd
+                    hidden[file.out], file.fd = _open_hidden(file.out, stack)
+                    file.begin(file.fd)
             for block in source.blocks():
                 for file in group:
                     with storage_errors("write", file.out):
@@ -248,13 +240,12 @@ def _write(files: Sequence[OutFile], progress: Progress | None, force: bool, lab
                     file.end()
                     os.fsync(file.fd)
                 if labels:
-                    hidden[_labels_of(file.out)] = path = _hidden(_labels_of(file.out))
-                    stack.callback(path.unlink, missing_ok=True)
+                    out = _labels_of(file.out)
                     track = label_track(file.account.cues(), source.recording.sample_rate)
-                    with storage_errors("write", path), path.open("x", encoding="utf-8") as text:
-                        text.write(track)
-                        text.flush()
-                        os.fsync(text.fileno())
+                    with storage_errors("write", out):
+                        hidden[out], fd = _open_hidden(out, stack)
+                        write_all(fd, track.encode(), 0)
+                        os.fsync(fd)
         for out, path in hidden.items():
             with storage_errors("write", out):
                 _appear(path, out, force)
@@ -262,8 +253,12 @@ def _write(files: Sequence[OutFile], progress: Progress | None, force: bool, lab
     return [file.report() for file in files]
 
 
-def _hidden(out: Path) -> Path:
-    return out.with_name(f".{out.name[:50]}.{secrets.token_hex(4)}.part")
+def _open_hidden(out: Path, stack: ExitStack) -> tuple[Path, int]:
+    """As `open_hidden`; the stack closes it, and removes what has not got its own name by then."""
+    path, fd = open_hidden(out)
+    stack.callback(os.close, fd)
+    stack.callback(path.unlink, missing_ok=True)
+    return path, fd
 
 
 def _labels_of(out: Path) -> Path:
@@ -300,20 +295,6 @@ def _appear(hidden: Path, out: Path, force: bool) -> None:
         _check_free(out, force)
         hidden.rename(out)
     hidden.unlink(missing_ok=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what saves that were killed have left in this folder; a running one has its file locked."""
-    for path in folder.glob(".*.part"):
-        if not _HIDDEN.fullmatch(path.name):
-            continue
-        with suppress(OSError):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-            finally:
-                os.close(fd)
 
 
 def _total(progress: Progress | None, n_all: int) -> Callable[[int], None]:

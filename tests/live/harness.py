@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -88,10 +89,14 @@ class RawClient:
         """The next event of that type whose fields have these values; others before it are passed over."""
         wait_ms = self._timeout_ms if timeout_s is None else int(timeout_s * 1000)
         deadline = time.monotonic() + wait_ms / 1000
+        others: deque[str] = deque(maxlen=12)
         while True:
             left_ms = max(0, int((deadline - time.monotonic()) * 1000))
-            assert self._events.poll(left_ms), f"no event {kind} with {fields} in {wait_ms} ms"
+            assert self._events.poll(left_ms), (
+                f"no event {kind} with {fields} in {wait_ms} ms; the last ones: {', '.join(others) or 'none'}"
+            )
             event = self.next_event()
+            others.append(f"{event['type']} {event.get('state', '')}".strip())
             if event["type"] == kind and all(event.get(key) == value for key, value in fields.items()):
                 return event
 

@@ -29,7 +29,7 @@ def _modes(store: Path) -> tuple[set[int], set[int]]:
 
 
 def _record(daemon: Daemon, counting_source: SourceFactory) -> None:
-    source = counting_source("mic", driver=True)
+    source = counting_source("private-source", driver=True)
     client, uri = daemon.client, "stream://mic/1"
     client.call("device_wait", name=source.name, timeout_s=10)
     form = {"type": "audio"}

@@ -1,0 +1,47 @@
+"""The names under which files are written until they are whole, and the end of those that a broken-off save left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["open_hidden", "sweep"]
+
+_HIDDEN = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+
+
+def open_hidden(out: Path) -> tuple[Path, int]:
+    """A new, empty file beside `out`, and a descriptor of it to read and write, which is the caller's to close.
+
+    It is locked, so that no `sweep` takes it for one that was left. Raises OSError.
+    """
+    while True:
+        path = out.with_name(f".{out.name[:50]}.{secrets.token_hex(4)}.part")
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:  # a sweep may have come between
+                return path, fd
+        except BaseException:
+            os.close(fd)
+            path.unlink(missing_ok=True)
+            raise
+        os.close(fd)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what saves that have ended left unfinished in this folder; a running one has its file locked."""
+    for path in folder.glob(".*.part"):
+        if not _HIDDEN.fullmatch(path.name):
+            continue
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(fd)
