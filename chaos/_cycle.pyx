@@ -43,7 +43,7 @@ cdef enum:
     TRUST_MS = 5            # a late callback is not late twice in a row by just one cycle for so long
     STALL_MS = 200          # how late a cycle may be before a take that ends then is missing it
     NOTES_PER_CYCLE = 4     # at most: a gap that changes its cause, and again, the gap that closes, an anchor
-    FASTEST = 1024          # times real time; more is no graph
+    FASTEST = 1024          # times real time; no graph is faster
     STILL_CYCLES = 8
 
 

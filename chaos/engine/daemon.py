@@ -186,7 +186,7 @@ class DaemonActor(Supervised):
                 function()
 
     def failed(self, message: Any, error: ChaosError) -> None:
-        """One message less is no reason to end; a beginning that failed is: without a registry nothing can be done."""
+        """A message that failed does not end it; a beginning that failed does: nothing works without a registry."""
         if message is None:
             self._on_defect(error)
         elif isinstance(message, StreamGone):

@@ -145,7 +145,7 @@ class Streams:
         awaited: Future[tuple[DeviceInfo, int | None] | None] = Future()
 
         def found(done: Future[Any]) -> None:
-            """A device that isn't there yet is no error for a start that waits for it."""
+            """A start that waits for its device is not refused because the device isn't there yet."""
             if (error := done.exception()) is None:
                 settle(awaited, done.result())
             elif request.wait:

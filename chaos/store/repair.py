@@ -144,7 +144,7 @@ class _Repair:
         return Finish(n_frames, bool(clean))
 
     def _find_gaps(self, known: list[Gap]) -> list[Gap]:
-        """Those of the table that the journal does not tell, nor tells otherwise; the open one is no entry yet."""
+        """Those of the table that the journal does not tell, nor tells otherwise; the open one has no entry yet."""
         found: list[Gap] = []
         for row in read_table(self._path / "gaps") or []:
             try:

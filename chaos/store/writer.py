@@ -26,8 +26,7 @@ from chaos.store.objects import ObjectStore
 from chaos.store.retired import RetiredChunks, gaps_within, remove_chunks
 from chaos.store.store import Store
 from chaos.system.files import make_folders, storage_errors, sync_folder, write_new
-from chaos.system.folder import OpenFolder
-from chaos.system.folders import held_folder
+from chaos.system.folders import OpenFolder, held_folder
 from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed, StorageFull, StreamExists
 from chaos.terms.ledger import ClockAnchor, Coverage, Gap
 from chaos.terms.marks import Mark

@@ -39,7 +39,7 @@ def play(session: Session) -> Iterator[Play]:
             session.force_quantum(quantum)
             source = stack.enter_context(MidiSource(session, script, speed=0, hold=True, **options))
             kinds = [kind if kind == "audio" else sees for kind in source.kinds]
-            # What clicks is silent until then, and so is no sign of its link.
+            # The clicking source is silent until then, so its sound can't show that it is linked.
             witness = stack.enter_context(Witness(session, source.node_id, kinds))
             source.begin()
             witness.await_first()
@@ -178,5 +178,5 @@ def test_a_burst_beyond_the_clients_buffer_is_seen_as_one(session: Session) -> N
 
 
 def test_a_script_that_it_cannot_play_is_refused(session: Session) -> None:
-    with pytest.raises(RigError, match="is no script for these ports"):
+    with pytest.raises(RigError, match="can't be played on these ports"):
         MidiSource(session, [Event(0, 3, MIDI, b"\x90\x01\x01")])

@@ -14,7 +14,7 @@ from crashing import CrashingStream, fast_folder
 
 from chaos.store.info import load
 from chaos.store.verify import verify
-from chaos.system.folder import OpenFolder
+from chaos.system.folders import OpenFolder
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ int main(int argc, char *argv[])
 	for (uint32_t i = 0; i < n_ports; i++)
 		device_add_port(d, ports[i], buffer_bytes, buffer_bytes);
 	if (!load(&s, argv[optind])) {
-		fprintf(stderr, "midi-source: %s is no script for these ports\n", argv[optind]);
+		fprintf(stderr, "midi-source: %s can't be played on these ports\n", argv[optind]);
 		return 2;
 	}
 	device_open(d);

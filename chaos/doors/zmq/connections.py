@@ -115,7 +115,7 @@ class Connections:
             connection.end()
 
     def _shut(self, fd: int) -> None:
-        """Has ZeroMQ see the end of a connection. A descriptor that is no longer this socket's client is left alone."""
+        """Has ZeroMQ see the end of a connection. A descriptor that now belongs to something else is left alone."""
         with suppress(OSError):
             peer = socket.socket(fileno=fd)
             try:
