@@ -111,7 +111,7 @@ def pin(session: Session, name: str, uri: str, last: str | None, first: str, end
     import msgspec
 
     from chaos.store.info import load
-    from chaos.store.retention import pin as pin_here
+    from chaos.store.pins import pin as pin_here
     from chaos.store.store import Store
     from chaos.store.timeline import frame_of_moment, moment_at
     from chaos.terms.places import Timeline
@@ -135,7 +135,7 @@ def pin(session: Session, name: str, uri: str, last: str | None, first: str, end
 @click.pass_obj
 def unpin(session: Session, name: str, as_json: bool) -> None:
     """Remove the pin NAME, so that its audio can be retired again."""
-    from chaos.store.retention import unpin as unpin_here
+    from chaos.store.pins import unpin as unpin_here
     from chaos.store.store import Store
 
     unpin_here(Store(session.store_folder()), name)

@@ -1,36 +1,27 @@
-"""Recordings as numpy arrays, finished or while they grow.
-
-What is sealed is mapped from its chunk files; what is not sealed yet comes straight from the staging slots of
-the engine, without a message to it. Gaps are never silent: they are in `gaps`, and each read says what they
-become. A take and a stream of several takes are both recordings, and stand here together since `open` gives either.
-"""
+"""Recordings as numpy arrays: `open`, and streams of several takes, which are read as one recording."""
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from chaos.read.follow import Follower, WhenLapped
-from chaos.read.samples import DTYPES, Missing, Samples, block_of, chunk_of, silence
-from chaos.store.info import RecordingInfo, load
+from chaos.read.samples import Missing, Samples, silence
+from chaos.read.take import Recording
+from chaos.store.info import RecordingInfo
 from chaos.store.lines import Definition
 from chaos.store.store import Store
-from chaos.store.timeline import frame_of_moment, moment_at
-from chaos.terms.errors import ChaosError, InvalidRange, InvalidRequest, StorageFailed
+from chaos.terms.errors import InvalidRange, InvalidRequest
 from chaos.terms.ledger import ClockAnchor, Gap
 from chaos.terms.marks import Mark
 from chaos.terms.moments import wall_ns_of
 
 if TYPE_CHECKING:
-    from chaos.staging.live import LiveEnd
     from chaos.store.takes import Take
 
 __all__ = ["Recording", "StreamRecording", "open"]
@@ -61,263 +52,6 @@ def _of_stream(store: Store, uri: str) -> Recording:
     if len(paths) == 1:
         return Recording(paths[0])
     return StreamRecording(store, uri)
-
-
-class Recording:
-    """A recording, read-only. `recording[a:b]` gives frames a to b as an array (channels, frames).
-
-    A live recording grows: `refresh` takes in what is new, and so does every read that reaches beyond what is
-    known. Alive until `close`; arrays that were given out stay good after it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._info: RecordingInfo = load(path)
-        self._gaps: list[Gap] = []
-        self._live: LiveEnd | None = None
-        self._live_version = 0
-        if self._info.is_live and self.definition.staging:
-            self._live = self._attach(Path(self.definition.staging))
-        self._index()
-
-    def _attach(self, path: Path) -> LiveEnd | None:
-        from chaos.staging.live import LiveEnd
-        from chaos.staging.reader import StagingReader
-
-        with suppress(FileNotFoundError, ChaosError):
-            staging = StagingReader(path)
-            if staging.uri == self.definition.uri:
-                return LiveEnd(staging)
-            staging.close()
-        return None
-
-    def _index(self) -> None:
-        known = list(self._info.gaps)
-        if self._live and not self._info.finish:
-            stored = {(gap.first_frame, gap.n_frames, gap.cause) for gap in known}
-            known += [gap for key, gap in self._live.closed_gaps.items() if key not in stored]
-            self._live_version = self._live.version
-        self._gaps = sorted(known, key=lambda gap: gap.first_frame)
-
-    def _ledger(self) -> list[Gap]:
-        """The gaps by first frame; of a live recording also those that the journal has not yet."""
-        if not self._live or self._info.finish:
-            return self._gaps
-        self._live.poll()
-        if self._live.missed_notes:
-            self._live.missed_notes = False
-            self.refresh()
-        elif self._live.version != self._live_version:
-            self._index()
-        open_gap = self._live.open_gap
-        if open_gap is None or any(gap.first_frame == open_gap.first_frame for gap in self._gaps[-2:]):
-            return self._gaps
-        return [*self._gaps, open_gap]
-
-    @property
-    def info(self) -> RecordingInfo:
-        """What the journal told at the last `refresh`."""
-        return self._info
-
-    @property
-    def path(self) -> Path:
-        return self._info.path
-
-    @property
-    def definition(self) -> Definition:
-        return self._info.definition
-
-    @property
-    def uri(self) -> str:
-        return self.definition.uri
-
-    @property
-    def channels(self) -> int:
-        return self.definition.channels
-
-    @property
-    def sample_rate(self) -> int:
-        return self.definition.sample_rate
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the samples: float32, int16 or int32, little-endian."""
-        return DTYPES[self.definition.sample_format]
-
-    @property
-    def state(self) -> str:
-        """"recording", "finished" or "interrupted" (its engine died)."""
-        return self._info.state
-
-    @property
-    def gaps(self) -> list[Gap]:
-        """The ledger, by first frame. A gap that has not ended reaches up to the head."""
-        return list(self._ledger())
-
-    @property
-    def marks(self) -> list[Mark]:
-        """What was marked, by frame, at the last `refresh`."""
-        return sorted(self._info.marks, key=lambda mark: mark.frame)
-
-    @property
-    def anchors(self) -> list[ClockAnchor]:
-        return list(self._info.anchors)
-
-    @property
-    def n_frames(self) -> int:
-        """The timeline's length; of a live recording up to the head, including what is not sealed yet."""
-        if self._live and not self._info.finish:
-            return max(self._live.head_frame, self._info.n_frames)
-        return self._info.n_frames
-
-    def __len__(self) -> int:
-        return self.n_frames
-
-    def refresh(self) -> None:
-        """Takes in what was sealed and entered into the ledger since."""
-        self._info.refresh()
-        self._index()
-
-    def __getitem__(self, frames: slice) -> Samples:
-        """Frames as `read` gives them, with the bounds of a Python slice (negative: from the end)."""
-        if not isinstance(frames, slice) or frames.step not in (None, 1):
-            raise TypeError("a recording is indexed by a slice of frames: recording[first:last]")
-        first, last, _ = frames.indices(self.n_frames)
-        return self.read(first, max(first, last))
-
-    def read(self, first: int, last: int, missing: Missing = "zeros") -> Samples:
-        """Frames [first, last) as an array (channels, last - first).
-
-        Where the range lies in one sealed chunk it is a read-only view of the file, without a copy. Frames
-        in gaps are zeros, or NaN (float recordings), or raise InvalidRange, which lists them. InvalidRange
-        too for frames that are not there; InvalidRequest for NaN asked of integers.
-        """
-        if not 0 <= first <= last <= self.n_frames:
-            raise InvalidRange(
-                f"frames {first} to {last} are not all in {self.uri}, which has {self.n_frames}",
-                hint="ask for a range from 0 up to its end",
-            )
-        if missing == "nan" and self.dtype.kind != "f":
-            raise InvalidRequest(f"{self.uri} holds integers, which have no NaN", hint='use missing="zeros"')
-        pieces = [self._piece(chunk, begin, end) for chunk, begin, end in self._split(first, last)]
-        gaps = self.gaps_between(first, last)
-        if gaps and missing == "error":
-            raise InvalidRange(
-                f"{len(gaps)} gap(s) in frames {first} to {last} of {self.uri}",
-                hint='read them with missing="zeros" or "nan"',
-                details={"gaps": [gap.to_wire() for gap in gaps]},
-            )
-        if len(pieces) == 1 and not (gaps and missing == "nan"):
-            return pieces[0]
-        block = np.concatenate(pieces, axis=1) if pieces else silence(self.definition.form, 0)
-        if missing == "nan":
-            for gap in gaps:
-                block[:, max(gap.first_frame - first, 0) : gap.end_frame - first] = np.nan
-        return block
-
-    def between(self, begin: float | datetime, end: float | datetime, missing: Missing = "zeros") -> Samples:
-        """What lies between two moments: seconds since the first frame, or datetimes with a time zone.
-
-        What lies outside of the recording is left out. InvalidRequest for a datetime without a zone.
-        """
-        n_frames = self.n_frames
-        first, last = (min(max(self.frame_of(moment), 0), n_frames) for moment in (begin, end))
-        return self.read(first, max(first, last), missing)
-
-    def frame_of(self, moment: float | datetime) -> int:
-        """The frame at a moment (see `between`); it may lie outside of the recording."""
-        return frame_of_moment(self._info, moment)
-
-    def moment_of(self, frame: int) -> datetime:
-        """The moment of a frame, in UTC."""
-        return moment_at(self._info, frame)
-
-    def gaps_between(self, first: int, last: int) -> list[Gap]:
-        """The gaps that reach into frames [first, last), by first frame; empty ones are left out."""
-        gaps = self._ledger()
-        begin = bisect_right(gaps, first, key=lambda gap: gap.end_frame)
-        end = bisect_right(gaps, last - 1, key=lambda gap: gap.first_frame)
-        return [gap for gap in gaps[begin:end] if gap.n_frames]
-
-    @property
-    def oldest_staged_frame(self) -> int:
-        """The first frame that the engine's slots may still hold; all before it come from sealed chunks."""
-        return self._live.oldest_frame if self._live else self.n_frames
-
-    def follow(
-        self,
-        n_frames: int,
-        first_frame: int | None = None,
-        missing: Missing = "zeros",
-        lapped: WhenLapped = "error",
-        timeout_s: float | None = None,
-    ) -> Follower:
-        """Blocks of `n_frames` from `first_frame` (None: the head) on, as they come; see `chaos.read.follow`."""
-        first = self.n_frames if first_frame is None else first_frame
-        return Follower(self, n_frames, first, missing, lapped, timeout_s)
-
-    def close(self) -> None:
-        """Lets go of the staging file; calling it twice is harmless."""
-        if self._live:
-            self._live.close()
-            self._live = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _split(self, first: int, last: int) -> list[tuple[int, int, int]]:
-        """The range by chunks: chunk, first and last frame within it."""
-        size = self.definition.chunk_frames
-        spans = []
-        for chunk in range(first // size, -(-last // size) if last > first else 0):
-            origin = chunk * size
-            spans.append((chunk, max(first - origin, 0), min(last - origin, size)))
-        return spans
-
-    def _piece(self, chunk: int, begin: int, end: int) -> Samples:
-        """Frames of one chunk: sealed, else from staging, else (sealed meanwhile) sealed, else a gap."""
-        piece = self._sealed(chunk, begin, end)
-        if piece is None and self._live:
-            raw = self._live.read_chunk(chunk, begin, end)
-            if raw is not None:
-                return block_of(self.definition.form, raw)
-        if piece is None and (self._info.chunks.find(chunk) is not None or not self._info.finish):
-            self.refresh()
-            piece = self._sealed(chunk, begin, end)
-        if piece is None:
-            origin = chunk * self.definition.chunk_frames
-            self._check_missing(origin + begin, origin + end)
-            piece = silence(self.definition.form, end - begin)
-        return piece
-
-    def _sealed(self, chunk: int, begin: int, end: int) -> Samples | None:
-        sealed = self._info.chunks.find(chunk)
-        if sealed is None:
-            return None
-        try:
-            return chunk_of(self.definition.form, sealed.path)[:, begin:end]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            message = f"could not read {sealed.path}: {error}"
-            raise StorageFailed(message, hint=f"run chaosctl verify {self.uri}") from error
-
-    def _check_missing(self, first: int, last: int) -> None:
-        """Raises InvalidRange unless all these frames are in gaps."""
-        reached = first
-        for gap in self.gaps_between(first, last):
-            if gap.first_frame > reached:
-                break
-            reached = gap.end_frame
-        if reached < last:
-            raise InvalidRange(
-                f"frames {reached} to {last} of {self.uri} are neither sealed nor in staging",
-                hint="it may need chaosctl recover",
-            )
 
 
 class StreamRecording(Recording):

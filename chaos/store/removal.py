@@ -9,7 +9,7 @@ import msgspec
 from chaos.store.holds import held
 from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import JOURNAL_NAME, Journal
-from chaos.store.retention import pins
+from chaos.store.pins import pins
 from chaos.store.retired import gone_chunks
 from chaos.store.store import Store
 from chaos.system.files import storage_errors, sync_folder

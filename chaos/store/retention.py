@@ -8,7 +8,6 @@ time works on a store, and checks each recording's plan again once it has locked
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -17,38 +16,23 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from chaos.store.age import Age, Clocks, Now, RecordingAge
-from chaos.store.holds import held
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME, Journal
 from chaos.store.lines import GapLine
 from chaos.store.metadata import write_metadata
+from chaos.store.pins import RETENTION, pinned_hashes
 from chaos.store.retired import gone_chunks, remove_chunks, remove_left, retired_gaps
-from chaos.store.slices import ChunkSpan, chunk_spans
 from chaos.store.store import Store
-from chaos.system.files import make_folders, replace, storage_errors
-from chaos.terms.errors import ChaosError, InvalidRequest, RecordingNotFound
+from chaos.terms.errors import ChaosError, InvalidRequest
 from chaos.terms.ledger import Gap
 from chaos.terms.units import Keep, parse_keep
-from chaos.terms.uri import parse_uri
 
 if TYPE_CHECKING:
     from chaos.store.catalog import Catalog
 
-__all__ = ["Doubt", "Pin", "Retired", "collect", "pin", "pins", "plan", "retire", "unpin"]
+__all__ = ["Doubt", "Retired", "collect", "plan", "retire"]
 
-_LOCK = "retention"
-_HASH = re.compile(rb"[0-9a-f]{64}")
 log = logging.getLogger(__name__)
-
-
-class Pin(msgspec.Struct, frozen=True):
-    """A range of a recording whose chunks stay, whatever retention says, until `unpin`."""
-
-    name: str
-    uri: str
-    first_frame: int
-    n_frames: int
-    chunks: list[ChunkSpan]
 
 
 class Retired(msgspec.Struct, frozen=True):
@@ -188,7 +172,7 @@ class _Plan:
         """What this recording holds, in order; nothing of one that nothing may go of now."""
         if path not in self._known:
             if self._pinned is None:
-                self._pinned = _pinned_hashes(self._store)
+                self._pinned = pinned_hashes(self._store)
             found: list[_Stored] = []
             with suppress(ChaosError):
                 info = load(path)
@@ -274,7 +258,7 @@ def retire(
     """
     if not store.root.is_dir():
         return []
-    with store.locked(_LOCK), _opened(store, catalog) as catalog:
+    with store.locked(RETENTION), _opened(store, catalog) as catalog:
         for path in catalog.touched():
             with suppress(ChaosError):
                 remove_left(store.objects, load(path))
@@ -289,7 +273,7 @@ def retire(
             done.append(_retire_finished(store, each))
             catalog.check([path])
         if not catalog.swept():
-            store.objects.collect(_pinned_hashes(store))
+            store.objects.collect(pinned_hashes(store))
             catalog.swept(True)
     return [each for each in done if each.chunks]
 
@@ -314,7 +298,7 @@ def _retire_finished(store: Store, planned: Retired) -> Retired:
 
 def collect(store: Store) -> int:
     """Removes what a retirement was interrupted at, and objects that nothing refers to; how many files."""
-    with store.locked(_LOCK):
+    with store.locked(RETENTION):
         return _collect(store)
 
 
@@ -322,82 +306,4 @@ def _collect(store: Store) -> int:
     n_removed = 0
     for info in _recordings(store):
         n_removed += remove_left(store.objects, info)
-    return n_removed + store.objects.collect(_pinned_hashes(store))
-
-
-# ---- pins
-
-def pins(store: Store) -> list[Pin]:
-    """All pins of a store, by name, but for damaged ones."""
-    return [found for found in map(_read_pin, _pin_files(store)) if isinstance(found, Pin)]
-
-
-def _pin_files(store: Store) -> list[Path]:
-    return sorted(store.pins.glob("*.json"))
-
-
-def _read_pin(path: Path) -> Pin | bytes:
-    """The pin, or the bytes of a damaged one."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        log.warning("the pin %s can't be read: %s", path, error.strerror)
-        return b""
-    try:
-        return msgspec.json.decode(raw, type=Pin)
-    except ValueError:
-        log.warning("the pin %s is damaged: only the chunks whose hashes can still be read in it are kept", path)
-        return raw
-
-
-def _pinned_hashes(store: Store) -> set[str]:
-    """The hashes of all chunks that are pinned or being read. Of a damaged pin, those that still stand in it."""
-    hashes = held(store)
-    for found in map(_read_pin, _pin_files(store)):
-        if isinstance(found, Pin):
-            hashes.update(span.hash for span in found.chunks)
-        else:
-            hashes.update(digest.decode() for digest in _HASH.findall(found))
-    return hashes
-
-
-def pin(store: Store, name: str, info: RecordingInfo, first_frame: int, end_frame: int) -> Pin:
-    """Keeps the sealed chunks that hold frames [first_frame, end_frame). A pin of that name is replaced.
-
-    Raises InvalidURI for a name that can't be part of a URI, StorageFull or StorageFailed.
-    """
-    path = _pin_path(store, name)
-    with store.locked(_LOCK), storage_errors("pin", path):
-        info.refresh()
-        spans = chunk_spans(info, first_frame, end_frame)
-        made = Pin(name, info.definition.uri, first_frame, end_frame - first_frame, spans)
-        make_folders(path.parent)
-        is_replaced = path.exists()
-        replace(path, msgspec.json.encode(made))
-    if is_replaced:
-        _wake(store)
-    return made
-
-
-def unpin(store: Store, name: str) -> None:
-    """Raises RecordingNotFound if there is no such pin."""
-    path = _pin_path(store, name)
-    if not path.exists():
-        names = ", ".join(each.name for each in pins(store)) or "none"
-        raise RecordingNotFound(f"there is no pin {name}", hint=f"pinned: {names}")
-    with storage_errors("unpin", path):
-        path.unlink()
-    _wake(store)
-
-
-def _wake(store: Store) -> None:
-    """A pin has ended: what waited for that is looked at again."""
-    from chaos.store.due import Due
-
-    with _opened(store, None) as catalog:
-        Due(catalog).wake()
-
-
-def _pin_path(store: Store, name: str) -> Path:
-    parse_uri(f"stream://pin/{name}")
-    return store.pins / f"{name}.json"
+    return n_removed + store.objects.collect(pinned_hashes(store))

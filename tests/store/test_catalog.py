@@ -27,8 +27,9 @@ from chaos.store.due import Due
 from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import Journal, JournalReader
 from chaos.store.lines import GapLine, Line
+from chaos.store.pins import pin, unpin
 from chaos.store.recovery import bring_in, recheck
-from chaos.store.retention import pin, retire, unpin
+from chaos.store.retention import retire
 from chaos.store.retired import gone_chunks
 from chaos.store.store import Store
 from chaos.store.summary import RecordingSummary

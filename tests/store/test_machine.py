@@ -16,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from chaos.engine.messages import RetireChunks
 from chaos.read import recording as reader
 from chaos.store.info import RecordingInfo, load
+from chaos.store.pins import pin, pins, unpin
 from chaos.store.recovery import recover
-from chaos.store.retention import collect, pin, pins, retire, unpin
+from chaos.store.retention import collect, retire
 from chaos.store.slices import chunk_spans
 from chaos.store.store import Store
 from chaos.store.verify import verify

@@ -10,8 +10,8 @@ from recorded import Rotator, definition, failing_call, no_space
 
 from chaos.read import recording as reader
 from chaos.store.holds import hold
+from chaos.store.pins import pin, unpin
 from chaos.store.removal import removable, remove
-from chaos.store.retention import pin, unpin
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter

@@ -24,8 +24,9 @@ from chaos.store import retention
 from chaos.store.age import Now
 from chaos.store.info import load
 from chaos.store.objects import ObjectStore
+from chaos.store.pins import pin, pins, unpin
 from chaos.store.recovery import recover
-from chaos.store.retention import collect, pin, pins, plan, retire, unpin
+from chaos.store.retention import collect, plan, retire
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter

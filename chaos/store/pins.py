@@ -1,0 +1,111 @@
+"""Pins: what retention has to leave alone. A pin is a file in the store's `pins`, and lasts until `unpin`."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import msgspec
+
+from chaos.store.holds import held
+from chaos.store.info import RecordingInfo
+from chaos.store.slices import ChunkSpan, chunk_spans
+from chaos.store.store import Store
+from chaos.system.files import make_folders, replace, storage_errors
+from chaos.terms.errors import RecordingNotFound
+from chaos.terms.uri import parse_uri
+
+__all__ = ["RETENTION", "Pin", "pin", "pinned_hashes", "pins", "unpin"]
+
+RETENTION = "retention"
+"""The lock under which it is decided what stays and what goes."""
+_HASH = re.compile(rb"[0-9a-f]{64}")
+log = logging.getLogger(__name__)
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """A range of a recording whose chunks stay, whatever retention says, until `unpin`."""
+
+    name: str
+    uri: str
+    first_frame: int
+    n_frames: int
+    chunks: list[ChunkSpan]
+
+
+def pins(store: Store) -> list[Pin]:
+    """All pins of a store, by name, but for damaged ones."""
+    return [found for found in map(_read_pin, _pin_files(store)) if isinstance(found, Pin)]
+
+
+def _pin_files(store: Store) -> list[Path]:
+    return sorted(store.pins.glob("*.json"))
+
+
+def _read_pin(path: Path) -> Pin | bytes:
+    """The pin, or the bytes of a damaged one."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        log.warning("the pin %s can't be read: %s", path, error.strerror)
+        return b""
+    try:
+        return msgspec.json.decode(raw, type=Pin)
+    except ValueError:
+        log.warning("the pin %s is damaged: only the chunks whose hashes can still be read in it are kept", path)
+        return raw
+
+
+def pinned_hashes(store: Store) -> set[str]:
+    """The hashes of all chunks that are pinned or being read. Of a damaged pin, those that still stand in it."""
+    hashes = held(store)
+    for found in map(_read_pin, _pin_files(store)):
+        if isinstance(found, Pin):
+            hashes.update(span.hash for span in found.chunks)
+        else:
+            hashes.update(digest.decode() for digest in _HASH.findall(found))
+    return hashes
+
+
+def pin(store: Store, name: str, info: RecordingInfo, first_frame: int, end_frame: int) -> Pin:
+    """Keeps the sealed chunks that hold frames [first_frame, end_frame). A pin of that name is replaced.
+
+    Raises InvalidURI for a name that can't be part of a URI, StorageFull or StorageFailed.
+    """
+    path = _pin_path(store, name)
+    with store.locked(RETENTION), storage_errors("pin", path):
+        info.refresh()
+        spans = chunk_spans(info, first_frame, end_frame)
+        made = Pin(name, info.definition.uri, first_frame, end_frame - first_frame, spans)
+        make_folders(path.parent)
+        is_replaced = path.exists()
+        replace(path, msgspec.json.encode(made))
+    if is_replaced:
+        _wake(store)
+    return made
+
+
+def unpin(store: Store, name: str) -> None:
+    """Raises RecordingNotFound if there is no such pin."""
+    path = _pin_path(store, name)
+    if not path.exists():
+        names = ", ".join(each.name for each in pins(store)) or "none"
+        raise RecordingNotFound(f"there is no pin {name}", hint=f"pinned: {names}")
+    with storage_errors("unpin", path):
+        path.unlink()
+    _wake(store)
+
+
+def _wake(store: Store) -> None:
+    """A pin has ended: what waited for that is looked at again."""
+    from chaos.store.catalog import Catalog  # SQLite is loaded where it is used
+    from chaos.store.due import Due
+
+    with Catalog(store) as catalog:
+        Due(catalog).wake()
+
+
+def _pin_path(store: Store, name: str) -> Path:
+    parse_uri(f"stream://pin/{name}")
+    return store.pins / f"{name}.json"
