@@ -15,6 +15,7 @@
  *   {"event": "error", "message": "..."}           the end, exit code 1
  */
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -680,6 +681,29 @@ static inline bool device_property(struct pw_properties *props, char *text)
 	*equals = '\0';
 	pw_properties_set(props, text, equals + 1);
 	return true;
+}
+
+#define DEVICE_OPTIONS \
+	{ "name", required_argument, NULL, 'n' }, { "channels", required_argument, NULL, 'c' }, \
+	{ "rate", required_argument, NULL, 'r' }, { "start", required_argument, NULL, 'S' }, \
+	{ "speed", required_argument, NULL, 's' }, { "patience-ms", required_argument, NULL, 'P' }, \
+	{ "property", required_argument, NULL, 'p' }, { "hold", no_argument, NULL, 'H' }, \
+	{ "help", no_argument, NULL, 'h' }
+
+/* Takes one of DEVICE_OPTIONS; false for any other, and for a property without "=". */
+static inline bool device_option(struct device *d, struct pw_properties *props, int option, char *value)
+{
+	switch (option) {
+	case 'n': device_name(props, value); return true;
+	case 'c': d->channels = strtoul(value, NULL, 10); return true;
+	case 'r': d->rate = strtoul(value, NULL, 10); return true;
+	case 'S': d->position = strtoull(value, NULL, 10); return true;
+	case 's': d->speed = strtod(value, NULL); return true;
+	case 'P': d->patience_ns = strtoll(value, NULL, 10) * SPA_NSEC_PER_MSEC; return true;
+	case 'p': return device_property(props, value);
+	case 'H': d->held = true; return true;
+	default: return false;
+	}
 }
 
 struct timer_wish { spa_source_timer_func_t on_timer; struct spa_source *timer; };

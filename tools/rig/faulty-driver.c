@@ -25,7 +25,6 @@
  * What it tells stands in device.h; the last is {"event": "stopped", "cycles": N, "first": P, "end": P}. SIGTERM and
  * SIGINT end it. Exit codes: 0, 1 failed, 2 usage.
  */
-#include <getopt.h>
 
 #include "device.h"
 #include "numbers.h"
@@ -210,12 +209,10 @@ static void usage(FILE *to)
 int main(int argc, char *argv[])
 {
 	static const struct option options[] = {
-		{ "name", required_argument, NULL, 'n' }, { "channels", required_argument, NULL, 'c' },
-		{ "rate", required_argument, NULL, 'r' }, { "id", required_argument, NULL, 'i' },
-		{ "start", required_argument, NULL, 'S' }, { "speed", required_argument, NULL, 's' },
-		{ "patience-ms", required_argument, NULL, 'P' }, { "ppm", required_argument, NULL, 'm' },
-		{ "property", required_argument, NULL, 'p' }, { "hold", no_argument, NULL, 'H' },
-		{ "help", no_argument, NULL, 'h' }, { 0 },
+		DEVICE_OPTIONS,
+		{ "id", required_argument, NULL, 'i' },
+		{ "ppm", required_argument, NULL, 'm' },
+		{ 0 },
 	};
 	struct driver x = {
 		.device = { .channels = 2, .rate = 48000, .speed = 1, .patience_ns = SPA_NSEC_PER_SEC, .position = 480000,
@@ -229,20 +226,11 @@ int main(int argc, char *argv[])
 	int c;
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1)
 		switch (c) {
-		case 'n': device_name(props, optarg); break;
-		case 'c': d->channels = strtoul(optarg, NULL, 10); break;
-		case 'r': d->rate = strtoul(optarg, NULL, 10); break;
 		case 'i': x.id = strtoul(optarg, NULL, 10); break;
-		case 'S': d->position = strtoull(optarg, NULL, 10); break;
-		case 's': d->speed = strtod(optarg, NULL); break;
-		case 'P': d->patience_ns = strtoll(optarg, NULL, 10) * SPA_NSEC_PER_MSEC; break;
 		case 'm': x.ppm = strtod(optarg, NULL); break;
-		case 'H': d->held = true; break;
-		case 'p':
-			if (device_property(props, optarg))
-				break;
-			SPA_FALLTHROUGH;
 		default:
+			if (device_option(d, props, c, optarg))
+				break;
 			usage(c == 'h' ? stdout : stderr);
 			return c == 'h' ? 0 : 2;
 		}

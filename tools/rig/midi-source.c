@@ -18,7 +18,6 @@
  * the script is at its end, P behind the cycle that had the last of it, `overflowed` how many events were lost.
  * SIGTERM and SIGINT end it. Exit codes: 0, 1 failed, 2 usage.
  */
-#include <getopt.h>
 
 #include "device.h"
 
@@ -185,12 +184,11 @@ static void usage(FILE *to)
 int main(int argc, char *argv[])
 {
 	static const struct option options[] = {
-		{ "name", required_argument, NULL, 'n' }, { "port", required_argument, NULL, 'o' },
-		{ "channels", required_argument, NULL, 'c' }, { "rate", required_argument, NULL, 'r' },
-		{ "start", required_argument, NULL, 'S' }, { "speed", required_argument, NULL, 's' },
-		{ "patience-ms", required_argument, NULL, 'P' }, { "buffer-bytes", required_argument, NULL, 'b' },
-		{ "overflow", required_argument, NULL, 'v' }, { "property", required_argument, NULL, 'p' },
-		{ "hold", no_argument, NULL, 'H' }, { "help", no_argument, NULL, 'h' }, { 0 },
+		DEVICE_OPTIONS,
+		{ "port", required_argument, NULL, 'o' },
+		{ "buffer-bytes", required_argument, NULL, 'b' },
+		{ "overflow", required_argument, NULL, 'v' },
+		{ 0 },
 	};
 	static const char *const kinds[] = { [PORT_MIDI] = "midi", [PORT_CONTROL] = "control", [PORT_UMP] = "ump" };
 	static struct source s;
@@ -205,15 +203,8 @@ int main(int argc, char *argv[])
 	int c;
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1)
 		switch (c) {
-		case 'n': device_name(props, optarg); break;
-		case 'c': d->channels = strtoul(optarg, NULL, 10); break;
-		case 'r': d->rate = strtoul(optarg, NULL, 10); break;
-		case 'S': d->position = strtoull(optarg, NULL, 10); break;
-		case 's': d->speed = strtod(optarg, NULL); break;
-		case 'P': d->patience_ns = strtoll(optarg, NULL, 10) * SPA_NSEC_PER_MSEC; break;
 		case 'b': buffer_bytes = strtoul(optarg, NULL, 10); break;
 		case 'v': s.overflow_is_zero = spa_streq(optarg, "zero"); break;
-		case 'H': d->held = true; break;
 		case 'o':
 			ports[n_ports] = PORT_AUDIO;
 			for (enum port_kind kind = PORT_MIDI; kind <= PORT_UMP; kind++)
@@ -223,11 +214,9 @@ int main(int argc, char *argv[])
 				break;
 			usage(stderr);
 			return 2;
-		case 'p':
-			if (device_property(props, optarg))
-				break;
-			SPA_FALLTHROUGH;
 		default:
+			if (device_option(d, props, c, optarg))
+				break;
 			usage(c == 'h' ? stdout : stderr);
 			return c == 'h' ? 0 : 2;
 		}
