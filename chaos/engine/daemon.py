@@ -323,11 +323,14 @@ class DaemonActor(Supervised):
         self._ask_devices(question, future)
 
     def _device_find(self, request: DeviceFind, future: Future[Any]) -> None:
-        self._ask_devices(lambda devices: DeviceFound(devices.find(request.name).to_wire()), future)
+        def question(devices: DeviceMap) -> DeviceFound:
+            return DeviceFound(devices.find(request.name, kind=request.format).to_wire())
+
+        self._ask_devices(question, future)
 
     def _device_wait(self, request: DeviceWait, future: Future[Any]) -> None:
         assert self._registry is not None
-        if not tell(self._registry, Wait(request.name, request.timeout_s, future)):
+        if not tell(self._registry, Wait(request.name, request.timeout_s, future, request.format)):
             refuse(future, _no_registry())
 
     # -- streams and recordings

@@ -51,8 +51,9 @@ class Followers:
         """Takes a stream in, or takes over what it says of its capture. `inform` is due then."""
         urn = message.stream.actor_urn
         known = self._followers.get(urn)
-        followed = known.followed if known else Followed(message.wanted.identity, message.wanted.device)
-        followed.accepts_port_change = message.wanted.accept_port_change
+        wanted = message.wanted
+        followed = known.followed if known else Followed(wanted.identity, wanted.device, kind=wanted.kind)
+        followed.accepts_port_change = wanted.accept_port_change
         self._followers[urn] = _Follower(message, followed)
         if message.handle is not None:
             waiting = [said for owner, said in self._unclaimed if owner == message.handle]

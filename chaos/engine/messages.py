@@ -22,6 +22,7 @@ from chaos.terms.ledger import Cause, Confidence, Gap
 if TYPE_CHECKING:
     from chaos._connection import Connection
     from chaos.graph.channels import Channel
+    from chaos.graph.deviceinfo import DeviceKind
     from chaos.graph.devices import DeviceInfo
 
 T = TypeVar("T")
@@ -100,11 +101,13 @@ class AskDevices:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Answer as soon as a device of this name is there; `timeout` when it is not within `timeout_s`."""
+    """Answer as soon as a device of this name, and of that kind if one is given, is there; `timeout` when it
+    is not within `timeout_s`."""
 
     name: str
     timeout_s: float
     future: Future[Any]
+    kind: DeviceKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class Wanted:
     identity: str
     device: DeviceInfo | None = None
     accept_port_change: bool = False
+    kind: DeviceKind = "audio"
 
 
 @dataclass(frozen=True, slots=True)

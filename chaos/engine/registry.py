@@ -37,6 +37,7 @@ from chaos.engine.waits import Waits
 from chaos.graph.devices import Change, Decoder, DeviceMap
 from chaos.graph.objects import Record, RecordKind
 from chaos.protocol.events import DEVICE_EVENTS, DaemonError
+from chaos.system.cards import card_props
 from chaos.system.pump import Pump
 from chaos.terms.errors import ChaosError, PipeWireUnavailable
 
@@ -63,7 +64,7 @@ class DeviceRegistryActor(Supervised):
         self._listener: Registry | None = None
         self._porting: Porting | None = None
         self._decoder = Decoder()
-        self._map = DeviceMap()
+        self._map = DeviceMap(card_props)
         self._awaited: dict[int, frozenset[int]] = {}
         self._followers = Followers(self._map)
         self._waits = Waits(pump, lambda number: tell(self.actor_ref, DropWait(number)))

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from chaos.engine.messages import Wait, refuse, settle
+from chaos.graph.deviceinfo import DeviceKind
 from chaos.graph.devices import DeviceMap
 from chaos.protocol.answers import DeviceFound
 from chaos.system.pump import Pump
@@ -29,25 +30,25 @@ class Waits:
         self._forget = forget
         self._numbers = itertools.count()
         self._waits: dict[int, Wait] = {}
-        self._by_name: dict[str, dict[int, Wait]] = {}
+        self._by_name: dict[tuple[str, DeviceKind | None], dict[int, Wait]] = {}
 
     def __len__(self) -> int:
         return len(self._waits)
 
     def add(self, wait: Wait, devices: DeviceMap) -> None:
         """Answers at once where the device is there, else when it comes."""
-        if self._answer(wait.name, [wait], devices):
+        if self._answer(wait.name, wait.kind, [wait], devices):
             return
         number = next(self._numbers)
         self._waits[number] = wait
-        self._by_name.setdefault(wait.name, {})[number] = wait
+        self._by_name.setdefault((wait.name, wait.kind), {})[number] = wait
         self._pump.after(("wait", number), wait.timeout_s, lambda: self._forget(number))
         wait.future.add_done_callback(lambda done: self._forget(number) if done.cancelled() else None)
 
     def look(self, devices: DeviceMap) -> None:
         """Answers those whose device is there now. Each name is looked up once, however many wait for it."""
-        for name, waits in list(self._by_name.items()):
-            if self._answer(name, list(waits.values()), devices):
+        for (name, kind), waits in list(self._by_name.items()):
+            if self._answer(name, kind, list(waits.values()), devices):
                 for number in list(waits):
                     self._take_out(number)
 
@@ -68,17 +69,17 @@ class Waits:
         wait = self._waits.pop(number, None)
         if wait is not None:
             self._pump.cancel(("wait", number))
-            same = self._by_name[wait.name]
+            same = self._by_name[wait.name, wait.kind]
             del same[number]
             if not same:
-                del self._by_name[wait.name]
+                del self._by_name[wait.name, wait.kind]
         return wait
 
     @staticmethod
-    def _answer(name: str, waits: list[Wait], devices: DeviceMap) -> bool:
+    def _answer(name: str, kind: DeviceKind | None, waits: list[Wait], devices: DeviceMap) -> bool:
         answer: Callable[[Future[Any]], None]
         try:
-            device = devices.find(name)
+            device = devices.find(name, kind=kind)
         except DeviceNotFound:
             return False
         except DeviceAmbiguous as error:

@@ -12,9 +12,10 @@ from chaos.graph.identity import Basis, Identity, Role
 from chaos.graph.objects import Port
 from chaos.terms.errors import ChannelsMismatch, DeviceAmbiguous, DeviceNotFound, FormatUnsupported, RateMismatch
 
-__all__ = ["DeviceInfo", "Direction", "RequestedFormat", "check_format", "choose"]
+__all__ = ["DeviceInfo", "DeviceKind", "Direction", "RequestedFormat", "check_format", "choose"]
 
 Direction: TypeAlias = Literal["input", "output"]
+DeviceKind: TypeAlias = Literal["audio", "midi"]
 
 _PREFERENCE: tuple[Role, ...] = ("input", "monitor", "output")
 _BITS = {"f32": 24, "s16": 16, "s32": 24}
@@ -29,7 +30,8 @@ class DeviceInfo(msgspec.Struct, frozen=True):
     `muted` are what mixers show (linear; of several channels the one farthest from 1.0), `sample_gain` is
     what PipeWire multiplies on the captured samples: 1.0 leaves them bit for bit. `ports` in channel order
     are the ones to link; there are none where nobody has configured the node's ports, which is so without a
-    session manager. `hardware` is the id of its device object.
+    session manager. `hardware` is the id of its device object. A device of the kind "midi" is one port, and
+    `object_serial` that port's.
     """
 
     identity: str
@@ -40,7 +42,7 @@ class DeviceInfo(msgspec.Struct, frozen=True):
     node_id: int
     object_serial: int
     role: Role
-    kind: Literal["audio", "midi"] = "audio"
+    kind: DeviceKind = "audio"
     is_default: bool = False
     sample_rate: int | None = None
     rates: tuple[int, ...] = ()
@@ -120,7 +122,7 @@ def choose(name: str, present: Sequence[DeviceInfo]) -> DeviceInfo:
     node id, "object:812" of that object serial: how one is chosen where two have the same name.
 
     Where a source and others have one node name, the source is meant, and before a sink its monitor; so it is where
-    parts of the same hardware have one description.
+    parts of the same hardware have one description. Where audio and MIDI devices answer to it, audio is meant.
 
     Raises:
         DeviceAmbiguous: more than one; `details["candidates"]` has them.
@@ -136,7 +138,7 @@ def choose(name: str, present: Sequence[DeviceInfo]) -> DeviceInfo:
         [d for d in present if part and part in d.description.casefold()],
     )
     for matching in steps:
-        chosen = _one_per_hardware(matching)
+        chosen = _one_per_hardware([d for d in matching if d.kind == "audio"] or matching)
         if len(chosen) == 1:
             return chosen[0]
         if chosen:
@@ -241,7 +243,9 @@ def _one_per_hardware(matching: list[DeviceInfo]) -> list[DeviceInfo]:
 
 
 def _hardware(device: DeviceInfo) -> tuple[str, int]:
-    return ("device", device.hardware) if device.hardware is not None else ("node", device.node_id)
+    if device.hardware is not None:
+        return "device", device.hardware
+    return ("card", device.card) if device.kind == "midi" and device.card is not None else ("node", device.node_id)
 
 
 def _ambiguous(name: str, candidates: list[DeviceInfo]) -> DeviceAmbiguous:
@@ -250,8 +254,10 @@ def _ambiguous(name: str, candidates: list[DeviceInfo]) -> DeviceAmbiguous:
     if len(set(identities)) == len(identities):
         texts, hint = identities, "give one of these identities"
     else:
-        texts = [f"{d.identity} (node:{d.node_id})" for d in candidates]
-        hint = f"choose one by its node: {', '.join(f'node:{d.node_id}' for d in candidates)}"
+        is_of_one_node = len({d.node_id for d in candidates}) < len(candidates)
+        numbers = [f"object:{d.object_serial}" if is_of_one_node else f"node:{d.node_id}" for d in candidates]
+        texts = [f"{d.identity} ({number})" for d, number in zip(candidates, numbers, strict=True)]
+        hint = f"choose one by its {'object' if is_of_one_node else 'node'}: {', '.join(numbers)}"
     return DeviceAmbiguous(
         f"{len(candidates)} devices answer to {name!r}: {', '.join(texts)}",
         hint=hint,

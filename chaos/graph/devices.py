@@ -8,15 +8,26 @@ at once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
 
-from chaos.graph.deviceinfo import DeviceInfo, Direction, check_format, choose
+from chaos.graph.deviceinfo import DeviceInfo, DeviceKind, Direction, check_format, choose
 from chaos.graph.identity import Role, first, ladder
+from chaos.graph.midiports import card_of, describe_midi, is_midi
 from chaos.graph.nodeformat import node_format, node_volume
-from chaos.graph.objects import Decoder, Graph, Kind, MetadataEntry, ObjectAdded, Port, RegistryEvent, number
+from chaos.graph.objects import (
+    Decoder,
+    Graph,
+    Kind,
+    MetadataEntry,
+    ObjectAdded,
+    ObjectRemoved,
+    Port,
+    RegistryEvent,
+    number,
+)
 
 __all__ = ["Change", "Decoder", "DeviceInfo", "DeviceMap", "Port", "RegistryEvent", "check_format"]
 
@@ -43,9 +54,15 @@ _Key: TypeAlias = tuple[int, Role]
 
 
 class DeviceMap:
-    """Give it every event; it says what that changed. Not thread-safe."""
+    """Give it every event; it says what that changed. Not thread-safe.
 
-    def __init__(self) -> None:
+    `card_props` gives the properties of the ALSA card of that number, which PipeWire does not tell of one that has
+    nothing but MIDI.
+    """
+
+    def __init__(self, card_props: Callable[[int], Mapping[str, str]] = lambda number: {}) -> None:
+        self._card_props = card_props
+        self._cards: dict[int, Mapping[str, str]] = {}
         self._graph = Graph()
         self._found: dict[int, list[DeviceInfo]] = {}
         self._devices: dict[_Key, DeviceInfo] = {}
@@ -57,6 +74,8 @@ class DeviceMap:
         touched = self._nodes_of(event)
         if not self._graph.apply(event):
             return []
+        if isinstance(event, ObjectRemoved):
+            self._cards.pop(event.serial, None)
         return self._look_at(touched | self._nodes_of(event))
 
     def _look_at(self, nodes: set[int]) -> list[Change]:
@@ -78,12 +97,12 @@ class DeviceMap:
     def reset(self) -> list[Change]:
         """Forget everything, as when PipeWire has gone: its successor counts its serials anew."""
         gone = [Change("removed", device) for device in self.devices()]
-        self._graph, self._found, self._devices = Graph(), {}, {}
+        self._graph, self._found, self._devices, self._cards = Graph(), {}, {}, {}
         self._unsettled, self._settled = {}, {}
         return gone
 
-    def devices(self, direction: Direction | None = None, kind: str | None = None) -> list[DeviceInfo]:
-        """Sources first, then monitors, then sinks; each by description. `kind`: "audio" or "midi"."""
+    def devices(self, direction: Direction | None = None, kind: DeviceKind | None = None) -> list[DeviceInfo]:
+        """Sources first, then monitors, then sinks; each by description."""
         found = [
             device
             for device in self._devices.values()
@@ -91,9 +110,9 @@ class DeviceMap:
         ]
         return sorted(found, key=lambda device: device.sort_key)
 
-    def find(self, name: str, direction: Direction | None = None) -> DeviceInfo:
+    def find(self, name: str, direction: Direction | None = None, kind: DeviceKind | None = None) -> DeviceInfo:
         """`deviceinfo.choose` among what is there. Raises DeviceAmbiguous, DeviceNotFound."""
-        return choose(name, self.devices(direction))
+        return choose(name, self.devices(direction, kind))
 
     def shared_serials(self) -> set[str]:
         """The names of serial numbers that more than one device claims now."""
@@ -188,8 +207,7 @@ class DeviceMap:
     def _describe(self, node_id: int) -> Iterator[DeviceInfo]:
         props = self.node_props(node_id)
         media_class = props.get("media.class", "")
-        if media_class.startswith("Midi/"):
-            yield from self._describe_midi(node_id, props)
+        yield from self._describe_midi(node_id, props)
         for role in _ROLES.get(media_class, ()):
             device = self._describe_audio(node_id, role, props)
             if device is not None:
@@ -254,25 +272,28 @@ class DeviceMap:
         return frozenset(port.id for port in self._graph.ports(node_id))
 
     def _describe_midi(self, node_id: int, props: dict[str, str]) -> Iterator[DeviceInfo]:
-        """A MIDI node is a bridge to many instruments: each of its ports is a device."""
-        for port in self._graph.ports(node_id):
-            role: Role = "input" if port.direction == "output" else "output"
-            name = f"{props.get('node.name', '')}:{port.name}"
-            rungs = ladder({"node.name": name}, role)
-            yield DeviceInfo(
-                identity=rungs[0].text,
-                identity_basis=rungs[0].basis,
-                rungs=rungs,
-                name=name,
-                description=port.alias or name,
-                node_id=node_id,
-                object_serial=port.serial,
-                role=role,
-                kind="midi",
-                api=_api(props),
-                hardware=self._hardware(props),
-                ports=(port,),
+        """Nothing of a MIDI node that has not told all of itself: its own address may be its ports' name."""
+        media_class = props.get("media.class", "")
+        ports = [port for port in self._graph.ports(node_id) if is_midi(port, media_class)]
+        if not ports or (media_class.startswith("Midi/") and self._graph.node_state(node_id) is None):
+            return
+        ways = Counter(port.direction for port in ports)
+        for port in ports:
+            card = card_of(port)
+            if card is not None and port.serial not in self._cards:
+                self._cards[port.serial] = self._card_props(card)
+            yield describe_midi(
+                port,
+                props,
+                self._cards.get(port.serial, {}),
+                is_alone=ways[port.direction] == 1,
+                hardware=self._hardware(props) if card is None else self._hardware_of_card(card),
             )
+
+    def _hardware_of_card(self, card: int) -> int | None:
+        """The device object of an ALSA card, where there is one."""
+        numbers = {number(self._graph.props(each).get("api.alsa.card")): each for each in self._graph.ids(Kind.DEVICE)}
+        return numbers.get(card)
 
     def _hardware(self, props: Mapping[str, str]) -> int | None:
         """The device object behind a node, where there is one."""

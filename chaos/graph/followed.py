@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
-from chaos.graph.deviceinfo import DeviceInfo, choose
+from chaos.graph.deviceinfo import DeviceInfo, DeviceKind, choose
 from chaos.graph.identity import Basis
 from chaos.terms.errors import DeviceAmbiguous, DeviceNotFound
 
@@ -31,8 +31,16 @@ class Followed:
     `accepts_port_change`, and never at another port where its serial number is not its own alone.
     """
 
-    def __init__(self, identity: str, device: DeviceInfo | None = None, *, accepts_port_change: bool = False) -> None:
+    def __init__(
+        self,
+        identity: str,
+        device: DeviceInfo | None = None,
+        *,
+        accepts_port_change: bool = False,
+        kind: DeviceKind = "audio",
+    ) -> None:
         self.identity = identity
+        self.kind = device.kind if device is not None else kind
         self.accepts_port_change = accepts_port_change
         self._device = device
         self._node = device.object_serial if device is not None else None
@@ -62,7 +70,8 @@ class Followed:
 
     def _find_first(self, present: Sequence[DeviceInfo]) -> Whereabouts:
         try:
-            device = choose(self.identity, [device for device in present if device.direction == "input"])
+            kind = [device for device in present if (device.direction, device.kind) == ("input", self.kind)]
+            device = choose(self.identity, kind)
         except DeviceNotFound:
             return Whereabouts(None, f"{self.identity} is away")
         except DeviceAmbiguous as error:

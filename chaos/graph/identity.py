@@ -13,6 +13,9 @@ serials.
 On rungs 1 to 3 ``/<profile>`` follows where the device says which of its parts the node is
 (``/analog-stereo``, ``/pcm0``); last, ``:monitor`` for what a sink plays and ``:output`` for the sink itself.
 
+A MIDI port has the ladder of its card, with ``/midi<ALSA's number of the port>`` behind it; last, and alone where there
+is no card, ``name:<alias>``. ALSA's client numbers are in none of them: they are only for now.
+
 A device's identity is its first rung that no other present device shares, so that two devices that claim the
 same serial are told apart by their ports as long as both are there. All its rungs find it.
 """
@@ -25,7 +28,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["Basis", "Identity", "Role", "first", "ladder"]
+__all__ = ["Basis", "Identity", "Role", "first", "ladder", "midi_ladder"]
 
 Basis: TypeAlias = Literal["serial", "port", "path", "name"]
 Role: TypeAlias = Literal["input", "monitor", "output"]
@@ -44,19 +47,29 @@ class Identity(msgspec.Struct, frozen=True):
 def ladder(props: Mapping[str, str], role: Role) -> tuple[Identity, ...]:
     """All rungs, at least the last. `props`: the node's, over those of its device object."""
     suffix = _SUFFIX[role]
-    part = _part(props)
+    named = Identity(f"name:{props.get('node.name', '')}{suffix}", "name")
+    return (*_hardware_rungs(props, f"{_part(props)}{suffix}"), named)
+
+
+def midi_ladder(props: Mapping[str, str], number: int | None, alias: str, role: Role) -> tuple[Identity, ...]:
+    """That of a MIDI port. `props`: its node's and its card's; `number`: ALSA's for the port, None for other ports."""
+    suffix = _SUFFIX[role]
+    part = "/midi" if number is None else f"/midi{number}"
+    return (*_hardware_rungs(props, f"{part}{suffix}"), Identity(f"name:{alias}{suffix}", "name"))
+
+
+def _hardware_rungs(props: Mapping[str, str], part: str) -> list[Identity]:
     rungs: list[Identity] = []
     serial = _serial(props)
     if serial:
-        rungs.append(Identity(f"serial:{serial}{part}{suffix}", "serial"))
+        rungs.append(Identity(f"serial:{serial}{part}", "serial"))
     bus_path = props.get("device.bus-path")
     if bus_path:
-        rungs.append(Identity(f"port:{_model(props)}@{bus_path}{part}{suffix}", "port"))
+        rungs.append(Identity(f"port:{_model(props)}@{bus_path}{part}", "port"))
     card = first(props, "alsa.id", "api.alsa.card.name", "alsa.card_name", "api.alsa.path")
     if card:
-        rungs.append(Identity(f"alsa:{card}{part}{suffix}", "path"))
-    rungs.append(Identity(f"name:{props.get('node.name', '')}{suffix}", "name"))
-    return tuple(rungs)
+        rungs.append(Identity(f"alsa:{card}{part}", "path"))
+    return rungs
 
 
 def first(props: Mapping[str, str], *keys: str) -> str:

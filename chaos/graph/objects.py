@@ -114,7 +114,8 @@ RegistryEvent: TypeAlias = ObjectAdded | ObjectRemoved | NodeState | DeviceState
 
 
 class Port(msgspec.Struct, frozen=True, order=True):
-    """A node's port. `index`: its place among those of its direction; `dsp`: what flows through it."""
+    """A node's port. `index`: its place among those of its direction; `dsp`: what flows through it; `path`: where its
+    maker has it ("alsa:seq:default:client_24:capture_0")."""
 
     index: int
     id: int
@@ -126,6 +127,7 @@ class Port(msgspec.Struct, frozen=True, order=True):
     name: str
     alias: str
     dsp: str
+    path: str = ""
 
 
 class Decoder:
@@ -330,6 +332,7 @@ def _port(added: ObjectAdded) -> Port:
         name=name,
         alias=props.get("port.alias", name),
         dsp=props.get("format.dsp", ""),
+        path=props.get("object.path", ""),
     )
 
 

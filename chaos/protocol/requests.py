@@ -89,11 +89,13 @@ class DeviceList(Request, tag="device_list"):
 
 class DeviceFind(Request, tag="device_find"):
     name: Text
+    format: Literal["audio", "midi"] | None = None
 
 
 class DeviceWait(Request, tag="device_wait"):
     name: Text
     timeout_s: Seconds
+    format: Literal["audio", "midi"] | None = None
 
 
 class StreamStart(Request, tag="stream_start"):

@@ -78,7 +78,7 @@ def test_each_name_is_looked_up_once_however_many_wait(monkeypatch: pytest.Monke
         desk.wait(f"mic {number % 2}", DeviceMap())
     devices = map_of(World())
     find = devices.find
-    monkeypatch.setattr(devices, "find", lambda name: (asked.append(name), find(name)))
+    monkeypatch.setattr(devices, "find", lambda name, kind: (asked.append(name), find(name, kind=kind)))
     desk.waits.look(devices)
     assert asked == ["mic 0", "mic 1"]
 

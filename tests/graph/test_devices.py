@@ -211,7 +211,7 @@ def test_a_virtual_source_is_captured_from_its_monitor_ports() -> None:
 def test_a_control_port_is_no_channel() -> None:
     world = World()
     node = world.node("mic")
-    world.port(node, 2, "out", dsp="8 bit raw midi")
+    world.port(node, 2, "out", dsp="8 bit raw midi", name="control")
     world.state(node, {}, {}, 0, 3)
     [mic] = map_of(world).devices()
     assert mic.channels == 2
@@ -222,18 +222,6 @@ def test_streams_and_internal_nodes_are_no_devices() -> None:
     for media_class in ("Stream/Output/Audio", "Audio/Source/Internal", "Video/Source", ""):
         world.node("other", media_class)
     assert map_of(world).devices() == []
-
-
-def test_each_port_of_a_midi_bridge_is_a_device() -> None:
-    world = World()
-    bridge = world.add(Kind.NODE, {"node.name": "Midi-Bridge", "media.class": "Midi/Bridge"})
-    world.port(bridge, 0, "out", dsp="8 bit raw midi", name="Keys:(capture_0) Keys")
-    world.port(bridge, 0, "in", dsp="8 bit raw midi", name="Keys:(playback_0) Keys")
-    keys, out = map_of(world).devices()
-    assert (keys.kind, keys.direction, out.direction) == ("midi", "input", "output")
-    assert keys.identity == "name:Midi-Bridge:Keys:(capture_0) Keys"
-    assert keys.to_wire()["format"] == {"type": "midi"}
-    assert map_of(world).devices(kind="audio") == []
 
 
 def test_the_default_follows_the_metadata() -> None:

@@ -118,6 +118,8 @@ class World:
         dsp: str = DSP,
         name: str = "",
         channel: str = "",
+        alias: str = "",
+        path: str = "",
     ) -> int:
         props = {
             "node.id": str(node_id),
@@ -126,6 +128,8 @@ class World:
             "port.direction": direction,
             "audio.channel": channel or (("FL", "FR")[index] if index < 2 else f"AUX{index}"),
             "format.dsp": dsp,
+            **({"port.alias": alias} if alias else {}),
+            **({"object.path": path} if path else {}),
         }
         return self.add(Kind.PORT, props | ({"port.monitor": "true"} if monitor else {}), node_id)
 

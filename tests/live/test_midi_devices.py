@@ -1,0 +1,36 @@
+"""MIDI ports that really are in a graph: listed, found, waited for, and told of as they come and go."""
+
+from __future__ import annotations
+
+from harness import RawClient
+from rig import MidiSource, Session
+
+NAME = "md-keys"
+
+
+def test_a_port_comes_is_found_and_goes(session: Session, client: RawClient) -> None:
+    waiting = client.send("device_wait", name=NAME, timeout_s=20, format="midi")
+    with MidiSource(session, [], name=NAME, hold=True):
+        device = client.answer(waiting)["device"]
+        assert device["format"] == {"type": "midi"}
+        assert (device["direction"], device["description"]) == ("input", NAME)
+        assert client.event("device_added")["device"] == device
+        assert client.call("device_find", name=NAME)["device"] == device
+        assert device in client.call("device_list", format="midi", direction="input")["devices"]
+        assert device not in client.call("device_list", format="audio")["devices"]
+    gone = client.event("device_removed")["device"]
+    assert gone["identity"] == device["identity"]
+    with MidiSource(session, [], name=NAME, hold=True):
+        again = client.event("device_added")["device"]
+        assert again["identity"] == device["identity"]
+        assert again["object_serial"] != device["object_serial"]
+
+
+def test_audio_and_midi_of_one_node_and_several_ports(session: Session, client: RawClient) -> None:
+    with MidiSource(session, [], name="md-stage", ports=["midi", "ump", "control"], channels=2, hold=True):
+        audio = client.call("device_wait", name="md-stage", timeout_s=20, format="audio")["device"]
+        assert (audio["format"]["type"], audio["format"]["channels"]) == ("audio", 2)
+        found = client.call("device_list", format="midi")["devices"]
+        ports = [device for device in found if device["node_id"] == audio["node_id"]]
+        assert len({device["identity"] for device in ports}) == 3
+        assert all(device["description"].startswith("md-stage ") for device in ports)
