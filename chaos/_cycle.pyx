@@ -337,7 +337,7 @@ cdef bint begin(Writer *w, const Cycle *c) noexcept nogil:
 
 cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
     """Takes in one cycle of the graph. Called by one thread at a time; bounded by the cycle's size."""
-    cdef uint64_t hint
+    cdef uint64_t hint, cause
     w.rt.callbacks += 1
     if c.clock_flags & CLOCK_FREEWHEELS:
         w.rt.freewheeled += 1
@@ -361,10 +361,15 @@ cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
         # The main thread learns of a device's end after the last frame of it has come.
         hint = chaos_load(&w.rings.hint)
         if hint != 0:
+            if w.rt.gap_first != NONE and w.rt.gap_cause == CAUSE_NO_DATA:
+                w.rt.gap_cause = hint
             chaos_clear(&w.rings.hint, hint)
         store_frames(w, c)
     else:
-        skip(w, c, c.n_frames, c.lacks, EXACT)
+        # Since PipeWire 1.6 a node's cycles go on when its links have gone.
+        hint = chaos_load(&w.rings.hint)
+        cause = hint if hint != 0 and c.lacks == CAUSE_NO_DATA else c.lacks
+        skip(w, c, c.n_frames, cause, EXACT)
 
 
 cdef void slots_timed(Writer *w, uint64_t busy_ns) noexcept nogil:

@@ -2,3 +2,4 @@ from typing import Final
 
 LINK_STATE: Final[int]
 LINK_GONE: Final[int]
+LINK_ACTIVE: Final[int]

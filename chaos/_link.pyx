@@ -15,6 +15,7 @@ cdef enum:
 
 LINK_STATE = RECORD_LINK
 LINK_GONE = GONE
+LINK_ACTIVE = PW_LINK_STATE_ACTIVE
 
 
 cdef inline void set_link_state(OwnLink *link, int state) noexcept nogil:

@@ -11,9 +11,9 @@ import pykka
 from chaos._audio import AudioSlots
 from chaos._capture import Capture
 from chaos._connection import Connection
-from chaos._link import LINK_GONE
+from chaos._link import LINK_ACTIVE, LINK_GONE
 from chaos._rt import STATES
-from chaos.engine.messages import Flow, Follow, Interrupted, Pairs, Relink, Unfollow, Wanted, tell
+from chaos.engine.messages import Flow, Follow, Interrupted, Linked, Pairs, Relink, Unfollow, Wanted, tell
 from chaos.engine.take import Take
 from chaos.engine.view import StreamView
 from chaos.graph.channels import Channel
@@ -54,7 +54,9 @@ class Feed:
         self._emit = emit
         self._connection: Connection | None = None
         self._capture: Capture | None = None
+        self._node = "unconnected"  # what it was last told to be
         self._links: Pairs = ()
+        self._active: set[int] = set()  # which of them PipeWire has made
 
     @property
     def is_open(self) -> bool:
@@ -91,6 +93,8 @@ class Feed:
         if pairs and pairs != self._links:
             self._capture.link(pairs)
             self._links = pairs
+            self._active.clear()
+            take.tell(Linked())
 
     def stand_by(self, reason: str, take: Take | None) -> None:
         """The device is away, or is not what is recorded, or PipeWire is not there."""
@@ -113,7 +117,7 @@ class Feed:
         """
         if not self._links or take is None:
             return
-        if flow.flows and self._view.state in ("stalled", "waiting"):
+        if flow.flows and self._view.state != "error":
             self._say("streaming", "")
         elif not flow.flows and self._view.state == "streaming":
             self._say("stalled", flow.reason)
@@ -126,6 +130,7 @@ class Feed:
         state = STATES.get(number, "error")
         if self._capture is None:
             return
+        self._node = state
         if state == "error":
             self._say("error", error)
             return
@@ -133,9 +138,16 @@ class Feed:
         if self._links and state != "unconnected":
             self._say(state, "")
 
-    def on_link_state(self, state: int, error: str, take: Take | None) -> None:
-        """Has links made anew that have gone: at once, if both their ports are still there then."""
-        if state >= 0 or not self._links:
+    def on_link_state(self, index: int, state: int, error: str, take: Take | None) -> None:
+        """Says *streaming* once all are made, where the node has been so all along: since PipeWire 1.6 it stays so
+        without links. Has links made anew that have gone: at once, if both their ports are still there then."""
+        if not self._links:
+            return
+        if state == LINK_ACTIVE:
+            self._active.add(index)
+            if self._node == "streaming" and len(self._active) == len(self._links):
+                self._say("streaming", "")
+        if state >= 0:
             return
         self._links = ()
         if take is not None:
@@ -170,6 +182,7 @@ class Feed:
             self._capture.close()
         self._capture = self._connection = None
         self._links = ()
+        self._node = "unconnected"
 
     def close(self) -> None:
         """Detaches for good."""

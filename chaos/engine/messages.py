@@ -310,6 +310,11 @@ class Interrupted:
 
 
 @dataclass(frozen=True, slots=True)
+class Linked:
+    """The device was linked anew: its frames may come, and `Flow` is due when they do."""
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchChunk:
     path: Path
     future: Future[Any]

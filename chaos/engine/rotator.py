@@ -22,6 +22,7 @@ from chaos.engine.messages import (
     Began,
     Broken,
     Interrupted,
+    Linked,
     MarkFrame,
     Progress,
     RetireChunks,
@@ -129,8 +130,11 @@ class ChunkRotatorActor(Supervised):
             case Interrupted(cause, confidence):
                 self._take_over()
                 stats = self._slots.stats()
+                self._watch.await_frames(stats, time.monotonic_ns())
                 if stats["gap_first"] < 0:
                     self._tell_open(Gap(stats["head_frame"], 0, cause, confidence))
+            case Linked():
+                self._watch.await_frames(self._slots.stats(), time.monotonic_ns())
             case StoreRest(end_ns):
                 self._finish(end_ns)
 

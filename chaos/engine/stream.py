@@ -153,8 +153,8 @@ class InputStreamActor(Supervised):
                     self._answer_start()
             case CaptureState(state, error):
                 self._feed.on_capture_state(state, error)
-            case LinkState(_, state, error):
-                self._feed.on_link_state(state, error, self._takes.current)
+            case LinkState(index, state, error):
+                self._feed.on_link_state(index, state, error, self._takes.current)
             case Intruder(source):
                 self._feed.on_intruder(source)
             case Relink():
@@ -369,7 +369,7 @@ class InputStreamActor(Supervised):
         """Detaches the callback and lets the rotator store the rest; `Stored` goes on from there."""
         if self._life in (Life.STORING, Life.ENDED):
             return
-        end_ns = time.monotonic_ns() if self._view.state in ("waiting", "stalled", "streaming") else None
+        end_ns = time.monotonic_ns()
         self._detach()
         self._cancel_timers()
         if self._takes.current is None:

@@ -15,6 +15,7 @@ import pykka
 from chaos import __version__
 from chaos.engine.messages import (
     Interrupted,
+    Linked,
     MarkFrame,
     OfTake,
     RetireChunks,
@@ -82,7 +83,7 @@ class Take:
             self.pump.unwatch(self.wake)
         self.pump.cancel(("tick", self.staging.path))
 
-    def tell(self, message: Interrupted | MarkFrame | RetireChunks | SwitchChunk) -> bool:
+    def tell(self, message: Interrupted | Linked | MarkFrame | RetireChunks | SwitchChunk) -> bool:
         """Passes it on to the rotator; False if that has ended."""
         return tell(self.rotator, message)
 

@@ -18,6 +18,7 @@ class Watch:
         self._told_rate = 0
         self._n_captured = 0
         self._flows = True
+        self._awaited_ns: int | None = None  # since when a next frame is due to be told
         self.drift_ppm: float | None = None
 
     def anchor(self, clock_id: int, position: int, monotonic_ns: int, rate: int) -> None:
@@ -39,13 +40,24 @@ class Watch:
             return seen
         return None
 
+    def await_frames(self, stats: dict[str, int], now_ns: int) -> None:
+        """The stream's state is no longer known to be that frames come: the next ones are told, and so is a second
+        without any."""
+        self._n_captured, self._awaited_ns = stats["n_captured"], now_ns
+
     def flow(self, stats: dict[str, int], now_ns: int) -> Flow | None:
-        """Whether frames come, where that has changed. `now_ns`: CLOCK_MONOTONIC."""
+        """Whether frames come, where that has changed or is awaited. `now_ns`: CLOCK_MONOTONIC."""
         moves, self._n_captured = stats["n_captured"] != self._n_captured, stats["n_captured"]
         flow = Flow(True) if moves or not stats["first_ns"] else _flow(stats, now_ns)
-        if flow.flows == self._flows:
+        if self._awaited_ns is None:
+            is_news = flow.flows != self._flows
+        elif flow.flows:
+            is_news = moves
+        else:
+            is_news = now_ns - self._awaited_ns >= STALLED_NS
+        if not is_news:
             return None
-        self._flows = flow.flows
+        self._flows, self._awaited_ns = flow.flows, None
         return flow
 
 

@@ -10,9 +10,10 @@ from unittest import mock
 
 import pytest
 from crashing import fast_folder
-from lone import LoneStream, microphone
+from lone import CYCLE, LoneStream, microphone
 from world import audio_format
 
+from chaos._link import LINK_ACTIVE, LINK_GONE
 from chaos.engine import messages as m
 from chaos.engine.life import TRANSITIONS, Life, may_lead_to
 from chaos.graph.channels import find_ports
@@ -232,6 +233,19 @@ def running(folder: Path, **request: Any) -> LoneStream:
     return stream
 
 
+def tick_of(stream: LoneStream) -> Callable[[], object]:
+    take = stream.actor._takes.current
+    assert take is not None
+    return stream.pump.timers["tick", take.staging.path]
+
+
+def await_rotator(stream: LoneStream) -> None:
+    """Comes back when it has heard all that it was told."""
+    marked: Future[Any] = Future()
+    stream.give(m.MarkFrame("here", 0, marked))
+    marked.result(10)
+
+
 def unlinked(stream: LoneStream, device: Any) -> m.Target:
     """What the registry tells of a device whose channels are others."""
     return m.Target(stream.connection, device, ())
@@ -341,6 +355,89 @@ def test_a_stall_is_told_and_its_end_too(folder: Path) -> None:
     stream.unplug()
     stream.give(m.OfTake(1, m.Flow(False, "no cycle")))
     assert stream.view.state == "waiting"
+    stream.close()
+
+
+def linked(stream: LoneStream, *, tells_of_links: bool) -> None:
+    """The device is back, and PipeWire tells of the node's state nothing, of the links perhaps."""
+    stream.plug()
+    assert len(stream.capture.links) == 2
+    if tells_of_links:
+        for state in (2, LINK_ACTIVE):
+            assert stream.view.state == "waiting"
+            for index in range(2):
+                stream.give(m.LinkState(index, state, ""))
+
+
+def test_streaming_follows_from_links_where_the_node_tells_nothing(folder: Path) -> None:
+    """As in PipeWire 1.6, where a filter whose links have gone stays *streaming*."""
+    stream = running(folder)
+    for _ in range(3):
+        stream.give(m.LinkState(0, LINK_GONE, ""))
+        stream.unplug()
+        assert stream.view.state == "waiting"
+        stream.give(m.LinkState(1, LINK_ACTIVE, ""))  # told before it went
+        assert stream.view.state == "waiting"
+        linked(stream, tells_of_links=True)
+        assert (stream.view.state, stream.view.reason) == ("streaming", "")
+    stream.close()
+
+
+def test_streaming_follows_from_frames_where_nothing_else_is_told(folder: Path) -> None:
+    stream = running(folder)
+    stream.unplug()
+    tick_of(stream)()
+    linked(stream, tells_of_links=False)
+    tick_of(stream)()
+    await_rotator(stream)
+    assert stream.view.state == "waiting"
+    stream.run(2)
+    tick_of(stream)()
+    assert stream.take_in(m.Flow).flows
+    assert (stream.view.state, stream.view.reason) == ("streaming", "")
+    stream.close()
+
+
+def test_a_graph_at_another_rate_for_a_moment_is_waited_out(folder: Path) -> None:
+    """Links and node stay as they were, so only frames can tell of its end."""
+    stream = running(folder)
+    stream.give(m.OfTake(1, m.WrongRate(44100)))
+    assert stream.view.state == "waiting"
+    await_rotator(stream)
+    stream.run(2)
+    tick_of(stream)()
+    assert stream.take_in(m.Flow).flows
+    assert stream.view.state == "streaming"
+    stream.close()
+
+
+@pytest.mark.parametrize("state", ["waiting", "paused", "streaming"])
+def test_a_stop_asks_no_clock_where_frames_flow(folder: Path, state: str) -> None:
+    """Whatever the stream is said to be: the take ends with its last frame."""
+    stream = running(folder)
+    stream.run(4)
+    stream.view.state = state
+    asked: Future[Any] = Future()
+    stream.give(m.Stop(asked))
+    stream.take_in(m.Stored)
+    assert (asked.result(0).n_frames, asked.result(0).n_gaps) == (8 * CYCLE, 0)
+    stream.close()
+
+
+@pytest.mark.parametrize("state", ["waiting", "paused", "connecting"])
+def test_a_stop_has_the_gap_of_a_device_that_is_away_go_on_to_it(folder: Path, state: str) -> None:
+    stream = LoneStream(folder)
+    stream.plug()
+    stream.capture.began_ns -= 5_000_000_000
+    stream.run(4)
+    stream.take_in(m.Began)
+    stream.unplug()
+    stream.view.state = state
+    asked: Future[Any] = Future()
+    stream.give(m.Stop(asked))
+    stream.take_in(m.Stored)
+    assert asked.result(0).n_gaps == 1
+    assert asked.result(0).lost_frames > 4 * 48000
     stream.close()
 
 

@@ -39,7 +39,10 @@ MESSAGES: dict[type[Supervised], tuple[type, ...]] = {
     DaemonActor: (m.Command, m.Emit, m.StreamGone, m.HeadsWanted, m.End, m.Call),
     DeviceRegistryActor: (m.Drain, m.Reconnect, m.AskDevices, m.Wait, m.DropWait, m.Quiet, m.Follow, m.Unfollow),
     InputStreamActor: tuple(TRANSITIONS),
-    ChunkRotatorActor: (m.Rotate, m.Tick, m.Interrupted, m.SwitchChunk, m.MarkFrame, m.RetireChunks, m.StoreRest),
+    ChunkRotatorActor: (
+        *(m.Rotate, m.Tick, m.Interrupted, m.Linked),
+        *(m.SwitchChunk, m.MarkFrame, m.RetireChunks, m.StoreRest),
+    ),
 }
 EVERY = [(actor, kind) for actor, kinds in MESSAGES.items() for kind in kinds]
 

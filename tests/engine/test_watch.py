@@ -56,6 +56,33 @@ def test_cycles_without_the_devices_frames_are_a_stall_after_a_second(stream: Cr
     assert not told.flows
 
 
+def test_frames_that_are_awaited_are_told_though_they_never_stopped_for_long(stream: CrashingStream) -> None:
+    watch = Watch()
+    stream.write(480)
+    assert watch.flow(stats(stream), 0) is None
+    stream.write(480)  # came before it was asked for
+    watch.await_frames(stats(stream), end_ns := stats(stream)["end_ns"])
+    assert watch.flow(stats(stream), end_ns) is None
+    stream.write(480)
+    told: Any = watch.flow(stats(stream), end_ns)
+    assert told.flows
+    stream.write(480)
+    assert watch.flow(stats(stream), end_ns) is None
+
+
+def test_a_device_that_is_back_has_a_second_before_it_is_stalled(stream: CrashingStream) -> None:
+    watch = Watch()
+    stream.write(480)
+    watch.flow(stats(stream), 0)
+    back_ns = stats(stream)["end_ns"] + 10 * STALLED_NS
+    for since_ns in (back_ns, back_ns + 10 * STALLED_NS):
+        watch.await_frames(stats(stream), since_ns)
+        assert watch.flow(stats(stream), since_ns + STALLED_NS - 1) is None
+        told: Any = watch.flow(stats(stream), since_ns + STALLED_NS)
+        assert not told.flows
+        assert watch.flow(stats(stream), since_ns + 2 * STALLED_NS) is None
+
+
 def test_an_overrun_is_no_stall() -> None:
     with fast_folder() as folder:
         stream = CrashingStream(folder / "store", folder, chunk_frames=16, n_slots=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from pathlib import Path
@@ -77,6 +78,7 @@ class StillPump:
 class StillCapture:
     """Stands for a capture node: `cycle` is what the graph would bring. `links` are those asked for last.
 
+    Cycles come as fast as the test has them, by a clock of that speed that begins when the node is made.
     As with a real one, no cycle runs any more once `close` has come back.
     """
 
@@ -87,7 +89,8 @@ class StillCapture:
         self.is_closed = False
         self._lock = threading.Lock()
         self._writer, self._next = writer, None
-        self._position = 1000
+        self._position = self._first = 1000
+        self.began_ns = time.monotonic_ns()
 
     def link(self, pairs: Any) -> None:
         self.links = pairs
@@ -110,7 +113,8 @@ class StillCapture:
     def _cycle(self, data: bytes) -> None:
         if self._next is not None and self._writer.hands_over(self._next, self._position, CYCLE, rate=RATE):
             self._writer, self._next = self._next, None
-        self._writer.cycle(self._position, CYCLE, data, rate=RATE)
+        monotonic_ns = self.began_ns + (self._position - self._first) * 1_000_000_000 // RATE
+        self._writer.cycle(self._position, CYCLE, data, rate=RATE, monotonic_ns=monotonic_ns)
         self._position += CYCLE
 
 

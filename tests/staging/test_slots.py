@@ -224,6 +224,25 @@ def test_a_device_that_comes_back_closes_its_gap_by_the_clock() -> None:
         assert r.slots.stats()["switches"] == 1
 
 
+@pytest.mark.parametrize("n_after", [0, 3])
+def test_cycles_that_go_on_without_a_device_belong_to_its_absence(n_after: int) -> None:
+    """Since PipeWire 1.6 a node that was linked runs on; `n_after` cycles run after the device is known to be away."""
+    with rig(1, "f32", 1000, 4) as r:
+        r.cycle(noise(1, 100))
+        r.cycle(None, 100)
+        r.slots.set_hint(Cause.DEVICE_AWAY)
+        for _ in range(n_after):
+            r.cycle(None, 100)
+        r.cycle(noise(1, 100))
+        r.cycle(None, 100)
+        r.finish()
+        away = 100 + 100 * n_after
+        assert r.gaps == [
+            (100, away, Cause.DEVICE_AWAY, Confidence.EXACT),
+            (200 + away, 100, Cause.NO_DATA, Confidence.EXACT),
+        ]
+
+
 def test_a_foreign_link_is_a_gap_of_its_own_also_while_the_device_is_away() -> None:
     with rig(1, "f32", 1000, 8) as r:
         r.cycle(noise(1, 100))
