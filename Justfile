@@ -126,6 +126,11 @@ rtcheck:
 bench *arguments:
     tools/bench {{arguments}}
 
+# Small changes that break a promise, made to a copy: tests must fail for each (`just mutants NAME` for one)
+[group('prove')]
+mutants *arguments:
+    tools/mutants {{arguments}}
+
 # --- see ---
 
 # Ten seconds from a device to a verified recording and demo.wav

@@ -23,7 +23,7 @@ from chaos.doors.zmq.bus import MAX_WAITS
 from chaos.doors.zmq.clients import MAX_PENDING
 from chaos.doors.zmq.subscriptions import MAX_PREFIXES
 from chaos.protocol.config import ipc_path
-from chaos.protocol.requests import MAX_ID_CHARACTERS
+from chaos.protocol.requests import MAX_ID_CHARACTERS, Request
 from chaos.terms.errors import InvalidRequest, StorageFailed, StreamNotFound
 
 WAIT_MS = 10_000
@@ -209,6 +209,22 @@ def test_a_client_may_have_so_many_commands_under_way(raw: Raw, context: Sockets
     assert refused["error"]["code"] == "invalid_request"
     assert "not been answered" in refused["error"]["message"]
     assert Raw(context, daemon).ask("ping")["ok"]
+
+
+def test_a_client_may_ask_for_ever(raw: Raw, daemon: ScriptedDaemon) -> None:
+    """Answers, errors and refusals give back what a command took."""
+
+    def refuse(request: Request) -> Future[Any]:
+        raise StreamNotFound("no such stream", hint="chaosctl list")
+
+    daemon.script["status"] = refuse
+    daemon.script["stream_stop"] = StreamNotFound("no such stream", hint="chaosctl list")
+    for _ in range(MAX_PENDING + 1):
+        assert raw.ask("status")["error"]["code"] == "stream_not_found"
+    for _ in range(MAX_PENDING + 1):
+        assert raw.ask("stream_stop", uri=URI)["error"]["code"] == "stream_not_found"
+    for _ in range(MAX_PENDING + 1):
+        assert raw.ask("ping")["ok"]
 
 
 def test_waits_end_with_their_client_and_are_few(raw: Raw, context: Sockets, daemon: ScriptedDaemon) -> None:

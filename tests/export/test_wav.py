@@ -293,6 +293,25 @@ def test_sizes_beyond_4_gib_are_in_ds64(tmp_path: Path) -> None:
     assert chapters_of(out) == [(5, "gap")]
 
 
+@pytest.mark.parametrize(("channels", "sample_bits"), [(1, 16), (2, 32), (64, 32)])
+@pytest.mark.parametrize("n_cues", [0, 100_000])
+def test_the_largest_wav_still_has_room_for_its_header(channels: int, sample_bits: int, n_cues: int) -> None:
+    """All that stands around the samples counts in the 32 bits of the file's size."""
+    positions = [f"AUX{channel} ".ljust(128, "x") for channel in range(channels)]
+    form = wav.WavFormat(channels, 48_000, sample_bits, sample_bits == 32, positions)
+    tail = wav.trailer(form, 0, [wav.Cue(5, 1, "gap: 1 frames missed (exact)")] * n_cues)
+    least, beyond = 0, 1 << 33
+    while beyond - least > 1:
+        middle = (least + beyond) // 2
+        least, beyond = (least, middle) if wav.needs_rf64(form, middle, len(tail)) else (middle, beyond)
+    broadcast = wav.Broadcast("d" * 300, "o" * 40, "r" * 40, 0, "x" * 4000)
+    head = wav.header(form, least, broadcast, "wav", len(tail), 4096)
+    (size,) = struct.unpack_from("<I", head, 4)
+    n_bytes = least * form.frame_bytes
+    assert size + 8 == len(head) + n_bytes + len(tail)
+    assert n_bytes + len(tail) > (1 << 32) - (1 << 17), "and no more is given away than that"
+
+
 def test_a_full_disk_is_told_before_anything_is_written(
     tmp_path: Path, recording: reader.Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,13 +156,13 @@ class CrashingStream:
     def tick(self) -> None:
         self.rotator.on_receive(Tick())
 
-    def finish(self) -> None:
-        """The rotator stores the rest, if it can."""
-        self.rotator.on_receive(StoreRest(None))
+    def finish(self, end_ns: int | None = None) -> None:
+        """The rotator stores the rest, if it can. `end_ns`: when that is (CLOCK_MONOTONIC), where it matters."""
+        self.rotator.on_receive(StoreRest(end_ns))
 
-    def stop(self) -> None:
+    def stop(self, end_ns: int | None = None) -> None:
         """A clean end."""
-        self.finish()
+        self.finish(end_ns)
         self._let_go(remove=True)
 
     def crash(self) -> None:

@@ -32,11 +32,14 @@ class Disk:
         else:
             self.size[found.st_ino] = found.st_size
 
-    def has(self, path: Path) -> bool:
+    def has(self, path: Path, *, named: bool = True) -> bool:
         """Whether the file is whole, under this name."""
-        inode = path.stat().st_ino
-        is_named = self.names.get(path.parent.stat().st_ino, {}).get(path.name) == inode
-        return is_named and self.size.get(inode) == path.stat().st_size
+        is_whole = self.size.get(path.stat().st_ino) == path.stat().st_size
+        return is_whole and (not named or self.has_folder(path))
+
+    def has_folder(self, path: Path) -> bool:
+        """Whether the folder (or file) has this name."""
+        return self.names.get(path.parent.stat().st_ino, {}).get(path.name) == path.stat().st_ino
 
 
 @contextmanager
@@ -103,4 +106,24 @@ def test_the_journal_tells_of_a_chunk_only_when_its_file_is_durable(tmp_path: Pa
 
         with mock.patch.object(os, "pwrite", pwrite):
             writer.seal(0, slot, 0, 64)
+        writer.close()
+
+
+def test_a_controllers_chunk_is_durable_under_its_name(tmp_path: Path) -> None:
+    with watched() as disk:
+        writer = RecordingWriter.create(Store(tmp_path / "store"), definition(chunk_frames=64, external=True))
+        slot = memoryview(np.random.default_rng(1).bytes(writer.definition.form.chunk_bytes))
+        out = tmp_path / "made" / "for" / "us" / "one.raw"
+        writer.seal_external(0, slot, out, 0, 64)
+        assert disk.has(out)
+        assert all(disk.has_folder(folder) for folder in out.parents if tmp_path in folder.parents)
+        writer.close()
+
+
+def test_a_new_take_is_durable_under_its_name(tmp_path: Path) -> None:
+    with watched() as disk:
+        writer = RecordingWriter.create(Store(tmp_path), definition(chunk_frames=64))
+        chunks = writer.path / "audio" / "c" / "0"
+        assert all(disk.has_folder(folder) for folder in (chunks, *chunks.parents) if tmp_path in folder.parents)
+        assert disk.has(writer.path / "journal.jsonl", named=False)
         writer.close()

@@ -50,6 +50,25 @@ def test_after_a_power_cut_the_zeros_of_an_open_gap_are_told(folder: Path) -> No
     assert verify(stream.recording).bad == []
 
 
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        (None, Gap(20, 10, Cause.NO_DATA, Confidence.EXACT)),
+        (Cause.DEVICE_AWAY, Gap(20, 48, Cause.DEVICE_AWAY, Confidence.CLOCK)),
+    ],
+)
+def test_a_gap_that_is_open_at_the_end_is_as_sure_as_its_cause(folder: Path, hint: Cause | None, told: Gap) -> None:
+    stream = CrashingStream(folder / "store", folder / "slots", chunk_frames=64)
+    stream.write(20)
+    if hint is None:
+        stream.no_data(10)
+    else:
+        stream.staging.slots.set_hint(hint)
+    end_ns = stream.staging.slots.stats()["end_ns"]
+    stream.stop(None if hint is None else end_ns + 1_000_000)
+    assert load(stream.recording).gaps == [told]
+
+
 def test_a_chunk_that_ends_in_an_open_gap_is_told_too(folder: Path) -> None:
     stream = CrashingStream(folder / "store", folder / "slots")
     stream.write(10)
