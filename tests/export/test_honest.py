@@ -144,7 +144,7 @@ def test_what_is_retired_all_the_same_is_told_as_it_was_read(
 ) -> None:
     """By a pass that had been planned before the save began: after the first chunk was read, the first four go. Three
     of them are missing in the file, and one is not."""
-    monkeypatch.setattr("chaos.store.retention.held", lambda _: set())
+    monkeypatch.setattr("chaos.store.pins.held", lambda _: set())
     expected = rotator.model.copy()
     expected[:, CHUNK : 4 * CHUNK] = 0
 

@@ -87,23 +87,23 @@ MUTANTS = (
     Mutant(
         "collect-forgets-pins",
         "chaos/store/retention.py",
-        "    return n_removed + store.objects.collect(_pinned_hashes(store))\n",
+        "    return n_removed + store.objects.collect(pinned_hashes(store))\n",
         "    return n_removed + store.objects.collect()\n",
         (RETENTION + "test_collecting_objects_respects_pins",),
     ),
     Mutant(
         "retention-pass-forgets-pins",
         "chaos/store/retention.py",
-        "            store.objects.collect(_pinned_hashes(store))\n",
+        "            store.objects.collect(pinned_hashes(store))\n",
         "            store.objects.collect()\n",
         (RETENTION + "test_a_retention_pass_respects_pins_of_objects",),
     ),
     Mutant(
         "what-is-read-is-not-held",
-        "chaos/store/retention.py",
+        "chaos/store/pins.py",
         "    hashes = held(store)\n",
         "    hashes: set[str] = set()\n",
-        ("tests/export/test_honest.py", RETENTION.removesuffix("::")),
+        ("tests/export/test_honest.py::test_what_is_being_saved_is_held",),
     ),
     # -- what is not synced
     Mutant(
