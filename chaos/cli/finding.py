@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import TYPE_CHECKING
 
 import click
 
 from chaos.cli.out import say
 from chaos.cli.session import Session, json_option, only_stream, print_json, running_streams
 from chaos.terms.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from chaos.store.store import Store
 
 __all__ = ["COMMANDS"]
 
@@ -109,9 +113,8 @@ def mark(session: Session, label: str, uri: str | None, at: str | None, as_json:
     import msgspec
 
     from chaos.cli.session import chosen_range
-    from chaos.store.marking import mark_ended
+    from chaos.store.marking import mark_in
     from chaos.store.store import Store
-    from chaos.terms.marks import Mark
     from chaos.terms.places import Timeline
 
     if not 1 <= len(label) <= 200:
@@ -129,20 +132,30 @@ def mark(session: Session, label: str, uri: str | None, at: str | None, as_json:
             with open_recording(str(uri), store.root) as one:
                 timeline = Timeline(one.n_frames, one.frame_of, one.moment_of)
                 frame = chosen_range(None, at, None, timeline).first
-        asked = {"uri": uri, "label": label} | ({} if frame is None else {"frame": frame})
-        if chaosd is not None and (session.store is None or uri in running_streams(chaosd)):
+        running = [] if chaosd is None else running_streams(chaosd)
+        if chaosd is not None and (session.store is None or uri in running):
+            if frame is not None and uri in running:  # of which chaosd counts frames in the take that runs
+                uri, frame = _in_take(store, str(uri), frame)
+            asked = {"uri": uri, "label": label} | ({} if frame is None else {"frame": frame})
             marked = chaosd.call("mark", **asked)
         else:
-            from chaos.store.info import load
-
-            path = store.existing(str(uri))
-            place = load(path).n_frames if frame is None else frame
-            mark_ended(path, Mark(place, label))
-            marked = {"uri": uri, "recording": str(path), "frame": place, "label": label}
+            path, made = mark_in(store, str(uri), frame, label)
+            marked = {"uri": uri, "recording": str(path), "frame": made.frame, "label": label}
     if as_json:
         print_json(msgspec.to_builtins(marked))
     else:
         say(f"{marked['uri']}: frame {marked['frame']} is marked {marked['label']!r}")
+
+
+def _in_take(store: Store, uri: str, frame: int) -> tuple[str, int]:
+    """The URI to mark a frame of a running stream by, and the frame there: of the take that runs the stream's own."""
+    from chaos.store.marking import take_at
+    from chaos.store.takes import takes_of
+
+    takes = takes_of(store, uri)
+    take, frame = take_at(takes, frame)
+    of_take = take.digest.definition.uri
+    return (uri if take is takes[-1] else f"{uri}.0001" if of_take == uri else of_take), frame
 
 
 COMMANDS = (list_, mark)

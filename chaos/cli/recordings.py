@@ -35,7 +35,10 @@ __all__ = ["COMMANDS"]
 @json_option
 @click.pass_obj
 def verify(session: Session, what: str, strict: bool, as_json: bool) -> None:
-    """Check every chunk of a recording against its hash, and that every frame is accounted for."""
+    """Check every chunk of a recording against its hash, and that every frame is accounted for.
+
+    A stream's URI means all its takes; stream://NAME/TAKE.0001 and so on are single ones.
+    """
     from chaos.cli.show import progress, verify_lines
 
     with progress("verifying") as advance:
@@ -53,24 +56,23 @@ def verify(session: Session, what: str, strict: bool, as_json: bool) -> None:
 
 def _verified(session: Session, what: str, advance: Callable[[int, int], None]) -> dict[str, Any]:
     """The daemon's report; without a daemon, or on a terminal (for the progress bar), our own."""
+    import msgspec
+
     from chaos.terms.uri import check_uri
 
     if "://" not in what:
-        path = Path(what)
-    else:
-        check_uri(what)
-        with session.client_if_running() as chaosd:
-            if chaosd is not None and session.store is None and not sys.stderr.isatty():
-                return chaosd.call("verify", uri=what)
-            store = session.store_of(chaosd)
-        from chaos.store.store import Store
+        from chaos.store.verify import verify as verify_here
 
-        path = Store(store).path(what)
-    import msgspec
+        return dict(msgspec.to_builtins(verify_here(Path(what), advance)))
+    check_uri(what)
+    with session.client_if_running() as chaosd:
+        if chaosd is not None and session.store is None and not sys.stderr.isatty():
+            return chaosd.call("verify", uri=what)
+        store = session.store_of(chaosd)
+    from chaos.store.store import Store
+    from chaos.store.verify import verify_uri
 
-    from chaos.store.verify import verify as verify_here
-
-    return dict(msgspec.to_builtins(verify_here(path, advance)))
+    return dict(msgspec.to_builtins(verify_uri(Store(store), what, advance)))
 
 
 @click.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import Any
 
 import click
@@ -74,7 +73,7 @@ def _retired(session: Session, keep: str | None, *, dry_run: bool) -> list[dict[
 @json_option
 @click.pass_obj
 def rm(session: Session, uris: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Delete whole recordings.
+    """Delete whole recordings. A stream's URI means all its takes; stream://NAME/TAKE.0001 and so on are single ones.
 
     It shows what would go and asks first. Recordings that are running, pinned or being saved are refused. Chunks that
     other recordings share with them stay.
@@ -84,9 +83,11 @@ def rm(session: Session, uris: tuple[str, ...], dry_run: bool, yes: bool, as_jso
     from chaos.cli.show import removal_lines
     from chaos.store.removal import removable, remove
     from chaos.store.store import Store
+    from chaos.store.takes import take_uris
 
     store = Store(session.store_folder())
-    found = [removable(store, uri) for uri in dict.fromkeys(uris)]
+    takes = list(dict.fromkeys(take for uri in uris for take in take_uris(store, uri)))
+    found = [removable(store, take) for take in takes]
     if not as_json:
         say(*removal_lines(found))
     if not dry_run and not yes:
@@ -94,8 +95,8 @@ def rm(session: Session, uris: tuple[str, ...], dry_run: bool, yes: bool, as_jso
             raise click.UsageError("nothing was deleted: there is nobody to ask; add --yes, or --dry-run to look only")
         click.confirm("Delete for good?", abort=True, err=as_json)
     if not dry_run:
-        for uri in dict.fromkeys(uris):
-            remove(store, uri)
+        for take in reversed(takes):  # what is left when this is interrupted is the stream's beginning
+            remove(store, take)
     if as_json:
         print_json({"removed": [] if dry_run else msgspec.to_builtins(found), "found": msgspec.to_builtins(found)})
 
@@ -110,19 +111,20 @@ def pin(session: Session, name: str, uri: str, last: str | None, first: str, end
     """Protect part of a recording from being retired, until `chaosctl unpin NAME`."""
     import msgspec
 
-    from chaos.store.info import load
+    from chaos.read.recording import open as open_recording
     from chaos.store.pins import pin as pin_here
     from chaos.store.store import Store
-    from chaos.store.timeline import frame_of_moment, moment_at
+    from chaos.store.stretch import head_of
+    from chaos.store.takes import takes_of
     from chaos.terms.places import Timeline
 
     store = Store(session.store_folder())
     store.share()
-    info = load(store.path(uri))
-
-    timeline = Timeline(info.n_frames, partial(frame_of_moment, info), partial(moment_at, info))
-    begin, stop, _ = chosen_range(last, first, end, timeline)
-    made = pin_here(store, name, info, begin or 0, info.n_frames if stop is None else stop)
+    n_frames = head_of(takes_of(store, uri))
+    with open_recording(uri, store.root) as recording:
+        timeline = Timeline(n_frames, recording.frame_of, recording.moment_of)
+        begin, stop, _ = chosen_range(last, first, end, timeline)
+    made = pin_here(store, name, uri, begin or 0, n_frames if stop is None else stop)
     if as_json:
         print_json(msgspec.to_builtins(made))
     else:

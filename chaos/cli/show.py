@@ -217,11 +217,17 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
     ]
     if "root_hash" in report:
         lines.append(f"  root hash {report['root_hash']}")
+    lines += [
+        f"  {'ok' if take['ok'] else 'BAD'}: {take['uri']}, {take['n_frames']} frames from {take['first_frame']} on"
+        for take in report.get("takes", ())
+    ]
     return [*lines, *(f"  {_defect(defect)}" for defect in report["bad"])]
 
 
 def _defect(defect: Wire) -> str:
     place = "" if defect.get("chunk") is None else f" in chunk {defect['chunk']}"
+    if defect.get("take"):
+        place += f" of {defect['take']}"
     if defect.get("first_frame") is not None:
         place += f", frames {defect['first_frame']} to {defect['first_frame'] + (defect['n_frames'] or 0)}"
     found = "".join(f"; {what} {defect[what]}" for what in ("expected", "found") if defect.get(what))

@@ -16,15 +16,14 @@ from chaos.protocol.answers import Marked
 from chaos.protocol.config import Config
 from chaos.protocol.requests import RecordingList, Retire, SetMark, Slice, Verify
 from chaos.store.info import load
-from chaos.store.marking import mark_ended
+from chaos.store.marking import mark_in
 from chaos.store.places import Places
 from chaos.store.recovery import RecoveryReport, bring_in, recheck
 from chaos.store.retention import Doubt, Retired, plan, retire
 from chaos.store.slices import virtual
 from chaos.store.store import Store
-from chaos.store.verify import verify
+from chaos.store.verify import verify_uri
 from chaos.system.workers import Workers
-from chaos.terms.marks import Mark
 from chaos.terms.moments import Time, wall_ns_of
 from chaos.terms.units import parse_keep
 
@@ -113,16 +112,14 @@ class Recordings:
         self.work(brought_in, lambda: bring_in(self._store, staging_dir, self._catalog))
 
     def verify(self, request: Verify, future: Future[Any]) -> None:
-        self.work(future, lambda: verify(self._store.existing(request.uri)))
+        self.work(future, lambda: verify_uri(self._store, request.uri))
 
     def mark(self, request: SetMark, future: Future[Any]) -> None:
         """Of a recording that has ended."""
 
         def work() -> Marked:
-            path = self._store.existing(request.uri)
-            frame = load(path).n_frames if request.frame is None else request.frame
-            mark_ended(path, Mark(frame, request.label))
-            return Marked(request.uri, str(path), frame, request.label)
+            path, mark = mark_in(self._store, request.uri, request.frame, request.label)
+            return Marked(request.uri, str(path), mark.frame, mark.label)
 
         self.work(future, work)
 

@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Pin(msgspec.Struct, frozen=True):
-    """A range of a recording whose chunks stay, whatever retention says, until `unpin`."""
+    """A range of a recording whose chunks stay, whatever retention says, until `unpin`.
+
+    Of a stream of several takes frames count on its timeline; a chunk's number is that in its take.
+    """
 
     name: str
     uri: str
@@ -68,22 +71,33 @@ def pinned_hashes(store: Store) -> set[str]:
     return hashes
 
 
-def pin(store: Store, name: str, info: RecordingInfo, first_frame: int, end_frame: int) -> Pin:
-    """Keeps the sealed chunks that hold frames [first_frame, end_frame). A pin of that name is replaced.
+def pin(store: Store, name: str, what: RecordingInfo | str, first_frame: int, end_frame: int) -> Pin:
+    """Keeps the sealed chunks that hold frames [first_frame, end_frame) of a recording, or of what a URI stands for: a
+    stream's are those of all its takes. A pin of that name is replaced.
 
-    Raises InvalidURI for a name that can't be part of a URI, StorageFull or StorageFailed.
+    Raises InvalidURI for a name that can't be part of a URI, StorageFull or StorageFailed; for a URI also what
+    `takes_of` does.
     """
     path = _pin_path(store, name)
     with store.locked(RETENTION), storage_errors("pin", path):
-        info.refresh()
-        spans = chunk_spans(info, first_frame, end_frame)
-        made = Pin(name, info.definition.uri, first_frame, end_frame - first_frame, spans)
+        uri, spans = _spans(store, what, first_frame, end_frame)
+        made = Pin(name, uri, first_frame, end_frame - first_frame, spans)
         make_folders(path.parent)
         is_replaced = path.exists()
         replace(path, msgspec.json.encode(made))
     if is_replaced:
         _wake(store)
     return made
+
+
+def _spans(store: Store, what: RecordingInfo | str, first: int, end: int) -> tuple[str, list[ChunkSpan]]:
+    if isinstance(what, str):
+        from chaos.store.stretch import spans_in
+        from chaos.store.takes import takes_of
+
+        return what, spans_in(takes_of(store, what), first, end)
+    what.refresh()
+    return what.definition.uri, chunk_spans(what, first, end)
 
 
 def unpin(store: Store, name: str) -> None:

@@ -29,7 +29,7 @@ class Removal(msgspec.Struct, frozen=True):
 
 
 def removable(store: Store, uri: str) -> Removal:
-    """What would go with this recording.
+    """What would go with the recording of exactly this URI (see `take_uris` for a stream's).
 
     Raises RecordingNotFound, InvalidURI, StreamExists while it is being recorded, and InvalidRequest where it is
     pinned, being read or waits to be recovered.

@@ -15,7 +15,7 @@ from chaos.terms.errors import InvalidRange
 from chaos.terms.ledger import Cause, ClockAnchor, Gap
 from chaos.terms.moments import Moment, Time
 
-__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "recording_hash", "resolve", "root_hash", "virtual"]
+__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "recording_hash", "resolve", "root_hash", "stream_hash", "virtual"]
 
 
 class ChunkSpan(msgspec.Struct, frozen=True):
@@ -104,6 +104,14 @@ def recording_hash(info: RecordingInfo) -> str:
     ]
     hasher = blake3()
     for line in lines:
+        hasher.update(msgspec.json.encode(line) + b"\n")
+    return hasher.hexdigest()
+
+
+def stream_hash(uri: str, takes: Iterable[tuple[str, int, str]]) -> str:
+    """BLAKE3-256 over the takes of a stream: of each its URI, its place on the timeline and its `recording_hash`."""
+    hasher = blake3()
+    for line in (("chaosd stream", 1), ("uri", uri), *(("take", *take) for take in takes)):
         hasher.update(msgspec.json.encode(line) + b"\n")
     return hasher.hexdigest()
 

@@ -7,17 +7,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from chaos.store.catalog import Catalog
 from chaos.store.digest import Digest, read_digest
-from chaos.store.store import Store
+from chaos.store.store import Store, name_and_take
 from chaos.terms.errors import InvalidRequest
 from chaos.terms.ledger import Cause, Gap
 from chaos.terms.uri import parse_uri
 
-__all__ = ["Take", "take_paths", "takes_of"]
+__all__ = ["Take", "take_paths", "take_uris", "takes_of"]
 
 _NUMBER = re.compile(r"\.(\d{4,})\.zarr$")
 _FIRST = ".0001"
@@ -58,23 +59,44 @@ def takes_of(store: Store, uri: str) -> list[Take]:
 
     Raises RecordingNotFound, StorageFailed, InvalidURI, or InvalidRequest where they differ in format.
     """
-    paths = take_paths(store, uri)
-    known: dict[Path, Digest | None] = {}
-    if len(paths) > 2:
-        with Catalog(store) as catalog:
-            known = {entry.path: entry.digest for entry in catalog.entries(uri=uri)}
     takes: list[Take] = []
-    for path in paths:
-        digest = known.get(path) or read_digest(path)
+    for path, digest in _members(store, take_paths(store, uri), uri):
         if not takes:
             takes.append(Take(path, digest, 0, 0))
             continue
-        if digest.definition.continues is None and digest.definition.follows is None:
-            continue  # somebody chose this name for a stream of its own
         _check_alike(takes[0].digest, digest)
         away = _away(takes[-1].digest, digest)
         takes.append(Take(path, digest, takes[-1].origin + takes[-1].digest.n_frames + away, away))
     return takes
+
+
+def take_uris(store: Store, uri: str) -> list[str]:
+    """The takes that a URI stands for, in order, each by the URI that it was recorded under; formats may differ.
+
+    Raises RecordingNotFound, StorageFailed or InvalidURI.
+    """
+    paths = take_paths(store, uri)
+    if len(paths) > 1:
+        paths = [path for path, _ in _members(store, paths, uri)]
+    elif not paths[0].exists():
+        store.existing(uri)
+    return ["stream://{}/{}".format(*name_and_take(path)) for path in paths]
+
+
+def _members(store: Store, paths: list[Path], uri: str) -> Iterator[tuple[Path, Digest]]:
+    """Those that went on from one another; not what somebody began under such a name, and what went on from that."""
+    known: dict[Path, Digest | None] = {}
+    if len(paths) > 2:
+        with Catalog(store) as catalog:
+            known = {entry.path: entry.digest for entry in catalog.entries(uri=uri)}
+    others: set[str] = set()
+    for number, path in enumerate(paths):
+        digest = known.get(path) or read_digest(path)
+        before = digest.definition.continues or digest.definition.follows
+        if number and (before is None or before in others):
+            others.add(digest.definition.uri)
+        else:
+            yield path, digest
 
 
 def _away(before: Digest, after: Digest) -> int:

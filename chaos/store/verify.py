@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from blake3 import blake3
@@ -24,55 +25,43 @@ from chaos.store.lines import Definition
 from chaos.store.objects import hash_file
 from chaos.store.retired import gone_chunks
 from chaos.store.slices import recording_hash
+from chaos.store.store import Store
+from chaos.store.verdict import Defect, TakeVerdict, VerifyReport, joined
 from chaos.terms.ledger import Row, lost_frames
 
-__all__ = ["Defect", "VerifyReport", "read_table", "stored_definition", "verify", "wrong_metadata"]
+if TYPE_CHECKING:
+    from chaos.store.takes import Take
+
+__all__ = [
+    "Defect",
+    "TakeVerdict",
+    "VerifyReport",
+    "read_table",
+    "stored_definition",
+    "verify",
+    "verify_uri",
+    "wrong_metadata",
+]
 
 
-class Defect(msgspec.Struct, frozen=True):
-    """Something that is not as it must be.
+def verify_uri(store: Store, uri: str, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+    """Verifies what a URI stands for: a stream's is all its takes. Raises what `takes_of` and `verify` do."""
+    from chaos.store.takes import takes_of
 
-    `reason`: hash_mismatch, wrong_size, missing, unreadable, misplaced, not_in_journal (these name a chunk),
-    unaccounted_frames, overlap (these name frames), journal_damaged, metadata_mismatch (these name a file in
-    `found`). `expected` and `found` say more in the reason's own terms.
-    """
+    takes = takes_of(store, uri)
+    if len(takes) == 1:
+        return verify(takes[0].path, progress)
+    n_all, n_before = sum(take.digest.n_chunks for take in takes), 0
+    reports: list[tuple[Take, VerifyReport]] = []
+    for take in takes:
+        advance = None if progress is None else partial(_advance, progress, n_before, n_all)
+        reports.append((take, verify(take.path, advance)))
+        n_before += reports[-1][1].n_chunks
+    return joined(uri, reports)
 
-    reason: str
-    chunk: int | None = None
-    first_frame: int | None = None
-    n_frames: int | None = None
-    expected: str | None = None
-    found: str | None = None
 
-
-class VerifyReport(msgspec.Struct, frozen=True):
-    """What was verified, to be filed as it is. `root_hash` is the BLAKE3-256 over the chunks' hashes (32 bytes
-    each) in order; `chunks` lists them. `recording_hash` covers the length, the ledger, the start, the device and the
-    clock, too (see `slices.recording_hash`): where two are equal, so are the recordings.
-
-    `gaps` are as on the wire; `lost_frames` leaves out what retention removed.
-    """
-
-    ok: bool
-    uri: str
-    recording: str
-    state: str
-    clean: bool | None
-    n_chunks: int
-    n_frames: int
-    sample_rate: int
-    channels: int
-    bad: list[Defect]
-    gaps: list[dict[str, Any]]
-    lost_frames: int
-    root_hash: str
-    recording_hash: str
-    chunks: list[dict[str, Any]]
-    device: str | None
-    sample_format: str
-    started_utc: str
-    verified_utc: str
-    software: str
+def _advance(progress: Callable[[int, int], None], n_before: int, n_all: int, n_done: int, _: int) -> None:
+    progress(n_before + n_done, max(n_all, n_before + n_done))
 
 
 def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> VerifyReport:

@@ -641,6 +641,25 @@ def test_what_to_keep_needs_its_unit(run: Run, store: Path, keep: str) -> None:
     assert run("--store", store, "verify", URI).exit_code == 0
 
 
+def test_a_streams_uri_means_all_its_takes(run: Run, store: Path) -> None:
+    begun = dt.datetime.fromtimestamp(DEFINITION.started_wall_ns / 1e9).astimezone()
+    record(store, f"{URI}.0002", "desk", begun + dt.timedelta(seconds=0.3), continues=URI)
+    n_frames = 13 * CHUNK
+    report = json.loads(run("--store", store, "verify", URI, "--json").stdout)
+    assert (report["n_frames"], [take["uri"] for take in report["takes"]]) == (n_frames, [URI, f"{URI}.0002"])
+    assert f"ok: {URI}.0002, {10 * CHUNK} frames from {3 * CHUNK} on" in run("--store", store, "verify", URI).stdout
+    assert json.loads(run("--store", store, "verify", f"{URI}.0001", "--json").stdout)["n_frames"] == 3 * CHUNK
+    marked = json.loads(run("--store", store, "mark", "here", "--uri", URI, "--at", 4 * CHUNK, "--json").stdout)
+    assert (marked["recording"][-9:], marked["frame"]) == ("0002.zarr", CHUNK)
+    pinned = json.loads(run("--store", store, "pin", "mine", URI, "--from", 2 * CHUNK, "--json").stdout)
+    assert (pinned["first_frame"], pinned["n_frames"], len(pinned["chunks"])) == (2 * CHUNK, 11 * CHUNK, 11)
+    assert run("--store", store, "rm", URI, "--yes").exit_code == 2
+    run("--store", store, "unpin", "mine")
+    done = run("--store", store, "rm", URI, "--yes")
+    assert (done.exit_code, done.stdout.count("frames, ")) == (0, 2)
+    assert run("--store", store, "verify", URI).exit_code == 6
+
+
 def test_rm_says_what_goes_and_wants_a_word(run: Run, store: Path) -> None:
     done = run("--store", store, "rm", URI)
     assert done.exit_code == 2

@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from crashing import fast_folder
-from recorded import START_NS, Rotator, definition
+from recorded import START_NS, Rotator
+from rolled import URI, begin, three_takes
 
 from chaos.read import recording as reader
 from chaos.read.recording import StreamRecording
 from chaos.store.store import Store
 from chaos.store.takes import take_paths
-from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRange, InvalidRequest, RecordingNotFound
 from chaos.terms.ledger import Cause
 
-URI = "stream://mic/1"
 FRAME_NS = 1_000_000_000 / 48000
 
 
@@ -29,26 +28,9 @@ def store() -> Iterator[Path]:
         yield folder / "store"
 
 
-def begin(store: Path, take: str, begins_at: int, seed: int, **more: object) -> Rotator:
-    started_ns = START_NS + int(begins_at * FRAME_NS)
-    shape = definition(f"stream://mic/{take}", started_wall_ns=started_ns, **more)  # type: ignore[arg-type]
-    return Rotator(RecordingWriter.create(Store(store), shape), seed)
-
-
 @pytest.fixture
 def takes(store: Path) -> list[Rotator]:
-    """Frames 0 to 40; their neighbours up to 77, with a gap in them; a crash, 48 frames later 30 more, which go on."""
-    first = begin(store, "1", 0, 1)
-    first.write(40)
-    first.stop()
-    second = begin(store, "1.0002", 40, 2, continues=URI)
-    second.write(20)
-    second.gap(7)
-    second.write(10)
-    second.stop(clean=False)
-    third = begin(store, "1.0003", 125, 3, follows=f"{URI}.0002", away_ns=1_000_000)
-    third.write(30)
-    return [first, second, third]
+    return three_takes(store)
 
 
 def whole(takes: list[Rotator]) -> np.ndarray:  # type: ignore[type-arg]

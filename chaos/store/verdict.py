@@ -1,0 +1,119 @@
+"""What a verification has found: the report on one take, and the one on a stream, made of those on its takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from blake3 import blake3
+
+from chaos.store.slices import stream_hash
+from chaos.terms.ledger import Cause
+
+if TYPE_CHECKING:
+    from chaos.store.takes import Take
+
+__all__ = ["Defect", "TakeVerdict", "VerifyReport", "joined"]
+
+
+class Defect(msgspec.Struct, frozen=True):
+    """Something that is not as it must be.
+
+    `reason`: hash_mismatch, wrong_size, missing, unreadable, misplaced, not_in_journal (these name a chunk),
+    unaccounted_frames, overlap (these name frames), journal_damaged, metadata_mismatch (these name a file in
+    `found`). `expected` and `found` say more in the reason's own terms. Of a stream of several takes `take` is the URI
+    of the one that is meant.
+    """
+
+    reason: str
+    chunk: int | None = None
+    first_frame: int | None = None
+    n_frames: int | None = None
+    expected: str | None = None
+    found: str | None = None
+    take: str | None = None
+
+
+class TakeVerdict(msgspec.Struct, frozen=True):
+    """One take of a stream: where it begins on the stream's timeline, and what became of it."""
+
+    uri: str
+    recording: str
+    first_frame: int
+    n_frames: int
+    state: str
+    clean: bool | None
+    ok: bool
+    root_hash: str
+    recording_hash: str
+
+
+class VerifyReport(msgspec.Struct, frozen=True):
+    """What was verified, to be filed as it is. `root_hash` is the BLAKE3-256 over the chunks' hashes (32 bytes
+    each) in order; `chunks` lists them. `recording_hash` covers the length, the ledger, the start, the device and the
+    clock, too (see `slices.recording_hash`): where two are equal, so are the recordings.
+
+    `gaps` are as on the wire; `lost_frames` leaves out what retention removed. Of a stream of several takes `takes` are
+    these, and all frames count on its timeline; `recording` is the newest take's, and `recording_hash` is over theirs.
+    """
+
+    ok: bool
+    uri: str
+    recording: str
+    state: str
+    clean: bool | None
+    n_chunks: int
+    n_frames: int
+    sample_rate: int
+    channels: int
+    bad: list[Defect]
+    gaps: list[dict[str, Any]]
+    lost_frames: int
+    root_hash: str
+    recording_hash: str
+    chunks: list[dict[str, Any]]
+    device: str | None
+    sample_format: str
+    started_utc: str
+    verified_utc: str
+    software: str
+    takes: list[TakeVerdict] = []
+
+
+def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyReport:
+    """The report on a stream, of those on its takes."""
+    bad, gaps, chunks, verdicts = [], [], [], []
+    for take, report in reports:
+        own, origin = report.uri, take.origin
+        if (between := take.gap()) is not None:
+            gaps.append(between.to_wire())
+        gaps += [{**gap, "first_frame": gap["first_frame"] + origin} for gap in report.gaps]
+        chunks += [{**chunk, "first_frame": chunk["first_frame"] + origin, "take": own} for chunk in report.chunks]
+        for each in report.bad:
+            first = None if each.first_frame is None else each.first_frame + origin
+            bad.append(msgspec.structs.replace(each, first_frame=first, take=own))
+        verdicts.append(
+            TakeVerdict(
+                own, report.recording, origin, report.n_frames, report.state, report.clean,
+                report.ok, report.root_hash, report.recording_hash,
+            )
+        )  # fmt: skip
+    (last, newest), (_, oldest) = reports[-1], reports[0]
+    cleans = [report.clean for _, report in reports]
+    return msgspec.structs.replace(
+        newest,
+        ok=not bad,
+        uri=uri,
+        clean=None if None in cleans else all(cleans),
+        n_chunks=len(chunks),
+        n_frames=last.origin + newest.n_frames,
+        bad=bad,
+        gaps=gaps,
+        lost_frames=sum(gap["n_frames"] or 0 for gap in gaps if gap["cause"] != Cause.RETIRED.label),
+        root_hash=blake3(b"".join(bytes.fromhex(chunk["hash"]) for chunk in chunks)).hexdigest(),
+        recording_hash=stream_hash(uri, [(each.uri, each.first_frame, each.recording_hash) for each in verdicts]),
+        chunks=chunks,
+        started_utc=oldest.started_utc,
+        takes=verdicts,
+    )
