@@ -1,4 +1,4 @@
-"""chaosctl's commands about recordings: verify, save, recover."""
+"""chaosctl's commands about recordings: verify, sign, save, recover."""
 
 from __future__ import annotations
 
@@ -31,24 +31,32 @@ __all__ = ["COMMANDS"]
 
 @click.command()
 @click.argument("what", metavar="URI|PATH")
+@click.option("--signed", is_flag=True, help="Exit with code 8 unless a key that you trust has signed it.")
 @strict_option
 @json_option
 @click.pass_obj
-def verify(session: Session, what: str, strict: bool, as_json: bool) -> None:
+def verify(session: Session, what: str, signed: bool, strict: bool, as_json: bool) -> None:
     """Check every chunk of a recording against its hash, and that every frame is accounted for.
 
-    A stream's URI means all its takes; stream://NAME/TAKE.0001 and so on are single ones.
+    A stream's URI means all its takes; stream://NAME/TAKE.0001 and so on are single ones. It says what that proves:
+    without a signature (chaosctl sign) only that nothing has changed by accident. You trust your own signing key and
+    those of `chaosctl keys add --signer`.
     """
-    from chaos.cli.show import progress, verify_lines
+    from chaos.cli.show import progress, proof_lines, verify_lines
 
     with progress("verifying") as advance:
         report = _verified(session, what, advance)
     missing_frames = sum(gap["n_frames"] or 0 for gap in report["gaps"])
+    names = session.signing_keys().names() if report.get("signatures") else {}
+    signers = sorted(_signers(report, names))
     if as_json:
-        print_json(report)
+        print_json({**report, "signed_by": signers} if report.get("signatures") else report)
     else:
-        say(*verify_lines(report, missing_frames))
+        say(*verify_lines(report, missing_frames), *proof_lines(report, names))
     if not report["ok"]:
+        leave(EXIT_BAD)
+    if signed and not signers:
+        say("no key that you trust has signed it (see: chaosctl keys list)", err=True)
         leave(EXIT_BAD)
     if strict and missing_frames:
         leave(EXIT_LOST)
@@ -73,6 +81,59 @@ def _verified(session: Session, what: str, advance: Callable[[int, int], None]) 
     from chaos.store.verify import verify_uri
 
     return dict(msgspec.to_builtins(verify_uri(Store(store), what, advance)))
+
+
+def _signers(report: dict[str, Any], names: dict[str, str]) -> set[str]:
+    """Those known by name who have signed all of what was verified."""
+    takes = {each["uri"] for each in report.get("takes", ())} or {None}
+    good = {(each["public_key"], each["take"]) for each in report.get("signatures", ()) if each["state"] == "good"}
+    of_all = {key for key, _ in good if all((key, take) in good for take in takes)}
+    return {names[key] for key in of_all if key in names} if report.get("proof") == "signature" else set()
+
+
+@click.command()
+@click.argument("uris", metavar="URI|PATH...", nargs=-1, required=True)
+@json_option
+@click.pass_obj
+def sign(session: Session, uris: tuple[str, ...], as_json: bool) -> None:
+    """Sign recordings with your key (chaosctl keys new --signing), so that others can tell that they are yours.
+
+    Each is verified first, and what has a defect is not signed (exit code 8). The signature covers the audio, the gaps,
+    the start, the device and the clock, but not marks; it lies in the recording's folder. A stream's URI means all its
+    takes, which must have ended. Retention later leaves a signature as good as it was.
+    """
+    import time
+
+    import msgspec
+
+    from chaos.cli.show import progress, verify_lines
+    from chaos.store.signature import sign as sign_here
+    from chaos.store.store import Store
+    from chaos.store.takes import take_uris
+    from chaos.store.verify import verify as verify_here
+
+    pair = session.signing_keys().own()
+    store = Store(session.store_folder())
+    store.share()
+    paths = [
+        path
+        for uri in uris
+        for path in ([store.path(take) for take in take_uris(store, uri)] if "://" in uri else [Path(uri)])
+    ]
+    made = []
+    for path in dict.fromkeys(paths):
+        with progress("verifying") as advance:
+            report = verify_here(path, advance)
+        damaged = [defect for defect in report.bad if defect.reason != "signature_bad"]
+        if damaged:
+            say(*verify_lines(msgspec.to_builtins(report), report.lost_frames), "It was not signed.", err=True)
+            leave(EXIT_BAD)
+        signature = sign_here(path, pair, report.recording_hash, time.time_ns())
+        made.append({"uri": report.uri, "recording": report.recording, **msgspec.to_builtins(signature)})
+    if as_json:
+        print_json({"signed": made})
+    else:
+        say(*(f"{each['uri']}: signed, recording hash {each['recording_hash']}" for each in made))
 
 
 @click.command()
@@ -196,4 +257,4 @@ def recover(session: Session, staging_dir: Path | None, as_json: bool) -> None:
         leave(EXIT_STORAGE)
 
 
-COMMANDS = (verify, save, recover)
+COMMANDS = (verify, sign, save, recover)

@@ -17,6 +17,7 @@ from chaos.terms.errors import StreamNotFound
 if TYPE_CHECKING:
     from chaos.client import Client
     from chaos.system.keys import Keys
+    from chaos.system.signing import SigningKeys
     from chaos.terms.places import Range, Timeline
 
 __all__ = [
@@ -78,6 +79,11 @@ class Session:
         from chaos.system.keys import Keys
 
         return Keys()
+
+    def signing_keys(self) -> SigningKeys:
+        from chaos.system.signing import SigningKeys
+
+        return SigningKeys()
 
     def store_folder(self) -> Path:
         """The store's folder, absolute, whether or not a daemon runs."""

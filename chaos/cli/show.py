@@ -30,6 +30,7 @@ __all__ = [
     "event_line",
     "mark_lines",
     "progress",
+    "proof_lines",
     "recording_rows",
     "removal_lines",
     "retired_lines",
@@ -216,12 +217,30 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
         f" {len(report['gaps'])} gaps, {missing_frames} frames missing"
     ]
     if "root_hash" in report:
-        lines.append(f"  root hash {report['root_hash']}")
+        lines.append(f"  root hash      {report['root_hash']}")
+    if "recording_hash" in report:
+        lines.append(f"  recording hash {report['recording_hash']}")
     lines += [
         f"  {'ok' if take['ok'] else 'BAD'}: {take['uri']}, {take['n_frames']} frames from {take['first_frame']} on"
         for take in report.get("takes", ())
     ]
     return [*lines, *(f"  {_defect(defect)}" for defect in report["bad"])]
+
+
+def proof_lines(report: Wire, names: Mapping[str, str]) -> list[str]:
+    """What a VerifyReport proves, and by whom it was signed. `names` are those of the keys that are trusted."""
+    lines = []
+    if report.get("proof") in ("hashes", "unchecked_signature"):
+        lines.append("  proved by hashes alone: nothing changed by accident; no checked signature says whose it is")
+    for each in report.get("signatures", ()):
+        key, place = each["public_key"] or "?", f" of {each['take']}" if each["take"] else ""
+        name = f"{names[key]} (key {key})" if key in names else f"a key that you don't know: {key}"
+        if each["state"] == "good":
+            lines.append(f"  signed{place} by {name}, at {each['signed_utc']} by the signer's clock")
+        else:
+            state = "SIGNATURE BAD" if each["state"] == "bad" else "signature NOT CHECKED"
+            lines.append(f"  {state}{place}, key {key}: {each['reason']}")
+    return lines
 
 
 def _defect(defect: Wire) -> str:

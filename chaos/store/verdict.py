@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from blake3 import blake3
 
+from chaos.store.signature import SignatureVerdict
 from chaos.store.slices import stream_hash
 from chaos.terms.ledger import Cause
 
 if TYPE_CHECKING:
     from chaos.store.takes import Take
 
-__all__ = ["Defect", "TakeVerdict", "VerifyReport", "joined"]
+__all__ = ["Defect", "Proof", "TakeVerdict", "VerifyReport", "joined", "proof_of"]
+
+Proof = Literal["nothing", "hashes", "signature", "unchecked_signature"]
 
 
 class Defect(msgspec.Struct, frozen=True):
     """Something that is not as it must be.
 
     `reason`: hash_mismatch, wrong_size, missing, unreadable, misplaced, not_in_journal (these name a chunk),
-    unaccounted_frames, overlap (these name frames), journal_damaged, metadata_mismatch (these name a file in
-    `found`). `expected` and `found` say more in the reason's own terms. Of a stream of several takes `take` is the URI
-    of the one that is meant.
+    unaccounted_frames, overlap (these name frames), journal_damaged, metadata_mismatch, signature_bad (these name a
+    file in `found`). `expected` and `found` say more in the reason's own terms. Of a stream of several takes `take` is
+    the URI of the one that is meant.
     """
 
     reason: str
@@ -47,6 +50,7 @@ class TakeVerdict(msgspec.Struct, frozen=True):
     ok: bool
     root_hash: str
     recording_hash: str
+    proof: Proof
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
@@ -56,6 +60,11 @@ class VerifyReport(msgspec.Struct, frozen=True):
 
     `gaps` are as on the wire; `lost_frames` leaves out what retention removed. Of a stream of several takes `takes` are
     these, and all frames count on its timeline; `recording` is the newest take's, and `recording_hash` is over theirs.
+
+    `proof` says what is proved: "nothing" (it is not `ok`), "hashes" (all is as the recording itself tells: no accident
+    has changed it, but whoever can write to it may have made it anew), "signature" (besides, the holder of a key has
+    signed just this, all takes with the same key; whose key it is stands in no recording), "unchecked_signature" (as
+    "hashes", and signatures are there that could not be checked). `signatures` has each.
     """
 
     ok: bool
@@ -79,6 +88,8 @@ class VerifyReport(msgspec.Struct, frozen=True):
     verified_utc: str
     software: str
     takes: list[TakeVerdict] = []
+    proof: Proof = "nothing"
+    signatures: list[SignatureVerdict] = []
 
 
 def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyReport:
@@ -96,10 +107,13 @@ def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyRepo
         verdicts.append(
             TakeVerdict(
                 own, report.recording, origin, report.n_frames, report.state, report.clean,
-                report.ok, report.root_hash, report.recording_hash,
+                report.ok, report.root_hash, report.recording_hash, report.proof,
             )
         )  # fmt: skip
     (last, newest), (_, oldest) = reports[-1], reports[0]
+    signatures = [
+        msgspec.structs.replace(each, take=report.uri) for _, report in reports for each in report.signatures
+    ]
     cleans = [report.clean for _, report in reports]
     return msgspec.structs.replace(
         newest,
@@ -116,4 +130,17 @@ def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyRepo
         chunks=chunks,
         started_utc=oldest.started_utc,
         takes=verdicts,
+        signatures=signatures,
+        proof=proof_of(not bad, [report.signatures for _, report in reports]),
     )
+
+
+def proof_of(ok: bool, signatures: Sequence[Sequence[SignatureVerdict]]) -> Proof:
+    """What is proved of takes that bear these signatures each."""
+    if not ok:
+        return "nothing"
+    good = [{each.public_key for each in of_take if each.state == "good"} for of_take in signatures]
+    if set.intersection(*good):
+        return "signature"
+    states = {each.state for of_take in signatures for each in of_take}
+    return "unchecked_signature" if "unchecked" in states else "hashes"

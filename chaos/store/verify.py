@@ -1,8 +1,8 @@
 """Verification: is a recording what its journal says, to the last bit?
 
-Checked are each chunk against its hash, the metadata against the journal, the files against both, and that
-each frame of the timeline is in a sealed chunk or in a gap. It only reads, and may run beside the writer:
-then what is sealed is verified.
+Checked are each chunk against its hash, the metadata against the journal, the files against both, that each frame of
+the timeline is in a sealed chunk or in a gap, and signatures if there are any. It only reads, and may run beside the
+writer: then what is sealed is verified.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from chaos.store.journal import JOURNAL_NAME
 from chaos.store.lines import Definition
 from chaos.store.objects import hash_file
 from chaos.store.retired import gone_chunks
+from chaos.store.signature import SIGNATURES_NAME, check_signatures
 from chaos.store.slices import recording_hash
 from chaos.store.store import Store
-from chaos.store.verdict import Defect, TakeVerdict, VerifyReport, joined
+from chaos.store.verdict import Defect, TakeVerdict, VerifyReport, joined, proof_of
 from chaos.terms.ledger import Row, lost_frames
 
 if TYPE_CHECKING:
@@ -85,6 +86,13 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         bad.extend(_chunk_defects(info, sealed, is_retired=sealed.chunk in gone))
     if progress:
         progress(len(info.chunks), len(info.chunks))
+    whole_hash = recording_hash(info)
+    signatures = check_signatures(info.path, whole_hash)
+    bad += [
+        Defect("signature_bad", expected=whole_hash, found=f"{SIGNATURES_NAME}, key {each.public_key}: {each.reason}")
+        for each in signatures
+        if each.state == "bad"
+    ]
     return VerifyReport(
         ok=not bad,
         uri=info.definition.uri,
@@ -99,7 +107,7 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         gaps=[gap.to_wire() for gap in info.gaps],
         lost_frames=lost_frames(info.gaps),
         root_hash=root.hexdigest(),
-        recording_hash=recording_hash(info),
+        recording_hash=whole_hash,
         chunks=[
             {"chunk": each.chunk, "first_frame": each.first_frame, "n_frames": each.n_frames, "hash": each.hash}
             for each in info.chunks
@@ -109,6 +117,8 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         started_utc=_utc(info.definition.started_wall_ns),
         verified_utc=_utc(time.time_ns()),
         software=f"chaosd {__version__}",
+        proof=proof_of(not bad, [signatures]),
+        signatures=signatures,
     )
 
 

@@ -8,21 +8,17 @@
 from __future__ import annotations
 
 import os
-import re
-import stat
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
 import zmq
 import zmq.auth
 from zmq.utils import z85
 
-from chaos.terms.errors import InvalidRequest, StorageFailed, Unauthorized
+from chaos.system.keyfiles import check_mode, default_folder, key_path, remove_key, write_key
+from chaos.terms.errors import InvalidRequest, Unauthorized
 
 __all__ = ["KeyPair", "Keys", "default_folder"]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,252}")
 
 
 class KeyPair(NamedTuple):
@@ -30,10 +26,6 @@ class KeyPair(NamedTuple):
 
     public: str
     secret: str
-
-
-def default_folder() -> Path:
-    return Path(platformdirs.user_config_dir("chaos", appauthor=False)) / "keys"
 
 
 class Keys:
@@ -54,14 +46,14 @@ class Keys:
         pair = KeyPair(*(key.decode() for key in zmq.curve_keypair()))
         if self.has_own():
             raise InvalidRequest(f"there is a key already: {self._own}", hint="remove that file to have a new one")
-        self._write(self._own, pair.public, pair.secret)
+        write_key(self.folder, self._own, "curve", pair.public, pair.secret)
         return pair
 
     def own(self) -> KeyPair:
         """Raises Unauthorized if there is none."""
         if not self.has_own():
             raise Unauthorized(f"there is no key in {self.folder}", hint="make one: chaosctl keys new")
-        self._check(self._own, 0o077, "be read by others", "chmod 600")
+        check_mode(self._own, 0o077, "be read by others", "chmod 600")
         public, secret = self._read(self._own)
         if secret is None:
             raise Unauthorized(f"{self._own} has no secret key in it", hint="remove it, and run: chaosctl keys new")
@@ -84,16 +76,11 @@ class Keys:
         _check_key(public)
         if path.exists():
             raise InvalidRequest(f"{name} has a key already", hint=f"remove it first: chaosctl keys remove {name}")
-        self._write(path, public, None)
+        write_key(self.folder, path, "curve", public)
 
     def remove(self, name: str, *, is_host: bool = False) -> None:
         path = self._path(name, is_host)
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            raise InvalidRequest(f"there is no key of {name}", hint="see: chaosctl keys list") from None
-        except OSError as error:
-            raise _failed(path, error) from error
+        remove_key(path, "chaosctl keys list")
 
     def stamp(self) -> tuple[int, int]:
         """Changes whenever keys are added or removed."""
@@ -104,17 +91,15 @@ class Keys:
         return found.st_mtime_ns, found.st_ino
 
     def _path(self, name: str, is_host: bool) -> Path:
-        if not _NAME.fullmatch(name):
-            raise InvalidRequest(f"{name!r} can't be the name of a key", hint="use letters, digits, dots and dashes")
-        return (self._hosts if is_host else self._authorized) / f"{name}.key"
+        return key_path(self._hosts if is_host else self._authorized, name)
 
     def _all(self, folder: Path) -> dict[str, str]:
         if not folder.is_dir():
             return {}
-        self._check(folder, 0o022, "be written to by others", "chmod 700")
+        check_mode(folder, 0o022, "be written to by others", "chmod 700")
         found = {}
         for path in sorted(folder.glob("*.key")):
-            self._check(path, 0o022, "be written to by others", "chmod 600")
+            check_mode(path, 0o022, "be written to by others", "chmod 600")
             found[path.stem] = self._read(path)[0]
         return found
 
@@ -131,26 +116,6 @@ class Keys:
                 raise Unauthorized(f"{path} is damaged", hint="remove it") from None
         return keys[0], keys[1] if len(keys) > 1 else None
 
-    def _write(self, path: Path, public: str, secret: str | None) -> None:
-        lines = ["curve", f'    public-key = "{public}"', *([f'    secret-key = "{secret}"'] if secret else [])]
-        try:
-            for folder in (self.folder, path.parent):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with open(fd, "w") as file:  # noqa: PTH123
-                file.write("\n".join([*lines, ""]))
-                file.flush()
-                os.fsync(fd)
-        except OSError as error:
-            raise _failed(path, error) from error
-
-    def _check(self, path: Path, forbidden: int, what: str, command: str) -> None:
-        found = path.lstat()
-        if stat.S_ISLNK(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
-            raise Unauthorized(f"{path} belongs to another user, or is a link", hint="put a file of your own there")
-        if found.st_mode & forbidden:
-            raise Unauthorized(f"{path} can {what}, and so is not used", hint=f"run: {command} {path}")
-
 
 def _check_key(key: str) -> None:
     try:
@@ -159,7 +124,3 @@ def _check_key(key: str) -> None:
     except Exception:  # it raises whatever comes: struct.error, KeyError, ValueError
         pass
     raise InvalidRequest(f"{key[:60]!r} is not a public key", hint="it has 40 characters; see: chaosctl keys list")
-
-
-def _failed(path: Path, error: OSError) -> StorageFailed:
-    return StorageFailed(f"could not write {path}: {error.strerror}", hint="check the folder and its permissions")

@@ -567,7 +567,7 @@ class CatalogMachine(RuleBasedStateMachine):
         before = former.writer.definition
         self._running = begin(
             self._store,
-            f"{before.uri.rpartition('/')[2]}.{self._n_takes:04}",
+            f"{before.uri.rpartition('/')[2].partition('.')[0]}.{self._n_takes:04}",
             self._n_takes,
             before.uri.split("/")[2],
             started_wall_ns=before.started_wall_ns + 1,

@@ -1,0 +1,119 @@
+"""Signatures of recordings: somebody's word, with a key, that a recording's hash is what it is.
+
+They lie beside the journal in `signatures.json`, one for each key. What is signed is the `recording_hash` and the
+signer's own time, as PROTOCOL.md has it: retention changes neither, anything else that a recording tells does.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from chaos.store.info import load
+from chaos.store.journal import JOURNAL_NAME, Journal
+from chaos.store.slices import recording_hash
+from chaos.system.files import replace, storage_errors
+from chaos.system.signing import SigningPair, can_check, is_signed_by
+from chaos.terms.errors import InvalidRequest, StorageFailed
+from chaos.terms.moments import utc_text
+
+__all__ = ["SIGNATURES_NAME", "Signature", "SignatureVerdict", "check_signatures", "sign"]
+
+SIGNATURES_NAME = "signatures.json"
+_SCHEME = "ed25519"
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """`signed_wall_ns` is what the signer's clock said. Keys, hash and signature are hex digits."""
+
+    scheme: str
+    public_key: str
+    signed_wall_ns: int
+    recording_hash: str
+    signature: str
+
+    @property
+    def message(self) -> bytes:
+        """The bytes that are signed."""
+        lines = (("chaosd signature", 1), ("recording_hash", 2, self.recording_hash), ("signed", self.signed_wall_ns))
+        return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+
+
+class SignatureVerdict(msgspec.Struct, frozen=True):
+    """What a signature proves. `state` is "good" (the holder of the key signed just this recording), "bad" or
+    "unchecked"; `reason` says why it is one of the latter. Of a stream of several takes `take` is whose it is."""
+
+    state: Literal["good", "bad", "unchecked"]
+    public_key: str | None
+    signed_utc: str | None
+    reason: str | None = None
+    take: str | None = None
+
+
+def sign(path: Path, pair: SigningPair, expected_hash: str, wall_ns: int) -> Signature:
+    """Signs the recording in this folder, durably; a signature of the same key is replaced.
+
+    `expected_hash` is what a verification found, and what is signed: it raises InvalidRequest if the recording has
+    another one now, or has not ended, StreamExists while it is being written, StorageFull or StorageFailed.
+    """
+    lock = Journal.lock(path / JOURNAL_NAME)
+    try:
+        info = load(path)
+        if not info.finish:
+            uri = info.definition.uri
+            raise InvalidRequest(f"{uri} was interrupted and not recovered yet", hint="run: chaosctl recover")
+        if recording_hash(info) != expected_hash:
+            raise InvalidRequest(f"{path} has changed since it was verified", hint="try again")
+        made = Signature(_SCHEME, pair.public, wall_ns, expected_hash, "")
+        made = msgspec.structs.replace(made, signature=pair.sign(made.message))
+        try:
+            known = _read(path)
+        except ValueError:
+            name = path / SIGNATURES_NAME
+            raise StorageFailed(f"{name} is damaged", hint="move it away, or restore it from a copy") from None
+        kept = [each for each in known if each.public_key != pair.public]
+        with storage_errors("sign", path):
+            replace(path / SIGNATURES_NAME, msgspec.json.format(msgspec.json.encode([*kept, made])) + b"\n")
+    finally:
+        os.close(lock)
+    return made
+
+
+def check_signatures(path: Path, found_hash: str) -> list[SignatureVerdict]:
+    """What the signatures of the recording in this folder prove, which has this `recording_hash`."""
+    try:
+        return [_checked(each, found_hash) for each in _read(path)]
+    except (OSError, ValueError) as error:
+        return [SignatureVerdict("bad", None, None, f"{SIGNATURES_NAME} can't be read: {error}")]
+
+
+def _checked(signature: Signature, found_hash: str) -> SignatureVerdict:
+    try:
+        signed_utc = utc_text(signature.signed_wall_ns)
+    except (ValueError, OverflowError, OSError):
+        signed_utc = None
+    state: Literal["good", "bad", "unchecked"] = "bad"
+    reason: str | None = None
+    if signature.scheme != _SCHEME:
+        state, reason = "unchecked", f"{signature.scheme[:40]} is not known to this version"
+    elif signature.recording_hash != found_hash:
+        reason = f"it is of a recording whose recording hash is {signature.recording_hash[:80]}"
+    elif not can_check():
+        state, reason = "unchecked", "the library for it is missing: pip install 'chaosd[sign]'"
+    elif is_signed_by(signature.public_key, signature.message, signature.signature):
+        state = "good"
+    else:
+        reason = "it was not made with that key, or was changed"
+    return SignatureVerdict(state, signature.public_key, signed_utc, reason)
+
+
+def _read(path: Path) -> list[Signature]:
+    """ValueError for a file that makes no sense."""
+    try:
+        raw = (path / SIGNATURES_NAME).read_bytes()
+    except FileNotFoundError:
+        return []
+    return msgspec.json.decode(raw, type=list[Signature])

@@ -1,0 +1,277 @@
+"""Signatures: what they cover, what is said of them, and that nothing is called signed which was not checked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from nacl.signing import VerifyKey
+from recorded import Rotator, checked, definition
+from rolled import URI, three_takes
+
+from chaos.cli.main import main
+from chaos.store.info import load
+from chaos.store.retention import retire
+from chaos.store.signature import SIGNATURES_NAME, Signature, sign
+from chaos.store.store import Store
+from chaos.store.verify import VerifyReport, verify, verify_uri
+from chaos.store.writer import RecordingWriter
+from chaos.system.signing import SigningKeys, SigningPair
+from chaos.terms.errors import InvalidRequest, StorageFailed, StreamExists, Unauthorized
+from chaos.terms.units import Keep
+
+NOW_NS = 1_769_900_000_000_000_000
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> SigningKeys:
+    keys = SigningKeys(tmp_path / "keys")
+    keys.make()
+    return keys
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> SigningPair:
+    return SigningKeys(tmp_path / "others-keys").make()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path / "store"), definition()))
+    rotator.anchor()
+    rotator.write(40)
+    rotator.gap(5)
+    rotator.write(20)
+    rotator.stop()
+    return rotator.writer.path
+
+
+def signed(path: Path, pair: SigningPair) -> Signature:
+    return sign(path, pair, verify(path).recording_hash, NOW_NS)
+
+
+def states(report: VerifyReport) -> list[str]:
+    return [each.state for each in report.signatures]
+
+
+def test_a_signature_is_good_and_says_whose_key_it_is(path: Path, keys: SigningKeys) -> None:
+    assert (verify(path).proof, verify(path).signatures) == ("hashes", [])
+    made = signed(path, keys.own())
+    report = verify(path)
+    assert (report.ok, report.proof, states(report)) == (True, "signature", ["good"])
+    (verdict,) = report.signatures
+    assert (verdict.public_key, verdict.signed_utc) == (keys.own().public, "2026-01-31T22:53:20.000000000Z")
+    text = (
+        f'["chaosd signature",1]\n["recording_hash",2,"{report.recording_hash}"]\n["signed",{NOW_NS}]\n'
+    )  # PROTOCOL.md's
+    VerifyKey(bytes.fromhex(made.public_key)).verify(text.encode(), bytes.fromhex(made.signature))
+
+
+def test_several_sign_and_each_once(path: Path, keys: SigningKeys, other: SigningPair) -> None:
+    for pair in (keys.own(), other, keys.own()):
+        signed(path, pair)
+    assert sorted(str(each.public_key) for each in verify(path).signatures) == sorted([keys.own().public, other.public])
+
+
+def test_retention_leaves_a_signature_good(path: Path, keys: SigningKeys) -> None:
+    signed(path, keys.own())
+    retire(Store(path.parents[2]), Keep(None, 0))
+    report = verify(path)
+    assert (report.ok, report.proof, sum(gap["cause"] == "retired" for gap in report.gaps) > 0) == (
+        True, "signature", True
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["public_key", "signed_wall_ns", "recording_hash", "signature"])
+def test_any_change_makes_it_bad(path: Path, keys: SigningKeys, other: SigningPair, field: str) -> None:
+    made = signed(path, keys.own())
+    spoilt = {
+        "public_key": other.public,
+        "signed_wall_ns": NOW_NS + 1,
+        "recording_hash": "0" * 64,
+        "signature": "0" + made.signature[1:] if made.signature[0] != "0" else "1" + made.signature[1:],
+    }[field]
+    (path / SIGNATURES_NAME).write_bytes(msgspec.json.encode([{**msgspec.to_builtins(made), field: spoilt}]))
+    report = verify(path)
+    assert (report.ok, report.proof, states(report)) == (False, "nothing", ["bad"])
+    assert [bad.reason for bad in report.bad] == ["signature_bad"]
+    assert made.public_key in str(report.bad[0].found) or field == "public_key"
+
+
+def test_a_recording_that_tells_something_else_is_not_what_was_signed(path: Path, keys: SigningKeys) -> None:
+    """Each line of its journal, taken out; metadata made anew after it, as somebody would who wants to deceive."""
+    signed(path, keys.own())
+    journal = path / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    told = [json.loads(line)["type"] for line in lines]
+    for number, kind in enumerate(told):
+        if kind in ("chunk", "gap", "anchor", "finish"):
+            journal.write_bytes(b"".join(lines[:number] + lines[number + 1 :]))
+            assert states(verify(path)) == ["bad"], kind
+    assert {"chunk", "gap", "anchor", "finish"} <= set(told)
+    body = json.loads(lines[-1])
+    body.pop("check")
+    body["n_frames"] += 1
+    journal.write_bytes(b"".join(lines[:-1]) + checked(json.dumps(body, separators=(",", ":")).encode()))
+    assert states(verify(path)) == ["bad"]
+    journal.write_bytes(b"".join(lines))
+    assert states(verify(path)) == ["good"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'[{"scheme":"ed25519"}]', b"\xff"])
+def test_a_file_that_makes_no_sense_is_told_and_not_overwritten(
+    path: Path, keys: SigningKeys, content: bytes
+) -> None:
+    (path / SIGNATURES_NAME).write_bytes(content)
+    report = verify(path)
+    assert (report.ok, states(report)) == (False, ["bad"])
+    with pytest.raises(StorageFailed, match="damaged"):
+        signed(path, keys.own())
+    assert (path / SIGNATURES_NAME).read_bytes() == content
+
+
+@pytest.mark.parametrize(("public", "signature"), [("", ""), ("zz", "00"), ("00" * 32, "00" * 64), ("00" * 31, "0")])
+def test_what_is_no_key_or_signature_is_bad(path: Path, public: str, signature: str) -> None:
+    whole = Signature("ed25519", public, NOW_NS, verify(path).recording_hash, signature)
+    (path / SIGNATURES_NAME).write_bytes(msgspec.json.encode([whole]))
+    assert (states(verify(path)), verify(path).ok) == (["bad"], False)
+
+
+def test_what_can_not_be_checked_is_not_called_signed(
+    path: Path, keys: SigningKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = signed(path, keys.own())
+    later = msgspec.structs.replace(made, scheme="ed448")
+    (path / SIGNATURES_NAME).write_bytes(msgspec.json.encode([later]))
+    assert (states(verify(path)), verify(path).proof) == (["unchecked"], "unchecked_signature")
+    (path / SIGNATURES_NAME).write_bytes(msgspec.json.encode([made]))
+    monkeypatch.setitem(sys.modules, "nacl", None)
+    report = verify(path)
+    assert (report.ok, report.proof, states(report)) == (True, "unchecked_signature", ["unchecked"])
+    assert "pip install" in str(report.signatures[0].reason)
+    with pytest.raises(InvalidRequest, match="PyNaCl"):
+        signed(path, keys.own())
+
+
+def test_only_what_has_ended_and_is_as_verified_is_signed(tmp_path: Path, keys: SigningKeys, path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="changed"):
+        sign(path, keys.own(), "0" * 64, NOW_NS)
+    running = Rotator(RecordingWriter.create(Store(tmp_path / "store"), definition("stream://mic/on")))
+    running.write(40)
+    with pytest.raises(StreamExists):
+        signed(running.writer.path, keys.own())
+    running.writer.close()
+    with pytest.raises(InvalidRequest, match="recover"):
+        signed(running.writer.path, keys.own())
+
+
+def test_a_stream_is_signed_where_one_key_has_signed_all_takes(
+    tmp_path: Path, keys: SigningKeys, other: SigningPair
+) -> None:
+    store = Store(tmp_path / "store")
+    takes = three_takes(store.root)
+    takes[2].stop()
+    paths = [take.writer.path for take in takes]
+    for path, pair in zip(paths, (keys.own(), keys.own(), other), strict=True):
+        signed(path, pair)
+    assert (verify_uri(store, URI).proof, verify(paths[2]).proof) == ("hashes", "signature")
+    signed(paths[2], keys.own())
+    report = verify_uri(store, URI)
+    assert (report.proof, len(report.signatures)) == ("signature", 4)
+    assert [take.proof for take in report.takes] == ["signature"] * 3
+    assert [each.take for each in report.signatures] == [URI, f"{URI}.0002", f"{URI}.0003", f"{URI}.0003"]
+
+
+# ---- keys
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("signing.key", 0o640), ("signing.key", 0o604), ("signers", 0o777), ("signers/desk.key", 0o622)]
+)
+def test_key_files_with_lax_modes_are_not_used(keys: SigningKeys, other: SigningPair, name: str, mode: int) -> None:
+    keys.add("desk", other.public)
+    assert keys.names() == {other.public: "desk", keys.own().public: "this user"}
+    (keys.folder / name).chmod(mode)
+    with pytest.raises(Unauthorized, match="not used") as refused:
+        keys.names()
+    assert "chmod" in refused.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"ed25519\n", b'curve\n    public-key = "00"\n', b"\xff\n"])
+def test_damaged_key_files_are_refused(keys: SigningKeys, other: SigningPair, content: bytes) -> None:
+    keys.add("desk", other.public)
+    for name in ("signing.key", "signers/desk.key"):
+        path = keys.folder / name
+        before = path.read_bytes()
+        path.write_bytes(content)
+        with pytest.raises(Unauthorized, match="damaged"):
+            keys.names()
+        path.write_bytes(before)
+
+
+def test_a_key_is_made_once_and_is_private(keys: SigningKeys) -> None:
+    with pytest.raises(InvalidRequest, match="already"):
+        keys.make()
+    for path in (keys.folder, *keys.folder.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+# ---- by command
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CHAOS_ENDPOINT", f"ipc://{tmp_path}/nobody")
+    return tmp_path / "home"
+
+
+def run(store: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(main, ["--store", str(store), *map(str, arguments)])
+
+
+def test_signing_by_command(tmp_path: Path, home: Path, path: Path, other: SigningPair) -> None:
+    store, uri = tmp_path / "store", "stream://mic/take"
+    assert (run(store, "sign", uri).exit_code, run(store, "verify", "--signed", uri).exit_code) == (7, 8)
+    made = run(store, "keys", "new", "--signing")
+    public = made.stdout.strip()
+    assert (len(public), SigningKeys(home / "chaos" / "keys").own().secret in made.output) == (64, False)
+    assert "proved by hashes alone" in run(store, "verify", uri).stdout
+    done = run(store, "sign", uri)
+    assert (done.exit_code, verify(path).recording_hash in done.stdout) == (0, True)
+    said = run(store, "verify", "--signed", uri)
+    assert (said.exit_code, f"signed by this user (key {public})" in said.stdout) == (0, True)
+    assert f"signing     {public}" in run(store, "keys", "list").stdout
+
+    (path / SIGNATURES_NAME).unlink()
+    signed(path, other)
+    said = run(store, "verify", "--signed", uri)
+    assert (said.exit_code, f"a key that you don't know: {other.public}" in said.stdout) == (8, True)
+    assert run(store, "verify", uri).exit_code == 0
+    assert run(store, "keys", "add", "--signer", "newsroom", other.public[:-1]).exit_code == 2
+    assert run(store, "keys", "add", "--signer", "newsroom", other.public).exit_code == 0
+    said = run(store, "verify", "--signed", uri, "--json")
+    assert (said.exit_code, json.loads(said.stdout)["signed_by"]) == (0, ["newsroom"])
+    assert run(store, "keys", "remove", "--signer", "newsroom").exit_code == 0
+    assert run(store, "verify", "--signed", uri).exit_code == 8
+
+
+def test_what_has_a_defect_is_not_signed(tmp_path: Path, home: Path, path: Path) -> None:
+    store = tmp_path / "store"
+    run(store, "keys", "new", "--signing")
+    chunk = Path(load(path).chunks[0].path)
+    chunk.chmod(0o644)
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+    done = run(store, "sign", "stream://mic/take")
+    assert (done.exit_code, "hash_mismatch" in done.stderr) == (8, True)
+    assert not (path / SIGNATURES_NAME).exists()
+
+
+def test_a_bad_signature_is_exit_code_8(tmp_path: Path, home: Path, path: Path, other: SigningPair) -> None:
+    made = signed(path, other)
+    forged = msgspec.structs.replace(made, signed_wall_ns=1)
+    (path / SIGNATURES_NAME).write_bytes(msgspec.json.encode([forged]))
+    said = run(tmp_path / "store", "verify", path)
+    assert (said.exit_code, said.stdout.startswith("BAD"), "SIGNATURE BAD" in said.stdout) == (8, True, True)
