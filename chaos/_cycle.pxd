@@ -39,6 +39,7 @@ cdef struct Writer:         # the callback's own
     const Form *form        # chosen before the stream starts
     int wake_fd
     bint started
+    uint64_t not_before_ns  # no take begins before that time of a cycle; any thread may set it
     int64_t slot            # being filled, or -1
     uint64_t offset         # of the next frame within its chunk
     uint64_t confidence     # of the open gap

@@ -323,8 +323,11 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
 
 
 cdef bint begin(Writer *w, const Cycle *c) noexcept nogil:
-    """Begins the take with the first frame; False before it."""
-    if c.lacks != 0:
+    """Begins the take with the first frame; False before it.
+
+    All that are told to begin at one time begin with one cycle where one driver runs them: they see the same time.
+    """
+    if c.lacks != 0 or c.monotonic_ns < chaos_load(&w.not_before_ns):
         return False
     w.started = True
     w.definition.sample_rate = c.rate

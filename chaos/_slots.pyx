@@ -201,6 +201,10 @@ cdef class Slots:
         """Why the next cycles will be missing (a Cause); the callback forgets it once it has booked the gap."""
         chaos_store(&self.alive().rings.hint, cause)
 
+    def begin_at(self, uint64_t monotonic_ns):
+        """No take begins before the first cycle of that time (CLOCK_MONOTONIC) or later; one that has begun goes on."""
+        chaos_store(&self.alive().not_before_ns, monotonic_ns)
+
     def set_rate(self, uint64_t sample_rate):
         """The rate in Hz that the clock must show; cycles at another rate are counted, not kept."""
         self.alive().definition.sample_rate = sample_rate

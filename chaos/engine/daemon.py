@@ -31,6 +31,7 @@ from chaos.engine.messages import (
 )
 from chaos.engine.recordings import Recordings
 from chaos.engine.registry import DeviceRegistryActor
+from chaos.engine.sessions import Sessions
 from chaos.engine.space import Room, Space
 from chaos.engine.streams import Running, Streams
 from chaos.engine.supervised import Supervised
@@ -58,6 +59,10 @@ from chaos.protocol.requests import (
     RecordingList,
     Request,
     Retire,
+    SessionList,
+    SessionStart,
+    SessionStatusOf,
+    SessionStop,
     SetMark,
     Shutdown,
     Slice,
@@ -117,6 +122,9 @@ class DaemonActor(Supervised):
         self._recordings = Recordings(config, lambda uri: self._streams.view(uri), self._on_retired, self._on_doubt)
         self._running = running
         self._streams = Streams(config, run_id, pump, self.actor_ref, self._recordings.work, running)
+        self._sessions = Sessions(
+            self._streams, pump, self.actor_ref, self._recordings.work, self._recordings.catalog
+        )
         self._space = Space(config.store, config.staging_dir, pump)
         self._registry: pykka.ActorRef[Any] | None = None
         self._doubted: set[str] = set()
@@ -134,6 +142,10 @@ class DaemonActor(Supervised):
             SetMark: self._mark,
             StreamStop: self._streams.stop,
             StreamAcceptPort: self._streams.accept_port,
+            SessionStart: self._session_start,
+            SessionStop: self._sessions.stop,
+            SessionStatusOf: self._sessions.status,
+            SessionList: self._sessions.list_all,
             StreamList: self._streams.list_all,
             StreamStatusOf: self._streams.status,
             RecordingList: self._recordings.list_all,
@@ -208,6 +220,8 @@ class DaemonActor(Supervised):
 
     def _emit(self, event: events.Event, uri: str | None = None) -> None:
         self._history.add(event, uri)
+        if uri is not None and isinstance(event, events.StreamState):
+            self._sessions.on_state(uri, event.state)
         if uri is not None and uri not in self._running:
             self._history.forget(uri)
 
@@ -336,15 +350,27 @@ class DaemonActor(Supervised):
     # -- streams and recordings
 
     def _stream_start(self, request: StreamStart, future: Future[Any]) -> None:
-        """Waits until what a dead daemon left is brought in: it may be of the same name. Where that takes long, or
-        hangs, only those of that name wait on."""
-        if self._ending is None and not self._may_start.done():
-            again = Command(request, future)
-            self._may_start.add_done_callback(lambda _: tell(self.actor_ref, again))
+        if self._is_put_off(request, future):
             return
         self._streams.start(request, future, is_recovering=not self._recovery.done())
         if request.keep is not None:
             self._retire_regularly()
+
+    def _session_start(self, request: SessionStart, future: Future[Any]) -> None:
+        if self._is_put_off(request, future):
+            return
+        self._sessions.start(request, future, is_recovering=not self._recovery.done())
+        if any(stream.keep is not None for stream in request.streams):
+            self._retire_regularly()
+
+    def _is_put_off(self, request: Request, future: Future[Any]) -> bool:
+        """Waits until what a dead daemon left is brought in: it may be of the same name. Where that takes long, or
+        hangs, only those of that name wait on."""
+        if self._ending is not None or self._may_start.done():
+            return False
+        again = Command(request, future)
+        self._may_start.add_done_callback(lambda _: tell(self.actor_ref, again))
+        return True
 
     def _on_retired(self, retired: list[Retired]) -> None:
         tell(self.actor_ref, Call(lambda: self._streams.retire(retired)))

@@ -21,6 +21,7 @@ from chaos.terms.ledger import Cause, Confidence, Gap
 
 if TYPE_CHECKING:
     from chaos._connection import Connection
+    from chaos.engine.gate import Gate
     from chaos.graph.channels import Channel
     from chaos.graph.deviceinfo import DeviceKind
     from chaos.graph.devices import DeviceInfo
@@ -133,6 +134,15 @@ class Wanted:
     device: DeviceInfo | None = None
     accept_port_change: bool = False
     kind: DeviceKind = "audio"
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The session that a stream belongs to: its name, its streams, and the gate at which they begin together."""
+
+    session: str
+    uris: tuple[str, ...]
+    gate: Gate
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,7 @@ class Recordings:
         self._slicer = Slicer(self._store.slices)
         self._workers = Workers(WORKERS, "long")
 
-    @property
-    def _catalog(self) -> Catalog:
+    def catalog(self) -> Catalog:
         """For the threads of the pool; SQLite is loaded by the first one that asks, and not before chaosd answers."""
         with self._lock:
             if self._opened is None:
@@ -95,7 +94,7 @@ class Recordings:
         def found() -> dict[str, Any]:
             from chaos.store.summary import RecordingSummary
 
-            entries = self._catalog.entries(
+            entries = self.catalog().entries(
                 uri=request.uri,
                 device=request.device,
                 since_ns=None if request.since is None else wall_ns_of(request.since),
@@ -108,8 +107,8 @@ class Recordings:
 
     def recover(self, staging_dir: Path, brought_in: Future[RecoveryReport], rechecked: Future[RecoveryReport]) -> None:
         """Brings in what dead daemons left, and then, when captures may begin, looks after what is finished."""
-        brought_in.add_done_callback(lambda _: self.work(rechecked, lambda: recheck(self._catalog)))
-        self.work(brought_in, lambda: bring_in(self._store, staging_dir, self._catalog))
+        brought_in.add_done_callback(lambda _: self.work(rechecked, lambda: recheck(self.catalog())))
+        self.work(brought_in, lambda: bring_in(self._store, staging_dir, self.catalog()))
 
     def verify(self, request: Verify, future: Future[Any]) -> None:
         self.work(future, lambda: verify_uri(self._store, request.uri))
@@ -156,8 +155,8 @@ class Recordings:
 
         def work() -> dict[str, Any]:
             if request.dry_run:
-                return {"retired": [each.to_wire() for each in plan(self._store, keep, catalog=self._catalog)]}
-            retired = retire(self._store, keep, on_doubt=self._on_doubt, catalog=self._catalog)
+                return {"retired": [each.to_wire() for each in plan(self._store, keep, catalog=self.catalog())]}
+            retired = retire(self._store, keep, on_doubt=self._on_doubt, catalog=self.catalog())
             self._on_retired(retired)
             return {"retired": [each.to_wire() for each in retired]}
 

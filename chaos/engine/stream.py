@@ -28,6 +28,7 @@ from chaos.engine.messages import (
     Intruder,
     LinkState,
     MarkFrame,
+    Membership,
     OfTake,
     PastStored,
     Progress,
@@ -92,6 +93,7 @@ class InputStreamActor(Supervised):
         registry: pykka.ActorRef[Any],
         emit: Callable[[events.Event], None],
         start_future: Future[Any],
+        member: Membership | None = None,
     ) -> None:
         super().__init__()
         self._config = config
@@ -102,6 +104,7 @@ class InputStreamActor(Supervised):
         self._pump = pump
         self._daemon = daemon
         self._emit = emit
+        self._member = member
         self._replies = Replies(start_future)
         self._life = Life.SEEKING
         self._feed = Feed(
@@ -239,6 +242,8 @@ class InputStreamActor(Supervised):
     def _begin_take(self, device: DeviceInfo, channels: tuple[Channel, ...]) -> Take:
         take = self._takes.begin(device, channels)
         self._view.staging = take.staging
+        if self._member is not None:
+            self._member.gate.admit(take.staging.slots)
         self._life = Life.CAPTURING
         self._time_roll()
         return take
@@ -299,6 +304,7 @@ class InputStreamActor(Supervised):
             pump=self._pump,
             emit=self._emit,
             continues=continues,
+            member=self._member,
         )
 
     def _roll(self) -> None:

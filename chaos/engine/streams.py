@@ -17,6 +17,7 @@ from chaos.engine.messages import (
     Call,
     Emit,
     MarkFrame,
+    Membership,
     RetireChunks,
     Stop,
     SwitchChunk,
@@ -106,7 +107,15 @@ class Streams:
 
     # -- a start, step by step: what can be judged at once, the disk, the device, the actor
 
-    def start(self, request: StreamStart, future: Future[Any], *, is_recovering: bool) -> None:
+    def start(
+        self,
+        request: StreamStart,
+        future: Future[Any],
+        *,
+        is_recovering: bool,
+        member: Membership | None = None,
+    ) -> None:
+        """`member`: the session that the stream belongs to."""
         self._refuse_at_end()
         form = request.format
         if not isinstance(form, AudioFormat):
@@ -119,7 +128,7 @@ class Streams:
         check_room(sum(not each.view.recording for each in self._running.values()))
         self._running[request.uri] = Stream(StreamView(request.uri, form))
         looked: Future[StreamStart] = Future()
-        self._go_on(request, future, looked, lambda found: self._find_device(found, future))
+        self._go_on(request, future, looked, lambda found: self._find_device(found, future, member))
         self._work(looked, lambda: self._look_at_paths(request, is_recovering))
 
     def _look_at_paths(self, request: StreamStart, is_recovering: bool) -> StreamStart:
@@ -139,7 +148,7 @@ class Streams:
             raise PathNotAllowed(f"{path} already exists", hint="name a new file")
         return msgspec.structs.replace(request, chunk_path=str(path))
 
-    def _find_device(self, request: StreamStart, future: Future[Any]) -> None:
+    def _find_device(self, request: StreamStart, future: Future[Any], member: Membership | None) -> None:
         assert self._registry is not None
         answer: Future[Any] = Future()
         awaited: Future[tuple[DeviceInfo, int | None] | None] = Future()
@@ -154,12 +163,18 @@ class Streams:
                 refuse(awaited, error)
 
         answer.add_done_callback(found)
-        self._go_on(request, future, awaited, lambda device: self._begin(request, future, device))
+        self._go_on(request, future, awaited, lambda device: self._begin(request, future, device, member))
         question = AskDevices(lambda map_: (map_.find(request.device_identity, "input"), map_.graph_rate), answer)
         if not tell(self._registry, question):
             raise InvalidRequest("chaosd is stopping", hint="start it again first")
 
-    def _begin(self, request: StreamStart, future: Future[Any], found: tuple[DeviceInfo, int | None] | None) -> None:
+    def _begin(
+        self,
+        request: StreamStart,
+        future: Future[Any],
+        found: tuple[DeviceInfo, int | None] | None,
+        member: Membership | None,
+    ) -> None:
         self._refuse_at_end()
         assert self._registry is not None
         uri = request.uri
@@ -180,6 +195,7 @@ class Streams:
             registry=self._registry,
             emit=lambda event: tell(self._daemon, Emit(event, uri)),
             start_future=future,
+            member=member,
         )
 
     def _go_on(

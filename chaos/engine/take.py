@@ -17,6 +17,7 @@ from chaos.engine.messages import (
     Interrupted,
     Linked,
     MarkFrame,
+    Membership,
     OfTake,
     RetireChunks,
     Rotate,
@@ -138,11 +139,12 @@ def make_take(
     pump: Pump,
     emit: Callable[[Event], None],
     continues: str | None = None,
+    member: Membership | None = None,
 ) -> Take:
     """Slots for these channels of the device, as the request has it, and a rotator that listens to them.
 
-    `continues` is the URI of the take whose last frame is the neighbour of this one's first. Raises StagingFull,
-    StorageFailed, InvalidChunkSize.
+    `continues` is the URI of the take whose last frame is the neighbour of this one's first, `member` the session that
+    the stream belongs to. Raises StagingFull, StorageFailed, InvalidChunkSize.
     """
     rate = asked.sample_rate or device.sample_rate or 0
     per_chunk = chunk_frames(
@@ -171,6 +173,8 @@ def make_take(
         boot_id=boot_id(),
         keep=request.keep,
         continues=continues,
+        session=member.session if member is not None else None,
+        session_uris=list(member.uris) if member is not None else [],
     )
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     try:

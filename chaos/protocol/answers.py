@@ -23,6 +23,12 @@ __all__ = [
     "Nothing",
     "PipeWireStatus",
     "Pong",
+    "SessionBegun",
+    "SessionEnded",
+    "SessionLine",
+    "SessionMember",
+    "SessionStatus",
+    "SessionsListed",
     "Slots",
     "StagingStatus",
     "StoreStatus",
@@ -213,6 +219,51 @@ class StreamEnded(msgspec.Struct, frozen=True):
     clean: bool
 
 
+class SessionBegun(msgspec.Struct, frozen=True):
+    session: str
+    streams: list[StreamBegun]
+
+
+class SessionEnded(msgspec.Struct, frozen=True):
+    session: str
+    streams: list[StreamEnded]
+
+
+class SessionMember(msgspec.Struct, frozen=True):
+    """A stream of a session. `offset_frames` is which frame of it came at the first stream's frame 0, and `related_by`
+    the clock that tells so; both None where nothing can tell yet."""
+
+    uri: str
+    state: str
+    recording: str = ""
+    device: str | None = None
+    n_frames: int = 0
+    lost_frames: int = 0
+    sample_rate: int | None = None
+    clock_id: int | None = None
+    offset_frames: int | None = None
+    related_by: Literal["graph_clock", "monotonic_clock", "wall_clock"] | None = None
+
+
+class SessionStatus(msgspec.Struct, frozen=True):
+    session: str
+    running: bool
+    streams: list[SessionMember]
+
+
+class SessionLine(msgspec.Struct, frozen=True):
+    """A line of `session_list`; `started_utc` is the first stream's, None before its first frame."""
+
+    session: str
+    running: bool
+    uris: list[str]
+    started_utc: str | None
+
+
+class SessionsListed(msgspec.Struct, frozen=True):
+    sessions: list[SessionLine]
+
+
 class StreamsListed(msgspec.Struct, frozen=True):
     streams: list[StreamStatus]
 
@@ -239,6 +290,10 @@ RESULTS: dict[str, type[msgspec.Struct]] = {
     "mark": Marked,
     "stream_stop": StreamEnded,
     "stream_accept_port": PortAccepted,
+    "session_start": SessionBegun,
+    "session_stop": SessionEnded,
+    "session_status": SessionStatus,
+    "session_list": SessionsListed,
     "stream_list": StreamsListed,
     "stream_status": StreamStatus,
     "events_since": KeptEvents,

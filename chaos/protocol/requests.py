@@ -18,7 +18,7 @@ from chaos.terms.formats import MAX_CHANNELS, AudioFormat, Format, MidiFormat
 from chaos.terms.marks import Label
 from chaos.terms.moments import TIME_HINT, Moment, Time
 from chaos.terms.units import parse_duration_s, parse_keep
-from chaos.terms.uri import check_uri
+from chaos.terms.uri import check_session, check_uri
 
 __all__ = [
     "REQUESTS",
@@ -36,6 +36,11 @@ __all__ = [
     "RecordingList",
     "Request",
     "Retire",
+    "SessionList",
+    "SessionStart",
+    "SessionStatusOf",
+    "SessionStop",
+    "SessionStream",
     "SetMark",
     "Shutdown",
     "Slice",
@@ -175,6 +180,56 @@ class StreamStop(_OfStream, tag="stream_stop"):
 
 class StreamAcceptPort(_OfStream, tag="stream_accept_port"):
     """From now on the stream's device is the same at any port, where its serial number says so."""
+
+
+class SessionStream(_Part):
+    """One of a session's streams; its fields are those of `StreamStart`."""
+
+    uri: str
+    device_identity: Text
+    format: Format
+    channel_map: ChannelMap | None = None
+    keep: str | None = None
+
+    def __post_init__(self) -> None:
+        check_uri(self.uri)
+        if self.keep is not None:
+            parse_keep(self.keep)
+
+
+class SessionStart(Request, tag="session_start"):
+    """Start these streams together, or none of them. `wait` begins without devices that are not there yet.
+
+    Raises InvalidURI, InvalidFormat, InvalidRequest.
+    """
+
+    session: str
+    streams: Annotated[list[SessionStream], msgspec.Meta(min_length=1, max_length=256)]
+    wait: bool = False
+
+    def __post_init__(self) -> None:
+        check_session(self.session)
+        if len({stream.uri for stream in self.streams}) != len(self.streams):
+            raise InvalidRequest("two streams of the session have one URI", hint="give each a URI of its own")
+
+
+class _OfSession(Request):
+    session: str
+
+    def __post_init__(self) -> None:
+        check_session(self.session)
+
+
+class SessionStop(_OfSession, tag="session_stop"):
+    pass
+
+
+class SessionStatusOf(_OfSession, tag="session_status"):
+    """The request; what it is answered with is `SessionStatus`."""
+
+
+class SessionList(Request, tag="session_list"):
+    pass
 
 
 class StreamList(Request, tag="stream_list"):

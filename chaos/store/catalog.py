@@ -37,7 +37,7 @@ from chaos.terms.uri import parse_uri
 __all__ = ["CATALOG", "Catalog", "Entry", "Totals"]
 
 CATALOG = "catalog.db"
-_VERSION = 2
+_VERSION = 3
 _BATCH = 500
 _FRESH_NS = 1_000_000_000
 _SCHEMA = """
@@ -58,6 +58,7 @@ CREATE TABLE take (
     root TEXT NOT NULL,
     keep TEXT,
     continues TEXT,
+    session TEXT,
     n_held INTEGER NOT NULL,
     n_bytes INTEGER NOT NULL,
     device TEXT NOT NULL,
@@ -71,6 +72,7 @@ CREATE INDEX by_boot ON take (boot, oldest_monotonic_ns, wait_ns) WHERE oldest_n
 CREATE INDEX by_stand ON take (boot, least_stand_ns);
 CREATE INDEX by_keep ON take (keep, name, root, oldest_ns, n_bytes) WHERE keep IS NOT NULL AND oldest_ns IS NOT NULL;
 CREATE INDEX by_continues ON take (continues) WHERE continues IS NOT NULL;
+CREATE INDEX by_session ON take (session, started_ns) WHERE session IS NOT NULL;
 CREATE INDEX unsettled ON take (id) WHERE NOT is_settled;
 CREATE INDEX unchecked ON take (checked) WHERE checked != 1;
 CREATE TABLE folder (name TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
@@ -137,6 +139,7 @@ class Catalog:
         uri: str | None = None,
         name: str | None = None,
         device: str | None = None,
+        session: str | None = None,
         since_ns: int | None = None,
         until_ns: int | None = None,
         limit: int | None = None,
@@ -144,7 +147,8 @@ class Catalog:
         """The takes that match, newest first; the newest `limit` of them.
 
         `uri` is a stream's or a take's: all takes of that stream, or that take. `device` is a part of the device's
-        name or identity. `since_ns` and `until_ns` (wall clock): takes that have something in [since, until).
+        name or identity, `session` the name of what they were started in. `since_ns` and `until_ns` (wall clock): takes
+        that have something in [since, until).
         """
         terms: list[tuple[str, str | int]] = []
         if uri is not None:
@@ -154,6 +158,8 @@ class Catalog:
             terms.append(("name = ?", name))
         if device is not None:
             terms.append(("instr(device, ?)", device.lower()))
+        if session is not None:
+            terms.append(("session = ?", session))
         if since_ns is not None:
             terms.append(("ended_ns > ?", since_ns))
         if until_ns is not None:
@@ -176,6 +182,16 @@ class Catalog:
             query = "SELECT count(*), total(n_held), total(n_bytes) FROM take INDEXED BY by_start"
             n_takes, n_chunks, n_bytes = base.execute(query).fetchone()
             return Totals(n_takes, int(n_chunks), int(n_bytes))
+
+        return self._base.run(work)
+
+    def sessions(self) -> list[str]:
+        """The names of all sessions, the newest first."""
+
+        def work(base: sqlite3.Connection) -> list[str]:
+            self._refresh(base)
+            query = "SELECT session FROM take WHERE session IS NOT NULL GROUP BY session ORDER BY max(started_ns) DESC"
+            return [str(name) for (name,) in base.execute(query)]
 
         return self._base.run(work)
 
@@ -380,7 +396,7 @@ class Catalog:
         digest = entry.digest
         if digest is None:
             place = (entry.name, entry.take)
-            known = (0, 0, 0, 0, None, None, "", None, entry.take, None, None, 0, 0, "", None)
+            known = (0, 0, 0, 0, None, None, "", None, entry.take, None, None, None, 0, 0, "", None)
             return (*place, entry.state, *known, _check(entry.state, None))
         device = digest.definition.device
         names = "\n".join(str(device[key]) for key in ("description", "name", "identity") if key in device).lower()
@@ -399,6 +415,7 @@ class Catalog:
             root_of(entry.take, digest),
             digest.definition.keep,
             digest.definition.continues,
+            digest.definition.session,
             digest.n_held,
             digest.n_bytes,
             names,
@@ -419,14 +436,15 @@ class Catalog:
 
 _UPSERT = """
 INSERT INTO take (name, take, state, is_settled, checked, started_ns, ended_ns, oldest_ns,
-    oldest_monotonic_ns, boot, least_stand_ns, root, keep, continues, n_held, n_bytes, device, digest, check_value)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    oldest_monotonic_ns, boot, least_stand_ns, root, keep, continues, session, n_held, n_bytes, device, digest,
+    check_value)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (name, take) DO UPDATE SET state = excluded.state, is_settled = excluded.is_settled,
     checked = CASE checked WHEN 2 THEN 2 ELSE 0 END, started_ns = excluded.started_ns, ended_ns = excluded.ended_ns,
     oldest_ns = excluded.oldest_ns,
     oldest_monotonic_ns = excluded.oldest_monotonic_ns, boot = excluded.boot, wait_ns = 0,
     least_stand_ns = excluded.least_stand_ns, root = excluded.root, keep = excluded.keep,
-    continues = excluded.continues, n_held = excluded.n_held, n_bytes = excluded.n_bytes,
+    continues = excluded.continues, session = excluded.session, n_held = excluded.n_held, n_bytes = excluded.n_bytes,
     device = excluded.device, digest = excluded.digest, check_value = excluded.check_value
 """
 

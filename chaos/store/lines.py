@@ -52,7 +52,8 @@ class Definition(msgspec.Struct, frozen=True):
     kernel `monotonic_ns` count from; `keep` what retention leaves of it ("7d", "200GB");
     `continues` the URI of the take whose last frame came right before this one's first. `follows` is the URI of the
     take of this device that a crash ended before this one, and `away_ns` how long nothing was captured between them:
-    by CLOCK_MONOTONIC in one run of the kernel, else by the wall clock.
+    by CLOCK_MONOTONIC in one run of the kernel, else by the wall clock. `session` is the name under which streams were
+    started together, `session_uris` are all of them.
     """
 
     uri: str
@@ -73,6 +74,8 @@ class Definition(msgspec.Struct, frozen=True):
     continues: str | None = None
     follows: str | None = None
     away_ns: int | None = None
+    session: str | None = None
+    session_uris: list[str] = []
 
     @property
     def form(self) -> AudioForm:

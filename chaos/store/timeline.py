@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -15,9 +15,23 @@ from chaos.terms.ledger import ClockAnchor
 from chaos.terms.moments import utc_text, wall_ns_of
 from chaos.terms.wallclock import WallClock
 
-__all__ = ["Aligned", "align", "anchors_of", "frame_of_moment", "moment_at", "wall_clock", "wall_ns_at"]
+__all__ = [
+    "Aligned",
+    "Way",
+    "align",
+    "anchors_of",
+    "frame_of_moment",
+    "moment_at",
+    "related",
+    "wall_clock",
+    "wall_ns_at",
+]
 
 _SAME_COUNT_S = 1.0
+
+
+Way: TypeAlias = Literal["graph_clock", "monotonic_clock", "wall_clock"]
+_WAYS: tuple[Way, ...] = get_args(Way)
 
 
 class Aligned(msgspec.Struct, frozen=True):
@@ -29,7 +43,7 @@ class Aligned(msgspec.Struct, frozen=True):
 
     first_frames: list[int]
     n_frames: int
-    by: Literal["graph_clock", "monotonic_clock", "wall_clock"]
+    by: Way
 
 
 def anchors_of(info: RecordingInfo) -> list[ClockAnchor]:
@@ -111,9 +125,17 @@ def align(infos: Sequence[RecordingInfo], lengths: Sequence[int], first: int, en
     if n_frames <= 0 and end > first:
         uris = ", ".join(info.definition.uri for info in infos)
         raise InvalidRange(f"{uris} do not overlap in that range", hint="save them one by one")
-    ways: list[Literal["graph_clock", "monotonic_clock", "wall_clock"]]
-    ways = ["graph_clock", "monotonic_clock", "wall_clock"]
-    return Aligned(firsts, max(n_frames, 0), ways[max(way for _, way in places)])
+    return Aligned(firsts, max(n_frames, 0), _WAYS[max(way for _, way in places)])
+
+
+def related(reference: RecordingInfo, other: RecordingInfo) -> tuple[int, Way]:
+    """The frame of `other` at the reference's frame 0, and what tells so; it may lie outside of `other`.
+
+    Of one driver's streams it is exact, of others right to a quantum and what their clocks drift. Raises InvalidRange
+    where only the wall clock could tell, and that was set.
+    """
+    frame, way = _place(reference, other, 0)
+    return frame, _WAYS[way]
 
 
 def _place(reference: RecordingInfo, other: RecordingInfo, frame: int) -> tuple[int, int]:
@@ -129,9 +151,10 @@ def _place(reference: RecordingInfo, other: RecordingInfo, frame: int) -> tuple[
     anchors = anchors_of(other)
     index = max(bisect_right(anchors, monotonic_ns, key=lambda anchor: anchor.monotonic_ns) - 1, 0)
     there = anchors[index]
-    by_time = there.frame + round((monotonic_ns - there.monotonic_ns) * rate / 1_000_000_000)
+    by_time = there.frame + round((monotonic_ns - there.monotonic_ns) * other.definition.sample_rate / 1_000_000_000)
     by_position = there.frame + here.position + frame - here.frame - there.position
-    is_one_count = here.clock_id is not None and here.clock_id == there.clock_id
+    has_one_rate = other.definition.sample_rate == rate
+    is_one_count = has_one_rate and here.clock_id is not None and here.clock_id == there.clock_id
     if is_one_count and abs(by_position - by_time) < _SAME_COUNT_S * rate:
         return by_position, 0
     return by_time, 1

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-__all__ = ["CONTAINERS", "GAP_FILLS", "SUBTYPES", "Container", "GapFill", "Subtype"]
+__all__ = ["AUDIO_CONTAINERS", "CONTAINERS", "GAP_FILLS", "SUBTYPES", "Container", "GapFill", "Subtype"]
 
 Container: TypeAlias = Literal["wav", "rf64", "w64", "caf", "flac", "opus", "raw"]
 """Also the ending of a file's name that stands for it."""
 CONTAINERS: tuple[Container, ...] = get_args(Container)
+AUDIO_CONTAINERS = CONTAINERS
 
 Subtype: TypeAlias = Literal["FLOAT", "PCM_32", "PCM_24", "PCM_16"]
 """How samples stand in a file, by libsndfile's names. (Opus has none of them.)"""

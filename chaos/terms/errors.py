@@ -133,6 +133,14 @@ class StreamNotFound(InvalidRequest):
     code = "stream_not_found"
 
 
+class SessionExists(InvalidRequest):
+    code = "session_exists"
+
+
+class SessionNotFound(InvalidRequest):
+    code = "session_not_found"
+
+
 class RecordingNotFound(ChaosError):
     code = "recording_not_found"
     exit_code = 6

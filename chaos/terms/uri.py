@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from chaos.terms.errors import InvalidURI
+from chaos.terms.errors import InvalidRequest, InvalidURI
 
-__all__ = ["check_uri", "make_uri", "parse_uri", "slug"]
+__all__ = ["check_session", "check_uri", "make_uri", "parse_uri", "slug"]
 
 _SCHEME = "stream://"
 _MAX_PART = 64
@@ -40,6 +40,17 @@ def check_uri(text: str) -> str:
     """`text` itself, where it is a stream URI. Raises InvalidURI."""
     parse_uri(text)
     return text
+
+
+def check_session(name: str) -> str:
+    """`name` itself, where it can be a session's, and so a take's. Raises InvalidRequest."""
+    try:
+        parse_uri(f"{_SCHEME}x/{name}")
+    except InvalidURI:
+        shown = name if len(name) <= 200 else f"{name[:200]}..."
+        hint = "use 1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot"
+        raise InvalidRequest(f"{shown!r} can't be the name of a session", hint=hint) from None
+    return name
 
 
 def slug(text: str) -> str:

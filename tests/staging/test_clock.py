@@ -232,6 +232,19 @@ def test_a_device_that_is_a_little_slow_begins_with_its_first_frame(device: Devi
     assert head(device) == 3 * N
 
 
+def test_a_take_begins_at_the_time_that_it_is_told_and_not_before(device: Device) -> None:
+    device.slots.begin_at(device.ns + 5 * CYCLE_NS - 3)
+    device.run(5)
+    assert head(device) == 0
+    device.run(2)
+    assert head(device) == 2 * N
+    assert device.slots.stats()["first_position"] == 5 * N
+    device.slots.begin_at((1 << 64) - 1)
+    device.run(1)
+    assert head(device) == 3 * N, "one that has begun goes on"
+    assert device.gaps() == []
+
+
 @pytest.mark.parametrize(
     ("offset", "size", "flags", "linked", "verdict"),
     [

@@ -1,0 +1,334 @@
+"""`chaosctl session`: what is recorded at once, under one name."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chaos.cli.out import say, say_json
+from chaos.cli.session import (
+    EXIT_BAD,
+    EXIT_LOST,
+    Session,
+    ended_by_signals,
+    json_option,
+    leave,
+    print_json,
+    strict_option,
+)
+from chaos.terms.containers import AUDIO_CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
+from chaos.terms.errors import DeviceNotFound, PipeWireUnavailable, SessionNotFound
+
+if TYPE_CHECKING:
+    from chaos.client import Client
+
+__all__ = ["COMMANDS"]
+
+_THROUGH = "Midi Through"  # ALSA's own port, which gives back what is sent to it
+
+
+@click.group("session")
+def session_group() -> None:
+    """Record several devices at once, under one name: start, stop, status, list, save, verify."""
+
+
+@session_group.command("start")
+@click.argument("name")
+@click.option("--audio", multiple=True, metavar="DEVICE", help="An audio device to record; may be repeated.")
+@click.option("--midi", multiple=True, metavar="DEVICE", help="A MIDI device to record; may be repeated.")
+@click.option("--all-midi", is_flag=True, help="Record every MIDI device that is there.")
+@click.option("--keep", metavar="TIME|BYTES", help="Delete the oldest of it beyond this age or size: 7d, 200GB.")
+@click.option("--wait", is_flag=True, help="Begin without devices that are not there yet, and wait for them.")
+@json_option
+@click.pass_obj
+def start(
+    session: Session,
+    name: str,
+    audio: tuple[str, ...],
+    midi: tuple[str, ...],
+    all_midi: bool,
+    keep: str | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Start recording several devices together. Without any, the default audio device.
+
+    Each becomes a stream of its own, stream://DEVICE/NAME. They begin with one frame where one driver runs them.
+    """
+    from chaos.terms.uri import check_session, make_uri, slug
+
+    check_session(name)
+    with session.client() as chaosd:
+        devices = [(each, "audio", _find(chaosd, each, "audio", wait)) for each in audio]
+        devices += [(each, "midi", _find(chaosd, each, "midi", wait)) for each in midi]
+        if all_midi:
+            known = {device["identity"] for _, _, device in devices if device is not None}
+            listed = chaosd.call("device_list", direction="input", format="midi")["devices"]
+            there = [each for each in listed if not each["description"].startswith(_THROUGH)]
+            devices += [(each["identity"], "midi", each) for each in there if each["identity"] not in known]
+        if not devices:
+            if all_midi:
+                raise DeviceNotFound("there is no MIDI device", hint="see what there is with: chaosctl devices")
+            default = chaosd.default_device()
+            say(f"recording the default device, {default['description']} (choose others with --audio)", err=True)
+            devices = [(default["identity"], "audio", default)]
+        streams: list[dict[str, Any]] = []
+        uris: set[str] = set()
+        for target, kind, device in devices:
+            word = slug(target if device is None else device["description"] or device["name"])[:60]
+            number = 1
+            while (uri := make_uri(word if number == 1 else f"{word}-{number}", name)) in uris:
+                number += 1
+            uris.add(uri)
+            is_exact = target.startswith(("node:", "object:"))  # of several that share an identity
+            identity = target if device is None or is_exact else device["identity"]
+            stream = {"uri": uri, "device_identity": identity, "format": {"type": kind}}
+            streams.append(stream | ({"keep": keep} if keep else {}))
+        begun = chaosd.call("session_start", session=name, streams=streams, **({"wait": True} if wait else {}))
+    if as_json:
+        print_json(begun)
+    else:
+        say(*_begun_lines(begun))
+
+
+def _find(chaosd: Client, name: str, kind: str, wait: bool) -> dict[str, Any] | None:
+    try:
+        return dict(chaosd.call("device_find", name=name, format=kind)["device"])
+    except (DeviceNotFound, PipeWireUnavailable):
+        if wait:
+            return None
+        raise
+
+
+@session_group.command("stop")
+@click.argument("name", required=False)
+@strict_option
+@json_option
+@click.pass_obj
+def stop(session: Session, name: str | None, strict: bool, as_json: bool) -> None:
+    """Stop all streams of a session. NAME can be left out if only one session is running."""
+    with session.client() as chaosd:
+        ended = chaosd.call("session_stop", session=name or _only_session(chaosd, "stop"))
+    if as_json:
+        print_json(ended)
+    else:
+        say(*_ended_lines(ended))
+    if strict and any(stream["lost_frames"] for stream in ended["streams"]):
+        leave(EXIT_LOST)
+
+
+@session_group.command("status")
+@click.argument("name", required=False)
+@json_option
+@click.pass_obj
+def status(session: Session, name: str | None, as_json: bool) -> None:
+    """Show the streams of a session, how far they are, and how their clocks are related."""
+    from chaos.cli.show import table
+
+    with session.client() as chaosd:
+        found = chaosd.call("session_status", session=name or _only_session(chaosd, "status"))
+    if as_json:
+        print_json(found)
+        return
+    say(f"{found['session']}: {'running' if found['running'] else 'ended'}")
+    table(_STREAM_HEADERS, _stream_rows(found["streams"]))
+
+
+@session_group.command("list")
+@json_option
+@click.pass_obj
+def list_sessions(session: Session, as_json: bool) -> None:
+    """List all sessions, the newest first."""
+    from chaos.cli.show import table
+
+    with session.client() as chaosd:
+        found = chaosd.call("session_list")
+    if as_json:
+        print_json(found)
+    else:
+        table(
+            ("SESSION", "STATE", "STARTED", "STREAMS"),
+            [
+                (
+                    each["session"],
+                    "running" if each["running"] else "ended",
+                    _local(each["started_utc"]),
+                    " ".join(each["uris"]),
+                )
+                for each in found["sessions"]
+            ],
+        )
+
+
+_STREAM_HEADERS = ("URI", "STATE", "LENGTH", "LOST", "BEGAN", "CLOCK", "DEVICE")
+_CLOCKS = {
+    "graph_clock": "the same",
+    "monotonic_clock": "another driver's: to a quantum",
+    "wall_clock": "another run's: by the time of day",
+}
+
+
+def _stream_rows(streams: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    from chaos.cli.show import duration
+
+    return [
+        (
+            stream["uri"],
+            stream["state"],
+            duration(stream["n_frames"], stream["sample_rate"]),
+            str(stream["lost_frames"]),
+            _began(stream),
+            _CLOCKS.get(stream["related_by"], "-"),
+            stream["device"] or "-",
+        )
+        for stream in streams
+    ]
+
+
+def _began(stream: dict[str, Any]) -> str:
+    """Against the first stream's first frame."""
+    offset = stream["offset_frames"]
+    if offset is None:
+        return "-"
+    return "together" if offset == 0 else f"{-offset:+} frames"
+
+
+def _local(utc: str | None) -> str:
+    import datetime as dt
+
+    return "-" if utc is None else f"{dt.datetime.fromisoformat(utc).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _begun_lines(begun: dict[str, Any]) -> list[str]:
+    lines = [f"session {begun['session']}: {len(begun['streams'])} streams"]
+    for stream in begun["streams"]:
+        device = stream["device"]
+        lines.append(f"  {stream['state']}: {stream['uri']}" + (f", {device['description']}" if device else ""))
+    return [*lines, f"  stop it with: chaosctl session stop {begun['session']}"]
+
+
+def _ended_lines(ended: dict[str, Any]) -> list[str]:
+    lines = [f"session {ended['session']} stopped"]
+    for stream in ended["streams"]:
+        ending = "" if stream["clean"] else ", after an error"
+        lines.append(
+            f"  {stream['uri']}: {stream['n_frames']} frames, {stream['n_gaps']} gaps,"
+            f" {stream['lost_frames']} frames lost{ending}"
+        )
+    return [*lines, f"  next: chaosctl session save {ended['session']} FOLDER"]
+
+
+def _only_session(chaosd: Client, command: str) -> str:
+    """The name of the one session that runs. Raises SessionNotFound, which says what to type."""
+    running = [each["session"] for each in chaosd.call("session_list")["sessions"] if each["running"]]
+    if len(running) != 1:
+        raise SessionNotFound(
+            f"{len(running)} sessions are running: say which one" if running else "no session is running",
+            hint="; ".join(f"chaosctl session {command} {name}" for name in running) or "see: chaosctl session list",
+        )
+    return str(running[0])
+
+
+@session_group.command("save")
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--gaps", type=click.Choice(GAP_FILLS), default="zeros", show_default=True, help="What to put in gaps.")
+@click.option("--container", type=click.Choice(AUDIO_CONTAINERS), help="Type of the sound files. Default: wav.")
+@click.option("--subtype", type=click.Choice(SUBTYPES, case_sensitive=False), help="Sample type. Default: as recorded.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@strict_option
+@json_option
+@click.pass_obj
+def save(
+    session: Session,
+    name: str,
+    folder: Path,
+    gaps: GapFill,
+    container: Container | None,
+    subtype: Subtype | None,
+    force: bool,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Save a session as a folder: a file for each stream, all of equal length and aligned, and session.json.
+
+    What not all streams have is left out. Exits with code 8 if a chunk is damaged.
+    """
+    import msgspec
+
+    from chaos.cli.show import progress, saved_lines
+    from chaos.export.session import SESSION_FILE, save_session
+    from chaos.read.recording import open as open_recording
+
+    store = session.store_folder()
+    with ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
+        recordings = [stack.enter_context(open_recording(uri, store)) for uri in _uris(store, name)]
+        advance = stack.enter_context(progress(f"saving {name}"))
+        reports = save_session(name, recordings, folder, gaps, container, advance, subtype=subtype, force=force)
+    if as_json:
+        say_json(msgspec.to_builtins(reports))
+    else:
+        say(*saved_lines(reports), str(folder / SESSION_FILE))
+    if any(report.damaged for report in reports):
+        leave(EXIT_BAD)
+    if strict and any(report.missing_frames for report in reports):
+        leave(EXIT_LOST)
+
+
+@session_group.command("verify")
+@click.argument("name")
+@strict_option
+@json_option
+@click.pass_obj
+def verify(session: Session, name: str, strict: bool, as_json: bool) -> None:
+    """Check all recordings of a session, as `chaosctl verify` does. Exits with code 8 if one of them is not right."""
+    import msgspec
+
+    from chaos.cli.show import progress, verify_lines
+    from chaos.store.store import Store
+    from chaos.store.verify import verify_uri
+
+    store = session.store_folder()
+    reports: dict[str, dict[str, Any]] = {}
+    for uri in _uris(store, name):
+        with progress(f"verifying {uri}") as advance:
+            reports[uri] = msgspec.to_builtins(verify_uri(Store(store), uri, advance))
+    missing = {uri: sum(gap["n_frames"] or 0 for gap in report["gaps"]) for uri, report in reports.items()}
+    is_ok = all(report["ok"] for report in reports.values())
+    if as_json:
+        print_json({"ok": is_ok, "session": name, "recordings": list(reports.values())})
+    else:
+        for uri, report in reports.items():
+            say(*verify_lines(report, missing[uri]))
+        say(f"session {name}: {'ok' if is_ok else 'NOT ok'}, {len(reports)} recordings")
+    if not is_ok:
+        leave(EXIT_BAD)
+    if strict and any(missing.values()):
+        leave(EXIT_LOST)
+
+
+def _uris(store: Path, name: str) -> list[str]:
+    """The session's streams that have a recording. Raises SessionNotFound."""
+    from chaos.store.catalog import Catalog
+    from chaos.store.store import Store
+    from chaos.terms.uri import check_session
+
+    check_session(name)
+    with Catalog(Store(store)) as catalog:
+        entries = catalog.entries(session=name)
+    there = {entry.uri: entry for entry in entries}
+    told = next((entry.digest.definition.session_uris for entry in entries if entry.digest is not None), [])
+    found = [uri for uri in told if uri in there]
+    if not found:
+        raise SessionNotFound(f"there is no session {name}", hint="chaosctl session list shows all")
+    missing = [uri for uri in told if uri not in there]
+    if missing:
+        say(f"nothing was recorded of {', '.join(missing)}", err=True)
+    return found
+
+
+COMMANDS = (session_group,)

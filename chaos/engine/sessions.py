@@ -1,0 +1,250 @@
+"""Sessions: streams that are started and stopped together, under one name.
+
+A session is a list of URIs, in the recordings themselves and so in the catalogue; nothing else is kept of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pykka
+
+from chaos.engine.gate import Gate
+from chaos.engine.messages import Call, Membership, refuse, settle, tell, when_all
+from chaos.engine.streams import Streams
+from chaos.engine.supervised import as_chaos_error
+from chaos.engine.view import StreamView
+from chaos.protocol.answers import (
+    SessionBegun,
+    SessionEnded,
+    SessionLine,
+    SessionMember,
+    SessionsListed,
+    SessionStatus,
+    StreamBegun,
+    StreamEnded,
+)
+from chaos.protocol.requests import SessionList, SessionStart, SessionStatusOf, SessionStop, StreamStart, StreamStop
+from chaos.store.info import RecordingInfo, load
+from chaos.store.timeline import anchors_of, related
+from chaos.system.pump import Pump
+from chaos.terms.errors import ChaosError, SessionExists, SessionNotFound
+from chaos.terms.ledger import lost_frames
+from chaos.terms.moments import utc_text
+
+if TYPE_CHECKING:
+    from chaos.store.catalog import Catalog, Entry
+
+__all__ = ["Sessions"]
+
+OPEN_WITHIN_S = 3.0  # less than a start waits for its answer
+BEGIN_IN_NS = 200_000_000  # after the last device is linked, so that all streams hear of it in time
+
+
+class Sessions:
+    """Belongs to the daemon's actor and is used on its thread. Each op answers its future once, or raises.
+
+    `work(future, function)` has something done beside the daemon; `catalog` is called there.
+    """
+
+    def __init__(
+        self,
+        streams: Streams,
+        pump: Pump,
+        daemon: pykka.ActorRef[Any],
+        work: Callable[[Future[Any], Callable[[], Any]], object],
+        catalog: Callable[[], Catalog],
+    ) -> None:
+        self._streams = streams
+        self._pump = pump
+        self._daemon = daemon
+        self._work = work
+        self._catalog = catalog
+        self._running: dict[str, tuple[str, ...]] = {}
+        self._shut: dict[str, tuple[set[str], Gate]] = {}  # whose gate is shut, and whom it waits for
+
+    def start(self, request: SessionStart, future: Future[Any], *, is_recovering: bool) -> None:
+        name = request.session
+        if self._is_running(name):
+            raise SessionExists(f"a session {name} is running", hint=f"chaosctl session stop {name} ends it")
+        uris = tuple(stream.uri for stream in request.streams)
+        self._running[name] = uris
+        looked: Future[list[Entry]] = Future()
+
+        def begin(done: Future[list[Entry]]) -> None:
+            try:
+                if done.result():
+                    hint = "choose another name, for example with a number behind it"
+                    raise SessionExists(f"a session {name} has been recorded already", hint=hint)
+                self._begin(request, future, uris, is_recovering)
+            except Exception as error:
+                self._running.pop(name, None)
+                refuse(future, as_chaos_error(error))
+
+        looked.add_done_callback(lambda done: tell(self._daemon, Call(lambda: begin(done), future)))
+        self._work(looked, lambda: self._catalog().entries(session=name, limit=1))
+
+    def _begin(self, request: SessionStart, future: Future[Any], uris: tuple[str, ...], is_recovering: bool) -> None:
+        name, gate = request.session, Gate()
+        self._shut[name] = set(uris), gate
+        self._pump.after(("session", name), OPEN_WITHIN_S, lambda: tell(self._daemon, Call(partial(self._open, name))))
+        member = Membership(name, uris, gate)
+        begun: list[Future[Any]] = []
+        for stream in request.streams:
+            each: Future[Any] = Future()
+            begun.append(each)
+            start = StreamStart(
+                uri=stream.uri,
+                device_identity=stream.device_identity,
+                format=stream.format,
+                channel_map=stream.channel_map,
+                keep=stream.keep,
+                wait=request.wait,
+            )
+            try:
+                self._streams.start(start, each, is_recovering=is_recovering, member=member)
+            except ChaosError as error:
+                refuse(each, error)
+        self._when_all(begun, lambda: self._settle_start(name, begun, future))
+
+    def _settle_start(self, name: str, begun: list[Future[Any]], future: Future[Any]) -> None:
+        """Answers once all streams are; where one could not begin, those that did are stopped."""
+        errors = [error for each in begun if (error := each.exception()) is not None]
+        if not errors:
+            streams: list[StreamBegun] = [each.result() for each in begun]
+            settle(future, SessionBegun(name, streams))
+            return
+        stopped = [self._stop_stream(each.result().uri) for each in begun if each.exception() is None]
+
+        def refuse_all() -> None:
+            self._forget(name)
+            refuse(future, as_chaos_error(errors[0]))
+
+        self._when_all(stopped, refuse_all)
+
+    def on_state(self, uri: str, state: str) -> None:
+        """A stream says how it stands: once all are linked their gate opens."""
+        if state != "streaming":
+            return
+        for name, (awaited, _) in list(self._shut.items()):
+            awaited.discard(uri)
+            if not awaited:
+                self._open(name)
+
+    def _open(self, name: str) -> None:
+        self._pump.cancel(("session", name))
+        shut = self._shut.pop(name, None)
+        if shut is not None:
+            shut[1].open_at(time.monotonic_ns() + BEGIN_IN_NS)
+
+    def stop(self, request: SessionStop, future: Future[Any]) -> None:
+        name = request.session
+        if not self._is_running(name):
+            raise SessionNotFound(f"no session {name} is running", hint="chaosctl session list shows those that are")
+        self._open(name)
+        stopped = [self._stop_stream(uri) for uri in self._running[name] if self._streams.view(uri) is not None]
+
+        def answer() -> None:
+            self._forget(name)
+            errors = [error for each in stopped if (error := each.exception()) is not None]
+            if errors:
+                refuse(future, as_chaos_error(errors[0]))
+                return
+            streams: list[StreamEnded] = [each.result() for each in stopped]
+            settle(future, SessionEnded(name, streams))
+
+        self._when_all(stopped, answer)
+
+    def _stop_stream(self, uri: str) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            self._streams.stop(StreamStop(uri=uri), future)
+        except ChaosError as error:
+            refuse(future, error)
+        return future
+
+    def status(self, request: SessionStatusOf, future: Future[Any]) -> None:
+        name, is_running = request.session, self._is_running(request.session)
+        uris = self._running.get(name, ())
+        views = {uri: view for uri in uris if (view := self._streams.view(uri)) is not None}
+
+        def found() -> SessionStatus:
+            entries = {entry.uri: entry for entry in self._catalog().entries(session=name)}
+            if not entries and not is_running:
+                raise SessionNotFound(f"there is no session {name}", hint="chaosctl session list shows all")
+            ordered = list(uris or _uris_of(entries.values()))
+            infos = {uri: load(entries[uri].path) for uri in ordered if uri in entries}
+            first = next((infos[uri] for uri in ordered if uri in infos), None)
+            members = [_member(uri, views.get(uri), infos.get(uri), first) for uri in ordered]
+            return SessionStatus(name, is_running, members)
+
+        self._work(future, found)
+
+    def list_all(self, request: SessionList, future: Future[Any]) -> None:
+        running = {name: uris for name, uris in self._running.items() if self._is_running(name)}
+
+        def found() -> SessionsListed:
+            catalog = self._catalog()
+            lines = []
+            for name in catalog.sessions():
+                entries = catalog.entries(session=name)
+                digests = [entry.digest for entry in entries if entry.digest is not None]
+                started_ns = min((digest.definition.started_wall_ns for digest in digests), default=None)
+                started = None if started_ns is None else utc_text(started_ns)
+                lines.append(SessionLine(name, name in running, _uris_of(entries), started))
+            known = {line.session for line in lines}
+            new = [SessionLine(name, True, list(uris), None) for name, uris in running.items() if name not in known]
+            return SessionsListed([*new, *lines])
+
+        self._work(future, found)
+
+    def _is_running(self, name: str) -> bool:
+        """Whether any of its streams runs, or it is just being started."""
+        uris = self._running.get(name, ())
+        if uris and name not in self._shut and not any(self._streams.view(uri) for uri in uris):
+            self._forget(name)
+        return name in self._running
+
+    def _forget(self, name: str) -> None:
+        self._open(name)
+        self._running.pop(name, None)
+
+    def _when_all(self, futures: list[Future[Any]], then: Callable[[], object]) -> None:
+        """Has `then` done on the daemon's thread once all are answered."""
+        when_all(futures, lambda: tell(self._daemon, Call(then)))
+
+
+def _uris_of(entries: Collection[Entry]) -> list[str]:
+    """A session's streams as its recordings have them; those that recordings are there of, at least."""
+    digests = (entry.digest for entry in entries if entry.digest is not None)
+    told = next((digest.definition.session_uris for digest in digests), None)
+    return list(told or (entry.uri for entry in entries))
+
+
+def _member(
+    uri: str, view: StreamView | None, info: RecordingInfo | None, first: RecordingInfo | None
+) -> SessionMember:
+    state = view.state if view is not None else info.state if info is not None else "missing"
+    if info is None or first is None:
+        return SessionMember(uri, state)
+    shape = info.definition
+    try:
+        offset, way = related(first, info)
+    except ChaosError:  # the wall clock alone could tell, and was set
+        offset, way = None, None
+    return SessionMember(
+        uri=uri,
+        state=state,
+        recording=str(info.path),
+        device=shape.device.get("description") or shape.device.get("name"),
+        n_frames=max(info.n_frames, view.head_frame if view is not None else 0),
+        lost_frames=lost_frames(info.ledger),
+        sample_rate=shape.sample_rate,
+        clock_id=anchors_of(info)[0].clock_id,
+        offset_frames=offset,
+        related_by=way,
+    )

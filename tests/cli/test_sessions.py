@@ -1,0 +1,196 @@
+"""`chaosctl session`: what it asks of the daemon and says of its answers, and what it makes of a store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+from recorded import START_NS, Rotator, definition
+from scripted import ScriptedDaemon
+
+from chaos.cli.main import main
+from chaos.protocol.requests import SessionStart, SessionStop
+from chaos.store.store import Store
+from chaos.store.writer import RecordingWriter
+from chaos.terms.errors import DeviceNotFound
+from chaos.terms.ledger import ClockAnchor
+
+MIC = {"identity": "usb-1", "name": "mic", "description": "Scarlett 2i2", "direction": "input"}
+KEYS = {**MIC, "identity": "usb-2/midi0", "description": "Keystation 49 MIDI 1", "format": {"type": "midi"}}
+THROUGH = {**KEYS, "identity": "name:Midi Through", "description": "Midi Through Port-0"}
+MEMBER = {
+    "uri": "stream://scarlett-2i2/jam", "state": "streaming", "recording": "/r", "device": "Scarlett 2i2",
+    "n_frames": 480_000, "lost_frames": 0, "sample_rate": 48_000, "clock_id": 3, "offset_frames": 0,
+    "related_by": "graph_clock",
+}  # fmt: skip
+OTHER = {**MEMBER, "uri": "stream://keys/jam", "offset_frames": -24, "related_by": "monotonic_clock"}
+UNSEEN = {**MEMBER, "uri": "stream://away/jam", "state": "waiting", "offset_frames": None, "related_by": None}
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[ScriptedDaemon]:
+    script = {
+        "device_find": lambda request: {"device": KEYS if request.format == "midi" else MIC},
+        "device_list": {"devices": [THROUGH, KEYS]},
+        "session_start": lambda request: {
+            "session": request.session,
+            "streams": [
+                {"uri": each.uri, "recording": "", "device": MIC, "format": {"type": "audio"}, "chunk_frames": 1,
+                 "state": "streaming"}
+                for each in request.streams
+            ],
+        },
+        "session_stop": lambda request: {
+            "session": request.session,
+            "streams": [
+                {"uri": "stream://scarlett-2i2/jam", "recording": "/r", "n_frames": 9, "n_chunks": 1, "n_gaps": 1,
+                 "lost_frames": 2, "clean": True}
+            ],
+        },
+        "session_status": {"session": "jam", "running": True, "streams": [MEMBER, OTHER, UNSEEN]},
+        "session_list": {
+            "sessions": [{"session": "jam", "running": True, "uris": [MEMBER["uri"]],
+                          "started_utc": "2026-01-31T12:00:00.000000000Z"}]
+        },
+    }  # fmt: skip
+    with ScriptedDaemon(tmp_path, script) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def run(*arguments: object) -> Result:
+        ends = ["--endpoint", f"ipc://{tmp_path}/command", "--events", f"ipc://{tmp_path}/events"]
+        return CliRunner().invoke(main, [*ends, "session", *map(str, arguments)])
+
+    return run
+
+
+def asked(daemon: ScriptedDaemon, kind: type[Any]) -> Any:
+    [request] = [request for request in daemon.requests if isinstance(request, kind)]
+    return request
+
+
+def test_devices_become_streams_of_their_own_with_the_sessions_name(daemon: ScriptedDaemon, run: Run) -> None:
+    done = run("start", "jam", "--audio", "Scarlett", "--midi", "Keystation", "--keep", "7d")
+    assert done.exit_code == 0, done.output
+    request = asked(daemon, SessionStart)
+    assert [(each.uri, each.device_identity, each.keep) for each in request.streams] == [
+        ("stream://scarlett-2i2/jam", "usb-1", "7d"),
+        ("stream://keystation-49-midi-1/jam", "usb-2/midi0", "7d"),
+    ]
+    assert [type(each.format).__name__ for each in request.streams] == ["AudioFormat", "MidiFormat"]
+    assert "chaosctl session stop jam" in done.stdout
+
+
+def test_two_of_a_kind_have_two_uris(daemon: ScriptedDaemon, run: Run) -> None:
+    assert run("start", "jam", "--audio", "node:3", "--audio", "node:4").exit_code == 0
+    streams = asked(daemon, SessionStart).streams
+    assert [(each.uri, each.device_identity) for each in streams] == [
+        ("stream://scarlett-2i2/jam", "node:3"),
+        ("stream://scarlett-2i2-2/jam", "node:4"),
+    ]
+
+
+def test_all_midi_is_every_instrument_once(daemon: ScriptedDaemon, run: Run) -> None:
+    assert run("start", "jam", "--midi", "Keystation", "--all-midi").exit_code == 0
+    assert [each.device_identity for each in asked(daemon, SessionStart).streams] == ["usb-2/midi0"]
+
+
+def test_a_device_that_is_away_is_waited_for_if_asked(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["device_find"] = DeviceNotFound("there is no device 'x'")
+    assert run("start", "jam", "--audio", "Scarlett").exit_code == 3
+    assert run("start", "jam", "--audio", "Scarlett", "--wait").exit_code == 0
+    request = asked(daemon, SessionStart)
+    assert (request.wait, request.streams[0].device_identity) == (True, "Scarlett")
+
+
+def test_a_name_that_cannot_be_one_is_a_usage_error(daemon: ScriptedDaemon, run: Run) -> None:
+    done = run("start", "../x", "--audio", "Scarlett")
+    assert done.exit_code == 2
+    assert "can't be the name of a session" in done.stderr
+
+
+def test_stop_and_status_go_to_the_one_that_runs(daemon: ScriptedDaemon, run: Run) -> None:
+    done = run("stop", "--strict")
+    assert done.exit_code == 5
+    assert asked(daemon, SessionStop).session == "jam"
+    assert "2 frames lost" in done.stdout
+    lines = run("status").stdout.splitlines()
+    assert lines[0] == "jam: running"
+    assert [line.split()[0] for line in lines[2:]] == [MEMBER["uri"], OTHER["uri"], UNSEEN["uri"]]
+    assert "together" in lines[2]
+    assert "+24 frames" in lines[3]
+    assert "another driver's" in lines[3]
+    assert json.loads(run("status", "--json").stdout)["session"] == "jam"
+    assert "running" in run("list").stdout
+
+
+def record(store: Path, uri: str, uris: list[str], position: int, n_frames: int) -> np.ndarray[Any, Any]:
+    """A recording of a session whose frame 0 is at that position of the graph's clock."""
+    shape = definition(uri, channels=1, session="jam", session_uris=uris)
+    writer = RecordingWriter.create(Store(store), shape)
+    rotator = Rotator(writer, seed=position)
+    ns = position * 1_000_000_000 // 48_000
+    writer.anchor(ClockAnchor(0, position, ns, START_NS + ns, 7))
+    rotator.write(n_frames)
+    rotator.stop()
+    return rotator.model
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> tuple[Path, list[np.ndarray[Any, Any]]]:
+    uris = ["stream://one/jam", "stream://two/jam", "stream://never/jam"]
+    store = tmp_path / "store"
+    return store, [record(store, uris[0], uris, 1000, 200), record(store, uris[1], uris, 1010, 200)]
+
+
+def offline(store: Path, *arguments: object) -> Result:
+    ends = ["--endpoint", "ipc:///nowhere", "--store", str(store)]
+    return CliRunner().invoke(main, [*ends, "session", *map(str, arguments)])
+
+
+def test_a_session_is_saved_as_a_folder_aligned_to_the_frame(
+    tmp_path: Path, store: tuple[Path, list[np.ndarray[Any, Any]]]
+) -> None:
+    root, (one, two) = store
+    out = tmp_path / "out"
+    done = offline(root, "save", "jam", out)
+    assert done.exit_code == 0, done.output
+    assert "nothing was recorded of stream://never/jam" in done.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["one-jam.wav", "session.json", "two-jam.wav"]
+    saved = [soundfile.read(out / f"{name}-jam.wav", dtype="float32")[0] for name in ("one", "two")]
+    assert np.array_equal(saved[0], one[0, 10:])
+    assert np.array_equal(saved[1], two[0, :190])
+    told = json.loads((out / "session.json").read_text())
+    assert told["session"] == "jam"
+    assert [(each["file"], each["offset_frames"], each["related_by"]) for each in told["streams"]] == [
+        ("one-jam.wav", 0, "graph_clock"),
+        ("two-jam.wav", -10, "graph_clock"),
+    ]
+    assert offline(root, "save", "jam", out).exit_code == 2, "nothing is replaced unasked"
+    assert offline(root, "save", "jam", out, "--force").exit_code == 0
+
+
+def test_a_session_is_verified_as_one(store: tuple[Path, list[np.ndarray[Any, Any]]]) -> None:
+    root, _ = store
+    done = offline(root, "verify", "jam")
+    assert done.exit_code == 0, done.output
+    assert "session jam: ok, 2 recordings" in done.stdout
+    chunk = next((root / "recordings" / "two").glob("*.zarr/audio/c/0/0"))
+    data = bytearray(chunk.read_bytes())
+    data[0] ^= 1
+    chunk.unlink()
+    chunk.write_bytes(data)
+    done = offline(root, "verify", "jam", "--json")
+    assert done.exit_code == 8
+    assert [each["ok"] for each in json.loads(done.stdout)["recordings"]] == [True, False]
+    assert offline(root, "verify", "other").exit_code == 2

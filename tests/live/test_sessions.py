@@ -1,0 +1,111 @@
+"""Sessions: streams that begin together, are one in lists and in recordings, and end together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from harness import RawClient, RefusedError, SourceFactory
+
+from chaos.store.info import load
+
+AUDIO = {"type": "audio"}
+
+
+def start(client: RawClient, session: str, *devices: str, **fields: Any) -> dict[str, Any]:
+    for name in devices:
+        client.call("device_wait", name=name, timeout_s=20, format="audio")
+    streams = [{"uri": f"stream://{name}/{session}", "device_identity": name, "format": AUDIO} for name in devices]
+    return client.call("session_start", session=session, streams=streams, **fields)
+
+
+def await_frames(client: RawClient, uri: str, n_frames: int) -> None:
+    while client.event("stream_head_position", stream_uri=uri)["frame"] < n_frames:
+        pass
+
+
+def test_streams_of_one_driver_begin_with_one_frame_and_others_say_how_they_are_related(
+    counting_source: SourceFactory, client: RawClient
+) -> None:
+    source, other = counting_source("se-one", driver=True), counting_source("se-two", channels=1)
+    for name in ("se-one", "se-two"):
+        client.call("device_wait", name=name, timeout_s=20, format="audio")
+    uris = ["stream://left/jam", "stream://right/jam", "stream://two/jam"]
+    streams = [
+        {"uri": uris[0], "device_identity": "se-one", "format": AUDIO, "channel_map": ["1"]},
+        {"uri": uris[1], "device_identity": "se-one", "format": AUDIO, "channel_map": ["2"]},
+        {"uri": uris[2], "device_identity": "se-two", "format": AUDIO},
+    ]
+    begun = client.call("session_start", session="jam", streams=streams)["streams"]
+    assert [stream["uri"] for stream in begun] == uris
+    for uri in uris:
+        await_frames(client, uri, 24_000)
+    status = client.call("session_status", session="jam")
+    ended = client.call("session_stop", session="jam")["streams"]
+    assert [end["uri"] for end in ended] == uris
+    after = client.call("session_status", session="jam")
+    assert (status["running"], after["running"]) == (True, False)
+    assert [stream["state"] for stream in after["streams"]] == ["finished"] * 3
+    infos = [load(Path(end["recording"])) for end in ended]
+    assert [(info.definition.session, info.definition.session_uris) for info in infos] == [("jam", uris)] * 3
+    for told in (status["streams"], after["streams"]):
+        assert [(stream["related_by"], stream["offset_frames"]) for stream in told[:2]] == [("graph_clock", 0)] * 2
+        is_one_clock = told[2]["clock_id"] == told[0]["clock_id"]
+        assert told[2]["related_by"] == ("graph_clock" if is_one_clock else "monotonic_clock")
+    assert infos[0].anchors[0].position == infos[1].anchors[0].position
+    left, right, two = (np.asarray(zarr.open_array(f"{end['recording']}/audio", mode="r")[:]) for end in ended)
+    n_frames = min(left.shape[1], right.shape[1])
+    assert source.check(np.concatenate([left[:, :n_frames], right[:, :n_frames]])).ok
+    assert other.check(two).ok
+    [line] = [each for each in client.call("session_list")["sessions"] if each["session"] == "jam"]
+    assert (line["uris"], line["running"]) == (uris, False)
+
+
+def test_a_session_begins_whole_or_not_at_all(counting_source: SourceFactory, client: RawClient) -> None:
+    counting_source("se-there")
+    client.call("device_wait", name="se-there", timeout_s=20, format="audio")
+    streams = [
+        {"uri": "stream://se/there", "device_identity": "se-there", "format": AUDIO},
+        {"uri": "stream://se/away", "device_identity": "se-away", "format": AUDIO},
+    ]
+    with pytest.raises(RefusedError) as refused:
+        client.call("session_start", session="half", streams=streams)
+    assert refused.value.code == "device_not_found"
+    assert client.call("stream_list")["streams"] == []
+    with pytest.raises(RefusedError) as refused:
+        client.call("session_stop", session="half")
+    assert refused.value.code == "session_not_found"
+
+
+def test_a_name_is_used_once(counting_source: SourceFactory, client: RawClient) -> None:
+    counting_source("se-name")
+    start(client, "once", "se-name")
+    for stop_first in (False, True):
+        if stop_first:
+            client.call("session_stop", session="once")
+        with pytest.raises(RefusedError) as refused:
+            start(client, "once", "se-name")
+        assert refused.value.code == "session_exists"
+    with pytest.raises(RefusedError) as refused:
+        client.call("session_status", session="never")
+    assert refused.value.code == "session_not_found"
+
+
+def test_a_session_that_waits_goes_on_without_who_is_away(counting_source: SourceFactory, client: RawClient) -> None:
+    counting_source("se-here")
+    client.call("device_wait", name="se-here", timeout_s=20, format="audio")
+    streams = [
+        {"uri": "stream://se-here/w", "device_identity": "se-here", "format": AUDIO},
+        {"uri": "stream://se-late/w", "device_identity": "se-late", "format": AUDIO},
+    ]
+    client.call("session_start", session="w", streams=streams, wait=True)
+    await_frames(client, "stream://se-here/w", 4800)
+    counting_source("se-late")
+    await_frames(client, "stream://se-late/w", 4800)
+    here, late = client.call("session_status", session="w")["streams"]
+    assert here["offset_frames"] == 0
+    assert late["offset_frames"] < 0, "it began later than the first"
+    client.call("session_stop", session="w")
