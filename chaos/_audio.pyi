@@ -18,5 +18,6 @@ class AudioSlots(Slots):
         torn: bool = False,
         foreign: bool = False,
         doubting: bool = False,
+        linked: bool = False,
     ) -> None: ...
     def levels(self, n_frames: int) -> list[tuple[float, float]]: ...

@@ -65,7 +65,7 @@ cdef class AudioSlots(Slots):
 
     def cycle(self, uint64_t position, uint64_t n_frames, object data, *, uint32_t rate=48000, uint32_t clock_id=1,
               object monotonic_ns=None, uint32_t clock_flags=0, uint64_t xrun=0, bint interleaved=False,
-              bint torn=False, bint foreign=False, bint doubting=False):
+              bint torn=False, bint foreign=False, bint doubting=False, bint linked=False):
         """Runs what the callback runs for one cycle, without the GIL; for tests.
 
         Args:
@@ -76,6 +76,7 @@ cdef class AudioSlots(Slots):
             xrun: frames that the driver has lost so far.
             torn: pretend that the next cycle began during the copy.
             doubting: leave out what the callback would not believe.
+            linked: whether the device is, so that it should bring frames.
             foreign: pretend that somebody else's links bring audio, too; without `data`.
         """
         cdef Writer *w = self.alive()
@@ -98,6 +99,7 @@ cdef class AudioSlots(Slots):
         c.live_position = &live
         c.live = position
         c.content = &buffers
+        c.is_linked = linked
         if doubting and not slots_trusts(w, &c):
             return
         if data is None or foreign:

@@ -20,6 +20,7 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     uint64_t live           # that position when the callback began
     const void *content     # what the form's `put` reads; only where the cycle lacks nothing
     uint64_t lacks          # the Cause for which none of its frames may be kept, or 0
+    bint is_linked          # whether every channel is: then the device should bring frames
 
 cdef struct Form:           # how one kind of content lies in a slot: all that the accounting does not know
     # Writes frames from_frame ... from_frame + n of the cycle to the slot and offset that the writer is at.
@@ -52,6 +53,7 @@ cdef struct Writer:         # the callback's own
     uint64_t run_ns
     uint64_t xrun           # the driver's count at the last believed cycle
     uint64_t straight       # frames since the clock last jumped
+    uint64_t lead           # before the take begins: frames of cycles, one after the other, without data
     bint trusted            # whether the buffers were that cycle's own
     bint jumped             # whether the clock said that it jumped, since the last believed cycle
 

@@ -45,6 +45,7 @@ cdef enum:
     NOTES_PER_CYCLE = 4     # at most: a gap that changes its cause, and again, the gap that closes, an anchor
     FASTEST = 1024          # times real time; no graph is faster
     STILL_CYCLES = 8
+    BEGIN_S = 1             # cycles without data for so long begin the take
 
 
 cdef inline void signal(Writer *w) noexcept nogil:
@@ -323,18 +324,40 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
 
 
 cdef bint begin(Writer *w, const Cycle *c) noexcept nogil:
-    """Begins the take with the first frame; False before it.
+    """Begins the take, if it should: with the first frame or, where the device is linked and brings nothing for BEGIN_S,
+    with a gap of those cycles.
 
-    All that are told to begin at one time begin with one cycle where one driver runs them: they see the same time.
+    Only cycles that follow each other on one clock count: a gap's length is never guessed. All that are told to begin at
+    one time begin with one cycle where one driver runs them: they see the same time.
     """
-    if c.lacks != 0 or c.monotonic_ns < chaos_load(&w.not_before_ns):
+    cdef bint follows = c.clock_id == w.rt.clock_id and c.position == w.rt.position and not w.jumped
+    cdef uint64_t lead = w.lead if follows else 0
+    cdef uint64_t hint
+    w.lead = 0
+    if c.monotonic_ns < chaos_load(&w.not_before_ns):
+        return False
+    if c.lacks == 0:
+        lead = 0                # it was only slow
+    elif c.lacks != CAUSE_NO_DATA or not c.is_linked:
+        return False
+    elif lead + c.n_frames < <uint64_t>BEGIN_S * c.rate:
+        w.lead = lead + c.n_frames
+        w.jumped = False
+        w.rt.clock_id = c.clock_id
+        w.rt.position = c.position + c.n_frames
         return False
     w.started = True
     w.definition.sample_rate = c.rate
-    w.run_position = c.position
-    w.run_ns = c.monotonic_ns
-    w.rt.first_position = c.position
-    chaos_store(&w.rt.first_ns, c.monotonic_ns)
+    w.run_position = c.position - lead
+    w.run_ns = c.monotonic_ns - lead * 1000000000ULL // c.rate
+    w.rt.first_position = w.run_position
+    chaos_store(&w.rt.first_ns, w.run_ns)
+    if lead > 0:
+        hint = chaos_load(&w.rings.hint)
+        if hint != 0:
+            chaos_clear(&w.rings.hint, hint)    # it is of a time before the take
+        skip(w, c, lead, CAUSE_NO_DATA, EXACT)
+        signal(w)
     return True
 
 

@@ -103,6 +103,8 @@ cdef struct Rings:          # each index has its cache line; all only grow
     uint64_t pad5[7]
     uint64_t hint           # a Cause that the main thread knows of (the device is away, the stream paused), or 0
     uint64_t pad6[7]
+    uint64_t stalled        # 1 + the head at which the rotator saw that no cycle comes; past once the head has moved
+    uint64_t pad7[7]
 
 cdef struct SlotEntry:      # one cache line
     uint64_t chunk          # number of the chunk that the slot holds, or NONE

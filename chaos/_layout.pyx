@@ -54,6 +54,7 @@ cdef dict field_offsets():
         "note_write": RINGS_OFFSET + (<char *>&g.note_write - at_g),
         "note_read": RINGS_OFFSET + (<char *>&g.note_read - at_g),
         "hint": RINGS_OFFSET + (<char *>&g.hint - at_g),
+        "stalled": RINGS_OFFSET + (<char *>&g.stalled - at_g),
     }
 
 

@@ -121,6 +121,7 @@ cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogi
     cdef Verdict verdict
     cdef spa_data *d
     memset(&c, 0, sizeof(c))
+    c.is_linked = linked
     if position != NULL:
         from_clock(&c, s, position, began)
     for k in range(s.channels):
@@ -167,11 +168,12 @@ cdef void on_stream_process(void *data) noexcept nogil:
     if s.position != NULL and s.position.clock.rate.denom != 0:
         from_clock(&c, s, s.position, began)
         c.lacks = CAUSE_NO_DATA
+        c.is_linked = is_fed(s)
         if buffer != NULL:
             d = &buffer.buffer.datas[0]
             verdict = look_at(d, c.n_frames * s.channels * s.sample_bytes, False, &offset)
             s.writer.rt.short_buffers += verdict == SPOILT
-            if verdict == USABLE and is_fed(s):
+            if verdict == USABLE and c.is_linked:
                 s.content.interleaved = <const uint8_t *>d.data + offset
                 c.content = &s.content
                 c.lacks = 0

@@ -191,6 +191,7 @@ cdef class Slots:
         """
         cdef Writer *w = self.alive()
         slots_finish(w, 0 if end_ns is None else end_ns)
+        chaos_store(&w.rings.stalled, 0)
         if w.rt.gap_first == NONE:
             return w.rt.head_frame, None
         gap = (w.rt.gap_first, w.rt.head_frame - w.rt.gap_first, w.rt.gap_cause, w.confidence)
@@ -205,25 +206,43 @@ cdef class Slots:
         """No take begins before the first cycle of that time (CLOCK_MONOTONIC) or later; one that has begun goes on."""
         chaos_store(&self.alive().not_before_ns, monotonic_ns)
 
+    def set_stalled(self):
+        """No cycle comes any more: a gap is open at the head, as long as that stands there. For the rotator.
+
+        How long it is only the clock can tell when it goes on, so the callback books it as it would without this.
+        """
+        cdef Writer *w = self.alive()
+        chaos_store(&w.rings.stalled, chaos_load(&w.rt.head_frame) + 1)
+
     def set_rate(self, uint64_t sample_rate):
         """The rate in Hz that the clock must show; cycles at another rate are counted, not kept."""
         self.alive().definition.sample_rate = sample_rate
 
     def stats(self):
-        """The counters of the control block, and how the slots stand. Any thread may ask."""
+        """The counters of the control block, and how the slots stand. Any thread may ask.
+
+        A stall (`set_stalled`) is an open gap that has no frames yet.
+        """
         cdef Writer *w = self.alive()
+        cdef uint64_t head = chaos_load(&w.rt.head_frame)
+        cdef uint64_t gap_first = chaos_load(&w.rt.gap_first)
+        cdef uint64_t gap_cause = w.rt.gap_cause
+        cdef bint stalls = gap_first == NONE and chaos_load(&w.rings.stalled) == head + 1
+        if stalls:
+            gap_first = head
+            gap_cause = chaos_load(&w.rings.hint) or CAUSE_MISSED
         cdef uint64_t free_slots = chaos_load(&w.rings.free_write) - chaos_load(&w.rings.free_read)
         cdef uint64_t full_slots = chaos_load(&w.rings.full_write) - chaos_load(&w.rings.full_read)
         return {
-            "head_frame": chaos_load(&w.rt.head_frame), "n_captured": w.rt.n_captured,
-            "lost_frames": w.rt.lost_frames, "n_gaps": w.rt.n_gaps, "callbacks": w.rt.callbacks,
+            "head_frame": head, "n_captured": w.rt.n_captured,
+            "lost_frames": w.rt.lost_frames, "n_gaps": w.rt.n_gaps + stalls, "callbacks": w.rt.callbacks,
             "xruns": w.rt.xruns, "overruns": w.rt.overruns, "switches": w.rt.switches, "torn": w.rt.torn,
             "distrusted": w.rt.distrusted,
             "short_buffers": w.rt.short_buffers, "seen_rate": w.rt.seen_rate,
             "sample_rate": w.definition.sample_rate, "quantum": w.rt.quantum,
             "clock_id": w.rt.clock_id, "position": w.rt.position, "end_ns": w.rt.end_ns,
             "first_ns": chaos_load(&w.rt.first_ns), "first_position": w.rt.first_position,
-            "gap_first": -1 if w.rt.gap_first == NONE else w.rt.gap_first, "gap_cause": w.rt.gap_cause,
+            "gap_first": -1 if gap_first == NONE else gap_first, "gap_cause": gap_cause, "stalls": stalls,
             "freewheeled": w.rt.freewheeled, "stands": w.rt.stands, "busy_ns": w.rt.busy_ns, "busy_max_ns": w.rt.busy_max_ns,
             "slots_total": w.definition.n_slots, "slots_free": free_slots, "slots_full": full_slots,
         }

@@ -32,7 +32,7 @@ _PATIENCE_S = {
     "verify": math.inf,
     "slice": math.inf,
 }
-_SETTLED = ("streaming", "waiting")
+_SETTLED = ("streaming", "waiting", "stalled")
 _HANGS = "it may be suspended, or very busy"
 
 
@@ -169,33 +169,35 @@ class Client:
         )
 
     def start(self, *, settle_s: float = 15.0, **fields: Any) -> dict[str, Any]:
-        """`stream_start`, then wait until it streams, or waits for its device: the `state` of the result.
+        """`stream_start`, then wait until it streams, or waits for its device: the result's `state`, and its `reason`.
 
         Raises what `call` raises, the stream's own error, and TimedOut after `settle_s`, which stops nothing.
         """
         uri = fields["uri"]
         with self.events(f"stream_state {uri}", f"stream_error {uri}", timeout_s=settle_s) as events:
             started = self.call("stream_start", **fields)
-            state = started["state"]
-            while state not in _SETTLED:
-                state = self._next_state(events, uri, state)
-        return {**started, "state": state}
+            how = {name: started[name] for name in ("state", "reason")}
+            while how["state"] not in _SETTLED:
+                how = self._next_state(events, uri, how)
+        return {**started, **how}
 
-    def _next_state(self, events: Events, uri: str, state: str) -> str:
+    def _next_state(self, events: Events, uri: str, how: dict[str, str]) -> dict[str, str]:
         try:
             event = next(events)
         except TimedOut:
-            state = self.call("stream_status", uri=uri)["state"]
-            if state in _SETTLED:
-                return state
+            status = self.call("stream_status", uri=uri)
+            how = {name: status[name] for name in ("state", "reason")}
+            if how["state"] in _SETTLED:
+                return how
             raise TimedOut(
-                f"{uri} is still {state}", hint=f"`chaosctl status {uri}` says why; `chaosctl stop {uri}` gives up"
+                f"{uri} is still {how['state']}",
+                hint=f"`chaosctl status {uri}` says why; `chaosctl stop {uri}` gives up",
             ) from None
         if event["stream_uri"] != uri:
-            return state
+            return how
         if event["type"] == "stream_error" and not event["recoverable"]:
             raise error_from_code(event["error"]["code"], event["error"]["message"])
-        return str(event.get("state", state))
+        return {name: str(event.get(name, how[name])) for name in how}
 
     def _answer(self, link: WatchedSocket, request_id: str, deadline: float) -> dict[str, Any] | None:
         while frames := _receive(link, self.endpoint, deadline):

@@ -111,15 +111,12 @@ class Feed:
         self._say("waiting", reason)
 
     def on_flow(self, flow: Flow, take: Take | None) -> None:
-        """Says *stalled* where the device is linked and no frame comes, and *streaming* when they come again.
-
-        Where no cycle runs the clock stands, too: what is missing shows in its position when it goes on, exactly.
-        """
+        """Says *stalled* where the device is linked and no frame comes, and *streaming* when they come again."""
         if not self._links or take is None:
             return
         if flow.flows and self._view.state != "error":
             self._say("streaming", "")
-        elif not flow.flows and self._view.state == "streaming":
+        elif not flow.flows and self._view.state not in ("waiting", "error"):
             self._say("stalled", flow.reason)
 
     def retry(self) -> None:
@@ -135,7 +132,7 @@ class Feed:
             self._say("error", error)
             return
         self.follow()
-        if self._links and state != "unconnected":
+        if self._links and state != "unconnected" and self._view.state != "stalled":
             self._say(state, "")
 
     def on_link_state(self, index: int, state: int, error: str, take: Take | None) -> None:

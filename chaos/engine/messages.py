@@ -247,10 +247,14 @@ class WrongRate:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Frames come again, or none has come for a second: `reason` says how that looks."""
+    """Frames come again, or none has come for a second: `reason` says how that looks.
+
+    `is_idle`: the graph runs no cycle, so that only its clock can tell what is missing, once it goes on.
+    """
 
     flows: bool
     reason: str = ""
+    is_idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Replies:
             format=view.format(),
             chunk_frames=take.staging.form.chunk_frames if take is not None else 0,
             state=view.state,
+            reason=view.reason,
         )
         settle(self._start, begun)
 

@@ -50,7 +50,7 @@ from chaos.store.writer import RecordingWriter
 from chaos.system.files import is_taken
 from chaos.terms.chunking import is_short
 from chaos.terms.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
-from chaos.terms.ledger import Cause, ClockAnchor, Gap
+from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 from chaos.terms.marks import Mark
 from chaos.terms.moments import utc_text
 from chaos.terms.wallclock import is_step
@@ -105,6 +105,7 @@ class ChunkRotatorActor(Supervised):
         self._has_failed = False
         self._anchor: ClockAnchor | None = None  # the last one
         self._offset: tuple[int, int] | None = None  # of the wall clock to CLOCK_MONOTONIC, and when that was
+        self._stall: Gap | None = None  # told as an open gap, though it may turn out to be none
         self._closed = -1
 
     def carry_out(self, message: Any) -> None:
@@ -157,6 +158,8 @@ class ChunkRotatorActor(Supervised):
         """
         self._take_over()
         self._look_at_rate()
+        if self._recording is None:
+            self._look_at_flow()  # first of all: a take may begin without a frame
         try:
             if self._recording is None and not self._open():
                 return
@@ -172,10 +175,12 @@ class ChunkRotatorActor(Supervised):
         while (full := self._slots.take_full()) is not None:
             self._full.append(full)
         offset_ns = time.time_ns() - time.monotonic_ns()
+        stats = self._slots.stats()  # before the notes: what they don't tell of has not happened by then
         for note in self._staging.notes():
             if note.is_gap:
                 gap = note.gap()
                 self._ledger.append(gap)
+                self._forget_stall(gap.first_frame)
                 if gap.n_frames:
                     self._closed = gap.first_frame
                 self._plan.emit(events.StreamGap.of(gap))
@@ -183,6 +188,8 @@ class ChunkRotatorActor(Supervised):
                 self._anchor = note.anchor(offset_ns)
                 self._ledger.append(self._anchor)
                 self._watch.anchor(note.clock_id, note.position, note.monotonic_ns, note.rate)
+        if self._stall is not None and stats["gap_first"] != self._stall.first_frame:
+            self._close_stall()
         self._look_for_open_gap()
 
     def _look_at_wall_clock(self) -> None:
@@ -203,8 +210,21 @@ class ChunkRotatorActor(Supervised):
     def _look_for_open_gap(self) -> None:
         """Tells a gap while it is still open, once: its note only comes when it has ended."""
         stats = self._slots.stats()
+        if stats["stalls"] and self._stall is None:
+            self._stall = Gap(stats["head_frame"], 0, Cause(stats["gap_cause"]), Confidence.EXACT)
         if stats["gap_first"] >= 0:
             self._tell_open(Gap.open(stats["gap_first"], stats["gap_first"], Cause(stats["gap_cause"])))
+
+    def _forget_stall(self, first_frame: int) -> None:
+        """The gap that the stall has been is told of as any other."""
+        if self._stall is not None and self._stall.first_frame == first_frame:
+            self._stall = None
+
+    def _close_stall(self) -> None:
+        """The graph goes on with the very next frame: what was open is nothing."""
+        assert self._stall is not None
+        self._plan.emit(events.StreamGap.of(self._stall))
+        self._stall = None
 
     def _tell_open(self, gap: Gap) -> None:
         if gap.first_frame == self._told_open or not self._slots.stats()["first_ns"]:
@@ -226,9 +246,14 @@ class ChunkRotatorActor(Supervised):
 
     def _look_at_flow(self) -> None:
         """Tells the stream when no frame has come for a second, and when they come again."""
-        flow = self._watch.flow(self._slots.stats(), time.monotonic_ns())
-        if flow is not None:
-            self._stream.tell(flow)
+        stats = self._slots.stats()
+        flow = self._watch.flow(stats, time.monotonic_ns())
+        if flow is None:
+            return
+        if flow.is_idle and stats["first_ns"] and stats["gap_first"] < 0:
+            self._slots.set_stalled()
+            self._look_for_open_gap()
+        self._stream.tell(flow)
 
     def _open(self) -> bool:
         """Makes the recording once the first frames are there. False before."""

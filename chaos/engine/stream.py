@@ -178,6 +178,8 @@ class InputStreamActor(Supervised):
                 self._on_wrong_rate(found)
             case Flow():
                 self._feed.on_flow(message, self._takes.current)
+                if self._view.state == "stalled":
+                    self._answer_start()
             case SwitchChunk() | MarkFrame():
                 self._pass_on(message)
             case RetireChunks():

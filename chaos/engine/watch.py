@@ -5,9 +5,12 @@ from __future__ import annotations
 from chaos.engine.messages import Flow
 from chaos.terms.ledger import Cause
 
-__all__ = ["STALLED_NS", "Watch"]
+__all__ = ["NOTHING_YET", "NO_CYCLE", "NO_DATA", "STALLED_NS", "Watch"]
 
 STALLED_NS = 1_000_000_000
+NO_CYCLE = "no cycle of the graph for more than a second"
+NO_DATA = "the device has delivered nothing for more than a second"
+NOTHING_YET = "nothing that the device delivers can be kept yet"
 
 
 class Watch:
@@ -16,8 +19,9 @@ class Watch:
     def __init__(self) -> None:
         self._first: tuple[int, int, int] | None = None
         self._told_rate = 0
-        self._n_captured = 0
+        self._n_captured = self._n_cycles = 0
         self._flows = True
+        self._is_unasked = True
         self._awaited_ns: int | None = None  # since when a next frame is due to be told
         self.drift_ppm: float | None = None
 
@@ -44,13 +48,24 @@ class Watch:
         """The stream's state is no longer known to be that frames come: the next ones are told, and so is a second
         without any."""
         self._n_captured, self._awaited_ns = stats["n_captured"], now_ns
+        self._is_unasked = False
 
     def flow(self, stats: dict[str, int], now_ns: int) -> Flow | None:
-        """Whether frames come, where that has changed or is awaited. `now_ns`: CLOCK_MONOTONIC."""
+        """Whether frames come: where that has changed or is awaited, and again and again while they don't.
+
+        `now_ns`: CLOCK_MONOTONIC. Before the first frame nothing is said until one has been awaited for a second.
+        """
+        n_cycles = stats["callbacks"] + stats["distrusted"]
+        is_run, self._n_cycles = n_cycles != self._n_cycles, n_cycles
         moves, self._n_captured = stats["n_captured"] != self._n_captured, stats["n_captured"]
-        flow = Flow(True) if moves or not stats["first_ns"] else _flow(stats, now_ns)
+        if moves:
+            flow = Flow(True)
+        elif stats["first_ns"]:
+            flow = _flow(stats, now_ns)
+        else:
+            flow = Flow(self._is_unasked, NOTHING_YET if is_run else NO_CYCLE)
         if self._awaited_ns is None:
-            is_news = flow.flows != self._flows
+            is_news = not (flow.flows and self._flows)
         elif flow.flows:
             is_news = moves
         else:
@@ -64,8 +79,8 @@ class Watch:
 def _flow(stats: dict[str, int], now_ns: int) -> Flow:
     """By what the callback saw; where a frame only finds no slot they do come."""
     if now_ns - stats["end_ns"] >= STALLED_NS:
-        return Flow(False, "no cycle of the graph for more than a second")
+        return Flow(False, NO_CYCLE, is_idle=True)
     open_frames = stats["head_frame"] - stats["gap_first"] if stats["gap_first"] >= 0 else 0
     if stats["gap_cause"] == Cause.NO_DATA and open_frames * 1_000_000_000 >= STALLED_NS * stats["sample_rate"]:
-        return Flow(False, "the device has delivered nothing for more than a second")
+        return Flow(False, NO_DATA)
     return Flow(True)

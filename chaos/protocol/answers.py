@@ -190,6 +190,7 @@ class StreamBegun(msgspec.Struct, frozen=True):
     format: Format
     chunk_frames: int
     state: str
+    reason: str = ""
 
 
 class ChunkSwitched(msgspec.Struct, frozen=True):

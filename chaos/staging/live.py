@@ -52,7 +52,7 @@ class LiveEnd:
                 self.closed_gaps[closed.first_frame, closed.n_frames, closed.cause] = closed
                 self.version += 1
         self.open_gap = None
-        if gap is not None and gap[0] < head:
+        if gap is not None and gap[0] <= head:
             self.open_gap = Gap.open(gap[0], head, Cause(gap[1]))
         return head
 

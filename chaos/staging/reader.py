@@ -14,6 +14,7 @@ from chaos.system.machine import boot_id
 from chaos.terms.errors import StorageFailed
 from chaos.terms.form import AudioForm
 from chaos.terms.formats import SAMPLES, SampleFormat
+from chaos.terms.ledger import Cause
 
 __all__ = ["StagingReader"]
 
@@ -108,13 +109,19 @@ class StagingReader:
         return self._load(field)
 
     def open_gap(self) -> tuple[int, int] | None:
-        """(first_frame, cause) of a gap that has not ended, or None. Read the head first: it may be ahead of that."""
+        """(first_frame, cause) of a gap that has not ended, or None. Read the head first: it may be ahead of that.
+
+        Where no cycle comes any more the gap stands at the head: how long it is, the clock tells when it goes on.
+        """
         first = self._load("gap_first")
         while first != NONE:
             cause = self._load("gap_cause")
             before, first = first, self._load("gap_first")
             if first == before:
                 return first, cause
+        head = self._load("head_frame")
+        if self._load("stalled") == head + 1:
+            return head, self._load("hint") or Cause.MISSED
         return None
 
     def notes(self, since: int) -> Iterator[Note]:

@@ -348,12 +348,15 @@ def test_chosen_channels_are_recorded_and_named(folder: Path) -> None:
 
 def test_a_stall_is_told_and_its_end_too(folder: Path) -> None:
     stream = running(folder)
-    stream.give(m.OfTake(1, m.Flow(False, "no cycle")))
+    stalls, flows = m.OfTake(1, m.Flow(False, "no cycle")), m.OfTake(1, m.Flow(True))
+    stream.give(stalls)
     assert (stream.view.state, stream.view.reason) == ("stalled", "no cycle")
-    stream.give(m.OfTake(1, m.Flow(True)))
+    stream.give(m.CaptureState(3, ""))
+    assert stream.view.state == "stalled", "its node runs, but no frame comes"
+    stream.give(flows)
     assert (stream.view.state, stream.view.reason) == ("streaming", "")
     stream.unplug()
-    stream.give(m.OfTake(1, m.Flow(False, "no cycle")))
+    stream.give(stalls)
     assert stream.view.state == "waiting"
     stream.close()
 

@@ -36,6 +36,14 @@ def ctl(daemon: Daemon) -> Any:
     return run
 
 
+def test_start_says_that_a_device_brings_nothing(ctl: Any, client: RawClient) -> None:
+    client.call("device_wait", name="virtual-mic", timeout_s=10)
+    said = ctl("start", "--target", "virtual-mic")
+    assert said.startswith("stalled: Virtual microphone")
+    assert "the device has delivered nothing for more than a second" in said
+    assert [stream["state"] for stream in json.loads(ctl("status", "--json"))["streams"]] == ["stalled"]
+
+
 def test_from_device_to_wav(ctl: Any, counting_source: SourceFactory, client: RawClient, tmp_path: Path) -> None:
     source = counting_source("desk-mic", description="Desk microphone", driver=True, speed=4)
     client.call("device_wait", name=source.name, timeout_s=10)

@@ -21,6 +21,7 @@ from rig import CountingSource, Session
 from rig.programs import program
 from test_following import PLUG_ID, QUANTUM, assert_all_in_place, plug, samples_of
 
+import chaos
 from chaos.store.info import load
 
 AUDIO = {"type": "audio"}
@@ -284,12 +285,21 @@ def test_with_roll_on_format_change_it_goes_on_in_a_new_take(
 def test_a_driver_that_stalls_is_told_while_it_does(loud: CountingSource, client: RawClient) -> None:
     client.event("stream_head_position", stream_uri=LOUD)
     loud.hold()
+    opened = client.event("stream_gap", stream_uri=LOUD)
+    assert (opened["n_frames"], opened["cause"]) == (None, "missed")
     told = client.event("stream_state", stream_uri=LOUD, state="stalled")
     assert "no cycle" in told["reason"]
-    assert client.call("stream_status", uri=LOUD)["state"] == "stalled"
+    status = client.call("stream_status", uri=LOUD)
+    assert (status["state"], status["n_gaps"], status["lost_frames"]) == ("stalled", 1, 0)
+    with chaos.open(status["recording"]) as recording:
+        followed = [(gap.first_frame, gap.n_frames, gap.cause.label) for gap in recording.gaps]
+    assert followed == [(opened["first_frame"], 0, "missed")]
     loud.begin()
+    closed = client.event("stream_gap", stream_uri=LOUD)
+    assert (closed["first_frame"], closed["n_frames"]) == (opened["first_frame"], 0), "its clock had stood as well"
     client.event("stream_state", stream_uri=LOUD, state="streaming")
-    assert client.call("stream_stop", uri=LOUD)["clean"] is True
+    stopped = client.call("stream_stop", uri=LOUD)
+    assert (stopped["clean"], stopped["n_gaps"], stopped["lost_frames"]) == (True, 0, 0)
 
 
 def test_a_source_that_hangs_is_told_while_it_does(session: Session, loud: CountingSource, client: RawClient) -> None:

@@ -36,11 +36,12 @@ class Device:
         self.ns = 10**12
 
     def run(self, cycles: int = 1, *, data: bool = True, moves: bool = True, time_ns: int = CYCLE_NS,
-            flags: int = 0, xrun: int = 0, torn: bool = False) -> None:  # fmt: skip
+            flags: int = 0, xrun: int = 0, torn: bool = False, linked: bool = True,
+            clock_id: int = 1) -> None:  # fmt: skip
         for _ in range(cycles):
             self.slots.cycle(
                 self.position, N, FRAMES if data else None, monotonic_ns=self.ns, clock_flags=flags, xrun=xrun,
-                torn=torn, doubting=True,
+                torn=torn, doubting=True, linked=linked, clock_id=clock_id,
             )  # fmt: skip
             self.position += N if moves else 0
             self.ns += time_ns
@@ -225,11 +226,69 @@ def test_a_device_that_does_not_run_at_first_begins_with_its_first_frame(device:
     assert device.gaps() == []
 
 
-def test_a_device_that_is_a_little_slow_begins_with_its_first_frame(device: Device) -> None:
+def test_a_device_that_brings_nothing_begins_with_a_gap_of_its_cycles(device: Device) -> None:
+    device.run(47, data=False)  # the first is not believed
+    assert (head(device), device.slots.stats()["first_ns"]) == (0, 0)
+    device.run(1, data=False)
+    stats = device.slots.stats()
+    assert (stats["head_frame"], stats["gap_first"], stats["gap_cause"]) == (47 * N, 0, Cause.NO_DATA)
+    assert stats["first_position"] == N
+    assert stats["first_ns"] == pytest.approx(10**12 + CYCLE_NS, abs=100)
+    device.run(10, data=False)
+    device.run(3)
+    assert device.gaps() == [(0, 57 * N, Cause.NO_DATA, Confidence.EXACT)]
+    assert head(device) == 60 * N
+    assert device.slots.stats()["first_position"] + head(device) == device.position
+
+
+@pytest.mark.parametrize("how", ["clock", "position", "flag", "unlinked"])
+def test_only_cycles_in_a_row_on_one_clock_are_such_a_gap(device: Device, how: str) -> None:
+    """What came before a break belongs to another clock, or is of unknown length."""
+    device.run(40, data=False, clock_id=2 if how == "clock" else 1, linked=how != "unlinked")
+    device.miss(5 * N if how == "position" else 0, 0)
+    device.run(1, data=False, flags=JUMPED if how == "flag" else 0)
+    device.run(45, data=False)
+    assert head(device) == 0
+    device.run(3, data=False)
+    device.run(1)
+    ((first, n, cause, sure),) = device.gaps()
+    assert (first, cause, sure) == (0, Cause.NO_DATA, Confidence.EXACT)
+    assert 47 * N <= n <= 49 * N
+    assert device.slots.stats()["first_position"] + head(device) == device.position
+
+
+def test_a_clock_that_changes_after_such_a_beginning_is_a_switch(device: Device) -> None:
     device.run(60, data=False)
+    device.position = 7 * RATE
+    device.run(3, clock_id=2)
+    assert [(cause, sure) for _, _, cause, sure in device.gaps()] == [
+        (Cause.NO_DATA, Confidence.EXACT),
+        (Cause.DRIVER_SWITCH, Confidence.CLOCK),
+    ]
+
+
+def test_a_device_that_is_a_little_slow_begins_with_its_first_frame(device: Device) -> None:
+    device.run(40, data=False)
     device.run(3)
     assert device.gaps() == []
     assert head(device) == 3 * N
+
+
+def test_a_stall_is_an_open_gap_that_the_clock_measures(device: Device) -> None:
+    device.run(5)
+    before = device.slots.stats()
+    device.slots.set_stalled()
+    stalled = device.slots.stats()
+    assert (stalled["gap_first"], stalled["gap_cause"], stalled["n_gaps"]) == (4 * N, Cause.MISSED, 1)
+    device.ns += 3 * 10**9  # its clock stands meanwhile
+    device.run(1)
+    assert device.slots.stats()["gap_first"] == -1
+    assert device.slots.stats()["n_gaps"] == before["n_gaps"] == 0
+    device.slots.set_stalled()
+    device.miss(3 * RATE, 3)  # and now it goes on
+    device.run(3)
+    assert device.slots.stats()["n_gaps"] == 1
+    assert device.gaps() == [(5 * N, 3 * RATE + N, Cause.MISSED, Confidence.EXACT)]
 
 
 def test_a_take_begins_at_the_time_that_it_is_told_and_not_before(device: Device) -> None:

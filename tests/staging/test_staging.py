@@ -28,7 +28,7 @@ LAYOUT_1 = {
     "clock_id": 2152, "position": 2160, "end_ns": 2168, "gap_first": 2176, "gap_cause": 2184, "filling": 2192,
     "first_ns": 2200, "first_position": 2208, "busy_histogram": 2232,
     "freewheeled": 2488, "stands": 2496, "free_write": 3072, "free_read": 3136,
-    "full_write": 3200, "full_read": 3264, "note_write": 3328, "note_read": 3392, "hint": 3456,
+    "full_write": 3200, "full_read": 3264, "note_write": 3328, "note_read": 3392, "hint": 3456, "stalled": 3520,
 }  # fmt: skip
 
 

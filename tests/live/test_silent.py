@@ -1,0 +1,80 @@
+"""A device that is there and brings nothing, or nothing yet: it is told, and where it is known how long it is a gap."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+from harness import RawClient
+from rig import FaultyDriver, Session, check
+
+import chaos
+
+AUDIO = {"type": "audio"}
+URI = "stream://silent/1"
+
+
+def test_a_device_that_nobody_feeds_has_a_gap_from_its_start(session: Session, client: RawClient) -> None:
+    session.force_quantum(1024)
+    client.call("device_wait", name="virtual-mic", timeout_s=10)
+    started = client.call("stream_start", uri=URI, device_identity="virtual-mic", format=AUDIO)
+    assert (started["state"], started["reason"]) == (
+        "stalled",
+        "the device has delivered nothing for more than a second",
+    )
+    opened = client.event("stream_gap", stream_uri=URI)
+    assert (opened["first_frame"], opened["n_frames"], opened["cause"]) == (0, None, "no_data")
+    told = client.event("stream_state", stream_uri=URI, state="stalled")
+    assert told["reason"] == started["reason"]
+    status = client.call("stream_status", uri=URI)
+    assert (status["state"], status["n_gaps"]) == ("stalled", 1)
+    assert status["head_frame"] == status["lost_frames"] >= 48_000
+    stopped = client.call("stream_stop", uri=URI)
+    assert (stopped["clean"], stopped["n_gaps"]) == (True, 1)
+    assert stopped["n_frames"] == stopped["lost_frames"] >= 48_000
+
+
+def test_its_first_frames_end_the_gap(session: Session, client: RawClient, tmp_path: Path) -> None:
+    tone = tmp_path / "tone.wav"
+    with wave.open(str(tone), "wb") as file:
+        file.setparams((2, 2, 48000, 0, "NONE", ""))
+        file.writeframes(np.full((48000 * 2, 2), 8192, np.int16).tobytes())
+    session.force_quantum(1024)
+    client.call("device_wait", name="virtual-mic", timeout_s=10)
+    client.call("stream_start", uri=URI, device_identity="virtual-mic", format=AUDIO)
+    player = session.play(tone)
+    closed = client.event("stream_gap", stream_uri=URI)
+    while closed["n_frames"] is None:
+        closed = client.event("stream_gap", stream_uri=URI)
+    assert (closed["first_frame"], closed["cause"]) == (0, "no_data")
+    while client.event("stream_head_position", stream_uri=URI)["frame"] < closed["n_frames"] + 4800:
+        pass
+    session.end(player)
+    stopped = client.call("stream_stop", uri=URI)
+    assert stopped["clean"] is True
+    with chaos.open(stopped["recording"]) as recording:
+        samples = recording.read(0, stopped["n_frames"])
+        lost = np.zeros(stopped["n_frames"], bool)
+        for gap in recording.gaps:
+            lost[gap.first_frame : gap.end_frame] = True
+    assert not samples[:, lost].any()
+    assert set(np.unique(samples[:, ~lost])) <= {0.0, 0.25}
+    assert (samples[:, ~lost] == 0.25).any()
+
+
+def test_a_driver_that_has_not_begun_is_told(session: Session, client: RawClient) -> None:
+    session.force_quantum(1024)
+    with FaultyDriver(session, name="asleep", hold=True) as device:
+        client.call("device_wait", name="asleep", timeout_s=10)
+        started = client.call("stream_start", uri=URI, device_identity="asleep", format=AUDIO)
+        assert (started["state"], started["recording"]) == ("stalled", "")
+        assert "no cycle" in started["reason"]
+        device.begin()
+        client.event("stream_state", stream_uri=URI, state="streaming")
+        while client.event("stream_head_position", stream_uri=URI)["frame"] < 24_000:
+            pass
+        stopped = client.call("stream_stop", uri=URI)
+    assert (stopped["clean"], stopped["n_gaps"]) == (True, 0)
+    with chaos.open(stopped["recording"]) as recording:
+        assert check(recording.read(0, stopped["n_frames"])).ok
