@@ -302,6 +302,7 @@ static inline int device_do_command(struct spa_loop *loop, bool async, uint32_t 
 			device_tell(d, "{\"event\": \"held\"}\n");
 	} else if (spa_streq(command->text, "begin")) {
 		d->held = false;
+		d->due_ns = SPA_MAX(d->due_ns, now_ns());	/* it makes up for no time that it was held */
 		if (d->started && !d->in_cycle)
 			device_arm(d, 1);
 	} else if (d->n_commands < MAX_COMMANDS)
