@@ -176,7 +176,7 @@ class Client:
         uri = fields["uri"]
         with self.events(f"stream_state {uri}", f"stream_error {uri}", timeout_s=settle_s) as events:
             started = self.call("stream_start", **fields)
-            how = {name: started[name] for name in ("state", "reason")}
+            how = {name: str(started.get(name, "")) for name in ("state", "reason")}
             while how["state"] not in _SETTLED:
                 how = self._next_state(events, uri, how)
         return {**started, **how}
@@ -186,7 +186,7 @@ class Client:
             event = next(events)
         except TimedOut:
             status = self.call("stream_status", uri=uri)
-            how = {name: status[name] for name in ("state", "reason")}
+            how = {name: str(status.get(name, "")) for name in ("state", "reason")}
             if how["state"] in _SETTLED:
                 return how
             raise TimedOut(

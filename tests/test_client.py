@@ -20,7 +20,7 @@ from chaos.client import Client, DaemonUnreachable
 from chaos.terms.errors import ChannelsMismatch, DeviceNotFound, InvalidRequest, StorageFull, TimedOut
 
 URI = "stream://desk/take"
-STARTED = {"uri": URI, "recording": "/r", "device": None, "format": {}, "chunk_frames": 1024}
+STARTED = {"uri": URI, "recording": "/r", "device": None, "format": {}, "reason": "", "chunk_frames": 1024}
 
 
 @pytest.fixture

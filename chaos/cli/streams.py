@@ -124,7 +124,7 @@ def start(
 
     what = request["device_identity"] if device is None else device["description"]
     say(f"{started['state']}: {what}, {stream_format(started['format'])}")
-    if started["reason"]:
+    if started.get("reason"):
         say(f"  {started['reason']}")
     say(f"  {started['uri']}", f"  {started['recording']}", f"  stop it with: chaosctl stop {started['uri']}")
 
