@@ -64,6 +64,11 @@ kills n="100":
 cuts n="20":
     CHAOS_CUTS={{n}} tools/test tests/faults/test_disks.py --timeout 1200
 
+# Each call that the store makes to the disk fails, is its process's last, or is cut off from power
+[group('check')]
+faultpoints step="1":
+    CHAOS_FAULT_STEP={{step}} tools/test tests/store/test_fault_points.py -n auto --timeout 2400
+
 # A device that is unplugged and plugged in 200 times during a capture
 [group('check')]
 plug n="200":

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
@@ -257,8 +257,14 @@ def _open_hidden(out: Path, stack: ExitStack) -> tuple[Path, int]:
     """As `open_hidden`; the stack closes it, and removes what has not got its own name by then."""
     path, fd = open_hidden(out)
     stack.callback(os.close, fd)
-    stack.callback(path.unlink, missing_ok=True)
+    stack.callback(_unlink_hidden, path)
     return path, fd
+
+
+def _unlink_hidden(path: Path) -> None:
+    """What can't be removed now the next save into this folder sweeps."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _labels_of(out: Path) -> Path:
@@ -294,7 +300,7 @@ def _appear(hidden: Path, out: Path, force: bool) -> None:
     except OSError:  # a file system without hard links
         _check_free(out, force)
         hidden.rename(out)
-    hidden.unlink(missing_ok=True)
+    _unlink_hidden(hidden)
 
 
 def _total(progress: Progress | None, n_all: int) -> Callable[[int], None]:

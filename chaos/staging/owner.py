@@ -201,6 +201,8 @@ class Staging:
         if self._rest is not None:
             self._rest.join()
         self.slots.close()
-        if remove:
-            self.path.unlink(missing_ok=True)
-        self._map.close()
+        try:
+            if remove:
+                self.path.unlink(missing_ok=True)
+        finally:
+            self._map.close()

@@ -33,8 +33,12 @@ class ChunkFiles:
         """Makes the chunk's first `n_frames` durable in its part, writing only what is new."""
         if self._part(chunk) is None:
             self._parts[chunk] = Part(self._part_path(chunk), self._form)
+        part = self._parts[chunk]
         try:
-            self._parts[chunk].commit(data, n_frames)
+            part.commit(data, n_frames)
+            if not part.is_named:
+                sync_folder(self.folder)
+                part.is_named = True
         except OSError as error:
             self._give_up_part(chunk, error)
             raise

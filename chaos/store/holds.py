@@ -6,6 +6,7 @@ let go, and its file is removed by whoever comes across it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -14,12 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chaos.store.store import Store
-from chaos.system.files import make_folders, write_all
+from chaos.system.files import make_folders, storage_errors, write_all
 
 __all__ = ["held", "hold"]
 
 _SUFFIX = ".hold"
 _DIGITS = 64
+_NO_HOLD = frozenset({errno.ENOENT, errno.ELOOP, errno.EACCES, errno.EPERM})  # gone meanwhile, or none of ours
 
 
 @contextmanager
@@ -45,11 +47,15 @@ def hold(store: Store, digests: Iterable[str]) -> Iterator[bool]:
 
 
 def held(store: Store) -> set[str]:
-    """The hashes of all that is held now."""
+    """The hashes of all that is held now. Raises StorageFailed where a hold can't be read."""
     digests: set[str] = set()
     for path in store.pins.glob(f".*{_SUFFIX}"):
-        with suppress(OSError):
+        try:
             digests |= _digests(path)
+        except OSError as error:
+            if error.errno not in _NO_HOLD:
+                with storage_errors("read", path):
+                    raise
     return digests
 
 

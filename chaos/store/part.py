@@ -27,12 +27,14 @@ _SPAN = struct.Struct("<QQ")
 class Part:
     """The part file of one chunk, made new. Methods raise OSError and may be called again.
 
-    `n_frames` counts the frames that are committed. Alive until `close` or `finish`.
+    `n_frames` counts the frames that are committed; `is_named` is for whoever syncs the folder. Alive until `close` or
+    `finish`.
     """
 
     def __init__(self, path: Path, form: Form) -> None:
         self.path = path
         self.n_frames = 0
+        self.is_named = False
         self._form = form
         self._n_records = 0
         path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from chaos.store.info import RecordingInfo
 from chaos.store.slices import ChunkSpan, chunk_spans
 from chaos.store.store import Store
 from chaos.system.files import make_folders, replace, storage_errors
-from chaos.terms.errors import RecordingNotFound
+from chaos.terms.errors import RecordingNotFound, StorageFailed
 from chaos.terms.uri import parse_uri
 
 __all__ = ["RETENTION", "Pin", "pin", "pinned_hashes", "pins", "unpin"]
@@ -39,7 +39,13 @@ class Pin(msgspec.Struct, frozen=True):
 
 def pins(store: Store) -> list[Pin]:
     """All pins of a store, by name, but for damaged ones."""
-    return [found for found in map(_read_pin, _pin_files(store)) if isinstance(found, Pin)]
+    found = []
+    for path in _pin_files(store):
+        try:
+            found.append(_read_pin(path))
+        except OSError as error:
+            log.warning("the pin %s can't be read: %s", path, error.strerror)
+    return [each for each in found if isinstance(each, Pin)]
 
 
 def _pin_files(store: Store) -> list[Path]:
@@ -47,12 +53,8 @@ def _pin_files(store: Store) -> list[Path]:
 
 
 def _read_pin(path: Path) -> Pin | bytes:
-    """The pin, or the bytes of a damaged one."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        log.warning("the pin %s can't be read: %s", path, error.strerror)
-        return b""
+    """The pin, or the bytes of a damaged one. Raises OSError."""
+    raw = path.read_bytes()
     try:
         return msgspec.json.decode(raw, type=Pin)
     except ValueError:
@@ -61,9 +63,19 @@ def _read_pin(path: Path) -> Pin | bytes:
 
 
 def pinned_hashes(store: Store) -> set[str]:
-    """The hashes of all chunks that are pinned or being read. Of a damaged pin, those that still stand in it."""
+    """The hashes of all chunks that are pinned or being read. Of a damaged pin, those that still stand in it.
+
+    Raises StorageFailed where one can't be read: nobody knows then what has to stay.
+    """
     hashes = held(store)
-    for found in map(_read_pin, _pin_files(store)):
+    for path in _pin_files(store):
+        try:
+            with storage_errors("read", path):
+                found = _read_pin(path)
+        except StorageFailed:
+            if not path.exists():  # unpinned meanwhile
+                continue
+            raise
         if isinstance(found, Pin):
             hashes.update(span.hash for span in found.chunks)
         else:

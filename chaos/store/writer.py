@@ -63,6 +63,7 @@ class RecordingWriter:
         self._placed: tuple[int, Path] | None = None
         self._finish: Finish | None = None
         self._finished = False
+        self._has_new_gaps = False
 
     @classmethod
     def create(cls, store: Store, definition: Definition) -> Self:
@@ -119,23 +120,23 @@ class RecordingWriter:
                 folder = opened.enter_context(closing(OpenFolder(info.path)))
                 root = opened.enter_context(closing(OpenFolder(store.root)))
             writer = cls(store, folder, root, info.definition, journal)
+            writer.found = info
+            for gap in info.gaps:
+                writer._metadata.gap(gap)
+                writer._coverage.add(gap.first_frame, gap.n_frames)
+            for anchor in info.anchors:
+                writer._metadata.anchor(anchor)
+            for sealed in info.chunks:
+                writer._coverage.add(sealed.first_frame, sealed.n_frames)
+                writer._last = sealed
+            writer._sealing = info.sealing
+            writer.open_gap = info.open_gap
+            writer._metadata.open_gap(info.open_gap)
+            if info.open_gap is not None:
+                writer._coverage.add(info.open_gap.first_frame, info.open_gap.n_frames)
+            with storage_errors("tidy", writer.path):
+                writer._chunks.tidy(writer._is_sealed)
             opened.pop_all()
-        writer.found = info
-        for gap in info.gaps:
-            writer._metadata.gap(gap)
-            writer._coverage.add(gap.first_frame, gap.n_frames)
-        for anchor in info.anchors:
-            writer._metadata.anchor(anchor)
-        for sealed in info.chunks:
-            writer._coverage.add(sealed.first_frame, sealed.n_frames)
-            writer._last = sealed
-        writer._sealing = info.sealing
-        writer.open_gap = info.open_gap
-        writer._metadata.open_gap(info.open_gap)
-        if info.open_gap is not None:
-            writer._coverage.add(info.open_gap.first_frame, info.open_gap.n_frames)
-        with storage_errors("tidy", writer.path):
-            writer._chunks.tidy(writer._is_sealed)
         return writer
 
     def unsealed(self) -> list[tuple[int, int, bytes]]:
@@ -176,7 +177,7 @@ class RecordingWriter:
         The frames given before must not have changed. An external recording keeps no audio, only its journal
         is made durable.
         """
-        self._journal.flush()
+        self._flush_journal()
         if self._is_sealed(chunk) or self.definition.external or not n_frames:
             return
         view = self._checked(chunk, data, chunk * self.definition.chunk_frames, n_frames)
@@ -196,8 +197,8 @@ class RecordingWriter:
             with self._checked(chunk, data, first_frame, n_frames) as view, self._storage("seal", path):
                 digest = blake3(view).hexdigest()
                 self._announce_partial(chunk, n_frames)
-                if self.open_gap is not None:
-                    self._journal.flush()
+                if self._has_new_gaps:  # else a power cut leaves the chunk's zeros without them
+                    self._flush_journal()
                 self._chunks.put(chunk, view, n_frames, digest)
             self._sealed(SealedChunk(chunk, str(path), digest, first_frame, n_frames))
         return self._commit()
@@ -215,8 +216,8 @@ class RecordingWriter:
             path = path.absolute()
             with self._checked(chunk, data, first_frame, n_frames) as view, storage_errors("write", path):
                 digest = blake3(view).hexdigest()
-                if self.open_gap is not None:
-                    self._journal.flush()
+                if self._has_new_gaps:  # else a power cut leaves the chunk's zeros without them
+                    self._flush_journal()
                 self._place(chunk, view, path)
             self._sealed(SealedChunk(chunk, str(path), digest, first_frame, n_frames))
         return self._commit()
@@ -226,6 +227,7 @@ class RecordingWriter:
         if gap.first_frame < 0 or gap.n_frames < 0:
             raise ValueError(f"{gap} is not a gap")
         self._journal.append(GapLine.of(gap))
+        self._has_new_gaps = True
         self._metadata.gap(gap)
         self._coverage.add(gap.first_frame, gap.n_frames)
         if self.open_gap is not None and self.open_gap.first_frame == gap.first_frame and gap.n_frames:
@@ -237,6 +239,7 @@ class RecordingWriter:
         with what has become of it. Durable with the next checkpoint, seal or flush, and before anything in it is."""
         if self.open_gap != gap:
             self._journal.append(OpenGapLine.of(gap))
+            self._has_new_gaps = True
             self._metadata.open_gap(gap)
             self._coverage.add(gap.first_frame, gap.n_frames)
             self.open_gap = gap
@@ -255,7 +258,7 @@ class RecordingWriter:
 
     def flush(self) -> None:
         """Makes gaps, marks and anchors durable and visible."""
-        self._journal.flush()
+        self._flush_journal()
         self._store_metadata()
 
     def retire(self, chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> list[Gap]:
@@ -335,7 +338,11 @@ class RecordingWriter:
             self._journal.append(line)
             self._sealing = line
         if self._sealing == line:
-            self._journal.flush()
+            self._flush_journal()
+
+    def _flush_journal(self) -> None:
+        self._journal.flush()
+        self._has_new_gaps = False
 
     def _place(self, chunk: int, view: memoryview, path: Path) -> None:
         with held_folder(path.parent, make=True) as folder:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import zarr
 from recorded import DTYPES, definition
 
-from chaos.engine.messages import Rotate, StoreRest, Tick
+from chaos.engine.messages import Rotate, Stored, StoreRest, Tick
 from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
 from chaos.protocol.events import Event
 from chaos.staging.layout import SUFFIX
@@ -161,9 +161,9 @@ class CrashingStream:
         self.rotator.on_receive(StoreRest(end_ns))
 
     def stop(self, end_ns: int | None = None) -> None:
-        """A clean end."""
+        """A clean end; what storage refuses stays in staging."""
         self.finish(end_ns)
-        self._let_go(remove=True)
+        self._let_go(remove=not any(isinstance(told, Stored) and told.error for told in self.stream.heard))
 
     def crash(self) -> None:
         """As `kill -9` does: locks go, files stay, and what was in memory is gone."""
@@ -174,8 +174,10 @@ class CrashingStream:
         self.events.append((event.type, msgspec.structs.asdict(event)))
 
     def _let_go(self, *, remove: bool) -> None:
-        self.staging.close(remove=remove)
-        os.close(self._wake)
+        try:
+            self.staging.close(remove=remove)
+        finally:
+            os.close(self._wake)
 
     def _cycle(self, n_frames: int, data: bytes | None) -> None:
         if self._position > self._booked:

@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from catalogued import agree, told, truth
 from crashing import fast_folder
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -22,20 +23,19 @@ from recorded import START_NS, Rotator, checked, definition
 
 from chaos.store.age import Now
 from chaos.store.catalog import CATALOG, Catalog
-from chaos.store.digest import Digest, read_digest
+from chaos.store.digest import read_digest
 from chaos.store.due import Due
-from chaos.store.info import RecordingInfo, load
+from chaos.store.info import load
 from chaos.store.journal import Journal, JournalReader
 from chaos.store.lines import GapLine, Line
 from chaos.store.pins import pin, unpin
 from chaos.store.recovery import bring_in, recheck
 from chaos.store.retention import retire
-from chaos.store.retired import gone_chunks
 from chaos.store.store import Store
 from chaos.store.summary import RecordingSummary
 from chaos.store.writer import RecordingWriter
-from chaos.terms.errors import ChaosError, StorageFailed
-from chaos.terms.ledger import Cause, Confidence, Gap, lost_frames
+from chaos.terms.errors import StorageFailed
+from chaos.terms.ledger import Cause, Confidence, Gap
 from chaos.terms.units import Keep
 
 CHUNK_BYTES = 2 * 16 * 4
@@ -67,60 +67,6 @@ def record(store: Path, take: str, n_frames: int = 40, seed: int = 0, **more: ob
 
 def uris(catalog: Catalog, **wanted: object) -> list[str]:
     return [entry.uri for entry in catalog.entries(**wanted)]  # type: ignore[arg-type]
-
-
-def held(info: RecordingInfo) -> set[int]:
-    return {sealed.chunk for sealed in info.chunks} - {sealed.chunk for sealed in gone_chunks(info)}
-
-
-def told(digest: Digest) -> dict[str, object]:
-    """What a digest says, in terms that a RecordingInfo has too."""
-    return {
-        "n_frames": digest.n_frames,
-        "n_chunks": digest.n_chunks,
-        "held": {first + at for first, n in digest.held for at in range(n)},
-        "lost": digest.lost_frames,
-        "retired": sum(end - first for first, end in digest.retired),
-        "gaps": {cause: n_frames for cause, (_, n_frames) in digest.gaps.items() if n_frames},
-        "finish": digest.finish,
-        "bad": digest.n_bad_lines,
-    }
-
-
-def truth(info: RecordingInfo) -> dict[str, object]:
-    gaps: dict[str, int] = {}
-    for gap in info.gaps:
-        gaps[gap.cause.label] = gaps.get(gap.cause.label, 0) + gap.n_frames
-    return {
-        "n_frames": info.n_frames,
-        "n_chunks": len(info.chunks),
-        "held": held(info),
-        "lost": lost_frames(info.gaps),
-        "retired": gaps.get("retired", 0),
-        "gaps": {cause: n_frames for cause, n_frames in gaps.items() if n_frames},
-        "finish": info.finish,
-        "bad": len(info.bad_lines),
-    }
-
-
-def agree(catalog: Catalog, store: Path) -> None:
-    """Every recording, and no other, is in the catalogue as its own journal has it."""
-    entries = {entry.path: entry for entry in catalog.entries()}
-    paths = set((store / "recordings").glob("[!.]*/[!.]*.zarr"))
-    assert entries.keys() == paths
-    n_chunks = n_bytes = 0
-    for path, entry in entries.items():
-        try:
-            info = load(path)
-        except ChaosError:
-            assert (entry.state, entry.digest) == ("damaged", None)
-            continue
-        assert entry.digest is not None
-        assert entry.state == info.state
-        assert told(entry.digest) == truth(info)
-        n_chunks += entry.digest.n_held
-        n_bytes += entry.digest.n_bytes
-    assert catalog.totals() == (len(paths), n_chunks, n_bytes)
 
 
 def test_a_take_is_told_with_all_that_lists_need(store: Path, catalog: Catalog) -> None:

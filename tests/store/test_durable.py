@@ -15,6 +15,7 @@ from recorded import definition
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.system.files import write_new
+from chaos.terms.ledger import Cause, Confidence, Gap
 
 
 class Disk:
@@ -88,7 +89,7 @@ def test_a_checkpoint_is_durable_when_it_returns(tmp_path: Path) -> None:
         part = writer.path / "audio" / "c" / "0" / ".0.part"
         for n_frames in (20, 40):
             writer.checkpoint(0, slot, n_frames)
-            assert disk.size[part.stat().st_ino] == part.stat().st_size
+            assert disk.has(part)
         writer.close()
 
 
@@ -105,6 +106,24 @@ def test_the_journal_tells_of_a_chunk_only_when_its_file_is_durable(tmp_path: Pa
             return real(fd, data, offset)
 
         with mock.patch.object(os, "pwrite", pwrite):
+            writer.seal(0, slot, 0, 64)
+        writer.close()
+
+
+def test_a_gap_is_durable_before_the_chunk_that_it_reaches_into(tmp_path: Path) -> None:
+    """Else recovery finds a whole chunk, and nothing that tells of its zeros."""
+    with watched() as disk:
+        writer = RecordingWriter.create(Store(tmp_path), definition(chunk_frames=64))
+        slot = memoryview(np.random.default_rng(1).bytes(writer.definition.form.chunk_bytes))
+        writer.gap(Gap(60, 4, Cause.MISSED, Confidence.EXACT))
+        real = Path.replace
+
+        def replace(path: Path, target: Path) -> Path:
+            if target.name == "0" and target.parent.name == "0" and target.parent.parent.name == "c":
+                assert disk.has(writer.path / "journal.jsonl", named=False)
+            return real(path, target)
+
+        with mock.patch.object(Path, "replace", replace):
             writer.seal(0, slot, 0, 64)
         writer.close()
 

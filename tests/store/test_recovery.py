@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -173,6 +174,16 @@ def test_recovery_may_die_at_any_call_and_is_done_again() -> None:
             assert list((folder / "slots").iterdir()) == []
         number += 3
     assert number > 60
+
+
+def test_a_recovery_that_fails_gives_up_the_lock(store: Path, slots: Path) -> None:
+    """A daemon lives on, and tries again."""
+    stream = a_crash(store, slots)
+    writer = mock.patch("chaos.store.chunks.ChunkFiles.tidy", side_effect=OSError(5, "Input/output error"))
+    with writer:
+        assert only(recover(Store(store), slots)).outcome == "failed"
+    assert only(recover(Store(store), slots)).outcome == "recovered"
+    check_recording(stream)
 
 
 def test_full_storage_keeps_everything_until_there_is_room(store: Path, slots: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,7 +32,7 @@ from chaos.store.retention import collect, plan, retire
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
-from chaos.terms.errors import InvalidRange, InvalidRequest, InvalidURI, RecordingNotFound
+from chaos.terms.errors import InvalidRange, InvalidRequest, InvalidURI, RecordingNotFound, StorageFailed
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap, lost_frames
 from chaos.terms.units import Keep, parse_keep
 
@@ -453,6 +455,34 @@ def test_collecting_objects_respects_pins(store: Path) -> None:
     assert objects(store) == 2
     unpin(Store(store), "kept")
     assert collect(Store(store)) == 2
+
+
+@pytest.mark.parametrize("name", ["kept.json", ".0123456789abcdef.hold"])
+def test_where_a_pin_cant_be_read_nothing_goes(store: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = record(store, "1", 100).writer.path
+    pin(Store(store), "kept", load(path), 0, 32)
+    if not (store / "pins" / name).exists():
+        (store / "pins" / name).write_bytes(b"")
+    real_open, real_os_open = io.open, os.open
+
+    def failing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *arguments: Any, **options: Any) -> Any:
+            if not isinstance(path, int) and Path(path).name == name:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(path, *arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        patched.setattr(io, "open", failing(real_open))
+        patched.setattr(os, "open", failing(real_os_open))
+        for work in (lambda: retire(Store(store), Keep(None, 0)), lambda: collect(Store(store))):
+            with pytest.raises(StorageFailed, match="could not read"):
+                work()
+    assert retired(path) == []
+    assert objects(store) == 7
+    retire(Store(store), Keep(None, 0))
+    assert retired(path) == [(32, 68)]
 
 
 def test_a_retention_pass_respects_pins_of_objects(store: Path) -> None:

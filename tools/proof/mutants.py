@@ -162,6 +162,43 @@ MUTANTS = (
         "                self._write()\n",
         (DURABLE.removesuffix("::"), RETENTION + "test_the_ledger_is_durable_before_a_file_goes"),
     ),
+    Mutant(
+        "no-fsync-of-the-folder-after-a-part",
+        "chaos/store/chunks.py",
+        "                sync_folder(self.folder)\n                part.is_named = True\n",
+        "                part.is_named = True\n",
+        (DURABLE + "test_a_checkpoint_is_durable_when_it_returns",),
+    ),
+    Mutant(
+        "a-gap-is-durable-after-its-chunk",
+        "chaos/store/writer.py",
+        "                    self._flush_journal()\n                self._chunks.put(",
+        "                    pass\n                self._chunks.put(",
+        (DURABLE + "test_a_gap_is_durable_before_the_chunk_that_it_reaches_into",),
+    ),
+    # -- what can't be read counts for nothing
+    Mutant(
+        "an-unreadable-pin-pins-nothing",
+        "chaos/store/pins.py",
+        "            if not path.exists():  # unpinned meanwhile\n                continue\n            raise\n",
+        "            continue\n",
+        (RETENTION + "test_where_a_pin_cant_be_read_nothing_goes",),
+    ),
+    Mutant(
+        "an-unreadable-hold-holds-nothing",
+        "chaos/store/holds.py",
+        "            if error.errno not in _NO_HOLD:\n                with storage_errors",
+        "            if False:\n                with storage_errors",
+        (RETENTION + "test_where_a_pin_cant_be_read_nothing_goes",),
+    ),
+    Mutant(
+        "a-failed-recovery-keeps-the-lock",
+        "chaos/store/writer.py",
+        "            writer = cls(store, folder, root, info.definition, journal)\n            writer.found = info\n",
+        "            writer = cls(store, folder, root, info.definition, journal)\n            writer.found = info\n"
+        "            opened.pop_all()\n",
+        ("tests/store/test_recovery.py::test_a_recovery_that_fails_gives_up_the_lock",),
+    ),
     # -- an open gap always `clock`
     Mutant(
         "open-gap-always-clock",
