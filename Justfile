@@ -136,6 +136,11 @@ bench *arguments:
 mutants *arguments:
     tools/mutants {{arguments}}
 
+# What clients, devices and other programs can do to a capture, many times over (--minutes N); writes docs/reliability.md
+[group('prove')]
+abuse *arguments:
+    tools/abuse --out docs/reliability.md {{arguments}}
+
 # --- see ---
 
 # Ten seconds from a device to a verified recording and demo.wav

@@ -21,7 +21,8 @@ import zmq
 from chaos.protocol.config import Config, check_remote, ipc_path, is_remote, next_port
 from chaos.system.keys import Keys
 from chaos.system.watched import ConnectionLost, Curve, NotAdmitted, WatchedSocket
-from chaos.terms.errors import ChaosError, DeviceNotFound, TimedOut, Unauthorized, error_from_code
+from chaos.terms.errors import ChaosError, DeviceNotFound, InvalidRequest, TimedOut, Unauthorized, error_from_code
+from chaos.terms.visible import visible
 
 __all__ = ["Client", "DaemonUnreachable", "Events"]
 
@@ -93,10 +94,11 @@ class Client:
         """The result of an op. Raises the ChaosError that the daemon answers with, or DaemonUnreachable."""
         patience_s = max(self._timeout_s, _PATIENCE_S.get(op, 0.0)) + fields.get("timeout_s", 0.0)
         request_id = str(next(self._ids))
+        request = _encoded({"op": op, "id": request_id, **fields})
         if self._commands is None:
             self._commands = self._connect(zmq.DEALER, self.endpoint)
         try:
-            self._commands.socket.send(msgspec.json.encode({"op": op, "id": request_id, **fields}))
+            self._commands.socket.send(request)
             answer = self._answer(self._commands, request_id, time.monotonic() + patience_s)
         except (DaemonUnreachable, KeyboardInterrupt):
             self._commands.close()
@@ -247,6 +249,15 @@ def _receive(link: WatchedSocket, endpoint: str, deadline: float) -> list[bytes]
     except ConnectionLost:
         raise DaemonUnreachable(
             f"chaosd at {endpoint} went away", hint="its log says why; start it again: chaosd"
+        ) from None
+
+
+def _encoded(request: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(request)
+    except UnicodeEncodeError as e:
+        raise InvalidRequest(
+            f"{visible(str(e.object))} is not text in this locale", hint="use a UTF-8 locale: LC_ALL=C.UTF-8"
         ) from None
 
 

@@ -21,7 +21,8 @@ def say(*lines: str, err: bool = False) -> None:
 
 
 def say_json(value: Any, *, indent: int | None = 2, err: bool = False) -> None:
-    click.echo(json_text(value, indent=indent), err=err)
+    """Prints it in UTF-8 whatever the locale: the escapes of another would not be JSON's."""
+    click.echo(json_text(value, indent=indent).encode(errors="backslashreplace"), err=err)
 
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:

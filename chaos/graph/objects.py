@@ -180,9 +180,10 @@ class _NodeRecords:
         if index == RESET:
             return
         try:
-            self._params[param] += (parse(payload),)
+            told = parse(payload)
         except PodError:
             return
+        self._params[param] = (*self._params.get(param, ()), told)
 
     def state(self, object_id: int, serial: int, sequence: int) -> NodeState:
         return NodeState(object_id, serial, sequence, *self._ports, self._props, dict(self._params))

@@ -7,6 +7,7 @@ from the stream's first.
 from __future__ import annotations
 
 import datetime as dt
+import os
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -339,11 +340,24 @@ def _check_path(path: str | None) -> None:
         raise PathNotAllowed(
             f"{shown(path)} is not an absolute path", hint="use a path that begins with a slash"
         )
+    if path is not None and not _is_spelled(path):
+        raise PathNotAllowed(
+            f"{shown(path)} can't be spelled in chaosd's locale",
+            hint="start chaosd in a UTF-8 locale (LC_ALL=C.UTF-8), or use ASCII for the file and its folders",
+        )
     if path is not None and any(len(part.encode(errors="surrogatepass")) > MAX_NAME_BYTES for part in path.split("/")):
         raise PathNotAllowed(
             f"{shown(path)} has a name of more than {MAX_NAME_BYTES} bytes in it",
             hint="use shorter names for the file and its folders",
         )
+
+
+def _is_spelled(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(value: Any) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from chaos.terms.errors import LimitReached
 
-__all__ = ["GUARANTEED", "OF_STREAM", "check_room", "max_connections", "n_open", "raise_limit"]
+__all__ = ["GUARANTEED", "OF_STREAM", "check_room", "has_many", "max_connections", "n_open", "raise_limit"]
 
 log = logging.getLogger(__name__)
 
-OF_STREAM = 10  # what a stream opens at most, PipeWire's share of it included
+OF_STREAM = 12  # what a stream opens at most: seven are PipeWire's, three the recording's, one ours, one now and then
 GUARANTEED = 4096  # with so many, not even a burst of connections takes the last one (see `doors.zmq.connections`)
 _MOST_CONNECTIONS = 1024
 _MOST_SPARE = 128
@@ -25,7 +25,7 @@ def raise_limit() -> int:
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     limit = _limit()
-    if limit < GUARANTEED:
+    if not has_many():
         log.warning(
             "chaosd may open only %d files: few streams and clients have room, and a burst of connections could end it;"
             " raise the limit to %d (`ulimit -n`)",
@@ -33,6 +33,11 @@ def raise_limit() -> int:
             GUARANTEED,
         )
     return limit
+
+
+def has_many() -> bool:
+    """Whether a burst of connections can't take the last one."""
+    return _limit() >= GUARANTEED
 
 
 def n_open() -> int:

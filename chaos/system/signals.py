@@ -21,7 +21,7 @@ def hear_signals(on_end: Callable[[], object], on_report: Callable[[], object]) 
     """Calls back on a thread: a main thread that waits for a lock is not woken by a signal that another one was given.
 
     Every signal that would kill ends cleanly instead; a SIGHUP that is ignored (nohup) stays so. SIGUSR1 first writes
-    the stacks of all threads to stderr, whatever they hang in. To be called on the main thread.
+    the stacks of all threads to stderr, whatever they hang in beside the GIL. To be called on the main thread.
     """
     told, tell = socket.socketpair()
     tell.setblocking(False)
@@ -29,13 +29,13 @@ def hear_signals(on_end: Callable[[], object], on_report: Callable[[], object]) 
     for number in (*ENDING, REPORT):
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
-    faulthandler.register(REPORT, all_threads=True, chain=True)
 
     def hear() -> None:
         while numbers := told.recv(64):
             for number in numbers:
                 try:
                     if number == REPORT:
+                        faulthandler.dump_traceback(all_threads=True)  # not in a handler: others would run meanwhile
                         on_report()
                     elif number in ENDING:
                         log.info("%s: stopping", signal.Signals(number).name)

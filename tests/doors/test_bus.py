@@ -87,6 +87,18 @@ def resident_kib() -> int:
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
+class Most:
+    """The most memory that this process has held since."""
+
+    def __init__(self) -> None:
+        Path("/proc/self/clear_refs").write_text("5")
+        self._before = resident_kib()
+
+    def grown_kib(self) -> int:
+        peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+        return peak - self._before
+
+
 @pytest.fixture
 def raw(context: Sockets, daemon: ScriptedDaemon) -> Raw:
     return Raw(context, daemon)
@@ -322,6 +334,35 @@ def test_a_message_is_measured_as_a_whole(raw: Raw, context: Sockets, daemon: Sc
     sender.disable_monitor()
     dropped.close()
     assert raw.ask("ping")["ok"]
+
+
+@pytest.mark.parametrize("frame_mib", [1, 15])
+def test_a_message_that_does_not_end_fills_no_memory(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture, frame_mib: int
+) -> None:
+    """2.5 GB in one message. The sender is here too, but its frames share one memory."""
+    frame = b"x" * (frame_mib << 20)
+    sender = context.socket(zmq.DEALER)
+    sender.reconnect_ivl, sender.sndhwm = 60_000, 0
+    dropped = sender.get_monitor_socket(zmq.EVENT_DISCONNECTED, "inproc://endless")
+    sender.connect(daemon.config.endpoint)
+    sender.send(b'{"op": "ping"}')
+    assert json.loads(sender.recv())["ok"]
+    watched = Most()
+    sender.send_multipart([frame] * (2500 // frame_mib), copy=False)
+    assert dropped.poll(WAIT_MS)
+    assert watched.grown_kib() < 400_000
+    sender.disable_monitor()
+    dropped.close()
+    assert "not a whole message" in caplog.text
+    assert raw.ask("ping")["ok"]
+
+
+def test_many_whole_messages_are_no_unfinished_one(raw: Raw, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(40):
+        raw.socket.send_multipart([b"x" * (7 << 20), b"x" * (7 << 20), b'{"op": "ping", "id": "%d"}' % number])
+        assert raw.receive()["id"] == str(number)
+    assert "disconnected" not in caplog.text
 
 
 def test_clients_that_vanish_hurt_nobody(raw: Raw, context: Sockets, daemon: ScriptedDaemon) -> None:

@@ -92,6 +92,17 @@ def test_a_burst_of_connections_is_accepted_no_faster_than_it_is_counted(tmp_pat
             assert serving.n_open() < 4096
 
 
+@pytest.mark.parametrize("limit", [1024, 2048])
+def test_below_that_a_burst_comes_one_by_one(tmp_path: Path, limit: int) -> None:
+    """Nothing keeps it from outrunning the count; with a short queue it does not come far."""
+    with Serving(tmp_path, limit) as serving, serving.client() as client:
+        serving.go()
+        assert client.call("ping")
+        for endpoint in ("command", "events"):
+            with connected(tmp_path / endpoint, 1100):
+                assert client.call("ping")
+
+
 def test_more_idle_connections_than_are_allowed_end_nothing(tmp_path: Path) -> None:
     with Serving(tmp_path, 4096) as serving, serving.client() as client:
         serving.go()

@@ -132,6 +132,14 @@ def look_at(device: Any) -> None:
             check_format(device, form)
 
 
+def test_a_param_that_nobody_asked_for_is_taken_as_it_comes() -> None:
+    """Found by fuzzing: its index is not the first, and no reset came before it."""
+    decoder = Decoder()
+    assert decoder.decode((int(RecordKind.NODE_PARAM), NODE, 8, 3 << 32 | 5, pod(4, struct.pack("<i", 7)))) is None
+    state: Any = decoder.decode((int(RecordKind.NODE_SYNCED), NODE, 8, 1, b""))
+    assert state.params == {3: (7,)}
+
+
 @pytest.mark.parametrize("value", ["9" * 5000, "", "x", "-3", "[ ]"])
 def test_settings_that_make_no_sense_are_left_out(value: str) -> None:
     decoder, devices = Decoder(), DeviceMap()

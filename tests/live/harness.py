@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -115,9 +116,11 @@ class RawClient:
 
 
 class Daemon:
-    """A `chaosd` process in a session; `client` talks to it."""
+    """A `chaosd` process in a session; `client` talks to it. `under` is a command that runs it, as prlimit does."""
 
-    def __init__(self, session: Session, folder: Path, *options: str, timeout_s: float = 15.0) -> None:
+    def __init__(
+        self, session: Session, folder: Path, *options: str, timeout_s: float = 15.0, under: Sequence[str] = ()
+    ) -> None:
         self.session = session
         self.store = folder / "store"
         self.command = f"ipc://{session.runtime_dir}/{folder.name}.c"
@@ -126,6 +129,7 @@ class Daemon:
         self._arguments += options
         self._log = f"chaosd-{folder.name}"
         self._timeout_s = timeout_s
+        self._under = under
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[RawClient] = []
         self.start()
@@ -153,7 +157,7 @@ class Daemon:
         """Starts the process and waits until it answers `ping`."""
         chaosd = Path(sys.executable).with_name("chaosd")
         assert chaosd.exists(), f"{chaosd} is missing: install the package into this environment first"
-        self._process = self.session.spawn(str(chaosd), *self._arguments, log=self._log)
+        self._process = self.session.spawn(*self._under, str(chaosd), *self._arguments, log=self._log)
         asking = self.client.send("ping")
         deadline = time.monotonic() + self._timeout_s
         while True:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import Daemon, RawClient, RefusedError, SourceFactory
-from rig import CountingSource, Session
-from rig.programs import program
+from rig import CountingSource, Session, SlowNode
 from test_following import PLUG_ID, QUANTUM, assert_all_in_place, plug, samples_of
 
 import chaos
@@ -43,33 +41,6 @@ def pass_time(client: RawClient, n_frames: int = 12_000) -> None:
     before = client.call("stream_status", uri=LOUD)["head_frame"]
     while client.event("stream_head_position", stream_uri=LOUD)["frame"] < before + n_frames:
         pass
-
-
-class SlowNode:
-    """A node whose ports come and go when a test says so: `tools/rig/ports`."""
-
-    def __init__(self, session: Session, name: str, *options: str) -> None:
-        self._session = session
-        self._child = session.spawn(
-            str(program("ports")), name, *options, log="ports", stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        self._in, self._out = self._child.stdin, self._child.stdout
-
-    def add(self, channel: str) -> None:
-        self._say(f"add {channel}")
-
-    def remove(self, channel: str) -> None:
-        self._say(f"remove {channel}")
-
-    def close(self) -> None:
-        self._session.end(self._child)
-
-    def _say(self, line: str) -> None:
-        self._in.write(f"{line}\n".encode())
-        self._in.flush()
-        assert self._out.readline() == b"done\n", self._session.log("ports")
 
 
 @contextmanager

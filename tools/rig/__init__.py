@@ -9,6 +9,7 @@ from rig.faulty import FaultyDriver
 from rig.midi import CLICK, MIDI, UMP, Event, MidiSource, as_ump, long_sysex, random_tune, seen_events
 from rig.programs import program
 from rig.session import RigError, Session
+from rig.slownode import SlowNode
 from rig.tap import tap
 from rig.witness import Cycle, Seen, Witness
 
@@ -25,6 +26,7 @@ __all__ = [
     "RigError",
     "Seen",
     "Session",
+    "SlowNode",
     "Witness",
     "as_ump",
     "check",

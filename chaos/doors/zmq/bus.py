@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import zmq
 
+from chaos.doors.zmq.arrivals import Arrivals
 from chaos.doors.zmq.claim import Claim
 from chaos.doors.zmq.clients import Clients
 from chaos.doors.zmq.connections import Connections
@@ -25,7 +26,7 @@ from chaos.doors.zmq.subscriptions import MAX_PREFIX_BYTES, Subscriptions
 from chaos.protocol.codec import MAX_MESSAGE_BYTES, decode_request, encode_error, encode_ok, request_id
 from chaos.protocol.config import Config, ipc_path, is_remote
 from chaos.protocol.requests import DeviceWait, Request
-from chaos.system.descriptors import max_connections
+from chaos.system.descriptors import has_many, max_connections
 from chaos.system.keys import Keys
 from chaos.terms.errors import ChaosError, InternalError, InvalidRequest, StorageFailed, TimedOut
 
@@ -71,6 +72,7 @@ class Bus:
         self._watched: tuple[zmq.Socket[bytes], ...] = ()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._arrivals = Arrivals()
         try:
             for endpoint in (config.endpoint, config.events_endpoint):
                 if not is_remote(endpoint):
@@ -79,7 +81,7 @@ class Bus:
                 self._gate = Gate(self._context, Keys(config.keys))
             self._commands = self._socket(zmq.ROUTER)
             self._events = self._socket(zmq.XPUB)
-            self._asking = Connections(self._commands, "asking", self._may_open)
+            self._asking = Connections(self._commands, "asking", self._may_open, self._arrivals)
             self._listening = Connections(self._events, "listening", self._may_open)
             self._watched = (self._commands, self._events)
             self._bind(self._commands, config.endpoint, self._asking)
@@ -135,6 +137,8 @@ class Bus:
     def _socket(self, kind: int) -> zmq.Socket[bytes]:
         made = self._context.socket(kind)
         made.linger = _LINGER_MS
+        if not has_many():
+            made.set(zmq.BACKLOG, 1)  # a burst comes one by one, and can hardly outrun this thread
         if kind == zmq.ROUTER:
             made.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
             made.set(zmq.RCVHWM, _QUEUED_COMMANDS)
@@ -170,17 +174,20 @@ class Bus:
         for watched in self._watched:  # first of all: ZeroMQ's thread waits for whoever is told, and would for ever
             watched.disable_monitor()
         self._context.destroy()
+        self._arrivals.close()
         os.close(self._wake)
         for claim in reversed(self._claims):
             claim.release()
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        for waited in (self._wake, self._asking.watch, self._listening.watch, self._events, self._commands):
+        watched = (self._asking.watch, self._listening.watch, self._events, self._commands)
+        for waited in (self._wake, self._arrivals.watch, *watched):
             poller.register(waited, zmq.POLLIN)
         while not self._stopping:
             try:
-                self._turn(dict(poller.poll(_RETRY_MS if self._clients.is_behind else None)))
+                wait_ms = _RETRY_MS if self._clients.is_behind else self._arrivals.wait_ms
+                self._turn(dict(poller.poll(wait_ms)))
             except Exception:
                 log.exception("the bus failed, and goes on")
         for envelope, request in self._pending.values():
@@ -221,6 +228,8 @@ class Bus:
         """Take one command and pass it on, or answer why not."""
         frames = self._commands.recv_multipart(copy=False)
         connection = self._asking.of(frames[0])
+        if connection is not None:
+            self._asking.finished(connection.fd)
         if connection is not None and not connection.is_open:
             return
         if connection is not None and sum(map(len, frames)) > MAX_MESSAGE_BYTES:

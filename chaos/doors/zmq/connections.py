@@ -11,6 +11,7 @@ from typing import Any
 
 import zmq
 
+from chaos.doors.zmq.arrivals import MAX_UNFINISHED_BYTES, Arrivals
 from chaos.system.monitor import read_monitor
 
 __all__ = ["Connection", "Connections"]
@@ -47,13 +48,17 @@ class Connections:
 
     `may_open()` says whether one more may stay; those beyond it are closed at once: libzmq ends the whole process
     when it finds no descriptor for a client. A burst can't outrun that by more than about a thousand connections:
-    then ZeroMQ's thread waits until what it has told is read. `admits(key)` is set where clients have keys.
+    then ZeroMQ's thread waits until what it has told is read. `admits(key)` is set where clients have keys. With
+    `arrivals`, a client whose message does not end is dropped.
     """
 
-    def __init__(self, bound: zmq.Socket[bytes], name: str, may_open: Callable[[], bool]) -> None:
+    def __init__(
+        self, bound: zmq.Socket[bytes], name: str, may_open: Callable[[], bool], arrivals: Arrivals | None = None
+    ) -> None:
         self.watch = bound.get_monitor_socket(_EVENTS, f"inproc://{name}")
         self._bound = bound
         self._may_open = may_open
+        self._arrivals = arrivals
         self.admits: Callable[[str], bool] | None = None
         self._open: dict[int, Connection] = {}
         self._is_refusing = False
@@ -68,6 +73,11 @@ class Connections:
             self._close(fd)
             if event == zmq.EVENT_ACCEPTED:
                 self._accept(fd)
+        if self._arrivals is None:
+            return
+        for fd in self._arrivals.greedy():
+            if (connection := self._open.get(fd)) is not None:
+                self.drop(connection, f"it sent more than {MAX_UNFINISHED_BYTES} bytes that are not a whole message")
 
     def of(self, frame: zmq.Frame) -> Connection | None:
         """The connection that a message's frame came over, None when it has ended."""
@@ -80,6 +90,11 @@ class Connections:
         except zmq.ZMQError:  # ZeroMQ itself speaks, for a client that has gone
             return None
         return connection
+
+    def finished(self, fd: int) -> None:
+        """A whole message has come over this connection."""
+        if self._arrivals is not None:
+            self._arrivals.finished(fd)
 
     def look(self) -> None:
         """Drops whoever is not admitted any more."""
@@ -101,6 +116,8 @@ class Connections:
         if self._may_open():
             self._open[fd] = Connection(fd)
             self._is_refusing = False
+            if self._arrivals is not None:
+                self._arrivals.opened(fd)
             return
         if not self._is_refusing:
             self._is_refusing = True
@@ -113,6 +130,7 @@ class Connections:
         connection = self._open.pop(fd, None)
         if connection is not None:
             connection.end()
+        self.finished(fd)
 
     def _shut(self, fd: int) -> None:
         """Has ZeroMQ see the end of a connection. A descriptor that now belongs to something else is left alone."""

@@ -1,0 +1,79 @@
+"""What comes over connections before it is a message: libzmq gathers a message's frames until the last one is there."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import select
+import time
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["MAX_UNFINISHED_BYTES", "Arrivals"]
+
+MAX_UNFINISHED_BYTES = 64 << 20
+_LOOK_AFTER_S = 0.02
+_ONCE = select.EPOLLIN | select.EPOLLONESHOT
+
+
+class Arrivals:
+    """Tells of connections whose unfinished message fills the memory; on the socket's own thread.
+
+    The kernel tells that something has come before ZeroMQ reads it: once, then again only after the next look, so that
+    a busy client wakes nobody for each of its commands, and an idle one never. How much came is not told, but what the
+    process holds is. `watch` becomes readable, and `wait_ms` is how long to wait at most, for the next `greedy`.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._heard: set[int] = set()
+        self._held_before: dict[int, int] = {}
+        self._look_at: float | None = None
+
+    @property
+    def watch(self) -> int:
+        return self._epoll.fileno()
+
+    @property
+    def wait_ms(self) -> int | None:
+        """None where nothing is due."""
+        return None if self._look_at is None else max(0, math.ceil((self._look_at - time.monotonic()) * 1000))
+
+    def opened(self, fd: int) -> None:
+        with suppress(OSError):  # it has ended already; where the descriptor is another client's now, that one is told
+            self._epoll.register(fd, _ONCE)
+
+    def finished(self, fd: int) -> None:
+        """A message is whole, or the connection has ended: that the kernel notices by itself."""
+        self._held_before.pop(fd, None)
+
+    def greedy(self) -> list[int]:
+        """The descriptors of those who are in the midst of a message, if the process has grown by more than
+        MAX_UNFINISHED_BYTES since it began.
+        """
+        for fd, _ in self._epoll.poll(0):
+            self._heard.add(fd)
+            if fd not in self._held_before:
+                self._held_before[fd] = _own_memory_bytes()
+        now = time.monotonic()
+        if self._look_at is None:
+            self._look_at = now + _LOOK_AFTER_S if self._heard else None
+        if self._look_at is None or now < self._look_at:
+            return []
+        held = _own_memory_bytes()
+        found = [fd for fd in self._heard if held - self._held_before.get(fd, held) > MAX_UNFINISHED_BYTES]
+        for fd in self._heard:
+            with suppress(OSError):
+                self._epoll.modify(fd, _ONCE)
+        self._heard.clear()
+        self._look_at = None
+        return found
+
+    def close(self) -> None:
+        self._epoll.close()
+
+
+def _own_memory_bytes() -> int:
+    """What this process holds that is no file's."""
+    _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_bytes().split())
+    return (resident - shared) * mmap.PAGESIZE
