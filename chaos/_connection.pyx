@@ -30,6 +30,22 @@ CORE_ERROR = RECORD_CORE_ERROR
 
 # ---- one door for C's errors ---------------------------------------------------------------------------------------
 
+FREE_DESCRIPTORS = 16       # twice what a connection was seen to open
+
+
+def check_descriptors():
+    """Raises unless a connection's descriptors can be had: PipeWire 1.6 ends the process where one is lacking."""
+    held = []
+    try:
+        for _ in range(FREE_DESCRIPTORS):
+            held.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    except OSError as error:
+        check(-error.errno, "making a connection")
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
 cdef int check(int res, str doing) except -1:
     """Turns PipeWire's negative errno into an exception; gives anything else back."""
     if res >= 0:
@@ -132,6 +148,7 @@ cdef class Connection:
         self.remote = remote or ""
         self.children = WeakSet()
         cdef int wake_fd = -1
+        check_descriptors()
         pw_init(NULL, NULL)
         try:
             wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -119,21 +119,33 @@ class Database:
     def _go_on_in_memory(self) -> None:
         for mode in ("ro", "ro&immutable=1"):
             with suppress(sqlite3.Error):
-                memory = _memory()
-                with closing(_connect(self._path, mode)) as file:
-                    file.backup(memory)
-                self._serve(memory)
+                self._serve(_copy(self._path, mode))
                 return
         self._serve(_memory())
 
     def _serve(self, memory: sqlite3.Connection) -> None:
-        self._prepare(memory)
+        try:
+            self._prepare(memory)
+        except BaseException:
+            memory.close()
+            raise
         self.close()
         self._base, self._until = memory, time.monotonic() + _IN_MEMORY_S
 
 
 def _memory() -> sqlite3.Connection:
     return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+
+
+def _copy(path: Path, mode: str) -> sqlite3.Connection:
+    with closing(_connect(path, mode)) as file:
+        memory = _memory()
+        try:
+            file.backup(memory)
+        except BaseException:
+            memory.close()
+            raise
+        return memory
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -31,6 +31,15 @@ with daemon:
 """
 
 
+@pytest.fixture(autouse=True)
+def room_for_clients() -> Iterator[None]:
+    """Here more clients are made than a login may open files, unless it raises its limit as chaosd does."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert descriptors.raise_limit() >= 2 * GUARANTEED
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 class Serving:
     """A door in a process that may open `limit` files; it must live until the end. It waits for `go`."""
 

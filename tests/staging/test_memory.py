@@ -138,10 +138,10 @@ staging.close()
 
 @pytest.mark.parametrize("limit", [64 << 10, MIB, 3 * MIB + 12288, 7 * MIB])
 def test_as_much_is_locked_as_the_limit_allows_from_the_first_page_on(folder: Path, limit: int) -> None:
-    said = subprocess.run(
-        ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "--", sys.executable, "-c", LOCKING,
-         str(folder / "s"), str(limit)], capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    # The limit doesn't hold for root, who alone can give up what lifts it.
+    bound = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "--"] if os.geteuid() == 0 else []
+    command = [*bound, sys.executable, "-c", LOCKING, str(folder / "s"), str(limit)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     locked, size, seen, parts = json.loads(said)
     assert locked == min(limit, size)
     assert seen == locked
