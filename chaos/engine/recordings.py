@@ -57,6 +57,7 @@ class Recordings:
         self._store = Store(config.store)
         self._lock = threading.Lock()
         self._opened: Catalog | None = None
+        self._is_closed = False
         self._places = Places(self._store, config.allow_paths)
         self._slicer = Slicer(self._store.slices)
         self._workers = Workers(WORKERS, "long")
@@ -73,6 +74,10 @@ class Recordings:
     def close(self) -> None:
         self._slicer.close()
         self._workers.close()
+        self._is_closed = True
+        self._close_catalog()
+
+    def _close_catalog(self) -> None:
         if self._opened is not None:
             self._opened.close()
 
@@ -84,6 +89,8 @@ class Recordings:
                 settle(future, work())
             except Exception as error:
                 refuse(future, as_chaos_error(error))
+            if self._is_closed:  # a task that outlived `close` may have opened it again
+                self._close_catalog()
 
         try:
             self._workers.submit(settled)

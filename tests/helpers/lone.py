@@ -29,6 +29,7 @@ __all__ = ["Ear", "LoneStream", "StillPump", "microphone"]
 URI = "stream://mic/1"
 RATE = 48000
 CYCLE = 256
+AHEAD_NS = 3_600_000_000_000
 
 
 def microphone(**options: Any) -> DeviceInfo:
@@ -78,7 +79,7 @@ class StillPump:
 class StillCapture:
     """Stands for a capture node: `cycle` is what the graph would bring. `links` are those asked for last.
 
-    Cycles come as fast as the test has them, by a clock of that speed that begins when the node is made.
+    Cycles come as fast as the test has them, by a clock of that speed that is ahead of time: nothing is ever late.
     As with a real one, no cycle runs any more once `close` has come back.
     """
 
@@ -90,7 +91,7 @@ class StillCapture:
         self._lock = threading.Lock()
         self._writer, self._next = writer, None
         self._position = self._first = 1000
-        self.began_ns = time.monotonic_ns()
+        self.began_ns = time.monotonic_ns() + AHEAD_NS
 
     def link(self, pairs: Any) -> None:
         self.links = pairs

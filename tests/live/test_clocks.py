@@ -17,21 +17,44 @@ STILL = """{
 }"""
 
 
-@pytest.fixture
-def still(session: Session) -> Iterator[str]:
+class Still:
     """SPA's test source as a device: it drives the graph, and its clock stands at 0."""
-    session.run("timeout", "5", "pw-cli", "create-node", "adapter", STILL)
-    node = session.await_global("Node", {"node.name": "still"})
-    yield "still"
-    session.run("timeout", "5", "pw-cli", "destroy", str(node["id"]))
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._id: str | None = None
+
+    def insert(self) -> None:
+        self._session.run("timeout", "5", "pw-cli", "create-node", "adapter", STILL)
+        self._id = str(self._session.await_global("Node", {"node.name": "still"})["id"])
+
+    def remove(self) -> None:
+        if self._id is not None:
+            self._session.run("timeout", "5", "pw-cli", "destroy", self._id)
+            self._id = None
 
 
-def test_a_clock_that_stands_still_is_told_and_captured(still: str, client: RawClient) -> None:
+@pytest.fixture
+def still(session: Session) -> Iterator[Still]:
+    device = Still(session)
+    yield device
+    device.remove()
+
+
+def test_a_clock_that_stands_still_is_told_and_captured(still: Still, client: RawClient) -> None:
     uri = "stream://still/1"
-    client.call("device_wait", name=still, timeout_s=10)
-    client.call("stream_start", uri=uri, device_identity=still, format={"type": "audio"})
-    while client.event("stream_head_position", timeout_s=10)["frame"] < 48000:
-        pass
+    still.insert()
+    client.call("device_wait", name="still", timeout_s=10)
+    client.call("stream_start", uri=uri, device_identity="still", format={"type": "audio"})
+    frame = 0
+    while frame < 48000:
+        said = client.next_event()
+        if said["type"] == "stream_state" and said["state"] == "stalled":
+            # Linked at the wrong moment, it has no buffer left (PipeWire 1.6) and stops for good.
+            still.remove()
+            client.event("stream_state", stream_uri=uri, state="waiting")
+            still.insert()
+        frame = said.get("frame", frame)
     assert any("stands still" in note for note in client.call("stream_status", uri=uri)["notes"])
     stopped = client.call("stream_stop", uri=uri)
     assert (stopped["clean"], stopped["n_frames"] >= 48000) == (True, True)
