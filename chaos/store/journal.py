@@ -47,19 +47,28 @@ class Journal:
         self._first = _first_line(fd)
 
     @classmethod
-    def create(cls, path: Path, definition: Definition) -> Self:
-        """A new journal with its first line, locked; OSError goes to the caller."""
+    def empty(cls, path: Path) -> Self:
+        """A new one without a line, locked, to be begun with; OSError goes to the caller."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        journal = cls(path, fd, 0, NOTHING)
+        return cls(path, fd, 0, NOTHING)
+
+    @classmethod
+    def create(cls, path: Path, definition: Definition) -> Self:
+        """A new journal with its first line, locked; OSError goes to the caller."""
+        journal = cls.empty(path)
         try:
-            journal.append(Header(JOURNAL_VERSION, definition))
-            journal.flush()
-            journal._first = _first_line(fd)
+            journal.begin(definition)
         except BaseException:
             journal.close()
             raise
         return journal
+
+    def begin(self, definition: Definition) -> None:
+        """Writes the first line, durably; to an empty journal. Raises StorageFull or StorageFailed."""
+        self.append(Header(JOURNAL_VERSION, definition))
+        self.flush()
+        self._first = _first_line(self._fd)
 
     @staticmethod
     def lock(path: Path) -> int:

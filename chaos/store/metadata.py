@@ -55,7 +55,7 @@ class Table:
         if self._stored in ((n_rows, self.open_row, True), (n_rows, self.open_row, durable)):
             return
         rows = [*self._rows, self.open_row] if self.open_row is not None else self._rows
-        make_folders(folder / "c")
+        _make_folder(folder, durable=durable)
         for first in range(0, len(rows), TABLE_ROWS):
             chunk = folder / "c" / str((self._first_row + first) // TABLE_ROWS)
             make_folders(chunk)
@@ -72,7 +72,7 @@ class Table:
 class Metadata:
     """The metadata of one recording, in its `folder`.
 
-    Only the first version and the last are made durable: recovery makes the rest again from the journal.
+    Only the last version is made durable: recovery makes the others again from the journal.
     """
 
     def __init__(self, folder: Path, definition: Definition) -> None:
@@ -94,20 +94,20 @@ class Metadata:
     def anchor(self, anchor: ClockAnchor) -> None:
         self._clock.append(anchor.row())
 
-    def store(self, n_frames: int, finish: Finish | None) -> None:
+    def store(self, n_frames: int, finish: Finish | None, *, durable: bool = False) -> None:
         """Replaces what has changed: tables, then the form's arrays, then the group, which tells of all.
 
-        The clock may lag by some seconds. Raises OSError, and may be called again.
+        With a finish it is all `durable`. The clock may lag by some seconds. Raises OSError, and may be called again.
         """
         last = finish is not None
-        durable = last or self._group is None
+        durable = durable or last
         self._gaps.store(self._folder / "gaps", durable=durable)
         if durable or not self._clock.n_stored or time.monotonic() - self._clock_shown >= _CLOCK_S:
             self._clock.store(self._folder / "clock", durable=durable)
             self._clock_shown = time.monotonic()
         if (n_frames, last) != self._form:
             for name, document in form_documents(self._definition, n_frames).items():
-                make_folders(self._folder / name)
+                _make_folder(self._folder / name, durable=durable)
                 replace(self._folder / name / "zarr.json", document, durable=durable)
             self._form = n_frames, last
         lengths = Lengths(n_frames, self._gaps.n_stored, self._clock.n_stored)
@@ -134,4 +134,12 @@ def write_metadata(info: RecordingInfo) -> None:
     for anchor in info.anchors:
         metadata.anchor(anchor)
     with storage_errors("rebuild the metadata of", info.path):
-        metadata.store(info.n_frames, info.finish)
+        metadata.store(info.n_frames, info.finish, durable=True)
+
+
+def _make_folder(path: Path, *, durable: bool) -> None:
+    """One in a folder that is there; a new recording's are made durable with its name."""
+    if durable:
+        make_folders(path)
+    elif not path.is_dir():
+        path.mkdir()

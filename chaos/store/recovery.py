@@ -29,6 +29,7 @@ from chaos.staging.reader import StagingReader
 from chaos.store.about import About, definition_of
 from chaos.store.completion import Completion, Recovered
 from chaos.store.info import RecordingInfo, load
+from chaos.store.journal import JOURNAL_NAME, JournalReader
 from chaos.store.metadata import rebuild_metadata
 from chaos.store.objects import ObjectStore
 from chaos.store.repair import load_repaired
@@ -310,5 +311,6 @@ def _sweep(store: Store) -> None:
     """Removes recordings whose making broke off: they have no name yet and no frame."""
     for path in store.half_made():
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > HALF_MADE_AFTER_S:
+            is_old = time.time() - path.stat().st_mtime > HALF_MADE_AFTER_S
+            if is_old and not JournalReader(path / JOURNAL_NAME).is_locked():
                 shutil.rmtree(path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Self
 from blake3 import blake3
 
 from chaos.store.chunks import ChunkFiles
+from chaos.store.halfmade import HalfMade
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME, Journal
 from chaos.store.lines import AnchorLine, ChunkLine, Definition, Finish, GapLine, MarkLine, OpenGapLine, Sealing
@@ -25,7 +25,7 @@ from chaos.store.metadata import Metadata
 from chaos.store.objects import ObjectStore
 from chaos.store.retired import RetiredChunks, gaps_within, remove_chunks
 from chaos.store.store import Store
-from chaos.system.files import make_folders, storage_errors, sync_folder, write_new
+from chaos.system.files import storage_errors, sync_folder, write_new
 from chaos.system.folders import OpenFolder, held_folder
 from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed, StorageFull, StreamExists
 from chaos.terms.ledger import ClockAnchor, Coverage, Gap
@@ -66,42 +66,37 @@ class RecordingWriter:
         self._has_new_gaps = False
 
     @classmethod
-    def create(cls, store: Store, definition: Definition) -> Self:
-        """A new, empty recording, laid out under a hidden name and then renamed.
+    def create(cls, store: Store, definition: Definition, made: HalfMade | None = None) -> Self:
+        """A new, empty recording, laid out under a hidden name and then renamed: in the folder that was `made` for it,
+        if one was.
 
-        Raises StreamExists if there is one of this URI, InvalidURI, StorageFull or StorageFailed.
+        Its journal is durable then, and its name; of the rest recovery makes what a power cut takes.
+
+        Raises StreamExists if there is one of this URI, InvalidURI, StorageFull or StorageFailed; then nothing is left.
         """
         path = store.path(definition.uri)
         message, details = f"{definition.uri} has been recorded already", {"path": str(path)}
         exists = StreamExists(message, hint="choose another take", details=details)
-        if path.exists():
-            raise exists
-        with storage_errors("create", path):
-            make_folders(path.parent)
-        made = hidden = store.hidden(path)
-        with ExitStack() as opened:
-            try:
-                with storage_errors("create", path):
-                    hidden.mkdir()
-                    folder = opened.enter_context(closing(OpenFolder(hidden)))
-                    root = opened.enter_context(closing(OpenFolder(store.root)))
-                    journal = opened.enter_context(closing(Journal.create(hidden / JOURNAL_NAME, definition)))
-                    writer = cls(store, folder, root, definition, journal)
-                    if not definition.external:
-                        make_folders(hidden / definition.form.folder)
-                    writer._metadata.store(0, None)
-                    hidden.rename(path)
-                    made = path
-                    folder.renamed(path)
-                    journal.moved(path / JOURNAL_NAME)
-                    sync_folder(path.parent)
-            except BaseException as error:
-                shutil.rmtree(made, ignore_errors=True)
-                if isinstance(error, ChaosError) and error.details.get("errno") in _TAKEN:
-                    raise exists from None
-                raise
-            opened.pop_all()
+        made = made or cls.half_made(store, definition)
+        try:
+            with storage_errors("create", path):
+                if path.exists():
+                    raise exists
+                made.journal.begin(definition)
+                writer = cls(store, made.folder, made.root, definition, made.journal)
+                writer._metadata.store(0, None)
+                made.named(path)
+        except BaseException as error:
+            made.discard()
+            if isinstance(error, ChaosError) and error.details.get("errno") in _TAKEN:
+                raise exists from None
+            raise
         return writer
+
+    @staticmethod
+    def half_made(store: Store, definition: Definition) -> HalfMade:
+        """What `create` can have beforehand: only the definition's URI and form count. Raises as `HalfMade`."""
+        return HalfMade(store, definition.uri, None if definition.external else definition.form.folder)
 
     @classmethod
     def reopen(cls, store: Store, path: Path) -> Self:

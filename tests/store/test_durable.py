@@ -15,7 +15,7 @@ from recorded import definition
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.system.files import write_new
-from chaos.terms.ledger import Cause, Confidence, Gap
+from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
 
 class Disk:
@@ -24,8 +24,10 @@ class Disk:
     def __init__(self) -> None:
         self.size: dict[int, int] = {}
         self.names: dict[int, dict[str, int]] = {}
+        self.n_syncs = 0
 
     def sync(self, fd: int) -> None:
+        self.n_syncs += 1
         found = os.fstat(fd)
         path = Path(f"/proc/self/fd/{fd}")
         if path.is_dir():
@@ -64,6 +66,34 @@ def test_a_new_file_is_synced(tmp_path: Path) -> None:
         write_new(tmp_path / "new", b"content")
         write_new(tmp_path / "passing", b"content", durable=False)
     assert disk.size == {(tmp_path / "new").stat().st_ino: 7}
+
+
+@pytest.mark.parametrize("beforehand", [False, True])
+def test_a_new_recording_is_durable_by_its_journal(tmp_path: Path, beforehand: bool) -> None:
+    """What a start is answered with outlives a power cut; all else recovery makes of it."""
+    store, shape = Store(tmp_path), definition(chunk_frames=64)
+    with watched() as disk:
+        made = RecordingWriter.half_made(store, shape) if beforehand else None
+        syncs = disk.n_syncs
+        writer = RecordingWriter.create(store, shape, made)
+        assert disk.has(writer.path / "journal.jsonl")
+        below = [writer.path, *(tmp_path / "recordings").glob("*"), *writer.path.rglob("audio/**/")]
+        assert all(disk.has_folder(each) for each in below)
+        if beforehand:
+            assert disk.n_syncs - syncs == 2, "its journal, and its name"
+        writer.close()
+
+
+def test_the_metadata_of_a_finished_recording_is_durable(tmp_path: Path) -> None:
+    with watched() as disk:
+        writer = RecordingWriter.create(Store(tmp_path), definition(chunk_frames=64))
+        writer.seal(0, memoryview(np.random.default_rng(1).bytes(writer.definition.form.chunk_bytes)), 0, 64)
+        writer.anchor(ClockAnchor(0, 0, 1, 1, 1))
+        writer.gap(Gap(64, 10, Cause.MISSED, Confidence.EXACT))
+        path = writer.path.resolve()
+        writer.finish(74, clean=True)
+        assert all(disk.has(each) for each in path.rglob("*") if each.is_file() and "audio/c" not in str(each))
+        assert all(disk.has_folder(each) for each in path.rglob("*") if each.is_dir())
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
