@@ -10,6 +10,7 @@ from chaos._cycle cimport Writer
 from chaos._link cimport OwnLink, link_drop, link_make
 from chaos._rt cimport *
 from chaos.atomics cimport chaos_store
+from chaos.clock cimport now_ns
 from chaos.pipewire cimport *
 
 import warnings
@@ -186,6 +187,7 @@ cdef class Capture:
                 s.guard.wanted[index][1] = ids[3]
                 s.guard.serials[index] = ids[4]
             s.guard.n_wanted = len(pairs)
+            chaos_store(&s.linked_ns, now_ns())
             for index, ids in enumerate(pairs):
                 memset(&s.links[index], 0, sizeof(OwnLink))
                 s.links[index].records = s.records

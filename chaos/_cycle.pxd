@@ -18,6 +18,8 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     uint64_t xrun           # frames that the driver has lost so far, as it estimates; 0 where it can't tell
     const uint64_t *live_position   # where the clock's position stands; moves on when the next cycle begins
     uint64_t live           # that position when the callback began
+    uint64_t now_ns         # CLOCK_MONOTONIC when the callback began
+    uint64_t linked_ns      # CLOCK_MONOTONIC when links were asked for that had not been there; 0: not known
     const void *content     # what the form's `put` reads; only where the cycle lacks nothing
     uint64_t lacks          # the Cause for which none of its frames may be kept, or 0
     bint is_linked          # whether every channel is: then the device should bring frames

@@ -46,6 +46,7 @@ cdef enum:
     FASTEST = 1024          # times real time; no graph is faster
     STILL_CYCLES = 8
     BEGIN_S = 1             # cycles without data for so long begin the take
+    FIRST_PART = 4          # a device has its frames before so much (1/n) of the cycle has passed
 
 
 cdef inline void signal(Writer *w) noexcept nogil:
@@ -85,11 +86,15 @@ cdef void give_full(Writer *w) noexcept nogil:
     signal(w)
 
 
+cdef inline bint has_free(Writer *w) noexcept nogil:
+    return chaos_peek(&w.rings.free_read) != chaos_load(&w.rings.free_write)
+
+
 cdef bint take_free(Writer *w) noexcept nogil:
     """Takes a free slot for the chunk that the head stands in; False when there is none."""
     cdef uint64_t at = chaos_peek(&w.rings.free_read)
     cdef uint64_t head = w.rt.head_frame
-    if at == chaos_load(&w.rings.free_write):
+    if not has_free(w):
         return False
     w.slot = w.free_ring[at & (w.definition.ring_size - 1)]
     chaos_store(&w.rings.free_read, at + 1)
@@ -276,6 +281,21 @@ cdef bint count_by_time(Writer *w, Cycle *c) noexcept nogil:
     return True
 
 
+cdef bint must_be_its_own(const Cycle *c) noexcept nogil:
+    """Whether a first call can only be this very cycle's: no cycle before it can have called.
+
+    A node that nothing is linked to is in no cycle. So the cycle that ran when the links were asked for is the only
+    one before this that could have called, had the links come into it while it still had the device's frames before
+    it; those it has in its first part. And the call is not so late that this cycle must be over.
+    """
+    cdef uint64_t cycle_ns
+    if c.linked_ns == 0 or c.lacks != 0 or c.rate == 0 or c.clock_flags & (CLOCK_FREEWHEELS | CLOCK_JUMPED):
+        return False
+    cycle_ns = c.n_frames * 1000000000ULL // c.rate
+    return (c.linked_ns <= c.monotonic_ns and c.monotonic_ns - c.linked_ns < cycle_ns - cycle_ns // FIRST_PART
+            and c.now_ns - c.monotonic_ns < cycle_ns)
+
+
 cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil:
     """Whether the buffers hold this cycle's frames; where not, `slots_cycle` must not see it.
 
@@ -283,15 +303,16 @@ cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil:
     position is new, the frames are old. PipeWire then calls again for the same cycle, and by then the device's buffer
     may have been replaced by silence, since the graph counted the late call as this cycle's. So the first cycle after
     a jump (also one of no frames, also of one that was torn) is not believed, nor are those that follow it within
-    TRUST_MS. What is left out is booked as missed when the next believed cycle comes.
+    TRUST_MS, but for a first one that `must_be_its_own`. What is left out is booked as missed when the next believed
+    cycle comes.
     """
-    cdef bint is_first = w.rt.callbacks + w.rt.distrusted == 0
+    cdef bint is_first = w.seen_ns == 0 and w.rt.callbacks + w.rt.distrusted == 0
     if c.n_frames == 0 or not count_by_time(w, c):
         w.rt.distrusted += 1
         return False
     w.jumped = w.jumped or c.clock_flags & CLOCK_JUMPED
     if is_first or c.clock_id != w.seen_clock or c.position != w.seen_end:
-        w.trusted = False
+        w.trusted = is_first and must_be_its_own(c)
         w.straight = 0
     elif not w.trusted:
         w.straight += c.n_frames
@@ -307,9 +328,9 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     """Whether `next` may take this trusted cycle, and all that follow, in place of `w`; it is prepared for it then.
 
     Only where the cycle follows the last one without a seam, so that the one's last frame and the other's first are
-    neighbours: no gap is open or due, and the clock is the same.
+    neighbours: no gap is open or due, the clock is the same, and `next` has a slot to begin in.
     """
-    if not (w.started and c.lacks == 0 and c.clock_id == w.rt.clock_id and c.position == w.rt.position
+    if not (w.started and has_free(next) and c.lacks == 0 and c.clock_id == w.rt.clock_id and c.position == w.rt.position
             and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and chaos_load(&w.rings.hint) == 0):
         return False
     next.trusted = True
@@ -324,8 +345,8 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
 
 
 cdef bint begin(Writer *w, const Cycle *c) noexcept nogil:
-    """Begins the take, if it should: with the first frame or, where the device is linked and brings nothing for BEGIN_S,
-    with a gap of those cycles.
+    """Begins the take, if it should: with the first frame that has a place or, where the device is linked and brings
+    nothing for BEGIN_S, with a gap of those cycles.
 
     Only cycles that follow each other on one clock count: a gap's length is never guessed. All that are told to begin at
     one time begin with one cycle where one driver runs them: they see the same time.
@@ -335,6 +356,8 @@ cdef bint begin(Writer *w, const Cycle *c) noexcept nogil:
     cdef uint64_t hint
     w.lead = 0
     if c.monotonic_ns < chaos_load(&w.not_before_ns):
+        return False
+    if c.lacks == 0 and not has_free(w):
         return False
     if c.lacks == 0:
         lead = 0                # it was only slow

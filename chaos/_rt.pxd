@@ -32,6 +32,7 @@ cdef struct CaptureState:
     uint32_t n_links
     uint64_t n_active                   # of those links
     uint64_t n_late                     # of them asynchronous: they bring the last cycle's frames
+    uint64_t linked_ns                  # when links were last asked for, see `must_be_its_own`
     uint64_t last_end                   # position behind the last cycle, and how long that was
     uint64_t last_frames
 

@@ -3,7 +3,16 @@ from typing_extensions import Buffer
 class Slots:
     def __init__(self, buffer: Buffer, wake_fd: int) -> None: ...
     def trusts(
-        self, position: int, n_frames: int, *, rate: int = 48000, clock_id: int = 1, monotonic_ns: int | None = None
+        self,
+        position: int,
+        n_frames: int,
+        *,
+        rate: int = 48000,
+        clock_id: int = 1,
+        monotonic_ns: int | None = None,
+        linked_ns: int = 0,
+        now_ns: int = 0,
+        lacks: int = 0,
     ) -> bool: ...
     def hands_over(
         self, following: Slots, position: int, n_frames: int, *, rate: int = 48000, clock_id: int = 1

@@ -81,7 +81,7 @@ cdef class Slots:
     # -- what the callback asks, for tests
 
     def trusts(self, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000, uint32_t clock_id=1,
-               object monotonic_ns=None):
+               object monotonic_ns=None, uint64_t linked_ns=0, uint64_t now_ns=0, uint64_t lacks=0):
         """Whether the callback would believe that the buffers hold this cycle; to be asked once per cycle."""
         cdef Cycle c
         memset(&c, 0, sizeof(c))
@@ -90,6 +90,9 @@ cdef class Slots:
         c.rate = rate
         c.clock_id = clock_id
         c.monotonic_ns = position * 1000000000ULL // rate if monotonic_ns is None else <uint64_t>monotonic_ns
+        c.linked_ns = linked_ns
+        c.now_ns = now_ns
+        c.lacks = lacks
         return bool(slots_trusts(self.alive(), &c))
 
     def hands_over(self, Slots following, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000,

@@ -55,6 +55,7 @@ _WATCH_S = 0.25
     help="If the device's channels or rate change, go on in a new take. Default: wait until they are as before.",
 )
 @click.option("--wait", is_flag=True, help="If the device is not there yet, or PipeWire is not, wait for it.")
+@click.option("--trace", is_flag=True, help="Also show when chaosd came to each step of the start.")
 @json_option
 @click.pass_obj
 def start(
@@ -76,6 +77,7 @@ def start(
     accept_port_change: bool,
     roll_on_format_change: bool,
     wait: bool,
+    trace: bool,
     as_json: bool,
 ) -> None:
     """Start recording a device. Returns once audio is being recorded.
@@ -106,6 +108,7 @@ def start(
         "accept_port_change": accept_port_change or None,
         "roll_on_format_change": roll_on_format_change or None,
         "wait": wait or None,
+        "trace": trace or None,
     }
     with session.client() as chaosd:
         device = _target(chaosd, target, wait)
@@ -127,6 +130,13 @@ def start(
     if started.get("reason"):
         say(f"  {started['reason']}")
     say(f"  {started['uri']}", f"  {started['recording']}", f"  stop it with: chaosctl stop {started['uri']}")
+    if trace:
+        say(*_trace_lines(started["trace"]))
+
+
+def _trace_lines(moments: dict[str, int]) -> list[str]:
+    """The steps of a start, each with the time since it was asked for."""
+    return [f"{(at_ns - moments['asked']) / 1e6:9.1f} ms  {step.replace('_', ' ')}" for step, at_ns in moments.items()]
 
 
 def _target(chaosd: Client, target: str | None, wait: bool) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pykka
@@ -75,8 +75,6 @@ from chaos.protocol.requests import (
     StreamSwitchChunk,
     Verify,
 )
-from chaos.store.recovery import RecoveryReport
-from chaos.store.retention import Doubt, Retired
 from chaos.system.pump import Pump
 from chaos.system.threads import data_thread
 from chaos.terms.errors import (
@@ -84,6 +82,10 @@ from chaos.terms.errors import (
     InternalError,
     UnknownOp,
 )
+
+if TYPE_CHECKING:
+    from chaos.store.recovery import RecoveryReport
+    from chaos.store.retention import Doubt, Retired
 
 __all__ = ["DaemonActor"]
 

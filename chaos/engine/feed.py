@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pykka
 
 from chaos._audio import AudioSlots
@@ -72,7 +72,7 @@ class Feed:
 
     def accept_port_change(self) -> None:
         """From now on the device is the same at any port; asks how things stand."""
-        self._wanted = replace(self._wanted, accept_port_change=True)
+        self._wanted = msgspec.structs.replace(self._wanted, accept_port_change=True)
         self.follow()
 
     def follow(self) -> None:
@@ -89,10 +89,12 @@ class Feed:
         if self._capture is None:
             self._capture = self._open(connection, device, take)
             self._connection = connection
+            self._view.trace.note("node_made")
             self.follow_channels(take.channels)
         if pairs and pairs != self._links:
             self._capture.link(pairs)
             self._links = pairs
+            self._view.trace.note("links_asked")
             self._active.clear()
             take.tell(Linked())
 
@@ -203,5 +205,6 @@ class Feed:
 
     def _say(self, state: str, reason: str) -> None:
         if (state, reason) != (self._view.state, self._view.reason):
+            self._view.trace.note(state)
             self._view.state, self._view.reason = state, reason
             self._emit(events.StreamState(state=state, reason=reason))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import pykka
 
 from chaos._connection import Connection
@@ -21,8 +21,7 @@ UNCLAIMED = 256
 SHARED = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Unported:
+class Unported(msgspec.Struct, frozen=True):
     """A device is there and not all ports that a stream needs of it: `node_id` is the stream's own node, where it
     lacks ports."""
 
@@ -30,8 +29,7 @@ class Unported:
     node_id: int | None
 
 
-@dataclass(slots=True)
-class _Follower:
+class _Follower(msgspec.Struct):
     follow: Follow
     followed: Followed
     told: Target | None = None
@@ -124,4 +122,4 @@ class Followers:
         if not all(self._devices.is_there(out) for out in outs):
             return target, None
         pairs = tuple((device.node_id, out.id, node_id, to.id, out.serial) for out, to in zip(outs, own, strict=True))
-        return replace(target, pairs=pairs), None
+        return msgspec.structs.replace(target, pairs=pairs), None

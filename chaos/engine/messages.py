@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+import msgspec
 from pykka import ActorDeadError, ActorRef
 
 from chaos.protocol.events import Event
@@ -34,45 +34,39 @@ Pairs: TypeAlias = tuple[tuple[int, int, int, int, int], ...]
 
 # ---- to the daemon
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """A request of a client; the future's result is the answer's."""
 
     request: Request
     future: Future[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(msgspec.Struct, frozen=True):
     """An event, to be numbered, kept and published; `uri` is that of its stream."""
 
     event: Event
     uri: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StreamGone:
+class StreamGone(msgspec.Struct, frozen=True):
     """A stream has ended, by request or by failure; its URI is free again, and its actor may be stopped."""
 
     uri: str
 
 
-@dataclass(frozen=True, slots=True)
-class HeadsWanted:
+class HeadsWanted(msgspec.Struct, frozen=True):
     """Whether anybody listens for `stream_head_position`."""
 
     wanted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """Stop every stream cleanly; the future is settled when the last one is stored."""
 
     done: Future[None]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """Runs a function on the actor's own thread: how an answer comes back to whoever asked. `future` is refused where
     that fails."""
 
@@ -82,26 +76,22 @@ class Call:
 
 # ---- to the registry
 
-@dataclass(frozen=True, slots=True)
-class Drain:
+class Drain(msgspec.Struct, frozen=True):
     """PipeWire has told something."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reconnect:
+class Reconnect(msgspec.Struct, frozen=True):
     """Try again to reach PipeWire."""
 
 
-@dataclass(frozen=True, slots=True)
-class AskDevices:
+class AskDevices(msgspec.Struct, frozen=True):
     """A question that the map of devices answers: `question(map)`, run on the registry's thread."""
 
     question: Callable[[Any], Any]
     future: Future[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Answer as soon as a device of this name, and of that kind if one is given, is there; `timeout` when it
     is not within `timeout_s`."""
 
@@ -111,23 +101,20 @@ class Wait:
     kind: DeviceKind | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DropWait:
+class DropWait(msgspec.Struct, frozen=True):
     """The `number`-th wait is over: time is up, or whoever asked has gone."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Quiet:
+class Quiet(msgspec.Struct, frozen=True):
     """A while ago a node had these ports and not as many as it says; are they still all?"""
 
     node_id: int
     ports: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """The device that a stream follows. `device`: as it was found at the start, where it was there then."""
 
     identity: str
@@ -136,8 +123,7 @@ class Wanted:
     kind: DeviceKind = "audio"
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(msgspec.Struct, frozen=True):
     """The session that a stream belongs to: its name, its streams, and the gate at which they begin together."""
 
     session: str
@@ -145,8 +131,7 @@ class Membership:
     gate: Gate
 
 
-@dataclass(frozen=True, slots=True)
-class Follow:
+class Follow(msgspec.Struct, frozen=True):
     """Keep a stream informed of its device and of its own node. A later one replaces the former; of `wanted` only
     `accept_port_change` may change.
 
@@ -160,15 +145,13 @@ class Follow:
     node_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unfollow:
+class Unfollow(msgspec.Struct, frozen=True):
     stream: ActorRef[Any]
 
 
 # ---- to a stream
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """How things stand for a stream: sent whenever any of it has changed.
 
     `connection` is None without PipeWire, `device` None while it is away or can't be told for sure, for `reason`.
@@ -183,70 +166,60 @@ class Target:
     graph_rate: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Intruder:
+class Intruder(msgspec.Struct, frozen=True):
     """Somebody had linked the node of this name to the stream's; that link is gone."""
 
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class CaptureState:
+class CaptureState(msgspec.Struct, frozen=True):
     """The state of the stream's node in the graph: a key of `chaos._rt.STATES`."""
 
     state: int
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkState:
+class LinkState(msgspec.Struct, frozen=True):
     index: int
     state: int
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     future: Future[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptPort:
+class AcceptPort(msgspec.Struct, frozen=True):
     """From now on the device is the same at any port."""
 
     future: Future[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class Began(msgspec.Struct, frozen=True):
     """The first frames are there, and the recording for them."""
 
     definition: Definition
     recording: Path
 
 
-@dataclass(frozen=True, slots=True)
-class OfTake:
+class OfTake(msgspec.Struct, frozen=True):
     """What the rotator of a stream's `number`-th take has to tell."""
 
     number: int
     message: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Rolled:
+class Rolled(msgspec.Struct, frozen=True):
     """The callback has come to the next take: its rotator has something to tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class WrongRate:
+class WrongRate(msgspec.Struct, frozen=True):
     """The graph runs at another rate than the one asked for; no frame was kept."""
 
     found: int
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(msgspec.Struct, frozen=True):
     """Frames come again, or none has come for a second: `reason` says how that looks.
 
     `is_idle`: the graph runs no cycle, so that only its clock can tell what is missing, once it goes on.
@@ -257,85 +230,72 @@ class Flow:
     is_idle: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """What the rotator has done so far."""
 
     n_chunks_sealed: int
     drift_ppm: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(msgspec.Struct, frozen=True):
     """Whoever the stream needs can't go on: its rotator, or the registry with this one stream."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """The rotator has stored all there was; `error` where it could not."""
 
     n_frames: int
     error: ChaosError | None
 
 
-@dataclass(frozen=True, slots=True)
-class PastStored:
+class PastStored(msgspec.Struct, frozen=True):
     """The rotator of a take that the stream has left is done, or has failed."""
 
     number: int
     end: Stored | Broken
 
 
-@dataclass(frozen=True, slots=True)
-class Roll:
+class Roll(msgspec.Struct, frozen=True):
     """It is time for the next take."""
 
 
-@dataclass(frozen=True, slots=True)
-class Relink:
+class Relink(msgspec.Struct, frozen=True):
     """A link has failed a while ago: try again."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerStart:
+class AnswerStart(msgspec.Struct, frozen=True):
     """Time is up: answer the start with what there is."""
 
 
 # ---- to a rotator
 
-@dataclass(frozen=True, slots=True)
-class Rotate:
+class Rotate(msgspec.Struct, frozen=True):
     """A slot is full, or capture has begun."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(msgspec.Struct, frozen=True):
     """A second has passed: make a checkpoint, and try again what storage refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
+class Interrupted(msgspec.Struct, frozen=True):
     """No frame comes, for a reason that the callback can't see."""
 
     cause: Cause
     confidence: Confidence
 
 
-@dataclass(frozen=True, slots=True)
-class Linked:
+class Linked(msgspec.Struct, frozen=True):
     """The device was linked anew: its frames may come, and `Flow` is due when they do."""
 
 
-@dataclass(frozen=True, slots=True)
-class SwitchChunk:
+class SwitchChunk(msgspec.Struct, frozen=True):
     path: Path
     future: Future[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class MarkFrame:
+class MarkFrame(msgspec.Struct, frozen=True):
     """Mark a frame; None is the head."""
 
     label: str
@@ -343,16 +303,14 @@ class MarkFrame:
     future: Future[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class RetireChunks:
+class RetireChunks(msgspec.Struct, frozen=True):
     """Remove these sealed chunks, of which these gaps come."""
 
     chunks: list[SealedChunk]
     gaps: list[Gap]
 
 
-@dataclass(frozen=True, slots=True)
-class StoreRest:
+class StoreRest(msgspec.Struct, frozen=True):
     """The callback is detached: store the rest. `end_ns`: CLOCK_MONOTONIC when that was asked, if frames were due."""
 
     end_ns: int | None

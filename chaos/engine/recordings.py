@@ -1,4 +1,7 @@
-"""What the daemon does with recordings: list, recover, verify, slice, retire; all of it beside it, as it takes long."""
+"""What the daemon does with recordings: list, recover, verify, slice, retire; all of it beside it, as it takes long.
+
+What does the work is loaded by the thread that does it: chaosd answers before that.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,22 @@ from typing import TYPE_CHECKING, Any
 from chaos.engine.messages import refuse, settle
 from chaos.engine.supervised import as_chaos_error
 from chaos.engine.view import StreamView
-from chaos.export.jobs import Slicer
 from chaos.protocol.answers import Marked
 from chaos.protocol.config import Config
 from chaos.protocol.requests import RecordingList, Retire, SetMark, Slice, Verify
 from chaos.store.info import load
-from chaos.store.marking import mark_in
 from chaos.store.places import Places
-from chaos.store.recovery import RecoveryReport, bring_in, recheck
-from chaos.store.retention import Doubt, Retired, plan, retire
-from chaos.store.slices import virtual
 from chaos.store.store import Store
-from chaos.store.verify import verify_uri
 from chaos.system.workers import Workers
 from chaos.terms.moments import Time, wall_ns_of
 from chaos.terms.units import parse_keep
 
 if TYPE_CHECKING:
+    from chaos.export.jobs import Slicer
     from chaos.store.catalog import Catalog
+    from chaos.store.recovery import RecoveryReport
+    from chaos.store.retention import Doubt, Retired
+    from chaos.store.verify import VerifyReport
 
 __all__ = ["Recordings"]
 
@@ -59,11 +60,12 @@ class Recordings:
         self._opened: Catalog | None = None
         self._is_closed = False
         self._places = Places(self._store, config.allow_paths)
-        self._slicer = Slicer(self._store.slices)
+        self._slicing: Slicer | None = None
+        self._is_closed = False
         self._workers = Workers(WORKERS, "long")
 
     def catalog(self) -> Catalog:
-        """For the threads of the pool; SQLite is loaded by the first one that asks, and not before chaosd answers."""
+        """For the threads of the pool, which load SQLite."""
         with self._lock:
             if self._opened is None:
                 from chaos.store.catalog import Catalog
@@ -71,8 +73,23 @@ class Recordings:
                 self._opened = Catalog(self._store)
             return self._opened
 
+    @property
+    def _slicer(self) -> Slicer:
+        from chaos.export.jobs import Slicer
+
+        with self._lock:
+            if self._slicing is None:
+                self._slicing = Slicer(self._store.slices)
+                if self._is_closed:
+                    self._slicing.close()
+            return self._slicing
+
     def close(self) -> None:
-        self._slicer.close()
+        with self._lock:
+            self._is_closed = True
+            slicing = self._slicing
+        if slicing is not None:
+            slicing.close()
         self._workers.close()
         self._is_closed = True
         self._close_catalog()
@@ -114,16 +131,35 @@ class Recordings:
 
     def recover(self, staging_dir: Path, brought_in: Future[RecoveryReport], rechecked: Future[RecoveryReport]) -> None:
         """Brings in what dead daemons left, and then, when captures may begin, looks after what is finished."""
-        brought_in.add_done_callback(lambda _: self.work(rechecked, lambda: recheck(self.catalog())))
-        self.work(brought_in, lambda: bring_in(self._store, staging_dir, self.catalog()))
+
+        def bring_all_in() -> RecoveryReport:
+            from chaos.store.recovery import bring_in
+
+            return bring_in(self._store, staging_dir, self.catalog())
+
+        def look_again() -> RecoveryReport:
+            import chaos.engine.stream  # noqa: F401  what a start needs is there before one comes
+            from chaos.store.recovery import recheck
+
+            return recheck(self.catalog())
+
+        brought_in.add_done_callback(lambda _: self.work(rechecked, look_again))
+        self.work(brought_in, bring_all_in)
 
     def verify(self, request: Verify, future: Future[Any]) -> None:
-        self.work(future, lambda: verify_uri(self._store, request.uri))
+        def report() -> VerifyReport:
+            from chaos.store.verify import verify_uri
+
+            return verify_uri(self._store, request.uri)
+
+        self.work(future, report)
 
     def mark(self, request: SetMark, future: Future[Any]) -> None:
         """Of a recording that has ended."""
 
         def work() -> Marked:
+            from chaos.store.marking import mark_in
+
             path, mark = mark_in(self._store, request.uri, request.frame, request.label)
             return Marked(request.uri, str(path), mark.frame, mark.label)
 
@@ -135,6 +171,7 @@ class Recordings:
         view = self._running(request.uri)
 
         def found() -> dict[str, Any]:
+            from chaos.store.slices import virtual
             from chaos.store.takes import take_paths
 
             *_, newest = paths = take_paths(self._store, request.uri)
@@ -161,6 +198,8 @@ class Recordings:
         keep = None if chosen is None else parse_keep(chosen)
 
         def work() -> dict[str, Any]:
+            from chaos.store.retention import plan, retire
+
             if request.dry_run:
                 return {"retired": [each.to_wire() for each in plan(self._store, keep, catalog=self.catalog())]}
             retired = retire(self._store, keep, on_doubt=self._on_doubt, catalog=self.catalog())

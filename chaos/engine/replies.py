@@ -17,8 +17,9 @@ __all__ = ["Replies"]
 class Replies:
     """Each future is answered once; whoever asks for the end after it is told the same as those before."""
 
-    def __init__(self, start: Future[Any]) -> None:
+    def __init__(self, start: Future[Any], *, with_trace: bool = False) -> None:
         self._start = start
+        self._with_trace = with_trace
         self._stops: list[Future[Any]] = []
         self._end: StreamEnded | ChaosError | None = None
 
@@ -29,6 +30,9 @@ class Replies:
 
     def started(self, view: StreamView, take: Take | None) -> None:
         """Answers the start with how things stand."""
+        if self.has_started:
+            return
+        view.trace.note("answered")
         begun = StreamBegun(
             uri=view.uri,
             recording=view.recording,
@@ -37,6 +41,7 @@ class Replies:
             chunk_frames=take.staging.form.chunk_frames if take is not None else 0,
             state=view.state,
             reason=view.reason,
+            trace=view.trace.steps() if self._with_trace else None,
         )
         settle(self._start, begun)
 

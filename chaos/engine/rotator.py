@@ -41,6 +41,7 @@ from chaos.protocol import events
 from chaos.protocol.answers import ChunkSwitched, Marked
 from chaos.protocol.events import Event
 from chaos.staging.owner import Staging
+from chaos.store.halfmade import HalfMade
 from chaos.store.info import SealedChunk
 from chaos.store.lines import Definition
 from chaos.store.marking import check_mark
@@ -94,6 +95,7 @@ class ChunkRotatorActor(Supervised):
         self._plan = plan
         self._path = plan.chunk_path
         self._recording: RecordingWriter | None = None
+        self._made: HalfMade | None = None
         self._full: deque[tuple[int, int]] = deque()
         self._ledger: deque[Gap | ClockAnchor] = deque()
         self._watch = Watch()
@@ -107,6 +109,13 @@ class ChunkRotatorActor(Supervised):
         self._offset: tuple[int, int] | None = None  # of the wall clock to CLOCK_MONOTONIC, and when that was
         self._stall: Gap | None = None  # told as an open gap, though it may turn out to be none
         self._closed = -1
+
+    def begin(self) -> None:
+        """Makes what a recording needs before its first frame, while the links are made."""
+        try:
+            self._made = RecordingWriter.half_made(self._plan.store, self._plan.definition)
+        except ChaosError as error:
+            log.info("%s: %s", self._plan.definition.uri, error.message)  # tried again, and told, with the first frame
 
     def carry_out(self, message: Any) -> None:
         if self._has_failed:
@@ -268,7 +277,8 @@ class ChunkRotatorActor(Supervised):
             started_wall_ns=time.time_ns() - since_ns,
         )
         definition = succeed(self._plan.store, definition)
-        self._recording = RecordingWriter.create(self._plan.store, definition)
+        made, self._made = self._made, None
+        self._recording = RecordingWriter.create(self._plan.store, definition, made)
         if definition.follows is not None:
             forget_note(self._plan.store, definition)
         self._staging.set_recording(self._recording.path)
@@ -477,5 +487,7 @@ class ChunkRotatorActor(Supervised):
             self._path = self._recording.path / "unclaimed" / str(chunk)
 
     def _close(self) -> None:
+        if self._made is not None:
+            self._made.discard()
         if self._recording is not None:
             self._recording.close()

@@ -105,7 +105,7 @@ class InputStreamActor(Supervised):
         self._daemon = daemon
         self._emit = emit
         self._member = member
-        self._replies = Replies(start_future)
+        self._replies = Replies(start_future, with_trace=request.trace)
         self._life = Life.SEEKING
         self._feed = Feed(
             self.actor_ref, view, request, wanted=wanted, pump=pump, registry=registry, emit=emit
@@ -167,6 +167,8 @@ class InputStreamActor(Supervised):
             case Rolled():
                 self._settle_roll()
             case Began(definition, recording):
+                self._view.trace.note("first_frame", definition.started_monotonic_ns)
+                self._view.trace.note("recording_made")
                 self._view.sample_rate = definition.sample_rate
                 self._view.started_wall_ns = definition.started_wall_ns
                 self._view.recording = str(recording)
@@ -244,6 +246,7 @@ class InputStreamActor(Supervised):
     def _begin_take(self, device: DeviceInfo, channels: tuple[Channel, ...]) -> Take:
         take = self._takes.begin(device, channels)
         self._view.staging = take.staging
+        self._view.trace.note("take_made")
         if self._member is not None:
             self._member.gate.admit(take.staging.slots)
         self._life = Life.CAPTURING

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pykka
@@ -26,7 +26,6 @@ from chaos.engine.messages import (
     settle,
     tell,
 )
-from chaos.engine.stream import InputStreamActor
 from chaos.engine.supervised import as_chaos_error
 from chaos.engine.view import StreamView
 from chaos.graph.channels import check_start
@@ -45,7 +44,6 @@ from chaos.protocol.requests import (
 )
 from chaos.staging.layout import SUFFIX
 from chaos.store.places import Places
-from chaos.store.retention import Retired
 from chaos.store.store import Store
 from chaos.system.descriptors import check_room
 from chaos.system.files import is_taken
@@ -53,6 +51,9 @@ from chaos.system.pump import Pump
 from chaos.system.workers import Workers
 from chaos.terms.errors import FormatUnsupported, InvalidRequest, PathNotAllowed, StreamExists, StreamNotFound
 from chaos.terms.uri import parse_uri
+
+if TYPE_CHECKING:
+    from chaos.store.retention import Retired
 
 __all__ = ["Running", "Stream", "Streams", "stop_all"]
 
@@ -127,6 +128,7 @@ class Streams:
             raise StreamExists(f"{request.uri} is running", hint="choose another take, or stop it first")
         check_room(sum(not each.view.recording for each in self._running.values()))
         self._running[request.uri] = Stream(StreamView(request.uri, form))
+        self._running[request.uri].view.trace.note("asked")
         looked: Future[StreamStart] = Future()
         self._go_on(request, future, looked, lambda found: self._find_device(found, future, member))
         self._work(looked, lambda: self._look_at_paths(request, is_recovering))
@@ -150,6 +152,7 @@ class Streams:
 
     def _find_device(self, request: StreamStart, future: Future[Any], member: Membership | None) -> None:
         assert self._registry is not None
+        self._running[request.uri].view.trace.note("paths_checked")
         answer: Future[Any] = Future()
         awaited: Future[tuple[DeviceInfo, int | None] | None] = Future()
 
@@ -176,9 +179,12 @@ class Streams:
         member: Membership | None,
     ) -> None:
         self._refuse_at_end()
+        from chaos.engine.stream import InputStreamActor  # loaded by then, see Recordings.recover
+
         assert self._registry is not None
         uri = request.uri
         stream = self._running[uri]
+        stream.view.trace.note("device_found")
         wanted = Wanted(request.device_identity, None, request.accept_port_change)
         if found is not None:
             device, graph_rate = found

@@ -56,7 +56,7 @@ class Supervised(pykka.ThreadingActor):
             self.failed(message, told)
         except Exception:
             log.exception("%s could not be set right", type(self).__name__)
-        for name in getattr(message, "__dataclass_fields__", ()):
+        for name in getattr(message, "__struct_fields__", ()):
             if isinstance(future := getattr(message, name), Future):
                 refuse(future, told)
 

@@ -28,7 +28,7 @@ from chaos.engine.messages import (
 )
 from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
 from chaos.graph.channels import Channel
-from chaos.graph.devices import DeviceInfo
+from chaos.graph.devices import GRAPH_RATE, DeviceInfo
 from chaos.protocol.config import Config
 from chaos.protocol.events import Event
 from chaos.protocol.requests import AudioFormat, StreamStart
@@ -42,11 +42,10 @@ from chaos.system.pump import Pump
 from chaos.terms.chunking import chunk_frames
 from chaos.terms.uri import parse_uri
 
-__all__ = ["GRAPH_RATE", "Take", "make_take", "next_take_uri"]
+__all__ = ["Take", "make_take", "next_take_uri"]
 
 TICK_S = 0.8  # with the checkpoint's own time, less than the second that a power cut may cost
 ABANDON_WITHIN_S = 5.0
-GRAPH_RATE = 48000
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +187,7 @@ def make_take(
             sample_rate=rate,
             wake_fd=wake,
             about=about(definition, store),
+            behind=True,
         )
     except BaseException:
         os.close(wake)

@@ -6,14 +6,17 @@ import functools
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from chaos.engine.take import GRAPH_RATE
-from chaos.graph.devices import DeviceInfo
+from chaos.engine.trace import Trace
+from chaos.graph.devices import GRAPH_RATE, DeviceInfo
 from chaos.protocol.answers import CallbackTimes, Level, Slots, StreamStatus
 from chaos.protocol.config import IN_MEMORY, file_system_of
 from chaos.protocol.requests import AudioFormat
-from chaos.staging.owner import Staging
 from chaos.terms.moments import utc_text
+
+if TYPE_CHECKING:
+    from chaos.staging.owner import Staging
 
 __all__ = ["StreamView"]
 
@@ -49,6 +52,7 @@ class StreamView:
     drift_ppm: float | None = None
     recording: str = ""
     remarks: list[str] = field(default_factory=list)
+    trace: Trace = field(default_factory=Trace)
 
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""

@@ -29,7 +29,10 @@ from chaos.graph.objects import (
     number,
 )
 
-__all__ = ["Change", "Decoder", "DeviceInfo", "DeviceMap", "Port", "RegistryEvent", "check_format"]
+__all__ = ["GRAPH_RATE", "Change", "Decoder", "DeviceInfo", "DeviceMap", "Port", "RegistryEvent", "check_format"]
+
+GRAPH_RATE = 48000
+"""Hz, where nothing tells what the graph runs at."""
 
 _ROLES: dict[str, tuple[Role, ...]] = {
     "Audio/Source": ("input",),

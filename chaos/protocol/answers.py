@@ -182,7 +182,8 @@ class DeviceFound(msgspec.Struct, frozen=True):
 
 
 class StreamBegun(msgspec.Struct, frozen=True):
-    """`device` is None while it is away, `recording` empty until there are frames."""
+    """`device` is None while it is away, `recording` empty until there are frames. `trace` has the moments
+    (CLOCK_MONOTONIC, ns) of the start's steps, where they were asked for."""
 
     uri: str
     recording: str
@@ -191,6 +192,7 @@ class StreamBegun(msgspec.Struct, frozen=True):
     chunk_frames: int
     state: str
     reason: str = ""
+    trace: dict[str, int] | None = None
 
 
 class ChunkSwitched(msgspec.Struct, frozen=True):

@@ -112,7 +112,8 @@ class StreamStart(Request, tag="stream_start"):
     `align` "clock" on the hour (the multiples of `roll` from local midnight on). `channel_map` are the
     channels to record, by name or number ("FL", "3"), in that order; left out, all. With `accept_port_change` a device
     that comes back at another port is taken for the same where its serial number says so; with `roll_on_format_change`
-    one that comes back with other channels or another rate is recorded on in a new take.
+    one that comes back with other channels or another rate is recorded on in a new take. With `trace` the answer tells
+    when the start came to each of its steps.
 
     Raises InvalidURI, InvalidFormat, InvalidChunkSize (as far as the request alone tells; `chunking` judges the
     rest), PathNotAllowed, InvalidRequest.
@@ -132,6 +133,7 @@ class StreamStart(Request, tag="stream_start"):
     channel_map: ChannelMap | None = None
     accept_port_change: bool = False
     roll_on_format_change: bool = False
+    trace: bool = False
 
     def __post_init__(self) -> None:
         check_uri(self.uri)

@@ -1,14 +1,16 @@
 """Staging files: the slots that the RT callback fills, on tmpfs, locked, open to readers in any process.
 
-One file per stream. A large one takes seconds to populate: the callback gets its first slots at once, the others one
-by one from a thread that prepares them. A disk stall costs nothing until the slots run out; `kill -9` costs nothing at
+One file per stream. A large one takes seconds to populate: a thread prepares the slots one by one, and the callback
+gets each as it is there. A disk stall costs nothing until the slots run out; `kill -9` costs nothing at
 all, since tmpfs keeps the file. Whoever makes the file holds a lock (flock) on it for life: that tells what a dead
 daemon left from what a living one is using.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import mmap
 import os
 import struct
@@ -28,8 +30,14 @@ from chaos.terms.ledger import Cause, Confidence, Gap
 
 __all__ = ["Staging"]
 
+log = logging.getLogger(__name__)
+
 PAGE: Final = mmap.PAGESIZE
 FIRST_FRAMES: Final = 48_000  # as many slots as hold these are there when capture begins
+
+_owed: dict[Path, int] = {}
+"""By folder, the bytes that this process's staging files there have promised and not allocated yet."""
+_owing = threading.Lock()
 
 
 def _power_of_two(n: int) -> int:
@@ -42,7 +50,8 @@ def _pages(n: int) -> int:
 
 class Staging:
     """A staging file that this process owns. Each slot is populated, and locked as far as the memlock limit allows,
-    before the callback may have it; they are so in their order, the first ones before this is made.
+    before the callback may have it; they are so in their order. The first ones are there when this is made, unless
+    they are to come `behind` it: a capture that has no slot yet does not begin.
 
     Attributes:
         path: where it lies.
@@ -63,6 +72,7 @@ class Staging:
         sample_rate: int,
         wake_fd: int,
         about: bytes = b"",
+        behind: bool = False,
     ) -> None:
         """Makes the file.
 
@@ -71,6 +81,7 @@ class Staging:
             sample_rate: Hz; 0 where only the graph will tell.
             wake_fd: eventfd that the callback writes once per full slot.
             about: kept in the file for recovery (`chaos.store.about`).
+            behind: whether the first slots, too, come from the thread.
 
         Raises:
             StagingFull: tmpfs has no room for the slots.
@@ -89,6 +100,7 @@ class Staging:
         self._slot_bytes = _pages(form.chunk_bytes)
         self._data = data
         self.file_bytes = data + n_slots * self._slot_bytes
+        self._owed_bytes = 0
         self._map = self._make()
         self.locked_bytes = self._map.hold(0, data)
         put = self._put
@@ -120,7 +132,7 @@ class Staging:
         put("version", "I", _layout.LAYOUT)
         self.slots = AudioSlots(self._map, wake_fd)
         self._ending = False
-        n_first = min(n_slots, -(-FIRST_FRAMES // form.chunk_frames))
+        n_first = 0 if behind else min(n_slots, -(-FIRST_FRAMES // form.chunk_frames))
         self._admit(0, n_first)
         self._rest: threading.Thread | None = None
         if n_first < n_slots:
@@ -133,8 +145,21 @@ class Staging:
             if self._ending:
                 return
             at = self._data + slot * self._slot_bytes
+            try:
+                os.posix_fallocate(self._fd, at, self._slot_bytes)
+            except OSError as error:  # others have taken what was free when this was made
+                log.error("%s: %d of %d slots are there: %s", self.path, slot, self.n_slots, error.strerror)
+                self._owe(0)
+                return
+            self._owe(self._owed_bytes - self._slot_bytes)
             self.locked_bytes += self._map.hold(at, at + self._slot_bytes)
             self.slots.admit(slot)
+
+    def _owe(self, n_bytes: int) -> None:
+        """So much of the file is still to be allocated."""
+        with _owing:
+            _owed[self.path.parent] = _owed.get(self.path.parent, 0) + n_bytes - self._owed_bytes
+            self._owed_bytes = n_bytes
 
     @property
     def is_ready(self) -> bool:
@@ -152,17 +177,30 @@ class Staging:
             ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)  # until the mapping, which keeps the open file, is closed
-            os.posix_fallocate(fd, 0, self.file_bytes)
-            return Mapping(fd, self.file_bytes)
+            self._reserve(fd)
+            made = Mapping(fd, self.file_bytes)
         except OSError as error:
+            self._owe(0)
             self.path.unlink()
+            os.close(fd)
             raise StagingFull(
                 f"no room for a staging file of {self.file_bytes} bytes in {self.path.parent}: {error.strerror}",
                 hint="ask for a shorter --staging-seconds or a smaller --chunk-size, or stop another stream",
                 details={"needed_bytes": self.file_bytes},
             ) from error
-        finally:
-            os.close(fd)
+        self._fd = fd
+        return made
+
+    def _reserve(self, fd: int) -> None:
+        """Allocates what stands before the slots, and sees that there is room for these: they are allocated one by
+        one, since the kernel clears all that it gives. OSError where there is none."""
+        self._owe(self.file_bytes)
+        room = os.fstatvfs(fd)
+        if room.f_blocks and _owed[self.path.parent] > room.f_bavail * room.f_frsize:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.ftruncate(fd, self.file_bytes)
+        os.posix_fallocate(fd, 0, self._data)
+        self._owe(self.file_bytes - self._data)
 
     def _put(self, field: str, code: str, value: int | bytes) -> None:
         struct.pack_into("<" + code, self._map, _layout.OFFSETS[field], value)
@@ -200,6 +238,10 @@ class Staging:
         self._ending = True
         if self._rest is not None:
             self._rest.join()
+        self._owe(0)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
         self.slots.close()
         try:
             if remove:

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import zmq
-import zmq.auth
-from zmq.utils import z85
 
 from chaos.system.keyfiles import check_mode, default_folder, key_path, remove_key, write_key
 from chaos.terms.errors import InvalidRequest, Unauthorized
@@ -105,7 +103,9 @@ class Keys:
 
     def _read(self, path: Path) -> tuple[str, str | None]:
         try:
-            public, secret = zmq.auth.load_certificate(path)
+            from zmq.auth import load_certificate
+
+            public, secret = load_certificate(path)
         except (OSError, ValueError) as error:
             raise Unauthorized(f"{path} is not a key file: {error}", hint="remove it") from None
         keys = [key.decode(errors="replace") for key in (public, secret) if key is not None]
@@ -119,6 +119,8 @@ class Keys:
 
 def _check_key(key: str) -> None:
     try:
+        from zmq.utils import z85
+
         if len(z85.decode(key.encode("ascii"))) == 32:
             return
     except Exception:  # it raises whatever comes: struct.error, KeyError, ValueError

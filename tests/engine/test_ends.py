@@ -93,7 +93,7 @@ def test_a_start_and_a_stop_during_recovery_are_answered(folder: Path, graph: St
         assert go_on.wait(10)
         raise OSError("the disk is broken")
 
-    with mock.patch("chaos.engine.recordings.bring_in", recover), Engine(config_in(folder)) as engine:
+    with mock.patch("chaos.store.recovery.bring_in", recover), Engine(config_in(folder)) as engine:
         begun = engine.submit(start_of(wait=True))
         with pytest.raises(StreamNotFound):
             ask(engine, r.StreamStop(uri=URI))
@@ -105,7 +105,7 @@ def test_a_start_and_a_stop_during_recovery_are_answered(folder: Path, graph: St
 
 def test_a_recovery_that_hangs_holds_up_only_what_it_may_be_about(folder: Path, graph: StillGraph) -> None:
     go_on = threading.Event()
-    hangs = mock.patch("chaos.engine.recordings.bring_in", side_effect=lambda *_: go_on.wait(60))
+    hangs = mock.patch("chaos.store.recovery.bring_in", side_effect=lambda *_: go_on.wait(60))
     with hangs, mock.patch("chaos.engine.daemon.RECOVERY_WITHIN_S", 0.05), Engine(config_in(folder)) as engine:
         (folder / "staging" / f"mic~left.00000000{SUFFIX}").touch()
         assert ask(engine, start_of("stream://mic/2", wait=True)).uri == "stream://mic/2"
@@ -116,7 +116,7 @@ def test_a_recovery_that_hangs_holds_up_only_what_it_may_be_about(folder: Path, 
 
 def test_an_end_during_recovery_answers_the_start(folder: Path, graph: StillGraph) -> None:
     go_on = threading.Event()
-    with mock.patch("chaos.engine.recordings.bring_in", side_effect=lambda *_: go_on.wait(60)):
+    with mock.patch("chaos.store.recovery.bring_in", side_effect=lambda *_: go_on.wait(60)):
         engine = Engine(config_in(folder))
         engine.start()
         begun = engine.submit(start_of(wait=True))

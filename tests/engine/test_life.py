@@ -121,7 +121,7 @@ def test_the_table_names_every_message_that_a_stream_gets() -> None:
     """Also that no life is left out by mistake: what asks for an answer counts everywhere."""
     for kind, lives in TRANSITIONS.items():
         assert lives, kind
-        if "future" in getattr(kind, "__dataclass_fields__", {}):
+        if "future" in getattr(kind, "__struct_fields__", ()):
             assert set(lives) == set(Life), kind
     for lives in TRANSITIONS.values():
         assert lives.get(Life.ENDED, frozenset()) <= {Life.ENDED}

@@ -138,12 +138,12 @@ class Scene:
 
     def send(self, kind: type[Supervised], message: Any) -> None:
         """As another actor would."""
-        for name in getattr(message, "__dataclass_fields__", ()):
+        for name in getattr(message, "__struct_fields__", ()):
             if isinstance(future := getattr(message, name), Future):
                 self.asked[future] = message
         ref = self.actor(kind)
         if ref is None or not m.tell(ref, message):
-            for name in getattr(message, "__dataclass_fields__", ()):
+            for name in getattr(message, "__struct_fields__", ()):
                 if isinstance(future := getattr(message, name), Future):
                     m.refuse(future, InternalError("there is no such actor"))
 

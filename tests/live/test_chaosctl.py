@@ -63,6 +63,22 @@ def test_from_device_to_wav(ctl: Any, counting_source: SourceFactory, client: Ra
     assert found.ok, found
 
 
+def test_a_start_tells_where_its_time_went(
+    ctl: Any, counting_source: SourceFactory, client: RawClient
+) -> None:
+    source = counting_source("desk-mic", driver=True)
+    client.call("device_wait", name=source.name, timeout_s=10)
+    asked = {"device_identity": source.name, "format": {"type": "audio"}}
+    assert client.call("stream_start", uri="stream://desk/1", **asked)["trace"] is None
+    trace = client.call("stream_start", uri="stream://desk/2", **asked, trace=True)["trace"]
+    steps = ("asked", "paths_checked", "device_found", "take_made", "node_made", "links_asked", "recording_made")
+    assert [step for step in trace if step in (*steps, "answered")] == [*steps, "answered"]
+    assert trace["node_made"] < trace["first_frame"] < trace["recording_made"]
+    shown = ctl("start", "stream://desk/3", "--target", source.name, "--trace").splitlines()
+    assert shown[3].split() == ["0.0", "ms", "asked"]
+    assert shown[-1].endswith("answered")
+
+
 def test_exit_codes_tell_what_was_wrong(ctl: Any, counting_source: SourceFactory, client: RawClient) -> None:
     source = counting_source("desk-mic")
     client.call("device_wait", name=source.name, timeout_s=10)

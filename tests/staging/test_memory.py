@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -9,12 +10,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from prepared import await_ready
 
 from chaos._memory import Mapping
 from chaos.staging.owner import Staging
+from chaos.terms.errors import StagingFull
 from chaos.terms.form import AudioForm
 
 MIB = 1 << 20
@@ -38,10 +41,12 @@ def folder() -> Iterator[Path]:
     path.rmdir()
 
 
-def make(folder: Path, wake: int, form: AudioForm, n_slots: int) -> Staging:
+def make(
+    folder: Path, wake: int, form: AudioForm, n_slots: int, *, path: Path | None = None, behind: bool = False
+) -> Staging:
     return Staging(
-        folder / "s.staging", uri="stream://t/1", recording="", run_id="0" * 32, form=form, n_slots=n_slots,
-        sample_rate=48000, wake_fd=wake,
+        path or folder / "s.staging", uri="stream://t/1", recording="", run_id="0" * 32, form=form, n_slots=n_slots,
+        sample_rate=48000, wake_fd=wake, behind=behind,
     )  # fmt: skip
 
 
@@ -79,6 +84,76 @@ def test_slots_come_to_the_callback_one_by_one_and_all_of_them(folder: Path, wak
     await_ready(staging)
     assert staging.slots.stats()["slots_free"] == 200
     assert staging.locked_bytes in (staging.file_bytes, 0) or staging.locked_bytes % 4096 == 0
+    staging.close()
+
+
+def test_a_capture_begins_with_the_first_frame_that_has_a_place(folder: Path, wake: int) -> None:
+    """What comes before the first slot is there is no overrun: the take has not begun."""
+    preparing, go_on = threading.Event(), threading.Event()
+    real = os.posix_fallocate
+
+    def fallocate(fd: int, at: int, n: int) -> None:
+        if at:
+            preparing.set()
+            go_on.wait(60)
+        real(fd, at, n)
+
+    with mock.patch.object(os, "posix_fallocate", fallocate):
+        staging = make(folder, wake, AudioForm(1, 64, "f32"), 3, behind=True)
+        preparing.wait(60)
+        staging.slots.cycle(0, 64, bytes(256))
+        assert staging.slots.stats()["first_ns"] == staging.slots.stats()["head_frame"] == 0
+        go_on.set()
+        await_ready(staging)
+    staging.slots.cycle(64, 64, bytes(256))
+    stats = staging.slots.stats()
+    assert (stats["first_position"], stats["head_frame"], stats["n_gaps"]) == (64, 64, 0)
+    staging.close()
+
+
+def test_a_take_is_not_handed_over_to_before_that_has_a_slot(folder: Path, wake: int) -> None:
+    go_on = threading.Event()
+    real = os.posix_fallocate
+
+    def fallocate(fd: int, at: int, n: int) -> None:
+        if at:
+            go_on.wait(60)
+        real(fd, at, n)
+
+    one = make(folder, wake, AudioForm(1, 64, "f32"), 3)
+    with mock.patch.object(os, "posix_fallocate", fallocate):
+        other = make(folder, wake, AudioForm(1, 64, "f32"), 3, path=folder / "other.staging", behind=True)
+        one.slots.cycle(0, 64, bytes(256))
+        assert not one.slots.hands_over(other.slots, 64, 64)
+        go_on.set()
+        await_ready(other)
+    assert one.slots.hands_over(other.slots, 64, 64)
+    one.close()
+    other.close()
+
+
+def test_what_others_of_the_process_are_promised_is_not_free(folder: Path, wake: int) -> None:
+    """Slots are allocated one by one: until then the file system does not know of them."""
+    go_on = threading.Event()
+    real, room = os.posix_fallocate, os.statvfs(folder)
+    n_slots = room.f_bavail * room.f_frsize * 2 // 3 // MIB
+
+    def fallocate(fd: int, at: int, n: int) -> None:
+        if at:
+            go_on.wait(60)
+            raise OSError(errno.ENOSPC, "none is left")
+        real(fd, at, n)
+
+    with mock.patch.object(os, "posix_fallocate", fallocate):
+        staging = make(folder, wake, AudioForm(1, MIB // 4, "f32"), n_slots, behind=True)
+        other = folder / "other.staging"
+        with pytest.raises(StagingFull):
+            make(folder, wake, AudioForm(1, MIB // 4, "f32"), n_slots, path=other, behind=True)
+        assert not other.exists()
+        go_on.set()
+        await_ready(staging)
+    assert staging.slots.stats()["slots_free"] == 0, "it goes on with those that there are"
+    make(folder, wake, AudioForm(1, MIB // 4, "f32"), 3, path=other).close()
     staging.close()
 
 

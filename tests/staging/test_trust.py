@@ -1,4 +1,5 @@
-"""Which cycles the callback believes: never the first after a jump, nor one that comes twice."""
+"""Which cycles the callback believes: not the first after a jump, nor one that comes twice; the very first where its
+links tell whose it is."""
 
 from __future__ import annotations
 
@@ -77,3 +78,45 @@ def test_what_is_believed_follows_what_was_seen(cycles: list[tuple[int, int]]) -
     finally:
         staging.close()
         os.close(wake)
+
+
+MS = 1_000_000
+CYCLE_NS = 1024 * 1_000_000_000 // 48000
+
+
+def first(slots: Slots, *, linked_ms: float, late_ms: float = 0.1, lacks: int = 0) -> bool:
+    """Whether a first call is believed: its cycle began at 1 s, links were asked for at `linked_ms` before that, and
+    the callback began `late_ms` after that."""
+    began = 1000 * MS
+    return slots.trusts(
+        48000, 1024, monotonic_ns=began, linked_ns=began - int(linked_ms * MS), now_ns=began + int(late_ms * MS),
+        lacks=lacks,
+    )  # fmt: skip
+
+
+def test_a_first_call_of_the_first_cycle_after_its_links_is_believed(slots: Slots) -> None:
+    assert first(slots, linked_ms=3)
+    assert slots.stats()["distrusted"] == 0
+    assert slots.trusts(49024, 1024, linked_ns=997 * MS)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"linked_ms": 16.1},  # the links may have come into the cycle before while that had no frames yet
+        {"linked_ms": 40},  # there was a whole cycle between
+        {"linked_ms": -0.2, "late_ms": 0.5},  # asked for in this cycle: where the call comes from is not known
+        {"linked_ms": 3, "late_ms": CYCLE_NS / MS + 0.1},  # the next cycle must have begun
+        {"linked_ms": 3, "late_ms": -0.1},  # the driver's time makes no sense
+        {"linked_ms": 3, "lacks": 2},
+        {"linked_ms": 1000},  # not known
+    ],
+)
+def test_a_first_call_that_may_be_another_cycles_is_not(slots: Slots, how: dict[str, float]) -> None:
+    assert not first(slots, **how)  # type: ignore[arg-type]
+    assert slots.trusts(49024, 1024)
+
+
+def test_only_the_first_call_is_believed_by_its_links(slots: Slots) -> None:
+    assert not slots.trusts(48000 - 4096, 1024)
+    assert not first(slots, linked_ms=3)

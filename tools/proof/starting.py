@@ -1,0 +1,123 @@
+"""How soon things are there: a daemon, a stream's first frame and its answer, and what a person types in a shell."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rig import CountingSource, Session
+
+from proof.bare import bare
+from proof.engine import Engine
+
+__all__ = ["Commands", "Starts", "measure_commands", "measure_starts"]
+
+RATE = 48000
+SAVED_S = 30
+_PAUSE_S = 0.05
+_CHAOSCTL = str(Path(sys.executable).with_name("chaosctl"))
+
+
+@dataclass
+class Starts:
+    """Milliseconds, a figure per start on a device that runs already: from sending `stream_start` to the begin of the
+    cycle that brought the first kept frame (its anchor), and from there to the answer's coming."""
+
+    quantum: int
+    to_frame: list[float] = field(default_factory=list)
+    to_answer: list[float] = field(default_factory=list)
+    steps: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass
+class Commands:
+    """Milliseconds, a figure per round: the daemon's start until it has answered `ping`, and whole processes from the
+    shell: `chaosctl start` of a device that runs, `chaosctl save --last 30s` of stereo."""
+
+    ping: list[float] = field(default_factory=list)
+    start: list[float] = field(default_factory=list)
+    save: list[float] = field(default_factory=list)
+
+
+def measure_starts(session: Session, quantum: int, rounds: int) -> Starts:
+    found = Starts(quantum)
+    session.force_quantum(quantum)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        CountingSource(session, name="timed", driver=True, patience_ms=0) as source,
+        Engine(session, Path(folder)) as engine,
+        bare(session, source),
+    ):
+        engine.call("device_wait", name=source.name, timeout_s=10)
+        for number in range(rounds + 1):
+            time.sleep(_PAUSE_S + quantum / RATE * number / rounds)  # at ever another place in the device's cycle
+            uri = f"stream://bench/{number}"
+            asked = {"device_identity": source.name, "format": {"type": "audio"}}
+            sent_ns = time.monotonic_ns()
+            trace = engine.call("stream_start", uri=uri, **asked, trace=True)["trace"]
+            answered_ns = time.monotonic_ns()
+            engine.call("stream_stop", uri=uri)
+            if number == 0:
+                continue  # the first one loads what starts need
+            found.to_frame.append((trace["first_frame"] - sent_ns) / 1e6)
+            found.to_answer.append((answered_ns - trace["first_frame"]) / 1e6)
+            for step, at_ns in trace.items():
+                found.steps.setdefault(step, []).append((at_ns - sent_ns) / 1e6)
+    session.force_quantum(0)
+    return found
+
+
+def measure_commands(session: Session, rounds: int) -> Commands:
+    found = Commands()
+    session.force_quantum(1024)
+    with CountingSource(session, name="timed", driver=True, patience_ms=0) as source, bare(session, source):
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory(prefix="bench-") as folder, Engine(session, Path(folder)) as engine:
+                found.ping.append(1000 * engine.started_s)
+                engine.call("device_wait", name=source.name, timeout_s=10)
+                uri = "stream://bench/shell"
+                found.start.append(_shell_ms(session, engine, "start", uri, "--target", source.name))
+                engine.call("stream_stop", uri=uri)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        CountingSource(session, name="quick", driver=True, speed=20, hold=True) as source,
+        Engine(session, Path(folder)) as engine,
+    ):
+        uri = "stream://bench/save"
+        asked = {"uri": uri, "device_identity": source.name, "format": {"type": "audio"}}
+        engine.call("stream_start", **asked, staging_seconds=60, wait=True)
+        source.wait_for("streaming")
+        source.begin()
+        engine.await_status(uri, lambda status: status["head_frame"] > (SAVED_S + 2) * RATE)
+        source.stop()
+        for number in range(rounds):
+            out = Path(folder) / f"{number}.wav"
+            found.save.append(_shell_ms(session, engine, "save", uri, str(out), "--last", f"{SAVED_S}s"))
+            out.unlink()
+    session.force_quantum(0)
+    return found
+
+
+def _shell_ms(session: Session, engine: Engine, *command: str) -> float:
+    where = ["--endpoint", engine.client.endpoint, "--events", engine.client.events_endpoint]
+    began = time.monotonic()
+    session.run(_CHAOSCTL, *where, *command)
+    return 1000 * (time.monotonic() - began)
+
+
+def _main(arguments: Sequence[str]) -> None:
+    """For a look at one thing: `starting [ROUNDS]`."""
+    rounds = int(arguments[0]) if arguments else 9
+    with Session() as session:
+        found = [measure_starts(session, quantum, rounds) for quantum in (1024, 256)]
+        commands = measure_commands(session, rounds)
+    print(json.dumps({"starts": [vars(each) for each in found], "commands": vars(commands)}, indent=1))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])
