@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import time
@@ -216,8 +217,10 @@ def _crowd(scene: Scene, n: int) -> None:
 
 @contextmanager
 def crowd(path: str, n: int) -> Iterator[None]:
-    """Up to `n` connections that say nothing, made as fast as can be."""
+    """Up to `n` connections that say nothing, made as fast as can be; meanwhile this process may open them all."""
     made = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         for _ in range(n):
             made.append(connecting := socket.socket(socket.AF_UNIX))
@@ -228,6 +231,7 @@ def crowd(path: str, n: int) -> Iterator[None]:
     finally:
         for each in made:
             each.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # ---- the same user's other programs
