@@ -26,7 +26,7 @@ cdef inline uint8_t *place_of(const Writer *w) noexcept nogil:
     return w.data + <uint64_t>w.slot * w.definition.slot_bytes + w.offset * w.definition.sample_bytes
 
 
-cdef void put(const Writer *w, const Cycle *c, uint64_t from_frame, uint64_t n) noexcept nogil:
+cdef uint64_t put(Writer *w, const Cycle *c, uint64_t from_frame, uint64_t n) noexcept nogil:
     cdef const AudioBuffers *from_ = <const AudioBuffers *>c.content
     cdef uint64_t width = w.definition.sample_bytes
     cdef uint64_t channels = w.definition.channels
@@ -40,9 +40,10 @@ cdef void put(const Writer *w, const Cycle *c, uint64_t from_frame, uint64_t n) 
     else:
         chaos_deinterleave_32(<uint32_t *>to, stride, <const uint32_t *>from_.interleaved + from_frame * channels,
                               channels, n)
+    return 0
 
 
-cdef void take_back(const Writer *w, uint64_t n) noexcept nogil:
+cdef void take_back(Writer *w, uint64_t n) noexcept nogil:
     cdef uint64_t width = w.definition.sample_bytes
     cdef uint8_t *to = place_of(w)
     cdef uint64_t k

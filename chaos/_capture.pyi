@@ -1,13 +1,13 @@
 from collections.abc import Sequence
 
-from chaos._audio import AudioSlots
 from chaos._connection import Connection
+from chaos._slots import Slots
 
 class Capture:
     def __init__(
         self,
         connection: Connection,
-        slots: AudioSlots,
+        slots: Slots,
         *,
         name: str,
         description: str,
@@ -22,6 +22,6 @@ class Capture:
     @property
     def node_id(self) -> int | None: ...
     def link(self, pairs: Sequence[tuple[int, int, int, int, int]]) -> None: ...
-    def go_on_with(self, following: AudioSlots) -> None: ...
+    def go_on_with(self, following: Slots) -> None: ...
     def unlink(self) -> None: ...
     def close(self) -> None: ...

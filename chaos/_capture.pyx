@@ -4,11 +4,12 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from chaos._audio cimport AudioSlots
 from chaos._connection cimport MAX_CHANNELS, Connection, Guard, check, check_pointer
 from chaos._cycle cimport Writer
 from chaos._link cimport OwnLink, link_drop, link_make
+from chaos._midi cimport EVENT_BYTES, MidiSlots
 from chaos._rt cimport *
+from chaos._slots cimport Slots
 from chaos.atomics cimport chaos_store
 from chaos.clock cimport now_ns
 from chaos.pipewire cimport *
@@ -16,6 +17,21 @@ from chaos.pipewire cimport *
 import warnings
 
 from chaos.terms.errors import FormatUnsupported, InternalError
+
+cdef extern from *:
+    """
+    #include <spa/param/buffers.h>
+    #include <sys/mman.h>
+
+    /* Buffers of at least so many bytes: left alone they are 4096 or 8192, and what does not fit is lost. */
+    static inline const struct spa_pod *chaos_buffers_of(struct spa_pod_builder *b, uint32_t size)
+    {
+        return spa_pod_builder_add_object(b, SPA_TYPE_OBJECT_ParamBuffers, SPA_PARAM_Buffers,
+            SPA_PARAM_BUFFERS_size, SPA_POD_CHOICE_RANGE_Int(size, size, INT32_MAX));
+    }
+    """
+    const spa_pod *chaos_buffers_of(spa_pod_builder *builder, uint32_t size)
+    int mlock(const void *at, size_t n) nogil
 
 cdef uint32_t next_handle = 1
 cdef dict SPA_FORMATS = {"f32": SPA_AUDIO_FORMAT_F32, "s16": SPA_AUDIO_FORMAT_S16, "s32": SPA_AUDIO_FORMAT_S32}
@@ -26,13 +42,14 @@ cdef class Capture:
 
     A planar capture is a `pw_filter` with one 32-bit float DSP port per channel: buffers are shared with the device's
     own ports, and there is no volume, resampler or remixer between. An interleaved one is a `pw_stream` without
-    AUTOCONNECT, whose converter gives f32, s16 or s32. Neither links itself: `link` does, and nobody else.
+    AUTOCONNECT, whose converter gives f32, s16 or s32. One of events (`MidiSlots`) is a `pw_filter` with one port that
+    takes MIDI 1 and UMP. None links itself: `link` does, and nobody else.
 
     Args:
         slots: where frames go, of the same shape; the caller keeps them open until after `close`.
         name: node.name.
         description: what people see in a patchbay.
-        positions: the channels' names ("FL", ...), one per channel.
+        positions: the channels' names ("FL", ...), one per channel; of events one, which nobody sees.
         sample_format: "f32", "s16" or "s32".
         sample_rate: Hz, for an interleaved stream; a filter takes the graph's.
         interleaved: which of both.
@@ -48,13 +65,13 @@ cdef class Capture:
     """
 
     cdef Connection connection
-    cdef AudioSlots slots
-    cdef AudioSlots next
+    cdef Slots slots
+    cdef Slots next
     cdef StreamData *data
     cdef CaptureState *state
     cdef object __weakref__
 
-    def __cinit__(self, Connection connection, AudioSlots slots, *, str name, str description, list positions,
+    def __cinit__(self, Connection connection, Slots slots, *, str name, str description, list positions,
                   str sample_format="f32", int sample_rate=0, bint interleaved=False, latency_frames=None):
         global next_handle
         connection.alive()
@@ -62,14 +79,15 @@ cdef class Capture:
         cdef bytes node_name = name.encode()
         cdef bytes node_description = description.encode()
         cdef uint32_t width = 2 if sample_format == "s16" else 4
+        cdef bint is_midi = isinstance(slots, MidiSlots)
         if not 1 <= len(positions) <= MAX_CHANNELS:
             raise FormatUnsupported(f"{len(positions)} channels in one stream", hint=f"1 to {MAX_CHANNELS} work")
         if interleaved and len(positions) > SPA_AUDIO_MAX_CHANNELS:
             raise FormatUnsupported(f"{len(positions)} interleaved channels",
                                     hint=f"up to {SPA_AUDIO_MAX_CHANNELS} work interleaved; planar f32 takes more")
-        if not interleaved and sample_format != "f32":
+        if not interleaved and not is_midi and sample_format != "f32":
             raise FormatUnsupported(f"planar {sample_format}", hint="planar is f32; ask for interleaved")
-        if writer.definition.channels != len(positions) or writer.definition.sample_bytes != width:
+        if writer.definition.channels != len(positions) or not (is_midi or writer.definition.sample_bytes == width):
             raise ValueError("the slots are for another shape")
         self.connection = connection
         self.slots = slots
@@ -77,6 +95,14 @@ cdef class Capture:
         if self.data == NULL:
             raise MemoryError
         self.state = &self.data.state
+        if is_midi:
+            self.state.events.pod = <uint8_t *>calloc(1, EVENT_BYTES)
+            if self.state.events.pod == NULL:
+                free(self.data)
+                self.data = NULL
+                raise MemoryError
+            mlock(self.state.events.pod, EVENT_BYTES)       # as far as the limit allows; written to, it is there
+            memset(self.state.events.pod, 1, EVENT_BYTES)
         self.state.writer = writer
         self.state.records = connection.records
         self.state.tells_xruns = connection.records.version >= 3080      # 0.3.80, see `book_missed`
@@ -86,7 +112,7 @@ cdef class Capture:
         self.state.sample_bytes = width
         self.state.guard.node_id = INVALID_ID
         cdef pw_properties *props = pw_properties_new(
-            b"media.type", <const char *>b"Audio", b"media.category", <const char *>b"Capture",
+            b"media.type", <const char *>(b"Midi" if is_midi else b"Audio"), b"media.category", <const char *>b"Capture",
             b"media.role", <const char *>b"Production", b"node.autoconnect", <const char *>b"false",
             b"node.dont-reconnect", <const char *>b"true", b"stream.dont-remix", <const char *>b"true",
             b"state.restore-props", <const char *>b"false", b"state.restore-target", <const char *>b"false",
@@ -100,7 +126,9 @@ cdef class Capture:
         try:
             self.state.guard.next = connection.guards
             connection.guards = &self.state.guard
-            if interleaved:
+            if is_midi:
+                self.open_midi(props)
+            elif interleaved:
                 self.open_stream(props, positions, sample_format, sample_rate)
             else:
                 self.open_filter(props, positions)
@@ -127,6 +155,25 @@ cdef class Capture:
             s.ports[k] = pw_filter_add_port(s.filter, PW_DIRECTION_INPUT, PW_FILTER_PORT_FLAG_MAP_BUFFERS, 8, of_port,
                                             NULL, 0)
             check_pointer(s.ports[k], "adding a port")
+        check(pw_filter_connect(s.filter, PW_FILTER_FLAG_RT_PROCESS, NULL, 0), "connecting a filter")
+
+    cdef int open_midi(self, pw_properties *props) except -1:
+        """One port, of the format that all sources of events can be linked to."""
+        cdef CaptureState *s = self.state
+        cdef spa_pod_builder builder
+        cdef uint8_t scratch[256]
+        cdef const spa_pod *params[1]
+        s.filter = pw_filter_new(self.connection.core, b"chaosd capture", props)
+        check_pointer(s.filter, "making a filter")
+        listen_to_midi(s)
+        s.ports[0] = pw_filter_add_port(
+            s.filter, PW_DIRECTION_INPUT, PW_FILTER_PORT_FLAG_MAP_BUFFERS, 8,
+            pw_properties_new(b"format.dsp", <const char *>b"8 bit raw control", b"port.name",
+                              <const char *>b"input_1", NULL), NULL, 0)
+        check_pointer(s.ports[0], "adding a port")
+        spa_pod_builder_init(&builder, scratch, sizeof(scratch))
+        params[0] = chaos_buffers_of(&builder, EVENT_BYTES)
+        check(pw_filter_update_params(s.filter, s.ports[0], params, 1), "asking for large buffers")
         check(pw_filter_connect(s.filter, PW_FILTER_FLAG_RT_PROCESS, NULL, 0), "connecting a filter")
 
     cdef int open_stream(self, pw_properties *props, list positions, str sample_format, int sample_rate) except -1:
@@ -219,7 +266,7 @@ cdef class Capture:
                 return
             place = &place[0].next
 
-    def go_on_with(self, AudioSlots following):
+    def go_on_with(self, Slots following):
         """Has `following` take over from the writer at the next cycle that follows the last one without a seam.
 
         It has done so when its first frame is there; by then the callback has left the former one for good.
@@ -256,6 +303,7 @@ cdef class Capture:
                     pw_stream_destroy(s.stream)
             self.drop_links()           # now: without them the callback would see cycles that bring nothing
             self.connection.unlock()
+        free(s.events.pod)
         free(self.data)
         self.data = NULL
         self.state = NULL

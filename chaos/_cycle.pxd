@@ -25,10 +25,17 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     bint is_linked          # whether every channel is: then the device should bring frames
 
 cdef struct Form:           # how one kind of content lies in a slot: all that the accounting does not know
-    # Writes frames from_frame ... from_frame + n of the cycle to the slot and offset that the writer is at.
-    void (*put)(const Writer *w, const Cycle *c, uint64_t from_frame, uint64_t n) noexcept nogil
+    # Writes frames from_frame ... from_frame + n of the cycle to the slot and offset that the writer is at. Gives 0, or
+    # the Cause for which it wrote none of them.
+    uint64_t (*put)(Writer *w, const Cycle *c, uint64_t from_frame, uint64_t n) noexcept nogil
     # Makes what the last `put` wrote there zero again.
-    void (*take_back)(const Writer *w, uint64_t n) noexcept nogil
+    void (*take_back)(Writer *w, uint64_t n) noexcept nogil
+
+cdef struct Filled:         # what a `put` of events has added
+    uint64_t n_bytes
+    uint64_t n_events
+    uint64_t n_at_zero
+    uint64_t n_beyond
 
 cdef struct Writer:         # the callback's own
     Definition *definition
@@ -45,6 +52,8 @@ cdef struct Writer:         # the callback's own
     uint64_t not_before_ns  # no take begins before that time of a cycle; any thread may set it
     int64_t slot            # being filled, or -1
     uint64_t offset         # of the next frame within its chunk
+    uint64_t used           # bytes of it that hold events
+    Filled filled           # by the last `put`
     uint64_t confidence     # of the open gap
     uint64_t seen_end       # position behind the last cycle that called, trusted or not
     uint64_t seen_clock

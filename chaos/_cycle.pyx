@@ -99,6 +99,7 @@ cdef bint take_free(Writer *w) noexcept nogil:
     w.slot = w.free_ring[at & (w.definition.ring_size - 1)]
     chaos_store(&w.rings.free_read, at + 1)
     w.offset = head % w.definition.chunk_frames
+    w.used = 0
     chaos_store(&w.table[w.slot].chunk, head // w.definition.chunk_frames)
     chaos_store(&w.rt.filling, <uint64_t>w.slot)
     return True
@@ -150,8 +151,9 @@ cdef void skip(Writer *w, const Cycle *c, uint64_t n, uint64_t cause, uint64_t c
 
 
 cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
-    """Copies a whole cycle's frames, over as many slots as they touch; what finds no slot is an overrun."""
-    cdef uint64_t done = 0, n
+    """Copies a whole cycle's frames, over as many slots as they touch; what finds no slot is an overrun, and what its
+    form does not take a gap of the cause that this gives."""
+    cdef uint64_t done = 0, n, cause
     cdef bint anchored = False      # all chunks that begin in one cycle share its anchor
     while done < c.n_frames:
         if note_room(w) < NOTES_PER_CYCLE:
@@ -170,7 +172,7 @@ cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
         n = c.n_frames - done
         if n > w.definition.chunk_frames - w.offset:
             n = w.definition.chunk_frames - w.offset
-        w.form.put(w, c, done, n)
+        cause = w.form.put(w, c, done, n)
         chaos_fence()
         if c.live_position != NULL and chaos_peek(c.live_position) != c.live:
             w.form.take_back(w, n)
@@ -178,6 +180,10 @@ cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
             w.seen_end = NONE       # so that the cycle after it is not believed
             skip(w, c, c.n_frames - done, CAUSE_MISSED, EXACT)
             return
+        if cause != 0:
+            skip(w, c, n, cause, EXACT)
+            done += n
+            continue
         if w.rt.gap_first != NONE:
             close_gap(w, c)
             push_note(w, NOTE_ANCHOR, 0, 0, w.rt.head_frame - done, 0, c)

@@ -26,6 +26,7 @@ cdef enum:      # as chaos.terms.ledger numbers them; a test holds both against 
     CAUSE_DRIVER_SWITCH = 5
     CAUSE_NO_DATA = 7
     CAUSE_FOREIGN = 9
+    CAUSE_MIDI_OVERFLOW = 10
     EXACT = 1
     CLOCK = 2
     ESTIMATED = 3
@@ -59,6 +60,7 @@ cdef struct Definition:     # written once, before the stream starts
     uint8_t recording[1024]
     uint64_t about_offset   # JSON of `about_bytes`: what recovery needs to make the recording
     uint64_t about_bytes
+    uint64_t chunk_bytes    # of a slot, where channels and frames do not tell
 
 cdef struct RtState:        # written by the callback alone
     uint64_t head_frame     # frames of the timeline so far, gaps included; stored with release
@@ -87,6 +89,9 @@ cdef struct RtState:        # written by the callback alone
     uint64_t busy_histogram[HISTOGRAM_BUCKETS]   # bucket k counts callbacks of 2^k to 2^(k+1) ns
     uint64_t freewheeled    # cycles of a graph that does not keep time
     uint64_t stands         # whether the clock's position stands still, so that cycles are counted by time
+    uint64_t n_events       # that slots took
+    uint64_t n_at_zero      # of them at the first frame of their cycle: a bridge puts those there that come late
+    uint64_t n_beyond       # of them whose frame lay behind their cycle: they stand at its last one
 
 cdef struct Rings:          # each index has its cache line; all only grow
     uint64_t free_write

@@ -6,7 +6,8 @@ from libc.stdint cimport uint8_t, uint64_t
 from chaos.atomics cimport chaos_fence, chaos_load
 
 CAUSES = {"missed": CAUSE_MISSED, "hardware_xrun": CAUSE_HARDWARE_XRUN, "overrun": CAUSE_OVERRUN,
-          "device_away": CAUSE_DEVICE_AWAY, "driver_switch": CAUSE_DRIVER_SWITCH, "no_data": CAUSE_NO_DATA, "foreign": CAUSE_FOREIGN}
+          "device_away": CAUSE_DEVICE_AWAY, "driver_switch": CAUSE_DRIVER_SWITCH, "no_data": CAUSE_NO_DATA, "foreign": CAUSE_FOREIGN,
+          "midi_overflow": CAUSE_MIDI_OVERFLOW}
 CONFIDENCES = {"exact": EXACT, "clock": CLOCK, "estimated": ESTIMATED}
 NOTE_KINDS = {"gap": NOTE_GAP, "anchor": NOTE_ANCHOR}
 
@@ -32,6 +33,7 @@ cdef dict field_offsets():
         "run_id": <char *>&d.run_id - at_d, "boot_id": <char *>&d.boot_id - at_d,
         "uri": <char *>&d.uri - at_d, "recording": <char *>&d.recording - at_d,
         "about_offset": <char *>&d.about_offset - at_d, "about_bytes": <char *>&d.about_bytes - at_d,
+        "chunk_bytes": <char *>&d.chunk_bytes - at_d,
         "head_frame": RT_OFFSET + (<char *>&r.head_frame - at_r),
         "n_captured": RT_OFFSET + (<char *>&r.n_captured - at_r),
         "lost_frames": RT_OFFSET + (<char *>&r.lost_frames - at_r),
@@ -47,6 +49,9 @@ cdef dict field_offsets():
         "busy_histogram": RT_OFFSET + (<char *>&r.busy_histogram - at_r),
         "freewheeled": RT_OFFSET + (<char *>&r.freewheeled - at_r),
         "stands": RT_OFFSET + (<char *>&r.stands - at_r),
+        "n_events": RT_OFFSET + (<char *>&r.n_events - at_r),
+        "n_at_zero": RT_OFFSET + (<char *>&r.n_at_zero - at_r),
+        "n_beyond": RT_OFFSET + (<char *>&r.n_beyond - at_r),
         "free_write": RINGS_OFFSET + (<char *>&g.free_write - at_g),
         "free_read": RINGS_OFFSET + (<char *>&g.free_read - at_g),
         "full_write": RINGS_OFFSET + (<char *>&g.full_write - at_g),

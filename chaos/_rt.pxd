@@ -6,6 +6,7 @@ from chaos._audio cimport AudioBuffers
 from chaos._connection cimport MAX_CHANNELS, Guard, Records
 from chaos._cycle cimport Writer
 from chaos._link cimport OwnLink
+from chaos._midi cimport MidiEvents
 from chaos.pipewire cimport pw_buffer, pw_filter, pw_loop, pw_stream, spa_hook, spa_io_position
 
 cdef extern from "<stdint.h>" nogil:
@@ -28,6 +29,7 @@ cdef struct CaptureState:
     const uint8_t *planes[MAX_CHANNELS]
     bint tells_xruns                    # whether the server's clock has the field
     AudioBuffers content                # those planes, or a stream's one buffer
+    MidiEvents events                   # or a cycle's events
     OwnLink links[MAX_CHANNELS]
     uint32_t n_links
     uint64_t n_active                   # of those links
@@ -42,4 +44,5 @@ cdef struct StreamData:         # what a stream's callbacks are handed
 
 cdef uint32_t node_id_of(const CaptureState *s) noexcept nogil
 cdef void listen_to_filter(CaptureState *s) noexcept nogil
+cdef void listen_to_midi(CaptureState *s) noexcept nogil
 cdef void listen_to_stream(StreamData *s) noexcept nogil

@@ -9,7 +9,8 @@ from libc.string cimport memset
 
 from chaos._connection cimport records_push_text
 from chaos._cycle cimport Cycle, Writer, slots_cycle, slots_hand_over, slots_timed, slots_trusts
-from chaos._layout cimport CAUSE_FOREIGN, CAUSE_NO_DATA
+from chaos._layout cimport CAUSE_FOREIGN, CAUSE_MIDI_OVERFLOW, CAUSE_NO_DATA
+from chaos._midi cimport BROKEN, EVENTS, UNFIT, Looked, midi_look
 from chaos.atomics cimport chaos_load, chaos_peek_32, chaos_store
 from chaos.clock cimport now_ns
 from chaos.pipewire cimport *
@@ -148,6 +149,43 @@ cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogi
     slots_timed(s.writer, now_ns() - began)
 
 
+cdef inline Looked look_for_events(CaptureState *s, const spa_data *d) noexcept nogil:
+    """Takes a copy of a cycle's events. As in `look_at`, what the chunk says is read once."""
+    if d.data == NULL or chaos_peek_32(<const uint32_t *>&d.chunk.flags) & SPA_CHUNK_FLAG_CORRUPTED:
+        s.events.n_bytes = 0
+        return BROKEN
+    return midi_look(&s.events, <const uint8_t *>d.data, d.maxsize, chaos_peek_32(&d.chunk.offset),
+                     chaos_peek_32(&d.chunk.size))
+
+
+cdef void on_midi_process(void *data, spa_io_position *position) noexcept nogil:
+    """One cycle of events, in the one port. That nothing came can't be told from silence but by the link."""
+    cdef CaptureState *s = <CaptureState *>data
+    cdef uint64_t began = now_ns()
+    cdef Cycle c
+    cdef Looked looked
+    cdef pw_buffer *buffer = pw_filter_dequeue_buffer(s.ports[0])
+    memset(&c, 0, sizeof(c))
+    if position != NULL:
+        from_clock(&c, s, position, began)
+    c.lacks = CAUSE_NO_DATA
+    if buffer != NULL and is_fed(s):
+        looked = look_for_events(s, &buffer.buffer.datas[0])
+        if looked == EVENTS:
+            c.lacks = 0
+        elif looked == UNFIT:
+            c.lacks = CAUSE_MIDI_OVERFLOW
+        else:
+            s.writer.rt.short_buffers += 1
+    c.content = &s.events
+    refuse_foreign(s, &c)
+    if position != NULL and c.rate != 0 and slots_trusts(s.writer, &c):
+        take_in(s, &c)
+    if buffer != NULL:
+        pw_filter_queue_buffer(s.ports[0], buffer)
+    slots_timed(s.writer, now_ns() - began)
+
+
 cdef void on_stream_process(void *data) noexcept nogil:
     """One cycle, interleaved. Of several buffers only the last belongs to this cycle; all go back."""
     cdef CaptureState *s = <CaptureState *>data
@@ -220,6 +258,11 @@ filter_events.version = PW_VERSION_FILTER_EVENTS
 filter_events.state_changed = on_state_changed
 filter_events.process = on_filter_process
 
+cdef pw_filter_events midi_events
+midi_events.version = PW_VERSION_FILTER_EVENTS
+midi_events.state_changed = on_state_changed
+midi_events.process = on_midi_process
+
 cdef pw_stream_events stream_events
 stream_events.version = PW_VERSION_STREAM_EVENTS
 stream_events.state_changed = on_state_changed
@@ -229,6 +272,10 @@ stream_events.process = on_stream_process
 
 cdef void listen_to_filter(CaptureState *s) noexcept nogil:
     pw_filter_add_listener(s.filter, &s.hook, &filter_events, s)
+
+
+cdef void listen_to_midi(CaptureState *s) noexcept nogil:
+    pw_filter_add_listener(s.filter, &s.hook, &midi_events, s)
 
 
 cdef void listen_to_stream(StreamData *s) noexcept nogil:

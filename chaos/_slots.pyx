@@ -1,6 +1,6 @@
 """The slots as the rotator has them: it takes full ones, gives them back cleared, and reads the callback's notes.
 
-The callback's side of the same memory is `_cycle`; what lies in a slot is its form's affair (`_audio`).
+The callback's side of the same memory is `_cycle`; what lies in a slot is its form's affair (`_audio`, `_midi`).
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -58,7 +58,7 @@ cdef class Slots:
 
     def __init__(self, object buffer, int wake_fd):
         if self.writer.form == NULL:
-            raise TypeError("the slots have no form; make AudioSlots")
+            raise TypeError("the slots have no form; make AudioSlots or MidiSlots")
 
     def close(self):
         """Gives up the mapping; the callback must have been detached. Twice is harmless."""
@@ -246,6 +246,7 @@ cdef class Slots:
             "clock_id": w.rt.clock_id, "position": w.rt.position, "end_ns": w.rt.end_ns,
             "first_ns": chaos_load(&w.rt.first_ns), "first_position": w.rt.first_position,
             "gap_first": -1 if gap_first == NONE else gap_first, "gap_cause": gap_cause, "stalls": stalls,
+            "n_events": w.rt.n_events, "n_at_zero": w.rt.n_at_zero, "n_beyond": w.rt.n_beyond,
             "freewheeled": w.rt.freewheeled, "stands": w.rt.stands, "busy_ns": w.rt.busy_ns, "busy_max_ns": w.rt.busy_max_ns,
             "slots_total": w.definition.n_slots, "slots_free": free_slots, "slots_full": full_slots,
         }

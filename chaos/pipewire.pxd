@@ -231,6 +231,7 @@ cdef extern from "<pipewire/filter.h>" nogil:
     void pw_filter_destroy(pw_filter *filter)
     void *pw_filter_add_port(pw_filter *filter, int direction, int flags, size_t port_data_size, pw_properties *props,
                              const spa_pod **params, uint32_t n_params)
+    int pw_filter_update_params(pw_filter *filter, void *port_data, const spa_pod **params, uint32_t n_params)
     pw_buffer *pw_filter_dequeue_buffer(void *port_data)
     int pw_filter_queue_buffer(void *port_data, pw_buffer *buffer)
 

@@ -8,18 +8,18 @@ from typing import Any
 import msgspec
 import pykka
 
-from chaos._audio import AudioSlots
 from chaos._capture import Capture
 from chaos._connection import Connection
 from chaos._link import LINK_ACTIVE, LINK_GONE
 from chaos._rt import STATES
+from chaos._slots import Slots
 from chaos.engine.messages import Flow, Follow, Interrupted, Linked, Pairs, Relink, Unfollow, Wanted, tell
 from chaos.engine.take import Take
 from chaos.engine.view import StreamView
 from chaos.graph.channels import Channel
 from chaos.graph.devices import DeviceInfo
 from chaos.protocol import events
-from chaos.protocol.requests import StreamStart
+from chaos.protocol.requests import MidiFormat, StreamStart
 from chaos.system.pump import Pump
 from chaos.terms.errors import ForeignLink, InternalError
 from chaos.terms.ledger import Cause, Confidence
@@ -169,7 +169,7 @@ class Feed:
         )
         self._emit(events.StreamError.of(error, recoverable=True))
 
-    def go_on_with(self, following: AudioSlots) -> None:
+    def go_on_with(self, following: Slots) -> None:
         """See `Capture.go_on_with`."""
         assert self._capture is not None
         self._capture.go_on_with(following)
@@ -191,16 +191,27 @@ class Feed:
     def _open(self, connection: Connection, device: DeviceInfo, take: Take) -> Capture:
         asked = self._view.asked
         name, number = parse_uri(self._view.uri)
+        node, label = f"chaosd.{name}.{number}", f"chaosd {name}/{number}"
+        positions, latency = [channel.name for channel in take.channels], self._request.latency_frames
+        if isinstance(asked, MidiFormat):
+            return Capture(
+                connection,
+                take.staging.slots,
+                name=node,
+                description=label,
+                positions=positions,
+                latency_frames=latency,
+            )
         return Capture(
             connection,
             take.staging.slots,
-            name=f"chaosd.{name}.{number}",
-            description=f"chaosd {name}/{number}",
-            positions=[channel.name for channel in take.channels],
+            name=node,
+            description=label,
+            positions=positions,
             sample_format=asked.sample_format,
             sample_rate=asked.sample_rate or device.sample_rate or 0,
             interleaved=asked.layout == "interleaved" or asked.sample_format != "f32",
-            latency_frames=self._request.latency_frames,
+            latency_frames=latency,
         )
 
     def _say(self, state: str, reason: str) -> None:

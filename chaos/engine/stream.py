@@ -53,12 +53,12 @@ from chaos.engine.supervised import Supervised
 from chaos.engine.take import Take, make_take, next_take_uri
 from chaos.engine.takes import Takes
 from chaos.engine.view import StreamView
-from chaos.graph.channels import Channel, check_start, find_ports
-from chaos.graph.devices import DeviceInfo, check_format
+from chaos.graph.channels import Channel, check_again, check_start, find_ports
+from chaos.graph.devices import DeviceInfo
 from chaos.protocol import events
 from chaos.protocol.answers import PortAccepted, StreamEnded
 from chaos.protocol.config import Config
-from chaos.protocol.requests import StreamStart
+from chaos.protocol.requests import AudioFormat, StreamStart
 from chaos.store.store import Store
 from chaos.system.pump import Pump
 from chaos.terms.errors import ChaosError, InternalError, PipeWireUnavailable, RateMismatch, StreamNotFound
@@ -239,8 +239,7 @@ class InputStreamActor(Supervised):
             take = self._begin_take(device, check_start(device, form, self._request.channel_map, target.graph_rate))
         elif device.ports:
             find_ports(take.channels, device.ports)
-        any_channels = msgspec.structs.replace(form, channels=None)  # their names are what counts
-        self._tell_remarks(device, check_format(device, any_channels, target.graph_rate))
+        self._tell_remarks(device, check_again(device, form, target.graph_rate))
         self._feed.attach(target.connection, device, target.pairs, take)
 
     def _begin_take(self, device: DeviceInfo, channels: tuple[Channel, ...]) -> Take:
@@ -357,9 +356,11 @@ class InputStreamActor(Supervised):
         self._replies.started(self._view, self._takes.current)
 
     def _on_wrong_rate(self, found: int) -> None:
-        wanted = self._view.format().sample_rate
+        form = self._view.format()
+        wanted = form.sample_rate if isinstance(form, AudioFormat) else self._view.sample_rate
+        why = "PipeWire would resample" if isinstance(form, AudioFormat) else "its frames would be others"
         error = RateMismatch(
-            f"the graph runs at {found} Hz, {self._wanted.identity} at {wanted} Hz; PipeWire would resample",
+            f"the graph runs at {found} Hz, {self._wanted.identity} is recorded at {wanted} Hz; {why}",
             hint=f"set PipeWire's clock to {wanted} Hz (pw-metadata -n settings 0 clock.force-rate {wanted})",
             details={"wanted": wanted, "found": found},
         )

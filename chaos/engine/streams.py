@@ -29,11 +29,13 @@ from chaos.engine.messages import (
 from chaos.engine.supervised import as_chaos_error
 from chaos.engine.view import StreamView
 from chaos.graph.channels import check_start
-from chaos.graph.devices import DeviceInfo
+from chaos.graph.deviceinfo import DeviceKind
+from chaos.graph.devices import DeviceInfo, DeviceMap
 from chaos.protocol.answers import StreamsListed
 from chaos.protocol.config import Config
 from chaos.protocol.requests import (
     AudioFormat,
+    MidiFormat,
     SetMark,
     StreamAcceptPort,
     StreamList,
@@ -119,11 +121,11 @@ class Streams:
         """`member`: the session that the stream belongs to."""
         self._refuse_at_end()
         form = request.format
-        if not isinstance(form, AudioFormat):
-            raise FormatUnsupported("MIDI can't be captured yet", hint="ask for audio")
-        if form.layout == "planar" and form.sample_format != "f32":
+        if isinstance(form, AudioFormat) and form.layout == "planar" and form.sample_format != "f32":
             hint = "planar is f32; leave layout out for s16 and s32"
             raise FormatUnsupported(f"planar {form.sample_format}", hint=hint)
+        if isinstance(form, MidiFormat):
+            _check_midi(request)
         if request.uri in self._running:
             raise StreamExists(f"{request.uri} is running", hint="choose another take, or stop it first")
         check_room(sum(not each.view.recording for each in self._running.values()))
@@ -167,8 +169,12 @@ class Streams:
 
         answer.add_done_callback(found)
         self._go_on(request, future, awaited, lambda device: self._begin(request, future, device, member))
-        question = AskDevices(lambda map_: (map_.find(request.device_identity, "input"), map_.graph_rate), answer)
-        if not tell(self._registry, question):
+        kind: DeviceKind | None = "midi" if isinstance(request.format, MidiFormat) else None
+
+        def question(devices: DeviceMap) -> tuple[DeviceInfo, int | None]:
+            return devices.find(request.device_identity, "input", kind), devices.graph_rate
+
+        if not tell(self._registry, AskDevices(question, answer)):
             raise InvalidRequest("chaosd is stopping", hint="start it again first")
 
     def _begin(
@@ -185,10 +191,11 @@ class Streams:
         uri = request.uri
         stream = self._running[uri]
         stream.view.trace.note("device_found")
-        wanted = Wanted(request.device_identity, None, request.accept_port_change)
+        kind: DeviceKind = "midi" if isinstance(request.format, MidiFormat) else "audio"
+        wanted = Wanted(request.device_identity, None, request.accept_port_change, kind)
         if found is not None:
             device, graph_rate = found
-            wanted = Wanted(device.identity, device, request.accept_port_change)
+            wanted = Wanted(device.identity, device, request.accept_port_change, device.kind)
             check_start(device, stream.view.asked, request.channel_map, graph_rate)
         stream.actor = InputStreamActor.start(
             self._config,
@@ -303,6 +310,14 @@ class Streams:
         if not tell(actor, message):
             hint = "chaosctl list --running shows those that run"
             refuse(future, StreamNotFound("the stream has just ended", hint=hint))
+
+
+def _check_midi(request: StreamStart) -> None:
+    """Raises InvalidRequest for what only audio has."""
+    if request.channel_map is not None:
+        raise InvalidRequest("a MIDI device has no channels to choose from", hint="leave --channel-map out")
+    if request.chunk_path is not None:
+        raise InvalidRequest("MIDI can't go to files of a controller's", hint="leave --chunk-path out")
 
 
 def stop_all(running: Running) -> list[Future[Any]]:

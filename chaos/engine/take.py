@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pykka
 
@@ -31,7 +31,7 @@ from chaos.graph.channels import Channel
 from chaos.graph.devices import GRAPH_RATE, DeviceInfo
 from chaos.protocol.config import Config
 from chaos.protocol.events import Event
-from chaos.protocol.requests import AudioFormat, StreamStart
+from chaos.protocol.requests import Format, MidiFormat, StreamStart
 from chaos.staging.layout import SUFFIX, slots_for
 from chaos.staging.owner import Staging
 from chaos.store.about import about
@@ -39,7 +39,8 @@ from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.system.machine import boot_id
 from chaos.system.pump import Pump
-from chaos.terms.chunking import chunk_frames
+from chaos.terms.chunking import MIDI_CHUNK_S, chunk_frames, midi_chunk_bytes
+from chaos.terms.formats import MIDI, RecordedFormat
 from chaos.terms.uri import parse_uri
 
 __all__ = ["Take", "make_take", "next_take_uri"]
@@ -124,6 +125,30 @@ def next_take_uri(store: Store, stream_uri: str, number: int) -> str:
     return next_take_uri(store, stream_uri, number + 1) if store.path(uri).exists() else uri
 
 
+class _Shape(NamedTuple):
+    """What a take holds. `sample_rate` is 0 where only the graph will tell."""
+
+    sample_format: RecordedFormat
+    sample_rate: int
+    chunk_frames: int
+    positions: list[str]
+    chunk_bytes: int | None = None
+
+
+def _shape_of(asked: Format, request: StreamStart, device: DeviceInfo, channels: tuple[Channel, ...]) -> _Shape:
+    if isinstance(asked, MidiFormat):
+        return _Shape(MIDI, 0, MIDI_CHUNK_S * GRAPH_RATE, [], midi_chunk_bytes(request.chunk_size_bytes))
+    rate = asked.sample_rate or device.sample_rate or 0
+    per_chunk = chunk_frames(
+        request.chunk_size_bytes,
+        channels=len(channels),
+        sample_rate=rate or GRAPH_RATE,
+        sample_format=asked.sample_format,
+    )
+    positions = [channel.name for channel in channels]
+    return _Shape(asked.sample_format, rate, per_chunk, positions)  # type: ignore[arg-type]
+
+
 def make_take(
     stream: pykka.ActorRef[Any],
     number: int,
@@ -131,7 +156,7 @@ def make_take(
     *,
     config: Config,
     request: StreamStart,
-    asked: AudioFormat,
+    asked: Format,
     device: DeviceInfo,
     channels: tuple[Channel, ...],
     run_id: str,
@@ -145,13 +170,8 @@ def make_take(
     `continues` is the URI of the take whose last frame is the neighbour of this one's first, `member` the session that
     the stream belongs to. Raises StagingFull, StorageFailed, InvalidChunkSize.
     """
-    rate = asked.sample_rate or device.sample_rate or 0
-    per_chunk = chunk_frames(
-        request.chunk_size_bytes,
-        channels=len(channels),
-        sample_rate=rate or GRAPH_RATE,
-        sample_format=asked.sample_format,
-    )
+    shape = _shape_of(asked, request, device, channels)
+    rate, per_chunk = shape.sample_rate, shape.chunk_frames
     store = Store(config.store)
     name, take = parse_uri(uri)
     path = config.staging_dir / f"{name}~{take}.{secrets.token_hex(4)}{SUFFIX}"
@@ -159,10 +179,10 @@ def make_take(
         uri=uri,
         channels=len(channels),
         sample_rate=rate or GRAPH_RATE,
-        sample_format=asked.sample_format,  # type: ignore[arg-type]
+        sample_format=shape.sample_format,
         chunk_frames=per_chunk,
         device={**device.to_wire(), "captured_channels": [channel.number for channel in channels]},
-        positions=[channel.name for channel in channels],
+        positions=shape.positions,
         started_wall_ns=0,
         started_monotonic_ns=0,
         software=f"chaosd {__version__}",
@@ -174,6 +194,7 @@ def make_take(
         continues=continues,
         session=member.session if member is not None else None,
         session_uris=list(member.uris) if member is not None else [],
+        chunk_bytes=shape.chunk_bytes,
     )
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     try:

@@ -12,7 +12,7 @@ from chaos.engine.trace import Trace
 from chaos.graph.devices import GRAPH_RATE, DeviceInfo
 from chaos.protocol.answers import CallbackTimes, Level, Slots, StreamStatus
 from chaos.protocol.config import IN_MEMORY, file_system_of
-from chaos.protocol.requests import AudioFormat
+from chaos.protocol.requests import AudioFormat, Format, MidiFormat
 from chaos.terms.moments import utc_text
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class StreamView:
     """
 
     uri: str
-    asked: AudioFormat
+    asked: Format
     device: DeviceInfo | None = None
     state: str = "connecting"
     reason: str = ""
@@ -72,8 +72,10 @@ class StreamView:
     def head_frame(self) -> int:
         return self.stats()["head_frame"]
 
-    def format(self) -> AudioFormat:
+    def format(self) -> Format:
         """What is recorded, as far as it is known."""
+        if isinstance(self.asked, MidiFormat):
+            return self.asked
         staging = self.staging
         channels = staging.form.channels if staging is not None else self.asked.channels
         return AudioFormat(self.sample_rate or self.asked.sample_rate, channels, self.asked.sample_format)

@@ -92,7 +92,7 @@ class JoinedSource(Source):
     def _silence(self, n_frames: int) -> Iterator[Samples]:
         """The time between takes, unless it is cut out."""
         while n_frames > 0 and self.fill != "cut":
-            block = silence(self.recording.definition.form, min(n_frames, 1 << 16))
+            block = silence(self.recording.definition.audio, min(n_frames, 1 << 16))
             yield np.full_like(block, np.nan) if self.fill == "nan" else block
             n_frames -= block.shape[1]
 

@@ -186,7 +186,7 @@ class Source:
             stop = min(sealed.first_frame + sealed.n_frames, self.end)
             self.damaged.append(Damage(reason, chunk, begin, stop - begin))
         self._hashes[chunk] = digest
-        self._data = block_of(self._shape.form, self._buffer)
+        self._data = block_of(self._shape.audio, self._buffer)
 
     def _load(self, sealed: SealedChunk) -> str:
         """Reads the chunk's file into the buffer; what is wrong with it, "" for nothing. What is not there is zeros."""

@@ -9,9 +9,10 @@ import msgspec
 
 from chaos.graph.deviceinfo import DeviceInfo, RequestedFormat, check_format
 from chaos.graph.objects import Port
-from chaos.terms.errors import ChannelsMismatch
+from chaos.terms.errors import ChannelsMismatch, FormatUnsupported
+from chaos.terms.formats import MidiFormat
 
-__all__ = ["Channel", "check_start", "choose_channels", "find_ports"]
+__all__ = ["Channel", "check_again", "check_start", "choose_channels", "find_ports"]
 
 _NAMELESS = "UNK"
 
@@ -39,9 +40,14 @@ def choose_channels(device: DeviceInfo, chosen: Sequence[str] | None) -> tuple[C
 
 
 def check_start(
-    device: DeviceInfo, form: RequestedFormat, chosen: Sequence[str] | None, graph_rate: int | None = None
+    device: DeviceInfo, form: RequestedFormat | MidiFormat, chosen: Sequence[str] | None, graph_rate: int | None = None
 ) -> tuple[Channel, ...]:
-    """The channels that a stream of that format would capture. Raises as `check_format` and `choose_channels`."""
+    """The channels that a stream of that format would capture; of a MIDI device its one port.
+
+    Raises as `check_format` and `choose_channels`.
+    """
+    if isinstance(form, MidiFormat):
+        return _check_midi(device)
     if chosen is None:
         check_format(device, form, graph_rate)
     else:
@@ -53,6 +59,26 @@ def check_start(
                 details={"device": list(device.positions), "requested": list(chosen)},
             )
     return choose_channels(device, chosen)
+
+
+def check_again(device: DeviceInfo, form: RequestedFormat | MidiFormat, graph_rate: int | None = None) -> list[str]:
+    """Whether a device that is recorded so still can be, however many channels it has now: their names are what counts.
+
+    Gives what is worth knowing, and raises, as `check_format`.
+    """
+    if isinstance(form, MidiFormat):
+        _check_midi(device)
+        return []
+    return check_format(device, _AnyChannels(form), graph_rate)
+
+
+def _check_midi(device: DeviceInfo) -> tuple[Channel, ...]:
+    if device.kind != "midi":
+        hint = "chaosctl devices shows which are MIDI devices"
+        raise FormatUnsupported(f"{device.description} is no MIDI device", hint=hint)
+    if device.direction == "output":
+        raise FormatUnsupported(f"{device.description} takes MIDI and sends none", hint="choose one that sends")
+    return tuple(Channel(port.channel, number) for number, port in enumerate(device.ports, 1))
 
 
 class _AnyChannels:

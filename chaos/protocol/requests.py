@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from chaos.terms.chunking import check_chunk_size
+from chaos.terms.chunking import check_chunk_size, check_midi_chunk_size
 from chaos.terms.containers import Container, GapFill, Subtype
 from chaos.terms.errors import InvalidRange, InvalidRequest, PathNotAllowed
 from chaos.terms.formats import MAX_CHANNELS, AudioFormat, Format, MidiFormat
@@ -145,9 +145,11 @@ class StreamStart(Request, tag="stream_start"):
         _check_path(self.chunk_path)
         if self.keep is not None:
             parse_keep(self.keep)
-        if self.chunk_size_bytes is not None:
-            known = self.format if isinstance(self.format, AudioFormat) else AudioFormat()
-            check_chunk_size(self.chunk_size_bytes, known.channels or 1, known.sample_bytes)
+        if isinstance(self.format, MidiFormat):
+            if self.chunk_size_bytes is not None:
+                check_midi_chunk_size(self.chunk_size_bytes)
+        elif self.chunk_size_bytes is not None:
+            check_chunk_size(self.chunk_size_bytes, self.format.channels or 1, self.format.sample_bytes)
 
 
 class StreamSwitchChunk(Request, tag="stream_switch_chunk"):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from chaos.read.samples import Missing, Samples, silence
+from chaos.read.content import content_of
+from chaos.read.samples import Missing, Samples
 from chaos.read.take import Recording
 from chaos.store.info import RecordingInfo
 from chaos.store.lines import Definition
@@ -165,24 +166,25 @@ class StreamRecording(Recording):
                 hint="ask for a range from 0 up to its end",
             )
         if missing == "nan" and self.dtype.kind != "f":
-            raise InvalidRequest(f"{self.uri} holds integers, which have no NaN", hint="take zeros")
+            raise InvalidRequest(f"{self.uri} holds no floats, and so no NaN", hint="take zeros")
         if missing == "error" and (gaps := self.gaps_between(first, last)):
             raise InvalidRange(
                 f"{len(gaps)} gap(s) in frames {first} to {last} of {self.uri}",
                 hint='read them with missing="zeros" or "nan"',
                 details={"gaps": [gap.to_wire() for gap in gaps]},
             )
-        pieces: list[Samples] = []
+        content, pieces = content_of(self.definition.form), []
         for take in self._between(first, last):
             if first < take.origin:
-                away = silence(self.definition.form, min(take.origin, last) - max(take.origin - take.away, first))
+                away = content.nothing(min(take.origin, last) - max(take.origin - take.away, first))
                 pieces.append(np.full_like(away, np.nan) if missing == "nan" else away)
             begin, end = max(first, take.origin), min(last, self._end(take))
             if begin < end:
-                pieces.append(self._recording(take).read(begin - take.origin, end - take.origin, missing))
+                piece = self._recording(take).read(begin - take.origin, end - take.origin, missing)
+                pieces.append(content.moved(piece, take.origin))
         if len(pieces) == 1:
             return pieces[0]
-        return np.concatenate(pieces, axis=1) if pieces else silence(self.definition.form, 0)
+        return content.join(pieces) if pieces else content.nothing(0)
 
     def frame_of(self, moment: float | datetime) -> int:
         """The frame at a moment; one between two takes is in the gap between them."""

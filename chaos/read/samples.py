@@ -10,7 +10,7 @@ import numpy.typing as npt
 from chaos.terms.form import AudioForm
 from chaos.terms.formats import SAMPLES
 
-__all__ = ["DTYPES", "Missing", "Samples", "block_of", "chunk_of", "silence"]
+__all__ = ["DTYPES", "AudioContent", "Missing", "Samples", "block_of", "silence"]
 
 Samples = npt.NDArray[Any]
 
@@ -28,11 +28,33 @@ def block_of(form: AudioForm, raw: bytes | bytearray) -> Samples:
     return np.frombuffer(raw, DTYPES[form.sample_format]).reshape(form.channels, -1)
 
 
-def chunk_of(form: AudioForm, path: str) -> Samples:
-    """A whole chunk, mapped from its file, read-only. Raises OSError; ValueError where the file is too short."""
-    whole = np.memmap(path, DTYPES[form.sample_format], "r", shape=(form.channels, form.chunk_frames))
-    return whole.view(np.ndarray)
-
-
 def silence(form: AudioForm, n_frames: int) -> Samples:
     return np.zeros((form.channels, n_frames), DTYPES[form.sample_format])
+
+
+class AudioContent:
+    """Contract: `chaos.read.content.Content`. Arrays (channels, frames)."""
+
+    def __init__(self, form: AudioForm) -> None:
+        self.dtype = DTYPES[form.sample_format]
+        self._form = form
+
+    def staged(self, begin: int, end: int) -> tuple[int, int]:
+        return begin, end
+
+    def of_slot(self, raw: bytes, chunk: int, begin: int, end: int) -> Samples:
+        return block_of(self._form, raw)
+
+    def of_file(self, path: str, chunk: int, begin: int, end: int) -> Samples:
+        """Mapped, read-only."""
+        shape = self._form.channels, self._form.chunk_frames
+        return np.memmap(path, self.dtype, "r", shape=shape).view(np.ndarray)[:, begin:end]
+
+    def nothing(self, n_frames: int) -> Samples:
+        return silence(self._form, n_frames)
+
+    def join(self, pieces: list[Samples]) -> Samples:
+        return np.concatenate(pieces, axis=1)
+
+    def moved(self, piece: Samples, n_frames: int) -> Samples:
+        return piece

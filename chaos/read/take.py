@@ -8,6 +8,7 @@ become.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -16,14 +17,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from chaos.read.content import content_of
+from chaos.read.events import Events
 from chaos.read.follow import Follower, WhenLapped
-from chaos.read.samples import DTYPES, Missing, Samples, block_of, chunk_of, silence
+from chaos.read.samples import Missing, Samples
 from chaos.store.info import RecordingInfo, load
 from chaos.store.lines import Definition
 from chaos.store.timeline import frame_of_moment, moment_at
 from chaos.terms.errors import ChaosError, InvalidRange, InvalidRequest, StorageFailed
+from chaos.terms.form import MidiForm
 from chaos.terms.ledger import ClockAnchor, Gap
 from chaos.terms.marks import Mark
+from chaos.terms.messages import Message
 
 if TYPE_CHECKING:
     from chaos.staging.live import LiveEnd
@@ -40,6 +45,7 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self._info: RecordingInfo = load(path)
+        self._content = content_of(self._info.definition.form)
         self._gaps: list[Gap] = []
         self._live: LiveEnd | None = None
         self._live_version = 0
@@ -108,8 +114,8 @@ class Recording:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the samples: float32, int16 or int32, little-endian."""
-        return DTYPES[self.definition.sample_format]
+        """Of the samples: float32, int16 or int32, little-endian; of events `chaos.read.events.EVENT`."""
+        return content_of(self.definition.form).dtype
 
     @property
     def state(self) -> str:
@@ -155,6 +161,8 @@ class Recording:
     def read(self, first: int, last: int, missing: Missing = "zeros") -> Samples:
         """Frames [first, last) as an array (channels, last - first).
 
+        Of a MIDI recording the events in them, as `events` gives them; gaps have no rows there.
+
         Where the range lies in one sealed chunk it is a read-only view of the file, without a copy. Frames
         in gaps are zeros, or NaN (float recordings), or raise InvalidRange, which lists them. InvalidRange
         too for frames that are not there; InvalidRequest for NaN asked of integers.
@@ -165,7 +173,7 @@ class Recording:
                 hint="ask for a range from 0 up to its end",
             )
         if missing == "nan" and self.dtype.kind != "f":
-            raise InvalidRequest(f"{self.uri} holds integers, which have no NaN", hint='use missing="zeros"')
+            raise InvalidRequest(f"{self.uri} holds no floats, and so no NaN", hint='use missing="zeros"')
         pieces = [self._piece(chunk, begin, end) for chunk, begin, end in self._split(first, last)]
         gaps = self.gaps_between(first, last)
         if gaps and missing == "error":
@@ -176,11 +184,22 @@ class Recording:
             )
         if len(pieces) == 1 and not (gaps and missing == "nan"):
             return pieces[0]
-        block = np.concatenate(pieces, axis=1) if pieces else silence(self.definition.form, 0)
+        block = self._content.join(pieces) if pieces else self._content.nothing(0)
         if missing == "nan":
             for gap in gaps:
                 block[:, max(gap.first_frame - first, 0) : gap.end_frame - first] = np.nan
         return block
+
+    @property
+    def events(self) -> Events:
+        """The events of a MIDI recording: `events[a:b]`. Raises InvalidRequest for one of audio."""
+        if not isinstance(self.definition.form, MidiForm):
+            raise InvalidRequest(f"{self.uri} holds audio, not events", hint="read it as recording[a:b]")
+        return Events(self)
+
+    def messages(self, first: int = 0, last: int | None = None) -> Iterator[Message]:
+        """The events of frames [first, last) as MIDI messages, sysex put together. Raises as `events`."""
+        return self.events.messages(first, self.n_frames if last is None else last)
 
     def between(self, begin: float | datetime, end: float | datetime, missing: Missing = "zeros") -> Samples:
         """What lies between two moments: seconds since the first frame, or datetimes with a time zone.
@@ -250,16 +269,16 @@ class Recording:
         """Frames of one chunk: sealed, else from staging, else (sealed meanwhile) sealed, else a gap."""
         piece = self._sealed(chunk, begin, end)
         if piece is None and self._live:
-            raw = self._live.read_chunk(chunk, begin, end)
+            raw = self._live.read_chunk(chunk, *self._content.staged(begin, end))
             if raw is not None:
-                return block_of(self.definition.form, raw)
+                return self._content.of_slot(raw, chunk, begin, end)
         if piece is None and (self._info.chunks.find(chunk) is not None or not self._info.finish):
             self.refresh()
             piece = self._sealed(chunk, begin, end)
         if piece is None:
             origin = chunk * self.definition.chunk_frames
             self._check_missing(origin + begin, origin + end)
-            piece = silence(self.definition.form, end - begin)
+            piece = self._content.nothing(end - begin)
         return piece
 
     def _sealed(self, chunk: int, begin: int, end: int) -> Samples | None:
@@ -267,7 +286,7 @@ class Recording:
         if sealed is None:
             return None
         try:
-            return chunk_of(self.definition.form, sealed.path)[:, begin:end]
+            return self._content.of_file(sealed.path, chunk, begin, end)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

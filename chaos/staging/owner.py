@@ -21,11 +21,11 @@ from typing import Final
 from chaos import _layout
 from chaos._audio import AudioSlots
 from chaos._memory import Mapping
+from chaos._midi import MidiSlots
 from chaos.staging.layout import MAGIC, N_NOTES, Note
 from chaos.system.machine import boot_id
 from chaos.terms.errors import StagingFull, StorageFailed
-from chaos.terms.form import AudioForm
-from chaos.terms.formats import SAMPLES
+from chaos.terms.form import AudioForm, MidiForm
 from chaos.terms.ledger import Cause, Confidence, Gap
 
 __all__ = ["Staging"]
@@ -67,7 +67,7 @@ class Staging:
         uri: str,
         recording: Path | str,
         run_id: str,
-        form: AudioForm,
+        form: AudioForm | MidiForm,
         n_slots: int,
         sample_rate: int,
         wake_fd: int,
@@ -107,7 +107,7 @@ class Staging:
         put("magic", "8s", MAGIC)
         put("channels", "I", form.channels)
         put("sample_bytes", "I", form.sample_bytes)
-        put("sample_format", "I", SAMPLES[form.sample_format].code)
+        put("sample_format", "I", form.code)
         put("n_slots", "I", n_slots)
         put("ring_size", "I", ring_size)
         put("n_notes", "I", N_NOTES)
@@ -127,10 +127,12 @@ class Staging:
         put("recording", "1024s", os.fsencode(recording))
         put("about_offset", "Q", beyond)
         put("about_bytes", "Q", len(about))
+        put("chunk_bytes", "Q", form.chunk_bytes)
         with memoryview(self._map) as whole:
             whole[beyond : beyond + len(about)] = about
         put("version", "I", _layout.LAYOUT)
-        self.slots = AudioSlots(self._map, wake_fd)
+        kind = MidiSlots if isinstance(form, MidiForm) else AudioSlots
+        self.slots: AudioSlots | MidiSlots = kind(self._map, wake_fd)
         self._ending = False
         n_first = 0 if behind else min(n_slots, -(-FIRST_FRAMES // form.chunk_frames))
         self._admit(0, n_first)
@@ -210,7 +212,7 @@ class Staging:
         self._put("recording", "1024s", os.fsencode(recording))
 
     def slot(self, index: int) -> memoryview:
-        """The bytes of one slot's chunk, (channels, chunk_frames) planar; release it before `close`."""
+        """The bytes of one slot's chunk, as the form has them; release it before `close`."""
         at = self._data + index * self._slot_bytes
         return memoryview(self._map)[at : at + self.form.chunk_bytes]
 

@@ -12,13 +12,10 @@ from chaos import _layout
 from chaos.staging.layout import MAGIC, N_NOTES, NONE, NOTE, Note
 from chaos.system.machine import boot_id
 from chaos.terms.errors import StorageFailed
-from chaos.terms.form import AudioForm
-from chaos.terms.formats import SAMPLES, SampleFormat
+from chaos.terms.form import form_of
 from chaos.terms.ledger import Cause
 
 __all__ = ["StagingReader"]
-
-_FORMATS: dict[int, SampleFormat] = {sample.code: name for name, sample in SAMPLES.items()}
 
 
 class StagingReader:
@@ -44,11 +41,16 @@ class StagingReader:
                 hint="another release of chaosd may have made it; it was left as it is",
                 details={"version": version},
             )
-        sample_format = _FORMATS.get(self._get("sample_format", "I"))
-        if sample_format is None:
+        try:
+            self.form = form_of(
+                self._get("sample_format", "I"),
+                channels=self._get("channels", "I"),
+                chunk_frames=self._get("chunk_frames", "Q"),
+                chunk_bytes=self._get("chunk_bytes", "Q"),
+            )
+        except ValueError:
             self._map.close()
-            raise _damaged(path)
-        self.form = AudioForm(self._get("channels", "I"), self._get("chunk_frames", "Q"), sample_format)
+            raise _damaged(path) from None
         self.n_slots = self._get("n_slots", "I")
         self.pid = self._get("pid", "I")
         self.run_id = self._bytes("run_id", 16).hex()
@@ -155,8 +157,8 @@ class StagingReader:
         if slot is None:
             return None
         base = self._data + slot * self._slot_bytes
-        spans = self.form.spans(first, last)
-        pieces = [self._map[base + span.start : base + span.stop] for span in spans]
+        with memoryview(self._map) as whole, whole[base : base + self.form.chunk_bytes] as there:
+            pieces = [bytes(there[span]) for span in self.form.spans(first, last, there)]
         _layout.acquire_fence()
         return b"".join(pieces) if self._chunk_in(slot) == chunk else None
 

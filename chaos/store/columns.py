@@ -22,13 +22,16 @@ _T = TypeVar("_T")
 
 
 class SealedChunk(msgspec.Struct, frozen=True):
-    """A chunk that is immutable and durable: its file, BLAKE3-256 (hex) and the `n_frames` that count."""
+    """A chunk that is immutable and durable: its file, BLAKE3-256 (hex) and the `n_frames` that count; of MIDI also how
+    many events it has, and how many bytes these."""
 
     chunk: int
     path: str
     hash: str
     first_frame: int
     n_frames: int
+    n_events: int = 0
+    n_event_bytes: int = 0
 
     @property
     def end_frame(self) -> int:
@@ -70,15 +73,26 @@ class SealedChunks(_Column[SealedChunk]):
         self._chunks = array("q")
         self._first_frames = array("q")
         self._n_frames = array("q")
+        self._events: dict[int, tuple[int, int]] = {}
         self._digests = bytearray()
         self._placed: dict[int, str] = {}
         self._is_sorted = True
 
-    def append(self, chunk: int, first_frame: int, n_frames: int, digest: str, path: str | None = None) -> None:
+    def append(
+        self,
+        chunk: int,
+        first_frame: int,
+        n_frames: int,
+        digest: str,
+        path: str | None = None,
+        events: tuple[int, int] = (0, 0),
+    ) -> None:
         if self._chunks and chunk <= self._chunks[-1]:
             self._is_sorted = False
         if path is not None:
             self._placed[len(self._chunks)] = path
+        if events[0]:
+            self._events[len(self._chunks)] = events
         self._chunks.append(chunk)
         self._first_frames.append(first_frame)
         self._n_frames.append(n_frames)
@@ -98,7 +112,10 @@ class SealedChunks(_Column[SealedChunk]):
         chunk = self._chunks[index]
         path = self._placed.get(index) or f"{self._folder}/{chunk}"
         digest = self._digests[index * _DIGEST_BYTES : (index + 1) * _DIGEST_BYTES].hex()
-        return SealedChunk(chunk, path, digest, self._first_frames[index], self._n_frames[index])
+        n_events, n_event_bytes = self._events.get(index, (0, 0))
+        return SealedChunk(
+            chunk, path, digest, self._first_frames[index], self._n_frames[index], n_events, n_event_bytes
+        )
 
 
 class Anchors(_Column[ClockAnchor]):

@@ -3,6 +3,7 @@
     zarr.json            the group; attributes: definition, state, clock, software, and what people ask for;
                          with the documents of its arrays (consolidated), so that one read opens all
     audio/               (channel, frame), chunks of (channels, chunk_frames), raw little-endian, fill value 0
+    events/              of a MIDI recording, in place of audio: a group of arrays; see `chaos.store.events`
     gaps/                (n, GAP_COLUMNS) int64, a row per gap; in order of entry
     clock/               (n, CLOCK_COLUMNS) int64, a row per clock anchor; in order of entry
 """
@@ -15,7 +16,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from chaos.store.events import COLUMNS
 from chaos.store.lines import Definition, Finish
+from chaos.terms.form import AudioForm, MidiForm
 from chaos.terms.formats import SAMPLES
 from chaos.terms.ledger import CLOCK_COLUMNS, GAP_COLUMNS, Cause, Confidence, Row
 from chaos.terms.moments import utc_text
@@ -63,11 +66,14 @@ def _array(
 
 
 class Lengths(NamedTuple):
-    """How long a recording's arrays are: frames of those that hold its form, rows of the tables."""
+    """How long a recording's arrays are: frames of those that hold its form, rows of the tables, events and their bytes
+    of MIDI."""
 
     n_frames: int
     n_gaps: int
     n_anchors: int
+    n_events: int = 0
+    n_event_bytes: int = 0
 
 
 def group_document(definition: Definition, finish: Finish | None, lengths: Lengths) -> bytes:
@@ -97,7 +103,7 @@ def group_document(definition: Definition, finish: Finish | None, lengths: Lengt
     arrays = {
         "gaps": _table("gaps", lengths.n_gaps),
         "clock": _table("clock", lengths.n_anchors),
-        **_form(definition, lengths.n_frames),
+        **_form(definition, lengths),
     }
     return _document(
         {
@@ -109,10 +115,10 @@ def group_document(definition: Definition, finish: Finish | None, lengths: Lengt
     )
 
 
-def form_documents(definition: Definition, n_frames: int) -> dict[str, bytes]:
-    """The zarr.json of each array that holds the recording's form, by name, while there are `n_frames` frames; none
-    of an external recording."""
-    return {name: _document(array) for name, array in _form(definition, n_frames).items()}
+def form_documents(definition: Definition, lengths: Lengths) -> dict[str, bytes]:
+    """The zarr.json of each array (and group) that holds the recording's form, by name, while it is so long; none of an
+    external recording."""
+    return {name: _document(array) for name, array in _form(definition, lengths).items()}
 
 
 def table_document(name: str, n_rows: int) -> bytes:
@@ -124,14 +130,36 @@ def _device_name(definition: Definition) -> str | None:
     return definition.device.get("description") or definition.device.get("name")
 
 
-def _form(definition: Definition, n_frames: int) -> dict[str, dict[str, Any]]:
-    return {} if definition.external else {"audio": _audio(definition, n_frames)}
+def _form(definition: Definition, lengths: Lengths) -> dict[str, dict[str, Any]]:
+    if definition.external:
+        return {}
+    form = definition.form
+    if isinstance(form, AudioForm):
+        return {"audio": _audio(definition, lengths.n_frames, form)}
+    return _events(form, lengths)
 
 
-def _audio(definition: Definition, n_frames: int) -> dict[str, Any]:
+def _events(form: MidiForm, lengths: Lengths) -> dict[str, dict[str, Any]]:
+    n_chunks = -(-lengths.n_frames // form.chunk_frames)
+    attributes = {
+        "long_name": "sealed chunks, one behind the other, as they are hashed: records, then zeros",
+        "chunk_frames": form.chunk_frames,
+        "chunk_bytes": form.chunk_bytes,
+    }
+    raw = _array("uint8", [n_chunks * form.chunk_bytes], [form.chunk_bytes], ["raw_byte"], attributes)
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {"long_name": "MIDI events"}}
+    arrays = {"events": group, "events/raw": raw}
+    for name, column in COLUMNS.items():
+        length = lengths.n_event_bytes if name == "bytes" else lengths.n_events
+        told = {"long_name": column.long_name}
+        arrays[f"events/{name}"] = _array(column.data_type, [length], [column.n_items], [column.dimension], told)
+    return arrays
+
+
+def _audio(definition: Definition, n_frames: int, form: AudioForm) -> dict[str, Any]:
     attributes = {
         "long_name": "audio samples",
-        "units": f"{SAMPLES[definition.sample_format].full_scale} = full scale",
+        "units": f"{SAMPLES[form.sample_format].full_scale} = full scale",
         "sample_rate": definition.sample_rate,
         "sample_rate_units": "Hz",
         "sample_format": definition.sample_format,
@@ -140,7 +168,7 @@ def _audio(definition: Definition, n_frames: int) -> dict[str, Any]:
         "device": _device_name(definition),
     }
     return _array(
-        SAMPLES[definition.sample_format].data_type,
+        SAMPLES[form.sample_format].data_type,
         [definition.channels, n_frames],
         [definition.channels, definition.chunk_frames],
         ["channel", "frame"],

@@ -77,7 +77,8 @@ class RecordingInfo:
         for line in lines:
             match line:
                 case ChunkLine():
-                    self.chunks.append(line.chunk, line.first_frame, line.n_frames, line.hash, line.path)
+                    events = line.n_events, line.n_event_bytes
+                    self.chunks.append(line.chunk, line.first_frame, line.n_frames, line.hash, line.path, events)
                     self._coverage.add(line.first_frame, line.n_frames)
                 case GapLine():
                     self.gaps.append(line.gap())

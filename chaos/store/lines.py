@@ -13,8 +13,9 @@ from typing import Annotated, Any, Self
 import msgspec
 from blake3 import blake3
 
-from chaos.terms.form import AudioForm
-from chaos.terms.formats import SampleFormat
+from chaos.terms.errors import InvalidRequest
+from chaos.terms.form import AudioForm, MidiForm, form_of
+from chaos.terms.formats import RecordedFormat
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 from chaos.terms.marks import Mark
 
@@ -53,13 +54,14 @@ class Definition(msgspec.Struct, frozen=True):
     `continues` the URI of the take whose last frame came right before this one's first. `follows` is the URI of the
     take of this device that a crash ended before this one, and `away_ns` how long nothing was captured between them:
     by CLOCK_MONOTONIC in one run of the kernel, else by the wall clock. `session` is the name under which streams were
-    started together, `session_uris` are all of them.
+    started together, `session_uris` are all of them. `chunk_bytes` is what a chunk of events
+    holds.
     """
 
     uri: str
     channels: Positive
     sample_rate: Positive
-    sample_format: SampleFormat
+    sample_format: RecordedFormat
     chunk_frames: Positive
     device: dict[str, Any]
     positions: list[str]
@@ -76,11 +78,25 @@ class Definition(msgspec.Struct, frozen=True):
     away_ns: int | None = None
     session: str | None = None
     session_uris: list[str] = []
+    chunk_bytes: Positive | None = None
 
     @property
-    def form(self) -> AudioForm:
+    def form(self) -> AudioForm | MidiForm:
         """How its frames lie in chunks."""
-        return AudioForm(self.channels, self.chunk_frames, self.sample_format)
+        return form_of(
+            self.sample_format,
+            channels=self.channels,
+            chunk_frames=self.chunk_frames,
+            chunk_bytes=self.chunk_bytes,
+        )
+
+    @property
+    def audio(self) -> AudioForm:
+        """How its samples lie in chunks. Raises InvalidRequest for a recording of events."""
+        form = self.form
+        if isinstance(form, MidiForm):
+            raise InvalidRequest(f"{self.uri} holds MIDI, not audio", hint="choose a recording of audio")
+        return form
 
 
 class Header(msgspec.Struct, frozen=True, tag_field="type", tag="recording"):
@@ -92,13 +108,16 @@ Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class ChunkLine(msgspec.Struct, frozen=True, tag_field="type", tag="chunk", omit_defaults=True):
-    """A sealed chunk: `n_frames` of it belong to the timeline; `path` only where a controller chose it."""
+    """A sealed chunk: `n_frames` of it belong to the timeline; `path` only where a controller chose it, and
+    `n_events` and `n_event_bytes` only of MIDI."""
 
     chunk: Count
     first_frame: Count
     n_frames: Count
     hash: Digest
     path: str | None = None
+    n_events: Count = 0
+    n_event_bytes: Count = 0
 
 
 class Sealing(msgspec.Struct, frozen=True, tag_field="type", tag="sealing"):

@@ -6,16 +6,21 @@ All of it can be made again from the journal.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+from chaos.store.columns import SealedChunk
 from chaos.store.documents import TABLE_ROWS, Lengths, form_documents, group_document, table_chunk, table_document
+from chaos.store.events import EventColumns
 from chaos.store.info import RecordingInfo, load
 from chaos.store.lines import Definition, Finish
+from chaos.store.retired import gone_chunks
 from chaos.system.files import make_folders, replace, storage_errors
 from chaos.terms.errors import StreamExists
+from chaos.terms.form import Content, MidiForm
 from chaos.terms.ledger import ClockAnchor, Gap, Row
 
-__all__ = ["Metadata", "Table", "rebuild_metadata", "write_metadata"]
+__all__ = ["Metadata", "Table", "fill", "rebuild_metadata", "write_metadata"]
 
 _CLOCK_S = 5.0
 
@@ -80,7 +85,8 @@ class Metadata:
         self._definition = definition
         self._gaps = Table()
         self._clock = Table()
-        self._form = (-1, False)
+        self._events = EventColumns(folder / "events")
+        self._form: tuple[bool, Lengths] | None = None
         self._clock_shown = -_CLOCK_S
         self._group: tuple[Finish | None, Lengths] | None = None
 
@@ -94,6 +100,18 @@ class Metadata:
     def anchor(self, anchor: ClockAnchor) -> None:
         self._clock.append(anchor.row())
 
+    def events(self, sealed: SealedChunk, content: Content | None) -> None:
+        """A sealed chunk of events; without its content where retention has removed it."""
+        self._events.add(sealed, content)
+
+    def know_events(self, sealed: SealedChunk) -> None:
+        """A sealed chunk whose events are in the arrays already, as they are to be."""
+        self._events.know(sealed)
+
+    def clear_events(self, chunks: Iterable[SealedChunk]) -> None:
+        """Retention is about to remove these chunks: their events go first. Raises OSError."""
+        self._events.clear(chunks)
+
     def store(self, n_frames: int, finish: Finish | None, *, durable: bool = False) -> None:
         """Replaces what has changed: tables, then the form's arrays, then the group, which tells of all.
 
@@ -105,16 +123,37 @@ class Metadata:
         if durable or not self._clock.n_stored or time.monotonic() - self._clock_shown >= _CLOCK_S:
             self._clock.store(self._folder / "clock", durable=durable)
             self._clock_shown = time.monotonic()
-        if (n_frames, last) != self._form:
-            for name, document in form_documents(self._definition, n_frames).items():
+        self._events.store(durable=durable)
+        of_form = Lengths(n_frames, 0, 0, self._events.n_events, self._events.n_bytes)
+        if (last, of_form) != self._form:
+            for name, document in form_documents(self._definition, of_form).items():
                 _make_folder(self._folder / name, durable=durable)
                 replace(self._folder / name / "zarr.json", document, durable=durable)
-            self._form = n_frames, last
-        lengths = Lengths(n_frames, self._gaps.n_stored, self._clock.n_stored)
+            self._form = last, of_form
+        lengths = of_form._replace(n_gaps=self._gaps.n_stored, n_anchors=self._clock.n_stored)
         if (finish, lengths) != self._group:
             document = group_document(self._definition, finish, lengths)
             replace(self._folder / "zarr.json", document, durable=durable)
             self._group = finish, lengths
+
+
+def fill(metadata: Metadata, info: RecordingInfo, *, with_events: bool = True) -> None:
+    """Tells it all that a journal does, and what sealed chunks of MIDI hold, which reads every one that has an event:
+    after a crash, or for a repair. Raises OSError."""
+    for gap in info.gaps:
+        metadata.gap(gap)
+    metadata.open_gap(info.open_gap)
+    for anchor in info.anchors:
+        metadata.anchor(anchor)
+    if not isinstance(info.definition.form, MidiForm):
+        return
+    gone = {sealed.chunk for sealed in gone_chunks(info)}
+    for sealed in info.chunks:
+        if not with_events:
+            metadata.know_events(sealed)
+        elif sealed.n_events:
+            path = Path(sealed.path)
+            metadata.events(sealed, path.read_bytes() if sealed.chunk not in gone and path.exists() else None)
 
 
 def rebuild_metadata(path: Path) -> None:
@@ -125,15 +164,14 @@ def rebuild_metadata(path: Path) -> None:
     write_metadata(info)
 
 
-def write_metadata(info: RecordingInfo) -> None:
-    """Writes all metadata of a recording anew; for whoever has its journal. Raises StorageFull or StorageFailed."""
+def write_metadata(info: RecordingInfo, *, with_events: bool = True) -> None:
+    """Writes all metadata of a recording anew; for whoever has its journal. Raises StorageFull or StorageFailed.
+
+    Without events their arrays stay as they are.
+    """
     metadata = Metadata(info.path, info.definition)
-    for gap in info.gaps:
-        metadata.gap(gap)
-    metadata.open_gap(info.open_gap)
-    for anchor in info.anchors:
-        metadata.anchor(anchor)
     with storage_errors("rebuild the metadata of", info.path):
+        fill(metadata, info, with_events=with_events)
         metadata.store(info.n_frames, info.finish, durable=True)
 
 

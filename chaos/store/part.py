@@ -61,7 +61,7 @@ class Part:
         if n_frames <= self.n_frames:
             return
         hasher = blake3(_SPAN.pack(self.n_frames, n_frames))
-        for span in self._form.spans(self.n_frames, n_frames):
+        for span in self._form.spans(self.n_frames, n_frames, data):
             with data[span] as new:
                 hasher.update(new)
                 write_all(self._fd, new, span.start)
@@ -77,7 +77,7 @@ class Part:
         durable and read-only, and closes it."""
         if self._fd < 0:
             return
-        for span in self._form.spans(self.n_frames, self._form.chunk_frames):
+        for span in self._form.spans(self.n_frames, self._form.chunk_frames, data):
             with data[span] as rest:
                 write_all(self._fd, rest, span.start)
         os.ftruncate(self._fd, self._form.chunk_bytes)
@@ -101,14 +101,15 @@ def committed_frames(path: Path, form: Form) -> int:
         fd = file.fileno()
         if os.fstat(fd).st_size == form.chunk_bytes:
             return form.chunk_frames
+        chunk = os.pread(fd, form.chunk_bytes, 0)
         offset = form.chunk_bytes
         while len(raw := os.pread(fd, _RECORD.size, offset)) == _RECORD.size:
             magic, first, last, digest = _RECORD.unpack(raw)
             if magic != _MAGIC or first != n_frames or not first < last <= form.chunk_frames:
                 break
             hasher = blake3(_SPAN.pack(first, last))
-            for span in form.spans(first, last):
-                hasher.update(os.pread(fd, span.stop - span.start, span.start))
+            for span in form.spans(first, last, chunk):
+                hasher.update(chunk[span])
             if hasher.digest() != digest:
                 break
             n_frames = last

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from chaos.store.chunks import chunk_number
+from chaos.store.events import count_events
 from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import JOURNAL_NAME, Journal, JournalReader
 from chaos.store.lines import AnchorLine, ChunkLine, Definition, Finish, GapLine, Header, Line, OpenGapLine, Sealing
@@ -21,6 +22,7 @@ from chaos.store.objects import ObjectStore, hash_file
 from chaos.store.verify import read_table, stored_definition
 from chaos.system.files import storage_errors, sync_folder
 from chaos.terms.errors import StorageFailed
+from chaos.terms.form import MidiForm
 from chaos.terms.ledger import ClockAnchor, Gap
 
 __all__ = ["load_repaired", "repair"]
@@ -184,7 +186,8 @@ class _Repair:
                 continue
             digest, first = hash_file(path), chunk * form.chunk_frames
             end = self._finish.n_frames if self._finish else first + form.chunk_frames
-            found[chunk] = ChunkLine(chunk, first, min(form.chunk_frames, end - first), digest)
+            events = count_events(path.read_bytes()) if isinstance(form, MidiForm) else (0, 0)
+            found[chunk] = ChunkLine(chunk, first, min(form.chunk_frames, end - first), digest, None, *events)
             n_unproved += not self._objects.path(digest).exists()
         if found:
             self._remarks.append(f"{len(found)} chunks came from their files")

@@ -8,12 +8,22 @@ from pathlib import Path
 
 import msgspec
 
+from chaos.store.events import clear_events
 from chaos.store.info import RecordingInfo, SealedChunk
 from chaos.store.objects import ObjectStore
 from chaos.system.files import storage_errors
+from chaos.terms.form import MidiForm
 from chaos.terms.ledger import Cause, Confidence, Gap
 
-__all__ = ["RetiredChunks", "gaps_within", "gone_chunks", "remove_chunks", "remove_left", "retired_gaps"]
+__all__ = [
+    "RetiredChunks",
+    "gaps_within",
+    "gone_chunks",
+    "remove_chunks",
+    "remove_events",
+    "remove_left",
+    "retired_gaps",
+]
 
 
 def retired_gaps(chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> list[Gap]:
@@ -86,9 +96,18 @@ def remove_chunks(objects: ObjectStore, chunks: Iterable[SealedChunk]) -> None:
             objects.drop(sealed.hash)
 
 
+def remove_events(info: RecordingInfo, chunks: Iterable[SealedChunk]) -> None:
+    """Removes the events of chunks that are about to go from the arrays of a recording that nobody writes."""
+    if isinstance(info.definition.form, MidiForm):
+        with storage_errors("remove events from", info.path):
+            clear_events(info.path, info.chunks, chunks)
+
+
 def remove_left(objects: ObjectStore, info: RecordingInfo) -> int:
     """Removes what is left of retired chunks whose retirement was interrupted; how many files there were."""
     gone = gone_chunks(info)
     n_left = sum(Path(sealed.path).exists() for sealed in gone)
+    if n_left:
+        remove_events(info, gone)
     remove_chunks(objects, gone)
     return n_left

@@ -8,7 +8,7 @@ writer: then what is sealed is verified.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from blake3 import blake3
 
 from chaos import __version__
 from chaos.store.documents import TABLE_ROWS, Lengths, form_documents, group_document, table_document, table_rows
+from chaos.store.events import wrong_columns
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME
 from chaos.store.lines import Definition
@@ -28,6 +29,7 @@ from chaos.store.signature import SIGNATURES_NAME, check_signatures
 from chaos.store.slices import recording_hash
 from chaos.store.store import Store
 from chaos.store.verdict import Defect, TakeVerdict, VerifyReport, joined, proof_of
+from chaos.terms.form import AudioForm, MidiForm
 from chaos.terms.ledger import Row, lost_frames
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         *_stray_defects(info),
     ]
     gone = {sealed.chunk for sealed in gone_chunks(info)}
+    bad += _event_defects(info, gone)
     root = blake3()
     for n_done, sealed in enumerate(info.chunks):
         if progress:
@@ -153,6 +156,14 @@ def _chunk_defects(info: RecordingInfo, sealed: SealedChunk, *, is_retired: bool
             yield defect("hash_mismatch", sealed.hash, digest)
 
 
+def _event_defects(info: RecordingInfo, gone: Container[int]) -> list[Defect]:
+    """Arrays of events that say other things than the chunks. Beside a writer they may lag behind."""
+    if not isinstance(info.definition.form, MidiForm) or info.is_live or not info.finish:
+        return []
+    wrong = wrong_columns(info.path, info.chunks, gone)
+    return [Defect("metadata_mismatch", found=f"events/{name}") for name in wrong]
+
+
 def _journal_defects(info: RecordingInfo) -> Iterator[Defect]:
     for line in info.bad_lines:
         yield Defect("journal_damaged", found=f"{JOURNAL_NAME}, line {line}")
@@ -209,22 +220,21 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
     writer, `info` may lag behind both: then each must say what the journal said at some moment.
     """
     group = _read(info.path / "zarr.json")
-    arrays = {name: _read(info.path / name / "zarr.json") for name in form_documents(info.definition, 0)}
+    names = form_documents(info.definition, Lengths(0, 0, 0))
+    arrays = {name: _read(info.path / name / "zarr.json") for name in names}
     tables = {name: read_table(info.path / name) for name in ("gaps", "clock")}
     is_final = info.finish is not None and not info.is_live
     if not is_final:
         info = load(info.path)
     possible = [info.finish] if is_final else [info.finish, None]
-    known = Lengths(info.n_frames, len(info.ledger), len(info.anchors))
-    told = known if is_final else _told_lengths(group, known)
+    known = _lengths_of(info)
+    told = known if is_final else _told_lengths(info.definition, group, known)
     agrees = any(_agrees(group, group_document(info.definition, finish, told)) for finish in possible)
     if not agrees or stored_definition(group) != info.definition:
         yield "zarr.json"
     for name, document in arrays.items():
-        n_frames = info.n_frames if is_final else _length(document, 1)
-        if not (0 <= n_frames <= info.n_frames) or not _agrees(
-            document, form_documents(info.definition, n_frames)[name]
-        ):
+        lengths = known if is_final else _told_by_array(info.definition, name, document, known)
+        if not _agrees(document, form_documents(info.definition, lengths)[name]):
             yield f"{name}/zarr.json"
     truth = {"gaps": [gap.row() for gap in info.ledger], "clock": [anchor.row() for anchor in info.anchors]}
     for name, rows in tables.items():
@@ -264,12 +274,15 @@ def _documents_agree(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one == other and _agree_in_common(*attributes)
 
 
-def _told_lengths(group: bytes, known: Lengths) -> Lengths:
+def _told_lengths(definition: Definition, group: bytes, known: Lengths) -> Lengths:
     """The lengths that the group's document tells of, as far as the journal can have them; else `known`."""
     try:
         arrays = msgspec.json.decode(group)["consolidated_metadata"]["metadata"]
-        n_frames = int(arrays["audio"]["shape"][1]) if "audio" in arrays else known.n_frames
-        told = Lengths(n_frames, int(arrays["gaps"]["shape"][0]), int(arrays["clock"]["shape"][0]))
+        told = known
+        for name in ("audio", *(f"events/{name}" for name in ("raw", "frame", "bytes"))):
+            if name in arrays:
+                told = _told_by_array(definition, name, msgspec.json.encode(arrays[name]), told)
+        told = told._replace(n_gaps=int(arrays["gaps"]["shape"][0]), n_anchors=int(arrays["clock"]["shape"][0]))
     except (ValueError, KeyError, IndexError, TypeError):
         return known
     is_possible = all(0 <= length <= most for length, most in zip(told, known, strict=True))
@@ -296,6 +309,28 @@ def _length(document: bytes, axis: int) -> int:
         return int(msgspec.json.decode(document)["shape"][axis])
     except (ValueError, KeyError, IndexError, TypeError):
         return -1
+
+
+def _lengths_of(info: RecordingInfo) -> Lengths:
+    """The lengths that the journal tells of."""
+    n_events = sum(sealed.n_events for sealed in info.chunks)
+    n_bytes = sum(sealed.n_event_bytes for sealed in info.chunks)
+    return Lengths(info.n_frames, len(info.ledger), len(info.anchors), n_events, n_bytes)
+
+
+def _told_by_array(definition: Definition, name: str, document: bytes, known: Lengths) -> Lengths:
+    """The lengths of which this array tells one, as far as the journal can have it; else `known`."""
+    form = definition.form
+    if isinstance(form, AudioForm):
+        told = known._replace(n_frames=_length(document, 1))
+    elif name == "events/raw":
+        n_chunks = _length(document, 0) // form.chunk_bytes
+        told = known._replace(n_frames=min(n_chunks * form.chunk_frames, known.n_frames))
+    elif name == "events/bytes":
+        told = known._replace(n_event_bytes=_length(document, 0))
+    else:
+        told = known._replace(n_events=_length(document, 0) if name != "events" else 0)
+    return told if all(0 <= length <= most for length, most in zip(told, known, strict=True)) else known
 
 
 def read_table(folder: Path) -> list[Row] | None:

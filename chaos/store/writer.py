@@ -17,17 +17,19 @@ from typing import Self
 from blake3 import blake3
 
 from chaos.store.chunks import ChunkFiles
+from chaos.store.events import count_events
 from chaos.store.halfmade import HalfMade
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME, Journal
 from chaos.store.lines import AnchorLine, ChunkLine, Definition, Finish, GapLine, MarkLine, OpenGapLine, Sealing
-from chaos.store.metadata import Metadata
+from chaos.store.metadata import Metadata, fill
 from chaos.store.objects import ObjectStore
 from chaos.store.retired import RetiredChunks, gaps_within, remove_chunks
 from chaos.store.store import Store
 from chaos.system.files import storage_errors, sync_folder, write_new
 from chaos.system.folders import OpenFolder, held_folder
 from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed, StorageFull, StreamExists
+from chaos.terms.form import MidiForm
 from chaos.terms.ledger import ClockAnchor, Coverage, Gap
 from chaos.terms.marks import Mark
 
@@ -116,17 +118,15 @@ class RecordingWriter:
                 root = opened.enter_context(closing(OpenFolder(store.root)))
             writer = cls(store, folder, root, info.definition, journal)
             writer.found = info
+            with storage_errors("read", writer.path):
+                fill(writer._metadata, info)
             for gap in info.gaps:
-                writer._metadata.gap(gap)
                 writer._coverage.add(gap.first_frame, gap.n_frames)
-            for anchor in info.anchors:
-                writer._metadata.anchor(anchor)
             for sealed in info.chunks:
                 writer._coverage.add(sealed.first_frame, sealed.n_frames)
                 writer._last = sealed
             writer._sealing = info.sealing
             writer.open_gap = info.open_gap
-            writer._metadata.open_gap(info.open_gap)
             if info.open_gap is not None:
                 writer._coverage.add(info.open_gap.first_frame, info.open_gap.n_frames)
             with storage_errors("tidy", writer.path):
@@ -195,7 +195,10 @@ class RecordingWriter:
                 if self._has_new_gaps:  # else a power cut leaves the chunk's zeros without them
                     self._flush_journal()
                 self._chunks.put(chunk, view, n_frames, digest)
-            self._sealed(SealedChunk(chunk, str(path), digest, first_frame, n_frames))
+                events = count_events(view) if isinstance(self.definition.form, MidiForm) else (0, 0)
+                sealed = SealedChunk(chunk, str(path), digest, first_frame, n_frames, *events)
+                self._metadata.events(sealed, view)
+            self._sealed(sealed)
         return self._commit()
 
     def seal_external(
@@ -268,6 +271,8 @@ class RecordingWriter:
             self.gap(gap)
         self._retired.add(mine)
         self.flush()
+        with self._storage("remove events from", self.path):
+            self._metadata.clear_events(mine)
         remove_chunks(self._objects, mine)
         return left
 
@@ -356,7 +361,8 @@ class RecordingWriter:
 
     def _sealed(self, sealed: SealedChunk) -> None:
         path = sealed.path if self.definition.external else None
-        self._journal.append(ChunkLine(sealed.chunk, sealed.first_frame, sealed.n_frames, sealed.hash, path))
+        events = sealed.n_events, sealed.n_event_bytes
+        self._journal.append(ChunkLine(sealed.chunk, sealed.first_frame, sealed.n_frames, sealed.hash, path, *events))
         self._coverage.add(sealed.first_frame, sealed.n_frames)
         self._last = sealed
 

@@ -5,10 +5,23 @@ from __future__ import annotations
 from chaos.terms.errors import InvalidChunkSize
 from chaos.terms.formats import SAMPLE_BYTES
 
-__all__ = ["MAX_CHUNK_BYTES", "MIN_CHUNK_FRAMES", "check_chunk_size", "chunk_frames", "is_short"]
+__all__ = [
+    "MAX_CHUNK_BYTES",
+    "MIDI_CHUNK_S",
+    "MIN_CHUNK_FRAMES",
+    "MIN_MIDI_CHUNK_BYTES",
+    "check_chunk_size",
+    "check_midi_chunk_size",
+    "chunk_frames",
+    "is_short",
+    "midi_chunk_bytes",
+]
 
 MIN_CHUNK_FRAMES = 1024
 MAX_CHUNK_BYTES = 256 << 20
+MIDI_CHUNK_S = 5
+MIN_MIDI_CHUNK_BYTES = 128 << 10  # twice what one cycle of the graph can bring
+_MIDI_CHUNK_BYTES = 256 << 10
 _DEFAULT_BYTES = 16 << 20
 _DEFAULT_S = 10
 _MEDIUM_S = 4
@@ -30,6 +43,25 @@ def chunk_frames(chunk_size_bytes: int | None, *, channels: int, sample_rate: in
         return max(MIN_CHUNK_FRAMES, wanted)
     check_chunk_size(chunk_size_bytes, channels, SAMPLE_BYTES[sample_format])
     return chunk_size_bytes // frame_bytes
+
+
+def midi_chunk_bytes(chunk_size_bytes: int | None) -> int:
+    """Bytes of a chunk of events, which lasts MIDI_CHUNK_S; left out, room for three times as many notes as a MIDI
+    cable can carry. Raises InvalidChunkSize."""
+    if chunk_size_bytes is None:
+        return _MIDI_CHUNK_BYTES
+    check_midi_chunk_size(chunk_size_bytes)
+    return chunk_size_bytes // 4096 * 4096
+
+
+def check_midi_chunk_size(n_bytes: int) -> None:
+    """Raises InvalidChunkSize where such chunks are too small or too large to work with."""
+    if not MIN_MIDI_CHUNK_BYTES <= n_bytes <= MAX_CHUNK_BYTES:
+        raise InvalidChunkSize(
+            f"a chunk of events can't have {n_bytes} bytes",
+            hint=f"{MIN_MIDI_CHUNK_BYTES} to {MAX_CHUNK_BYTES} work; it is for {MIDI_CHUNK_S} seconds, of any size",
+            details={"smallest": MIN_MIDI_CHUNK_BYTES, "largest": MAX_CHUNK_BYTES},
+        )
 
 
 def is_short(n_frames: int, sample_rate: int) -> bool:

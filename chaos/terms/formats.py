@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
@@ -11,16 +11,22 @@ from chaos.terms.errors import InvalidFormat
 __all__ = [
     "LAYOUTS",
     "MAX_CHANNELS",
+    "MIDI",
     "SAMPLES",
     "SAMPLE_BYTES",
     "AudioFormat",
     "Format",
     "MidiFormat",
+    "RecordedFormat",
     "SampleFormat",
     "SampleType",
 ]
 
 SampleFormat: TypeAlias = Literal["f32", "s16", "s32"]
+RecordedFormat: TypeAlias = Literal["f32", "s16", "s32", "midi"]
+"""What a recording holds: samples of such a format, or events."""
+
+MIDI: Final = "midi"
 
 
 class SampleType(NamedTuple):

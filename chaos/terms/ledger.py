@@ -73,6 +73,7 @@ class Cause(_Labelled):
     NO_DATA = 7, Confidence.EXACT  # cycles ran without the device's frames, or none ran for a second
     RETIRED = 8, Confidence.EXACT  # stored once, removed by retention
     FOREIGN = 9, Confidence.EXACT  # somebody had linked another source to our ports: not the device's audio alone
+    MIDI_OVERFLOW = 10, Confidence.EXACT  # more events than a cycle's buffer or a chunk holds: none of these is kept
 
 
 class Gap(msgspec.Struct, frozen=True):

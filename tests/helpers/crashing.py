@@ -27,7 +27,6 @@ from chaos.store.info import load
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.system.machine import boot_id
-from chaos.terms.form import AudioForm
 from chaos.terms.ledger import Cause, Gap
 
 __all__ = ["RATE", "CrashingStream", "causes_of", "check_recording", "fast_folder"]
@@ -75,6 +74,7 @@ class CrashingStream:
         margin_bytes: int = 0,
         continues: str | None = None,
         seed: int = 0,
+        chunk_bytes: int | None = None,
     ) -> None:
         self.uri = uri
         self.recording = Store(store).path(uri)
@@ -83,7 +83,8 @@ class CrashingStream:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         path = staging_dir / f"{secrets.token_hex(4)}{SUFFIX}"
         run_id = secrets.token_hex(16)
-        plan = definition(uri, channels, chunk_frames, sample_format, staging=str(path), external=external)
+        more = {"staging": str(path), "external": external, "chunk_bytes": chunk_bytes}
+        plan = definition(uri, channels, chunk_frames, sample_format, **more)
         plan = msgspec.structs.replace(plan, run_id=run_id, boot_id=boot_id(), continues=continues)
         self.about = about(plan, Store(store))
         self.staging = Staging(
@@ -91,7 +92,7 @@ class CrashingStream:
             uri=uri,
             recording="",
             run_id=run_id,
-            form=AudioForm(channels, chunk_frames, sample_format),
+            form=plan.form,
             n_slots=n_slots,
             sample_rate=0,
             wake_fd=self._wake,
@@ -100,7 +101,7 @@ class CrashingStream:
         first_path = store / "outside" / "0" if external else None
         told = RotatorPlan(Store(store), plan, self._hear, first_path, margin_bytes)
         self.rotator = ChunkRotatorActor(self.stream, self.staging, told)  # type: ignore[arg-type]
-        self.model: npt.NDArray[Any] = np.zeros((channels, 0), DTYPES[sample_format])
+        self.model: npt.NDArray[Any] = np.zeros((channels, 0), DTYPES.get(sample_format, "u1"))
         self.causes: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._random = np.random.default_rng(seed)
         self._position = 1000

@@ -24,10 +24,12 @@ LAYOUT_1 = {
     "ring_size": 28, "n_notes": 32, "pid": 36, "chunk_frames": 40, "slot_bytes": 48, "table_offset": 56,
     "free_offset": 64, "full_offset": 72, "notes_offset": 80, "data_offset": 88, "file_bytes": 96,
     "sample_rate": 104, "run_id": 112, "boot_id": 128, "uri": 144, "recording": 336, "about_offset": 1360,
-    "about_bytes": 1368, "head_frame": 2048, "n_captured": 2056, "lost_frames": 2064, "seen_rate": 2136,
+    "about_bytes": 1368, "chunk_bytes": 1376,
+    "head_frame": 2048, "n_captured": 2056, "lost_frames": 2064, "seen_rate": 2136,
     "clock_id": 2152, "position": 2160, "end_ns": 2168, "gap_first": 2176, "gap_cause": 2184, "filling": 2192,
     "first_ns": 2200, "first_position": 2208, "busy_histogram": 2232,
-    "freewheeled": 2488, "stands": 2496, "free_write": 3072, "free_read": 3136,
+    "freewheeled": 2488, "stands": 2496, "n_events": 2504, "n_at_zero": 2512, "n_beyond": 2520,
+    "free_write": 3072, "free_read": 3136,
     "full_write": 3200, "full_read": 3264, "note_write": 3328, "note_read": 3392, "hint": 3456, "stalled": 3520,
 }  # fmt: skip
 

@@ -231,8 +231,9 @@ def test_labels_are_names_in_lower_case() -> None:
         "no_data",
         "retired",
         "foreign",
+        "midi_overflow",
     ]
-    assert [int(cause) for cause in Cause] == list(range(1, 10))
+    assert [int(cause) for cause in Cause] == list(range(1, 11))
     assert [(int(one), one.label) for one in Confidence] == [(1, "exact"), (2, "clock"), (3, "estimated")]
     assert all(Cause.from_label(cause.label) is cause for cause in Cause)
     with pytest.raises(ValueError, match="gremlins"):

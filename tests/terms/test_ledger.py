@@ -37,7 +37,14 @@ def test_every_cause_is_in_the_protocol_and_says_how_sure_its_length_is(cause: C
 
 def test_what_our_own_counters_or_the_graphs_clock_tell_is_exact_before_it_ends() -> None:
     exact = {cause for cause in Cause if cause.confidence is Confidence.EXACT}
-    assert exact == {Cause.MISSED, Cause.OVERRUN, Cause.NO_DATA, Cause.RETIRED, Cause.FOREIGN}
+    assert exact == {
+        Cause.MISSED,
+        Cause.OVERRUN,
+        Cause.NO_DATA,
+        Cause.RETIRED,
+        Cause.FOREIGN,
+        Cause.MIDI_OVERFLOW,
+    }
 
 
 def test_the_columns_of_gaps_are_a_gaps_fields_everywhere() -> None:
