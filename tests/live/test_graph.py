@@ -56,8 +56,10 @@ def assert_in_pieces(source: CountingSource, samples: Samples, gaps: list[list[i
 
 @pytest.fixture
 def settings(session: Session) -> Iterator[Session]:
-    """The session, with the graph's rate as it was afterwards."""
+    """The session, with the graph at 48 kHz, whatever ran in it before, and free to choose afterwards."""
+    set_rate(session, 48000)
     yield session
+    set_rate(session, 48000)
     set_rate(session, 0)
 
 
@@ -221,8 +223,7 @@ def test_a_suspended_device_leaves_a_gap(
 def test_no_session_manager_is_no_hindrance(tmp_path: Path, layout: str, channels: int) -> None:
     """Nobody gives the device its ports: chaosd does."""
     uri = "stream://bare/1"
-    with Session(wireplumber=False) as session:
-        daemon = Daemon(session, tmp_path)
+    with Session(wireplumber=False) as session, Daemon(session, tmp_path) as daemon:
         client = daemon.client
         assert client.call("status")["pipewire"]["session_manager"] is False
         bare = CountingSource(session, name="bare", driver=True, ports=False, source_id=3, channels=channels)
@@ -230,7 +231,6 @@ def test_no_session_manager_is_no_hindrance(tmp_path: Path, layout: str, channel
             start(client, "bare", uri, layout=layout)
             await_frames(client, uri, 24_000)
             samples, gaps = stop(client, uri)
-        daemon.close()
     assert samples.shape[0] == channels
     assert source.check(samples, gaps=[(gap[0], gap[1]) for gap in gaps]).ok
     assert all(gap[2] == Cause.NO_DATA for gap in gaps)

@@ -32,9 +32,8 @@ def plug_in(session: Session) -> dict[str, CountingSource]:
 
 @pytest.fixture
 def daemon(own_session: Session, tmp_path: Path) -> Iterator[Daemon]:
-    daemon = Daemon(own_session, tmp_path)
-    yield daemon
-    daemon.close()
+    with Daemon(own_session, tmp_path) as daemon:
+        yield daemon
 
 
 def assert_in_pieces(stopped: dict[str, Any], source_id: int, n_restarts: int) -> None:
@@ -114,28 +113,27 @@ def test_chaosd_may_be_there_first(own_session: Session, daemon: Daemon, tmp_pat
     own_session.kill_pipewire()
     folder = tmp_path / "early"
     folder.mkdir()
-    early = Daemon(own_session, folder)
-    client = early.client
-    assert client.call("status")["pipewire"]["connected"] is False
-    with pytest.raises(RefusedError) as refused:
-        client.call("stream_start", uri="stream://first/1", device_identity="first", format=AUDIO)
-    assert refused.value.code == "pipewire_unavailable"
-    started = client.call("stream_start", uri="stream://first/1", device_identity="first", format=AUDIO, wait=True)
-    assert started["state"] == "waiting"
-    chaosctl = str(Path(sys.executable).with_name("chaosctl"))
-    ends = ("--endpoint", early.command, "--events", early.events)
-    said = own_session.run(chaosctl, *ends, "start", "stream://first/2", "--target", "first", "--wait", "--json")
-    assert json.loads(said)["state"] == "waiting"
-    own_session.start_pipewire()
-    with CountingSource(own_session, name="first", source_id=DEVICES["first"]):
-        client.event("stream_state", stream_uri="stream://first/1", state="streaming")
-        client.event("stream_head_position", stream_uri="stream://first/1")
-        while client.call("stream_status", uri="stream://first/2")["state"] != "streaming":
-            client.event("stream_head_position")
-        client.call("stream_stop", uri="stream://first/2")
-        stopped = client.call("stream_stop", uri="stream://first/1")
-    assert_in_pieces(stopped, DEVICES["first"], 0)
-    early.close()
+    with Daemon(own_session, folder) as early:
+        client = early.client
+        assert client.call("status")["pipewire"]["connected"] is False
+        with pytest.raises(RefusedError) as refused:
+            client.call("stream_start", uri="stream://first/1", device_identity="first", format=AUDIO)
+        assert refused.value.code == "pipewire_unavailable"
+        started = client.call("stream_start", uri="stream://first/1", device_identity="first", format=AUDIO, wait=True)
+        assert started["state"] == "waiting"
+        chaosctl = str(Path(sys.executable).with_name("chaosctl"))
+        ends = ("--endpoint", early.command, "--events", early.events)
+        said = own_session.run(chaosctl, *ends, "start", "stream://first/2", "--target", "first", "--wait", "--json")
+        assert json.loads(said)["state"] == "waiting"
+        own_session.start_pipewire()
+        with CountingSource(own_session, name="first", source_id=DEVICES["first"]):
+            client.event("stream_state", stream_uri="stream://first/1", state="streaming")
+            client.event("stream_head_position", stream_uri="stream://first/1")
+            while client.call("stream_status", uri="stream://first/2")["state"] != "streaming":
+                client.event("stream_head_position")
+            client.call("stream_stop", uri="stream://first/2")
+            stopped = client.call("stream_stop", uri="stream://first/1")
+        assert_in_pieces(stopped, DEVICES["first"], 0)
 
 
 def test_a_pipewire_that_dies_while_chaosd_connects_harms_nothing(own_session: Session, daemon: Daemon) -> None:
