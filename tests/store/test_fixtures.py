@@ -14,19 +14,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import zarr
+from catalogued import agree
 
 from chaos import _layout
 from chaos.read import recording as reader
 from chaos.staging.reader import StagingReader
 from chaos.store import recovery
+from chaos.store.catalog import Catalog
 from chaos.store.info import load
 from chaos.store.recovery import recover
 from chaos.store.store import Store
 from chaos.store.verify import verify
-from chaos.terms.ledger import Cause
+from chaos.terms.ledger import Cause, Confidence, Gap
 
 FIXTURES = Path(__file__).parent / "fixtures"
-VERSIONS = sorted(path.name.removesuffix(".tar.gz") for path in FIXTURES.glob("*.tar.gz"))
+VERSIONS = sorted(path.name.removesuffix(".tar.gz") for path in FIXTURES.glob("[0-9]*.tar.gz"))
+TAKES = sorted(path.name.removesuffix(".tar.gz") for path in FIXTURES.glob("takes-*.tar.gz"))
 
 
 def _maker() -> ModuleType:
@@ -41,12 +44,22 @@ def _maker() -> ModuleType:
 MAKE = _maker()
 
 
+def unpacked(name: str, folder: Path) -> Path:
+    with tarfile.open(FIXTURES / f"{name}.tar.gz") as archive:
+        archive.extractall(folder, filter="tar")
+    return folder
+
+
 @pytest.fixture(params=VERSIONS)
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A store as this version left it, and its staging folder beside it."""
-    with tarfile.open(FIXTURES / f"{request.param}.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="tar")
-    return tmp_path
+    return unpacked(request.param, tmp_path)
+
+
+@pytest.fixture(params=TAKES)
+def taken(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """As `made`, with what came after the first recordings."""
+    return unpacked(request.param, tmp_path)
 
 
 def recording(made: Path, take: str) -> Path:
@@ -62,6 +75,55 @@ def expected(channels: int, sample_format: str, n_frames: int = 90) -> npt.NDArr
 
 def test_there_are_fixtures() -> None:
     assert "0.1" in VERSIONS
+    assert "takes-0.1" in TAKES
+
+
+def test_all_takes_are_sound_and_in_the_catalogue(taken: Path) -> None:
+    store = Store(taken / "store")
+    for name in ("rolled", "rolled.0001", "marked", "stepped", "away", "mostly-retired"):
+        assert verify(recording(taken, name)).bad == []
+    (store.root / "catalog.db").unlink(missing_ok=True)
+    with Catalog(store) as catalog:
+        agree(catalog, store.root)
+    report = recover(store, taken / "staging")
+    assert report.ok
+    assert report.items == []
+
+
+def test_a_stream_that_was_rolled_is_one(taken: Path) -> None:
+    with reader.open("stream://mic/rolled", taken / "store") as opened:
+        assert opened.n_frames >= 180
+        np.testing.assert_array_equal(opened[:90], expected(2, "f32"))
+    assert load(recording(taken, "rolled.0001")).definition.continues == "stream://mic/rolled"
+
+
+def test_marks(taken: Path) -> None:
+    with reader.open(recording(taken, "marked")) as opened:
+        assert opened.marks == MAKE.MARKS
+
+
+def test_steps_of_the_wall_clock(taken: Path) -> None:
+    assert load(recording(taken, "stepped")).anchors == MAKE.STEPPED
+    with reader.open(recording(taken, "stepped")) as opened:
+        np.testing.assert_array_equal(opened[:], MAKE.frames(2, 0, 90))
+
+
+def test_a_gap_that_was_open_when_power_was_cut(taken: Path) -> None:
+    info = load(recording(taken, "away"))
+    assert (info.n_frames, info.clean) == (16, False)
+    assert info.gaps == [Gap(10, 6, Cause.NO_DATA, Confidence.EXACT)]
+    with reader.open(info.path) as opened:
+        np.testing.assert_array_equal(opened[:10], MAKE.frames(2, 0, 10))
+        assert not opened[10:].any()
+
+
+def test_what_was_retired_up_to_the_last_chunk(taken: Path) -> None:
+    path = recording(taken, "mostly-retired")
+    assert [sealed.chunk for sealed in load(path).chunks if Path(sealed.path).exists()] == [5]
+    audio = expected(2, "f32")
+    audio[:, :80] = 0
+    with reader.open(path) as opened:
+        np.testing.assert_array_equal(opened[:], audio)
 
 
 @pytest.mark.parametrize(
