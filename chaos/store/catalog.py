@@ -287,11 +287,13 @@ class Catalog:
             if told != "ok":
                 raise sqlite3.DatabaseError(told)
             self._refresh(base)
-            n_stale = 0
-            rows = _rows(base, f"SELECT {_COLUMNS} FROM take WHERE is_settled")
-            for batch in _batches([row for row in rows if not self._is_current(row)]):
-                n_stale += len(batch)
-                self._update(base, batch)
+            n_stale = last = 0
+            query = f"SELECT {_COLUMNS} FROM take WHERE is_settled AND id > ? ORDER BY id LIMIT {_BATCH:d}"
+            while rows := _rows(base, query, last):  # not all at once: their digests take a kilobyte each
+                last = rows[-1][0]
+                stale = [row for row in rows if not self._is_current(row)]
+                n_stale += len(stale)
+                self._update(base, stale)
             return n_stale
 
         return self._base.run(work)

@@ -164,8 +164,13 @@ def test_a_changed_journal_is_seen_where_it_is_told_of(store: Path, catalog: Cat
     assert entry.digest.held == [[4, 3]]
 
 
-def test_an_audit_finds_what_changed_unseen(store: Path, catalog: Catalog) -> None:
-    paths = [record(store, take, 100) for take in ("1", "2")]
+@pytest.mark.parametrize("batch", [500, 2])
+def test_an_audit_finds_what_changed_unseen(
+    store: Path, catalog: Catalog, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many takes it looks at together: all of a large store would not fit beside a capture."""
+    monkeypatch.setattr("chaos.store.catalog._BATCH", batch)
+    paths = [record(store, take, 100) for take in ("1", "2", "3", "4", "5")]
     os.utime(store / "recordings" / "mic", (1, 1))  # a folder that changed just now is looked through anyway
     before = catalog.totals()
     for path in paths:
@@ -174,8 +179,8 @@ def test_an_audit_finds_what_changed_unseen(store: Path, catalog: Catalog) -> No
         journal.flush()
         journal.close()
     assert catalog.totals() == before
-    assert catalog.audit() == 2
-    assert catalog.totals().n_chunks == before.n_chunks - 2
+    assert catalog.audit() == 5
+    assert catalog.totals().n_chunks == before.n_chunks - 5
     assert catalog.audit() == 0
     agree(catalog, store)
 

@@ -20,7 +20,7 @@ RATE = 48000
 CALLBACK_AIM = 1.1
 _FIGURES = ("<!-- figures: written by tools/bench -->", "<!-- end of figures -->")
 
-__all__ = ["Aim", "Findings", "aims", "write_figures", "write_report"]
+__all__ = ["Aim", "Findings", "aims", "machine_line", "write_figures", "write_report"]
 
 
 @dataclass
@@ -81,11 +81,24 @@ def aims(found: Findings) -> list[Aim]:
     return told
 
 
+def _processor() -> str:
+    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    return f"{cpu.split(':')[-1].strip()}, {os.cpu_count()} cores"
+
+
+def _system() -> str:
+    return f"Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def machine_line() -> str:
+    """What the figures were measured on."""
+    return f"{_processor()}; {_system()}"
+
+
 def write_report(found: Findings, folder: Path) -> Path:
     """Writes `benchmarks.md` and its plots into `folder`; returns the report's path."""
     folder.mkdir(parents=True, exist_ok=True)
     plots = _plots(found, folder) if find_spec("matplotlib") else []
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
     parts = [
         "# Benchmarks",
         "Written by `tools/bench`, its last section by `tools/scale`; don't edit. "
@@ -94,8 +107,8 @@ def write_report(found: Findings, folder: Path) -> Path:
             ("", ""),
             [
                 ("date", found.at),
-                ("processor", f"{cpu.split(':')[-1].strip()}, {os.cpu_count()} cores"),
-                ("system", f"Linux {platform.release()}, Python {platform.python_version()}"),
+                ("processor", _processor()),
+                ("system", _system()),
                 ("PipeWire", found.pipewire),
                 ("kind of run", f"{'quick' if found.quick else 'full'}, {found.seconds:.0f} s"),
             ],
