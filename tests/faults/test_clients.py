@@ -12,6 +12,7 @@ from proof.clients import IDLE, a_hundred, crowd
 from proof.scene import Abuse, Scene
 from rig import CountingSource, Session
 
+from chaos.doors.zmq.arrivals import MAX_UNFINISHED_BYTES
 from chaos.system.descriptors import OF_STREAM
 
 FEW = 2000  # a long run does it so many times as often
@@ -31,7 +32,7 @@ def test_all_of_it_costs_no_frame_and_nothing_is_kept(session: Session, tmp_path
     before, after = row.descriptors
     assert after - before <= 2, row
     before, after = row.memory_kib
-    assert after - before < 64 << 10, row
+    assert (after - before) << 10 < 2 * MAX_UNFINISHED_BYTES, row  # the allocator may keep what was given back to it
 
 
 def limited(session: Session, folder: Path, soft: int, hard: int) -> Daemon:

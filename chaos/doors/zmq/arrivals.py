@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import mmap
 import select
@@ -13,6 +14,8 @@ __all__ = ["MAX_UNFINISHED_BYTES", "Arrivals"]
 
 MAX_UNFINISHED_BYTES = 64 << 20
 _LOOK_AFTER_S = 0.02
+_TRIM_AFTER_S = 0.2
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
 
 
@@ -27,8 +30,10 @@ class Arrivals:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._heard: set[int] = set()
-        self._held_before: dict[int, int] = {}
+        self._held_before: dict[int, float] = {}
         self._look_at: float | None = None
+        self._trim_at: float | None = None
+        self._before_greed = math.inf
 
     @property
     def watch(self) -> int:
@@ -37,7 +42,8 @@ class Arrivals:
     @property
     def wait_ms(self) -> int | None:
         """None where nothing is due."""
-        return None if self._look_at is None else max(0, math.ceil((self._look_at - time.monotonic()) * 1000))
+        due = [at for at in (self._look_at, self._trim_at) if at is not None]
+        return max(0, math.ceil((min(due) - time.monotonic()) * 1000)) if due else None
 
     def opened(self, fd: int) -> None:
         with suppress(OSError):  # it has ended already; where the descriptor is another client's now, that one is told
@@ -54,14 +60,18 @@ class Arrivals:
         for fd, _ in self._epoll.poll(0):
             self._heard.add(fd)
             if fd not in self._held_before:
-                self._held_before[fd] = _own_memory_bytes()
+                self._held_before[fd] = min(_own_memory_bytes(), self._before_greed)
         now = time.monotonic()
+        self._trim(now)
         if self._look_at is None:
             self._look_at = now + _LOOK_AFTER_S if self._heard else None
         if self._look_at is None or now < self._look_at:
             return []
         held = _own_memory_bytes()
         found = [fd for fd in self._heard if held - self._held_before.get(fd, held) > MAX_UNFINISHED_BYTES]
+        if found:
+            self._before_greed = min(self._held_before[fd] for fd in found)
+            self._trim_at = now + _TRIM_AFTER_S
         for fd in self._heard:
             with suppress(OSError):
                 self._epoll.modify(fd, _ONCE)
@@ -71,6 +81,13 @@ class Arrivals:
 
     def close(self) -> None:
         self._epoll.close()
+
+    def _trim(self, now: float) -> None:
+        """Gives back what the allocator kept of dropped frames: else each sender could add as much to it unseen."""
+        if self._trim_at is not None and now >= self._trim_at:
+            self._trim_at, self._before_greed = None, math.inf
+            if _malloc_trim is not None:
+                _malloc_trim(0)
 
 
 def _own_memory_bytes() -> int:
