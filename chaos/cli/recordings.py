@@ -147,9 +147,15 @@ def sign(session: Session, uris: tuple[str, ...], as_json: bool) -> None:
     show_default=True,
     help="What to put where frames are missing.",
 )
-@click.option("--container", type=click.Choice(CONTAINERS), help="File type. Default: by OUT's ending; raw for -.")
+@click.option("--container", type=click.Choice(CONTAINERS), help="File type. Default: by OUT's ending.")
 @click.option("--subtype", type=click.Choice(SUBTYPES, case_sensitive=False), help="Sample type. Default: as recorded.")
 @click.option("--split-channels", "split", is_flag=True, help="Write one file per channel.")
+@click.option(
+    "--tempo",
+    type=click.FloatRange(4, 1000),
+    metavar="BPM",
+    help="Give a MIDI file bars of so many beats a minute; events go to the nearest tick. Default: a tick is a frame.",
+)
 @click.option("--labels", is_flag=True, help="Also write gaps and marks as an Audacity label track (OUT's name, .txt).")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @strict_option
@@ -166,16 +172,17 @@ def save(
     container: Container | None,
     subtype: Subtype | None,
     split: bool,
+    tempo: float | None,
     labels: bool,
     force: bool,
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Save a recording, or part of it, as a sound file. This also works while it is being recorded.
+    """Save a recording, or part of it, as a file. This also works while it is being recorded.
 
-    OUT's ending says what it becomes: .wav, .rf64, .w64, .caf, .flac, .opus or .raw. OUT can be - for standard output
-    (interleaved samples). With several recordings, OUT is a folder: each becomes one file there, all aligned by their
-    clocks. The range then refers to the first recording.
+    OUT's ending says what it becomes: .wav, .rf64, .w64, .caf, .flac, .opus or .raw, and of a MIDI recording .mid or
+    .midi2. OUT can be - for standard output (interleaved samples, or a .mid file). With several recordings, OUT is a
+    folder: each becomes one file there, all aligned by their clocks. The range then refers to the first recording.
 
     Exits with code 8 if a chunk is damaged; the file is written all the same, and the damage is reported.
     """
@@ -208,13 +215,15 @@ def save(
                 say(f"audio before frame {begin} was retired: starting there", err=True)
         n_frames = (one.n_frames if stop is None else stop) - begin
         advance = stack.enter_context(progress(f"saving {out.name}"))
-        how: Any = {"subtype": subtype, "labels": labels, "force": force}
+        how: Any = {"subtype": subtype, "labels": labels, "force": force, "tempo": tempo}
+        is_midi = one.definition.sample_format == "midi"
         if len(recordings) > 1:
             reports = save_aligned(recordings, out, begin, n_frames, gaps, container, advance, split=split, **how)
         elif to_pipe:
-            stdout, kind = sys.stdout.buffer, container or "raw"
-            reports = [save_to(one, stdout, begin, n_frames, gaps, kind, advance, subtype=subtype)]
+            stdout, kind = sys.stdout.buffer, container or ("mid" if is_midi else "raw")
+            reports = [save_to(one, stdout, begin, n_frames, gaps, kind, advance, subtype=subtype, tempo=tempo)]
         elif split:
+            del how["tempo"]
             reports = save_split(one, out, begin, n_frames, gaps, container, advance, **how)
         else:
             reports = [save_file(one, out, begin, n_frames, gaps, container, advance, **how)]

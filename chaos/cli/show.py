@@ -326,6 +326,9 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
     lines = []
     for report in reports:
         length = duration(report.n_written, report.sample_rate)
+        if report.midi is not None:
+            lines += _saved_midi(report, length)
+            continue
         lines.append(
             f"{report.path}: {length}, {report.container} {report.subtype}, {report.channels} ch"
             f" {report.sample_rate} Hz, {len(report.gaps)} gaps, {report.missing_frames} frames missing"
@@ -346,6 +349,33 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
             )
     if reports[0].aligned_by:
         lines.append(f"aligned by the {reports[0].aligned_by.replace('_', ' ')}, from frame {reports[0].first_frame}")
+    return lines
+
+
+def _saved_midi(report: SaveReport, length: str) -> list[str]:
+    """What a MIDI file has, and what of the recording it can't say."""
+    midi = report.midi
+    assert midi is not None
+    lines = [
+        f"{report.path}: {length}, {report.container} {report.subtype}, {midi.n_events} events,"
+        f" {len(report.gaps)} gaps, {report.missing_frames} frames missing"
+    ]
+    lines += [
+        f"  DAMAGED: chunk {damage.chunk} ({damage.reason}), frames {damage.first_frame} to"
+        f" {damage.first_frame + damage.n_frames}"
+        for damage in report.damaged
+    ]
+    if midi.max_shift_frames:
+        lines.append(f"  not exact: events go to the nearest tick, at most {midi.max_shift_frames:.1f} frames away")
+    if midi.drift_ppm:
+        lines.append(f"  not exact: its seconds are off by {midi.drift_ppm:.1f} ppm; ticks are frames all the same")
+    for counts, what in (
+        (midi.rounded, "MIDI 1 says less than these did; the packets stand beside them"),
+        (midi.set_aside, "such files have no place for these: they stand where programs pass over them"),
+    ):
+        if counts:
+            named = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in sorted(counts.items()))
+            lines.append(f"  {what}: {named}")
     return lines
 
 

@@ -57,6 +57,10 @@ class Account:
 
     def cues(self) -> list[Cue]:
         """Gaps, damaged chunks and marks, by their place in the file."""
+        return sorted([*self.losses(), *self.marks()], key=lambda cue: cue.frame)
+
+    def losses(self) -> list[Cue]:
+        """Gaps and damaged chunks."""
         source = self._source
         cues = []
         for gap in source.gaps:
@@ -69,12 +73,15 @@ class Account:
         for damage in source.damaged:
             begin, end = source.place(damage.first_frame), source.place(damage.first_frame + damage.n_frames)
             cues.append(Cue(begin, end - begin, f"damaged: chunk {damage.chunk} ({damage.reason})"))
-        cues += [
+        return cues
+
+    def marks(self) -> list[Cue]:
+        source = self._source
+        return [
             Cue(source.place(mark.frame), 0, visible(mark.label))
             for mark in source.recording.marks
             if source.first <= mark.frame < source.end
         ]
-        return sorted(cues, key=lambda cue: cue.frame)
 
 
 def clipped_gap(gap: Gap, first: int, end: int) -> Gap:

@@ -29,11 +29,13 @@ _SPLIT = "save it as .wav, or one file per channel with --split-channels"
 
 
 class Wanted(NamedTuple):
-    """How a file is to be written. None: the container by the name's ending, the subtype by the samples."""
+    """How a file is to be written. None: the container by the name's ending, the subtype by the samples.
+    `tempo` (beats a minute) gives a MIDI file bars; without it one tick is one frame."""
 
     container: Container | None = None
     subtype: Subtype | None = None
     aligned_by: str | None = None
+    tempo: float | None = None
 
 
 class OutFile(ABC):
@@ -119,13 +121,13 @@ class OutFile(ABC):
         )
 
 
-def checked_container(out: Path, container: str | None) -> Container:
-    """The container of a file of this name: the one that is asked for, else by the ending; WAV where there is none.
+def checked_container(out: Path, container: str | None, otherwise: Container = "wav") -> Container:
+    """The container of a file of this name: the one that is asked for, else by the ending, else `otherwise`.
 
     Raises InvalidRequest for one that is unknown.
     """
     ending = out.suffix.lower().lstrip(".")
-    chosen = container or ending or "wav"
+    chosen = container or ending or otherwise
     known = ", ".join(CONTAINERS)
     for each in CONTAINERS:
         if each == chosen:

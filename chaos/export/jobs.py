@@ -20,12 +20,14 @@ import msgspec
 
 from chaos.export.hidden import sweep
 from chaos.store.info import load
+from chaos.store.lines import Definition
 from chaos.store.slices import chunk_spans, resolve
 from chaos.store.store import Store
 from chaos.system.files import is_taken, storage_errors
 from chaos.system.folders import held_folder
 from chaos.terms.containers import Container, GapFill, Subtype
 from chaos.terms.errors import ChaosError, InternalError, InvalidRequest, PathNotAllowed, error_from_code
+from chaos.terms.form import MidiForm
 from chaos.terms.moments import Time
 
 __all__ = ["Job", "Slicer"]
@@ -83,7 +85,7 @@ class Slicer:
         info = load(recording)
         begin, stop = resolve(info, first, end, max(head, info.n_frames))
         job = Job(str(recording), "", begin, stop - begin, gaps, container, subtype)
-        report = self._write_to(out, job, info.definition.uri)
+        report = self._write_to(out, job, info.definition.uri, _ending_of(info.definition))
         return {**report, "chunks": chunk_spans(load(recording), begin, stop)}
 
     def materialize_stream(
@@ -105,15 +107,16 @@ class Slicer:
         takes = takes_of(store, uri)
         begin, stop = resolve_in(takes, first, end, max(head_of(takes), takes[-1].origin + head))
         job = Job(uri, "", begin, stop - begin, gaps, container, subtype, str(store.root))
-        report = self._write_to(out, job, uri)
+        report = self._write_to(out, job, uri, _ending_of(takes[-1].digest.definition))
         return {**report, "chunks": spans_in(takes_of(store, uri), begin, stop)}
 
-    def _write_to(self, out: Path | None, job: Job, uri: str) -> dict[str, Any]:
-        """Does the job into a file that is not there yet, in a folder that is held meanwhile."""
+    def _write_to(self, out: Path | None, job: Job, uri: str, otherwise: Container) -> dict[str, Any]:
+        """Does the job into a file that is not there yet, in a folder that is held meanwhile; without a
+        name of its own it is `otherwise`."""
         if out is None:
             stem = uri.removeprefix("stream://").replace("/", "-")
             end = job.first_frame + job.n_frames
-            out = self._folder / f"{stem}-{job.first_frame}-{end}.{job.container or 'wav'}"
+            out = self._folder / f"{stem}-{job.first_frame}-{end}.{job.container or otherwise}"
         if is_taken(out):
             raise PathNotAllowed(f"{out} exists already", hint="choose another path, or remove that file first")
         with ExitStack() as stack:
@@ -159,6 +162,10 @@ class Slicer:
             self._closed = True
             for child in self._running:
                 child.terminate()
+
+
+def _ending_of(definition: Definition) -> Container:
+    return "mid" if isinstance(definition.form, MidiForm) else "wav"
 
 
 def main() -> None:

@@ -11,24 +11,20 @@ from blake3 import blake3
 
 from chaos.export.report import Damage
 from chaos.export.source import Source, without
-from chaos.read.recording import Recording, StreamRecording
+from chaos.read.recording import StreamRecording
 from chaos.read.samples import Samples, silence
 from chaos.store.slices import gaps_in
 from chaos.terms.containers import GapFill
 from chaos.terms.ledger import Gap
 
-__all__ = ["JoinedSource", "source_of"]
-
-
-def source_of(recording: Recording, first: int, end: int, fill: GapFill) -> Source:
-    """What reads frames [first, end), of one take or of a stream."""
-    if isinstance(recording, StreamRecording):
-        return JoinedSource(recording, first, end, fill)
-    return Source(recording, first, end, fill)
+__all__ = ["JoinedSource"]
 
 
 class JoinedSource(Source):
     """As `Source`, of a stream. What it tells of chunks is of all takes, in order."""
+
+    part_of = Source
+    """What reads one take."""
 
     def __init__(self, recording: StreamRecording, first: int, end: int, fill: GapFill) -> None:
         self.recording = recording
@@ -42,7 +38,7 @@ class JoinedSource(Source):
             if (gap := take.gap()) is not None:
                 self._between += gaps_in([gap], first, end)
             if begin < stop:
-                self._parts.append((take.origin, Source(part, begin, stop, fill)))
+                self._parts.append((take.origin, self.part_of(part, begin, stop, fill)))
         self.gaps = self._told()
         self.spans = list(without(self.gaps, first, end)) if fill == "cut" else [(first, end)]
         self.n_frames = sum(stop - begin for begin, stop in self.spans)

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from chaos.export.smf import Loss
+
 __all__ = ["Damage", "SaveReport"]
 
 
@@ -31,7 +33,8 @@ class SaveReport(msgspec.Struct, frozen=True):
     `is_exact` is False where the file can't be what was recorded: samples had to change (`max_error` is by how much at
     most, 1.0 is full scale, None where it was not measured; `clipped` counts samples beyond full scale), or chunks are
     damaged. `positions` are the channels in the file's order; `channel` (from 1) is the one that a file of one channel
-    has. `aligned_by` says which clock aligned several recordings.
+    has. `aligned_by` says which clock aligned several recordings; `midi` what became of messages in a MIDI file,
+    which has neither channels nor samples.
     """
 
     path: str
@@ -57,3 +60,4 @@ class SaveReport(msgspec.Struct, frozen=True):
     root_hash: str
     channel: int | None = None
     aligned_by: str | None = None
+    midi: Loss | None = None

@@ -13,26 +13,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from chaos.export.encoded import EncodedFile
+from chaos.export.events import EventSource, JoinedEventSource
 from chaos.export.file import OutFile, Wanted, checked_container
 from chaos.export.hidden import open_hidden, sweep
-from chaos.export.joined import source_of
+from chaos.export.joined import JoinedSource
 from chaos.export.labels import label_track
+from chaos.export.midifile import MidiFile
 from chaos.export.plain import PLAIN, PlainFile
 from chaos.export.report import SaveReport
 from chaos.export.source import Source, checked_range
 from chaos.read.recording import Recording, StreamRecording
 from chaos.store.timeline import align
 from chaos.system.files import storage_errors, sync_folder, write_all
-from chaos.terms.containers import Container, GapFill, Subtype
+from chaos.terms.containers import MIDI_CONTAINERS, Container, GapFill, Subtype
 from chaos.terms.errors import FormatUnsupported, InvalidRange, InvalidRequest, PathNotAllowed
+from chaos.terms.form import MidiForm
 from chaos.terms.visible import visible
 
 __all__ = ["SaveReport", "save", "save_aligned", "save_split", "save_to"]
 
 Progress = Callable[[int, int], None]
+AnyFile: TypeAlias = OutFile | MidiFile
 
 
 def save(
@@ -47,10 +51,12 @@ def save(
     subtype: Subtype | None = None,
     labels: bool = False,
     force: bool = False,
+    tempo: float | None = None,
 ) -> SaveReport:
     """Writes `n_frames` (None: up to the end) from `first_frame` (None: where audio begins) on into `out`.
 
-    The container goes by the name's ending, else it is WAV, which becomes RF64 by itself where 4 GiB would overflow.
+    The container goes by the name's ending, else it is WAV, which becomes RF64 by itself where 4 GiB would overflow, or
+    of a MIDI recording a Standard MIDI File; that has bars of `tempo` beats a minute, or without it a tick a frame.
     Gaps become zeros, NaN (float samples) or are cut out. The recording's marks and gaps
     become cue points, and with `labels` also a label track for Audacity, `take.txt` beside `take.wav`.
     `progress` is called with frames done and frames in all. A file that exists is refused, or with `force` replaced at
@@ -59,7 +65,8 @@ def save(
     Raises InvalidRange, InvalidRequest, PathNotAllowed, FormatUnsupported, StorageFull or StorageFailed.
     """
     source = source_of(recording, *checked_range(recording, first_frame, n_frames), gaps)
-    (report,) = _write([_file(source, out.absolute(), Wanted(container, subtype))], progress, force, labels)
+    wanted = Wanted(container, subtype, tempo=tempo)
+    (report,) = _write([_file(source, out.absolute(), wanted)], progress, force, labels)
     return report
 
 
@@ -77,6 +84,8 @@ def save_split(
     force: bool = False,
 ) -> list[SaveReport]:
     """Like `save`, one file per channel: `take.wav` becomes `take-1-FL.wav`, `take-2-FR.wav` and so on."""
+    if _is_midi(recording):
+        raise InvalidRequest(f"{recording.uri} is MIDI and has no channels to split", hint="leave out --split-channels")
     source = source_of(recording, *checked_range(recording, first_frame, n_frames), gaps)
     wanted = Wanted(container, subtype)
     files = [_file(source, path, wanted, channel) for channel, path in _parts(recording, out.absolute(), wanted)]
@@ -96,8 +105,10 @@ def save_aligned(
     split: bool = False,
     labels: bool = False,
     force: bool = False,
+    tempo: float | None = None,
 ) -> list[SaveReport]:
     """Writes the same moments of several recordings, one file each (NAME-TAKE.wav), all of equal length.
+    `container` and `subtype` are for those that they fit: audio and MIDI recordings may be mixed.
 
     The range is of the first recording; what not all of them have is left out. The folder is made if need be. With
     `split` each becomes one file per channel. No file appears before all are whole. Gaps can't be cut, which would undo
@@ -119,13 +130,17 @@ def save_aligned(
     folder = folder.absolute()
     with storage_errors("make the folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    wanted = Wanted(container, subtype, aligned_by=aligned.by)
-    files = []
+    files: list[AnyFile] = []
     for recording, first in zip(recordings, aligned.first_frames, strict=True):
         source = source_of(recording, first, first + aligned.n_frames, gaps)
         stem = recording.uri.removeprefix("stream://").replace("/", "-")
-        out = folder / f"{stem}.{container or 'wav'}"
-        parts = _parts(recording, out, wanted) if split else [(None, out)]
+        is_midi = _is_midi(recording)
+        is_fit = container is not None and (container in MIDI_CONTAINERS) == is_midi
+        ending: Container | None = container if is_fit else "mid" if is_midi else "wav"
+        own = (None, tempo) if is_midi else (subtype, None)
+        wanted = Wanted(ending, own[0], aligned.by, own[1])
+        out = folder / f"{stem}.{ending}"
+        parts = _parts(recording, out, wanted) if split and not is_midi else [(None, out)]
         files += [_file(source, path, wanted, channel) for channel, path in parts]
     return _write(files, progress, force, labels)
 
@@ -140,19 +155,26 @@ def save_to(
     progress: Progress | None = None,
     *,
     subtype: Subtype | None = None,
+    tempo: float | None = None,
 ) -> SaveReport:
-    """Like `save`, into an open stream that need not seek: raw (interleaved, little-endian), WAV or RF64.
+    """Like `save`, into an open stream that need not seek: raw (interleaved, little-endian), WAV, RF64 or MIDI.
 
     Raises BrokenPipeError too, where its reader has gone.
     """
     container = checked_container(Path("-"), container)
-    if container not in PLAIN:
+    if container not in (*PLAIN, *MIDI_CONTAINERS):
         raise FormatUnsupported(
             f"{container} cannot be written to a pipe", hint=f"use {', '.join(PLAIN)}, or save to a file"
         )
     source = source_of(recording, *checked_range(recording, first_frame, n_frames), gaps)
     _check_any_left(source)
-    file = PlainFile(source, Path("-"), container, Wanted(container, subtype), None)
+    wanted = Wanted(container, subtype, tempo=tempo)
+    _check_kind(source, container, wanted)
+    file: PlainFile | MidiFile
+    if container in MIDI_CONTAINERS:
+        file = MidiFile(source, Path("-"), container, wanted)
+    else:
+        file = PlainFile(source, Path("-"), container, wanted, None)
     advance = _total(progress, source.n_frames)
     with _told_errors(file.out):
         file.begin_pipe(stream)
@@ -160,7 +182,7 @@ def save_to(
         for block in source.blocks():
             with _told_errors(file.out):
                 file.write(block)
-            advance(block.shape[1])
+            advance(source.n_in(block))
     with _told_errors(file.out):
         file.end()
         stream.flush()
@@ -192,12 +214,39 @@ def _parts(recording: Recording, out: Path, wanted: Wanted) -> list[tuple[int | 
     return parts
 
 
-def _file(source: Source, out: Path, wanted: Wanted, channel: int | None = None) -> OutFile:
+def source_of(recording: Recording, first: int, end: int, fill: GapFill) -> Source:
+    """What reads frames [first, end), of one take or of a stream, audio or MIDI."""
+    if isinstance(recording, StreamRecording):
+        return (JoinedEventSource if _is_midi(recording) else JoinedSource)(recording, first, end, fill)
+    return (EventSource if _is_midi(recording) else Source)(recording, first, end, fill)
+
+
+def _is_midi(recording: Recording) -> bool:
+    return isinstance(recording.definition.form, MidiForm)
+
+
+def _check_kind(source: Source, container: Container, wanted: Wanted) -> None:
+    """Raises FormatUnsupported for audio in a MIDI file and the like, InvalidRequest for a tempo of audio."""
+    is_midi = _is_midi(source.recording)
+    if is_midi != (container in MIDI_CONTAINERS):
+        what, fits = ("MIDI", "as .mid or .midi2") if is_midi else ("audio", "as .wav")
+        message = f"{source.recording.uri} is {what}, which no .{container} file holds"
+        raise FormatUnsupported(message, hint=f"save it {fits}")
+    if is_midi and wanted.subtype is not None:
+        raise InvalidRequest("a MIDI file has no samples", hint="leave out --subtype")
+    if not is_midi and wanted.tempo is not None:
+        raise InvalidRequest("a sound file has no tempo", hint="leave out --tempo: it is for MIDI files")
+
+
+def _file(source: Source, out: Path, wanted: Wanted, channel: int | None = None) -> AnyFile:
     _check_any_left(source)
-    container = checked_container(out, wanted.container)
+    container = checked_container(out, wanted.container, "mid" if _is_midi(source.recording) else "wav")
+    _check_kind(source, container, wanted)
     if not out.parent.is_dir():
         folder = visible(str(out.parent))
         raise InvalidRequest(f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {folder}")
+    if container in MIDI_CONTAINERS:
+        return MidiFile(source, out, container, wanted)
     kind = PlainFile if container in PLAIN else EncodedFile
     return kind(source, out, container, wanted, channel)
 
@@ -210,7 +259,7 @@ def _check_any_left(source: Source) -> None:
         )
 
 
-def _write(files: Sequence[OutFile], progress: Progress | None, force: bool, labels: bool) -> list[SaveReport]:
+def _write(files: Sequence[AnyFile], progress: Progress | None, force: bool, labels: bool) -> list[SaveReport]:
     """Writes all under hidden names, then brings them under their own."""
     for file in files:
         _check_free(file.out, force)
@@ -234,7 +283,7 @@ def _write(files: Sequence[OutFile], progress: Progress | None, force: bool, lab
                 for file in group:
                     with storage_errors("write", file.out):
                         file.write(block)
-                advance(block.shape[1])
+                advance(source.n_in(block))
             for file in group:
                 with storage_errors("write", file.out):
                     file.end()

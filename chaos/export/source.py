@@ -148,6 +148,14 @@ class Source:
                 block[:, max(gap.first_frame - first, 0) : gap.end_frame - first] = np.nan
         return block
 
+    def n_in(self, block: Samples) -> int:
+        """How many frames the block is of that `blocks` gave last."""
+        return int(block.shape[1])
+
+    def _decoded(self, chunk: int) -> Samples:
+        """What lies in the buffer, which holds that chunk."""
+        return block_of(self._shape.audio, self._buffer)
+
     def _look(self) -> None:
         """Takes in what the journal knows of chunks in the range."""
         info = self.recording.info
@@ -186,7 +194,7 @@ class Source:
             stop = min(sealed.first_frame + sealed.n_frames, self.end)
             self.damaged.append(Damage(reason, chunk, begin, stop - begin))
         self._hashes[chunk] = digest
-        self._data = block_of(self._shape.audio, self._buffer)
+        self._data = self._decoded(chunk)
 
     def _load(self, sealed: SealedChunk) -> str:
         """Reads the chunk's file into the buffer; what is wrong with it, "" for nothing. What is not there is zeros."""

@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-__all__ = ["AUDIO_CONTAINERS", "CONTAINERS", "GAP_FILLS", "SUBTYPES", "Container", "GapFill", "Subtype"]
+__all__ = [
+    "AUDIO_CONTAINERS",
+    "CONTAINERS",
+    "GAP_FILLS",
+    "MIDI_CONTAINERS",
+    "SUBTYPES",
+    "Container",
+    "GapFill",
+    "Subtype",
+]
 
-Container: TypeAlias = Literal["wav", "rf64", "w64", "caf", "flac", "opus", "raw"]
+Container: TypeAlias = Literal["wav", "rf64", "w64", "caf", "flac", "opus", "raw", "mid", "midi2"]
 """Also the ending of a file's name that stands for it."""
 CONTAINERS: tuple[Container, ...] = get_args(Container)
-AUDIO_CONTAINERS = CONTAINERS
+MIDI_CONTAINERS: tuple[Container, ...] = ("mid", "midi2")
+"""Those of MIDI recordings: Standard MIDI Files, and MIDI Clip Files. The others are of audio."""
+AUDIO_CONTAINERS: tuple[Container, ...] = tuple(each for each in CONTAINERS if each not in MIDI_CONTAINERS)
 
 Subtype: TypeAlias = Literal["FLOAT", "PCM_32", "PCM_24", "PCM_16"]
 """How samples stand in a file, by libsndfile's names. (Opus has none of them.)"""

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+from keys import CrashingKeys
 from recorded import Rotator, definition
+from sequences import MIDI1
 
 from chaos.cli.main import main
 from chaos.export import save as export
@@ -25,7 +27,7 @@ from chaos.protocol.requests import Slice
 from chaos.read import recording as reader
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
-from chaos.terms.containers import CONTAINERS, SUBTYPES, Container, Subtype
+from chaos.terms.containers import CONTAINERS, MIDI_CONTAINERS, SUBTYPES, Container, Subtype
 from chaos.terms.errors import FormatUnsupported, InvalidRequest
 from chaos.terms.form import SampleFormat
 from chaos.terms.ledger import Cause, Confidence, Gap
@@ -250,14 +252,22 @@ def test_integers_are_not_made_floats(tmp_path: Path) -> None:
         save(reader.open(record(tmp_path, "s16").writer.path), tmp_path / "o.wav", subtype="FLOAT")
 
 
+def a_tune(folder: Path) -> Path:
+    keys = CrashingKeys(folder / "store", folder / "slots")
+    keys.play(16, [(3, MIDI1, b"\x90\x40\x7f")])
+    keys.stop()
+    return keys.recording
+
+
 def test_each_container_has_one_way_of_being_written() -> None:
-    assert sorted([*PLAIN, *ENCODED]) == sorted(CONTAINERS)
+    assert sorted([*PLAIN, *ENCODED, *MIDI_CONTAINERS]) == sorted(CONTAINERS)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_each_container_is_known_wherever_it_is_named(tmp_path: Path, container: Container) -> None:
     """A new one is declared in `terms`, and must be written, asked for and documented."""
-    report = save(reader.open(record(tmp_path).writer.path), tmp_path / f"out.{container}")
+    taken = a_tune(tmp_path) if container in MIDI_CONTAINERS else record(tmp_path).writer.path
+    report = save(reader.open(taken), tmp_path / f"out.{container}")
     assert isinstance(report, SaveReport)
     assert report.container == container
     slice_ = msgspec.convert(
