@@ -197,6 +197,18 @@ cdef class MidiSlots(Slots):
             free(events.pod)
             PyBuffer_Release(&view)
 
+    def heard(self):
+        """The records of the filling slot so far, the number of its chunk, and its frames that are filled; or None.
+
+        For people to look at: what is read while the slot is given back may be of two chunks."""
+        cdef Writer *w = self.alive()
+        now = self.filling()
+        if now is None:
+            return None
+        slot, chunk, filled = now
+        cdef uint64_t n = min(w.used, w.definition.slot_bytes)
+        return (<const char *>(w.data + <uint64_t>slot * w.definition.slot_bytes))[:n], chunk, filled
+
     def levels(self, uint64_t n_frames):
         """Events have none."""
         return []

@@ -28,6 +28,7 @@ __all__ = [
     "device_rows",
     "duration",
     "event_line",
+    "level",
     "mark_lines",
     "progress",
     "proof_lines",
@@ -115,6 +116,22 @@ def decibels(levels: Sequence[Wire], most: int = 8) -> str:
     return " ".join([*shown, *(["..."] if len(levels) > most else [])])
 
 
+def level(stream: Wire) -> str:
+    """Peaks in dBFS, or of a MIDI stream what was heard last."""
+    activity = stream.get("activity")
+    if activity is None:
+        return decibels(stream["levels"])
+    return f"{activity['events_per_s']:g}/s {activity['last'] or 'nothing yet'}"
+
+
+def _heard(stream: Wire) -> str:
+    activity = stream.get("activity")
+    if activity is None:
+        return f"  peak dBFS  {decibels(stream['levels'], most=64)}"
+    when = "" if activity["last_frame"] is None else f" at frame {activity['last_frame']}"
+    return f"  heard      {activity['last'] or 'nothing yet'}{when}, {activity['events_per_s']:g} events a second"
+
+
 def device_format(wire: Wire) -> str:
     """`2 ch 48000 Hz` of a device's or a stream's format."""
     if wire["type"] != "audio":
@@ -155,7 +172,7 @@ def stream_format(wire: Wire) -> str:
     return f"{device_format(wire)} {wire.get('sample_format', '')}".rstrip()
 
 
-STREAM_HEADERS = ("URI", "STATE", "HEAD", "CHUNKS", "GAPS", "LOST", "PEAK dBFS", "DEVICE")
+STREAM_HEADERS = ("URI", "STATE", "HEAD", "CHUNKS", "GAPS", "LOST", "LEVEL", "DEVICE")
 
 
 def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:
@@ -168,7 +185,7 @@ def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:
             str(stream["n_chunks_sealed"]),
             str(stream["n_gaps"]),
             str(stream["lost_frames"]),
-            decibels(stream["levels"]),
+            level(stream),
             _device_name(stream["device"]),
         )
         for stream in streams
@@ -190,7 +207,7 @@ def stream_lines(stream: Wire) -> list[str]:
         f"  slots      {slots['free']} free, {slots['full']} full, {slots['total']} in total",
         f"  graph      quantum {stream['quantum']}, {stream['callbacks']} callbacks,"
         f" drift {'not known yet' if drift is None else f'{drift:+.1f} ppm'}",
-        f"  peak dBFS  {decibels(stream['levels'], most=64)}",
+        _heard(stream),
         f"  recording  {stream['recording']}",
     ]
 

@@ -33,7 +33,7 @@ from chaos.engine.recordings import Recordings
 from chaos.engine.registry import DeviceRegistryActor
 from chaos.engine.sessions import Sessions
 from chaos.engine.space import Room, Space
-from chaos.engine.streams import Running, Streams
+from chaos.engine.streams import Running, Stream, Streams
 from chaos.engine.supervised import Supervised
 from chaos.graph.devices import DeviceMap
 from chaos.protocol import events
@@ -243,6 +243,15 @@ class DaemonActor(Supervised):
             stream.told_head = head
             frame_bytes = staging.form.chunk_bytes // staging.form.chunk_frames
             self._emit(events.StreamHeadPosition(frame=head, byte_position=head * frame_bytes), uri)
+            self._tell_activity(uri, stream)
+
+    def _tell_activity(self, uri: str, stream: Stream) -> None:
+        """Of a MIDI stream that has heard something."""
+        n_events = stream.view.stats().get("n_events", 0)
+        if n_events == stream.told_events or (heard := stream.view.activity()) is None:
+            return
+        stream.told_events = n_events
+        self._emit(events.StreamActivity(n_events=n_events, **msgspec.structs.asdict(heard)), uri)
 
     def _events_since(self, request: EventsSince, future: Future[Any]) -> None:
         settle(future, self._history.since(request.seq, request.limit))

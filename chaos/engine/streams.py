@@ -69,6 +69,7 @@ class Stream:
         self.view = view
         self.actor: pykka.ActorRef[Any] | None = None
         self.told_head = 0
+        self.told_events = 0
 
 
 Running = dict[str, Stream]

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chaos.engine.activity import activity_of
 from chaos.engine.trace import Trace
 from chaos.graph.devices import GRAPH_RATE, DeviceInfo
-from chaos.protocol.answers import CallbackTimes, Level, Slots, StreamStatus
+from chaos.protocol.answers import CallbackTimes, Level, MidiActivity, Slots, StreamStatus
 from chaos.protocol.config import IN_MEMORY, file_system_of
 from chaos.protocol.requests import AudioFormat, Format, MidiFormat
 from chaos.terms.moments import utc_text
@@ -35,7 +36,7 @@ _NO_STATS = dict.fromkeys(
 
 @dataclass
 class StreamView:
-    """A stream as others may look at it, from any thread; only its actor writes here.
+    """A stream as others may look at it, from any thread; only its actor writes here, but for `heard`.
 
     `staging` may become None at any time: whoever looks reads it once.
     """
@@ -51,6 +52,7 @@ class StreamView:
     n_chunks_sealed: int = 0
     drift_ppm: float | None = None
     recording: str = ""
+    heard: MidiActivity | None = None
     remarks: list[str] = field(default_factory=list)
     trace: Trace = field(default_factory=Trace)
 
@@ -67,6 +69,7 @@ class StreamView:
         self.staging, self.recording = staging, ""
         self.sample_rate = self.drift_ppm = None
         self.started_wall_ns = self.n_chunks_sealed = 0
+        self.heard = None
 
     @property
     def head_frame(self) -> int:
@@ -91,6 +94,22 @@ class StreamView:
             return []
         return [Level(_decibels(peak), _decibels(math.sqrt(square))) for peak, square in found]
 
+    def activity(self) -> MidiActivity | None:
+        """Of a MIDI stream, what it heard lately. Whoever looks keeps it for the next look: a chunk begins empty."""
+        from chaos._midi import MidiSlots  # loaded with the first stream, like all that captures
+
+        staging = self.staging
+        if staging is None or not isinstance(staging.slots, MidiSlots):
+            return None
+        try:
+            heard = staging.slots.heard()
+        except ValueError:
+            heard = None
+        if heard is not None:
+            rate = self.sample_rate or GRAPH_RATE
+            self.heard = activity_of(*heard, staging.form.chunk_frames, rate, self.heard)
+        return self.heard
+
     def status(self) -> StreamStatus:
         stats, staging, device, started_ns = self.stats(), self.staging, self.device, self.started_wall_ns
         return StreamStatus(
@@ -112,6 +131,7 @@ class StreamView:
             started_utc=utc_text(started_ns) if started_ns else None,
             drift_ppm=self.drift_ppm,
             levels=self.levels(),
+            activity=self.activity(),
             recording=self.recording,
             callback_ns=self.callback_ns(stats),
             reason=self.reason,

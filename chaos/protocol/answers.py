@@ -20,6 +20,7 @@ __all__ = [
     "KeptEvents",
     "Level",
     "Marked",
+    "MidiActivity",
     "Nothing",
     "PipeWireStatus",
     "Pong",
@@ -78,6 +79,14 @@ class Level(msgspec.Struct, frozen=True):
     rms_dbfs: float | None
 
 
+class MidiActivity(msgspec.Struct, frozen=True):
+    """What a MIDI stream heard lately: how many events a second, and the last message in words, with its frame."""
+
+    events_per_s: float
+    last: str | None
+    last_frame: int | None
+
+
 class Slots(msgspec.Struct, frozen=True):
     total: int
     free: int
@@ -119,6 +128,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     recording: str
     callback_ns: CallbackTimes
     reason: str = ""  # of the state
+    activity: MidiActivity | None = None  # of a MIDI stream; audio has levels
     notes: list[str] = []  # what is done to the device's samples on their way, a sentence each
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "StorageFull",
     "StorageLow",
     "StorageRestored",
+    "StreamActivity",
     "StreamChunkFull",
     "StreamChunkSealed",
     "StreamError",
@@ -131,6 +132,15 @@ class StreamHeadPosition(Event, frozen=True, kw_only=True):
 
     frame: int
     byte_position: int
+
+
+class StreamActivity(Event, frozen=True, kw_only=True):
+    """What a MIDI stream heard since this was told last: `last` is a message in words, `n_events` are all so far."""
+
+    n_events: int
+    events_per_s: float
+    last: str | None
+    last_frame: int | None
 
 
 class StreamChunkFull(Event, frozen=True, kw_only=True):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 import pytest
+import soundfile
 import zarr
-from harness import RawClient, RefusedError, SourceFactory
+from harness import Daemon, RawClient, RefusedError, SourceFactory
+from rig import CLICK, MIDI, Event, MidiSource, Session
 
+import chaos
+from chaos.export.session import save_session
 from chaos.store.info import load
 
 AUDIO = {"type": "audio"}
@@ -109,3 +116,52 @@ def test_a_session_that_waits_goes_on_without_who_is_away(counting_source: Sourc
     assert here["offset_frames"] == 0
     assert late["offset_frames"] < 0, "it began later than the first"
     client.call("session_stop", session="w")
+
+
+def test_a_click_and_a_note_at_one_frame_stay_there(
+    session: Session, chaosd: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """One driver's audio and MIDI, through capture, store and files."""
+    daemon = chaosd()
+    client = daemon.client
+    frames = [0, 1023, 1024, 5000, 9999, 30_000]
+    script = [Event(frame, 0, CLICK, b"") for frame in frames]
+    script += [Event(frame, 1, MIDI, bytes([0x90, 60 + number, 97])) for number, frame in enumerate(frames)]
+    with MidiSource(session, sorted(script), name="se-stage", channels=1, ports=["midi"], speed=5) as source:
+        audio = client.call("device_wait", name="se-stage", timeout_s=20, format="audio")["device"]
+        midi = client.call("device_wait", name="se-stage", timeout_s=20, format="midi")["device"]
+        streams = [
+            {"uri": "stream://clicks/stage", "device_identity": audio["identity"], "format": AUDIO},
+            {"uri": "stream://notes/stage", "device_identity": midi["identity"], "format": {"type": "midi"}},
+        ]
+        client.call("session_start", session="stage", streams=streams)
+        first = source.play()
+        source.await_end()
+        heard = client.event("stream_activity", stream_uri="stream://notes/stage", last="note on F4 97, channel 1")
+        assert heard["n_events"] >= len(frames)
+        status = client.call("stream_status", uri="stream://notes/stage")
+        assert status["activity"]["last"] == "note on F4 97, channel 1"
+        told = client.call("session_status", session="stage")["streams"]
+        source.hold()
+        client.call("session_stop", session="stage")
+    assert [stream["related_by"] for stream in told] == ["graph_clock", "graph_clock"]
+    assert [stream["offset_frames"] for stream in told] == [0, 0]
+    recordings = [chaos.open(f"stream://{name}/stage", daemon.store) for name in ("clicks", "notes")]
+    try:
+        assert recordings[0].anchors[0].position == recordings[1].anchors[0].position
+        reports = save_session("stage", recordings, tmp_path / "out")
+    finally:
+        for recording in recordings:
+            recording.close()
+    begin = recordings[0].anchors[0].position + reports[0].first_frame
+    samples, rate = soundfile.read(tmp_path / "out" / "clicks-stage.wav")
+    clicks = np.flatnonzero(samples).tolist()
+    tune = mido.MidiFile(tmp_path / "out" / "notes-stage.mid")
+    at, notes = 0, []
+    for message in tune.tracks[1]:
+        at += message.time
+        if message.type == "note_on":
+            notes.append(at)
+    assert clicks == notes == [first + frame - begin for frame in frames]
+    assert tune.ticks_per_beat * 1_000_000 == rate * tune.tracks[0][1].tempo
+    assert json.loads((tmp_path / "out" / "session.json").read_text())["session"] == "stage"

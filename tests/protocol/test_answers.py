@@ -91,6 +91,7 @@ def test_the_page_has_the_fields_of_a_stream() -> None:
     assert sorted(fields(said)) == sorted(answers.StreamStatus.__struct_fields__)
     assert inside(said, "slots") == answers.Slots.__struct_fields__
     assert inside(said, "levels") == answers.Level.__struct_fields__
+    assert inside(said, "activity") == answers.MidiActivity.__struct_fields__
     assert inside(said, "callback_ns") == answers.CallbackTimes.__struct_fields__
 
 
