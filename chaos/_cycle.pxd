@@ -64,6 +64,9 @@ cdef struct Writer:         # the callback's own
     uint64_t run_ns
     uint64_t xrun           # the driver's count at the last believed cycle
     uint64_t straight       # frames since the clock last jumped
+    uint64_t own_clock      # the only clock whose frames are kept; 0: any. Any thread may set it
+    uint64_t other_clock    # the one that drives the device instead, once it has for REFUSE_MS, or 0; as any may read
+    uint64_t refused        # frames of its cycles in a row
     uint64_t lead           # before the take begins: frames of cycles, one after the other, without data
     bint trusted            # whether the buffers were that cycle's own
     bint jumped             # whether the clock said that it jumped, since the last believed cycle

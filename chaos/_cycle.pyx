@@ -45,6 +45,7 @@ cdef enum:
     NOTES_PER_CYCLE = 4     # at most: a gap that changes its cause, and again, the gap that closes, an anchor
     FASTEST = 1024          # times real time; no graph is faster
     STILL_CYCLES = 8
+    REFUSE_MS = 500         # a clock that is not the device's may drive it for so long while links are made
     BEGIN_S = 1             # cycles without data for so long begin the take
     FIRST_PART = 4          # a device has its frames before so much (1/n) of the cycle has passed
 
@@ -339,6 +340,7 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     if not (w.started and has_free(next) and c.lacks == 0 and c.clock_id == w.rt.clock_id and c.position == w.rt.position
             and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and chaos_load(&w.rings.hint) == 0):
         return False
+    next.own_clock = w.own_clock
     next.trusted = True
     next.straight = w.straight
     next.seen_end = w.seen_end
@@ -390,6 +392,20 @@ cdef bint begin(Writer *w, const Cycle *c) noexcept nogil:
     return True
 
 
+cdef bint is_refused(Writer *w, const Cycle *c) noexcept nogil:
+    """Whether the cycle is of a clock that is not the device's own, where only that will do; tells of it once."""
+    cdef uint64_t own = chaos_load(&w.own_clock)
+    if own == 0 or not c.is_linked or c.clock_id == own:
+        w.refused = 0
+        chaos_store(&w.other_clock, 0)
+        return False
+    w.refused += c.n_frames
+    if w.refused * 1000 >= <uint64_t>REFUSE_MS * c.rate and chaos_peek(&w.other_clock) != c.clock_id:
+        chaos_store(&w.other_clock, c.clock_id)
+        signal(w)
+    return True
+
+
 cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
     """Takes in one cycle of the graph. Called by one thread at a time; bounded by the cycle's size."""
     cdef uint64_t hint, cause
@@ -402,6 +418,8 @@ cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
             signal(w)
         return
     chaos_store(&w.rt.seen_rate, c.rate)
+    if is_refused(w, c):
+        return
     if w.started:
         account(w, c)
     elif not begin(w, c):

@@ -217,6 +217,10 @@ cdef class Slots:
         cdef Writer *w = self.alive()
         chaos_store(&w.rings.stalled, chaos_load(&w.rt.head_frame) + 1)
 
+    def set_own_clock(self, uint64_t clock_id):
+        """From now on only frames of this clock are kept; 0: of any. `stats()["other_clock"]` tells of another."""
+        chaos_store(&self.alive().own_clock, clock_id)
+
     def set_rate(self, uint64_t sample_rate):
         """The rate in Hz that the clock must show; cycles at another rate are counted, not kept."""
         self.alive().definition.sample_rate = sample_rate
@@ -243,7 +247,7 @@ cdef class Slots:
             "distrusted": w.rt.distrusted,
             "short_buffers": w.rt.short_buffers, "seen_rate": w.rt.seen_rate,
             "sample_rate": w.definition.sample_rate, "quantum": w.rt.quantum,
-            "clock_id": w.rt.clock_id, "position": w.rt.position, "end_ns": w.rt.end_ns,
+            "clock_id": w.rt.clock_id, "other_clock": chaos_load(&w.other_clock), "position": w.rt.position, "end_ns": w.rt.end_ns,
             "first_ns": chaos_load(&w.rt.first_ns), "first_position": w.rt.first_position,
             "gap_first": -1 if gap_first == NONE else gap_first, "gap_cause": gap_cause, "stalls": stalls,
             "n_events": w.rt.n_events, "n_at_zero": w.rt.n_at_zero, "n_beyond": w.rt.n_beyond,

@@ -50,6 +50,11 @@ _WATCH_S = 0.25
     help="Go on if the device comes back at another port, going by its serial number. Default: wait for the port.",
 )
 @click.option(
+    "--require-own-clock",
+    is_flag=True,
+    help="Keep nothing while another device's clock drives this one: PipeWire resamples it then. Default: say so.",
+)
+@click.option(
     "--roll-on-format-change",
     is_flag=True,
     help="If the device's channels or rate change, go on in a new take. Default: wait until they are as before.",
@@ -75,6 +80,7 @@ def start(
     align: str | None,
     channel_map: str | None,
     accept_port_change: bool,
+    require_own_clock: bool,
     roll_on_format_change: bool,
     wait: bool,
     trace: bool,
@@ -106,6 +112,7 @@ def start(
         "align": align,
         "channel_map": None if channel_map is None else [each.strip() for each in channel_map.split(",")],
         "accept_port_change": accept_port_change or None,
+        "require_own_clock": require_own_clock or None,
         "roll_on_format_change": roll_on_format_change or None,
         "wait": wait or None,
         "trace": trace or None,

@@ -92,6 +92,7 @@ class Feed:
             self._view.trace.note("node_made")
             self.follow_channels(take.channels)
         if pairs and pairs != self._links:
+            take.staging.slots.set_own_clock(device.node_id if self._request.require_own_clock else 0)
             self._capture.link(pairs)
             self._links = pairs
             self._view.trace.note("links_asked")
@@ -105,11 +106,11 @@ class Feed:
         self._links = ()
         self.pause(reason, take)
 
-    def pause(self, reason: str, take: Take | None) -> None:
+    def pause(self, reason: str, take: Take | None, cause: Cause = Cause.DEVICE_AWAY) -> None:
         """Says *waiting*, and why; links stay as they are."""
         if take is not None and self._view.recording and self._view.state != "waiting":
-            take.staging.slots.set_hint(Cause.DEVICE_AWAY)
-            take.tell(Interrupted(Cause.DEVICE_AWAY, Confidence.CLOCK))
+            take.staging.slots.set_hint(cause)
+            take.tell(Interrupted(cause, Confidence.CLOCK))
         self._say("waiting", reason)
 
     def on_flow(self, flow: Flow, take: Take | None) -> None:

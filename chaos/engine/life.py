@@ -12,8 +12,10 @@ from chaos.engine.messages import (
     Began,
     Broken,
     CaptureState,
+    Driven,
     Flow,
     Intruder,
+    Led,
     LinkState,
     MarkFrame,
     PastStored,
@@ -26,6 +28,7 @@ from chaos.engine.messages import (
     Stored,
     SwitchChunk,
     Target,
+    WrongClock,
     WrongRate,
 )
 
@@ -65,6 +68,9 @@ TRANSITIONS: Mapping[type, Mapping[Life, frozenset[Life]]] = MappingProxyType(
         Rolled: {_ROLLING: _to(_CAPTURING)},
         Began: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING), _STORING: _to(_STORING)},
         Progress: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING), _STORING: _to(_STORING)},
+        Driven: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING)},
+        Led: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING)},
+        WrongClock: {_CAPTURING: _to(_CAPTURING, _STORING), _ROLLING: _to(_ROLLING)},
         Flow: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING)},
         WrongRate: {_CAPTURING: _to(_CAPTURING, _STORING), _ROLLING: _to(_ROLLING)},
         AcceptPort: {life: _to(life) for life in Life},

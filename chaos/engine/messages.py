@@ -219,6 +219,27 @@ class WrongRate(msgspec.Struct, frozen=True):
     found: int
 
 
+class Driven(msgspec.Struct, frozen=True):
+    """From `frame` on the take's frames are of this clock."""
+
+    frame: int
+    clock_id: int
+
+
+class Led(msgspec.Struct, frozen=True):
+    """From `frame` of the `number`-th take on the device runs by the clock of the node `leader`; None: by its own."""
+
+    number: int
+    frame: int
+    leader: str | None
+
+
+class WrongClock(msgspec.Struct, frozen=True):
+    """Another clock than the device's own drives it, and only that will do; no frame was kept."""
+
+    clock_id: int
+
+
 class Flow(msgspec.Struct, frozen=True):
     """Frames come again, or none has come for a second: `reason` says how that looks.
 

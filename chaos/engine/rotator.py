@@ -21,6 +21,7 @@ import pykka
 from chaos.engine.messages import (
     Began,
     Broken,
+    Driven,
     Interrupted,
     Linked,
     MarkFrame,
@@ -31,6 +32,7 @@ from chaos.engine.messages import (
     StoreRest,
     SwitchChunk,
     Tick,
+    WrongClock,
     WrongRate,
     refuse,
     settle,
@@ -196,6 +198,8 @@ class ChunkRotatorActor(Supervised):
             else:
                 self._anchor = note.anchor(offset_ns)
                 self._ledger.append(self._anchor)
+                if self._watch.new_clock(note.clock_id):
+                    self._stream.tell(Driven(note.first_frame, note.clock_id))
                 self._watch.anchor(note.clock_id, note.position, note.monotonic_ns, note.rate)
         if self._stall is not None and stats["gap_first"] != self._stall.first_frame:
             self._close_stall()
@@ -248,10 +252,13 @@ class ChunkRotatorActor(Supervised):
             self._plan.emit(events.StreamError.of(full, recoverable=True))
 
     def _look_at_rate(self) -> None:
-        """Tells the stream, once, of a graph at another rate than ours: the callback keeps nothing of it."""
+        """Tells the stream, once, of a graph at another rate or by another clock than ours: nothing of it is kept."""
         found = self._watch.wrong_rate(self._slots.stats())
         if found is not None:
             self._stream.tell(WrongRate(found))
+        clock_id = self._watch.wrong_clock(self._slots.stats())
+        if clock_id is not None:
+            self._stream.tell(WrongClock(clock_id))
 
     def _look_at_flow(self) -> None:
         """Tells the stream when no frame has come for a second, and when they come again."""

@@ -21,11 +21,14 @@ from chaos.engine.life import Life, may_lead_to
 from chaos.engine.messages import (
     AcceptPort,
     AnswerStart,
+    AskDevices,
     Began,
     Broken,
     CaptureState,
+    Driven,
     Flow,
     Intruder,
+    Led,
     LinkState,
     MarkFrame,
     Membership,
@@ -42,6 +45,7 @@ from chaos.engine.messages import (
     SwitchChunk,
     Target,
     Wanted,
+    WrongClock,
     WrongRate,
     refuse,
     settle,
@@ -61,7 +65,16 @@ from chaos.protocol.config import Config
 from chaos.protocol.requests import AudioFormat, StreamStart
 from chaos.store.store import Store
 from chaos.system.pump import Pump
-from chaos.terms.errors import ChaosError, InternalError, PipeWireUnavailable, RateMismatch, StreamNotFound
+from chaos.terms.errors import (
+    ChaosError,
+    ForeignClock,
+    InternalError,
+    PipeWireUnavailable,
+    RateMismatch,
+    StreamNotFound,
+)
+from chaos.terms.ledger import Cause
+from chaos.terms.marks import MAX_LABEL
 
 __all__ = ["InputStreamActor"]
 
@@ -103,6 +116,7 @@ class InputStreamActor(Supervised):
         self._wanted = wanted
         self._pump = pump
         self._daemon = daemon
+        self._registry = registry
         self._emit = emit
         self._member = member
         self._replies = Replies(start_future, with_trace=request.trace)
@@ -111,6 +125,7 @@ class InputStreamActor(Supervised):
             self.actor_ref, view, request, wanted=wanted, pump=pump, registry=registry, emit=emit
         )
         self._takes = Takes(self._make_take)
+        self._led: dict[int, str | None] = {}  # what the current take's last mark says of it
         self._error: ChaosError | None = None  # why it ends, where nobody asked for that
 
     def begin(self) -> None:
@@ -178,6 +193,12 @@ class InputStreamActor(Supervised):
                 self._view.drift_ppm = drift_ppm
             case WrongRate(found):
                 self._on_wrong_rate(found)
+            case Driven(frame, clock_id):
+                self._ask_leader(frame, clock_id)
+            case Led(number, frame, leader):
+                self._on_leader(number, frame, leader)
+            case WrongClock(clock_id):
+                self._on_wrong_clock(clock_id)
             case Flow():
                 self._feed.on_flow(message, self._takes.current)
                 if self._view.state == "stalled":
@@ -272,11 +293,52 @@ class InputStreamActor(Supervised):
         self._feed.follow_channels(take.channels)
         return True
 
+    def _ask_leader(self, frame: int, clock_id: int) -> None:
+        """Has itself told whose clock that is."""
+        device, take, actor = self._view.device, self._takes.current, self.actor_ref
+        if device is None or take is None:
+            return
+        number = take.number
+        answer: Future[str | None] = Future()
+
+        def found(done: Future[str | None]) -> None:
+            if done.exception() is None:
+                tell(actor, Led(number, frame, done.result()))
+
+        answer.add_done_callback(found)
+        tell(self._registry, AskDevices(lambda map_: map_.leader_of(device, clock_id), answer))
+
+    def _on_leader(self, number: int, frame: int, leader: str | None) -> None:
+        """Says whose clock the device runs by, where that is news; the recording has it as a mark at that frame."""
+        is_news, self._view.leader = leader != self._view.leader, leader
+        device, take = self._view.device, self._takes.current
+        if is_news and device is not None:
+            notes = self._view.notes
+            self._emit(events.StreamNotice(notes=notes, sample_gain=device.sample_gain, muted=device.muted))
+        if take is not None and take.number == number and self._led.get(number) != leader:
+            self._led = {number: leader}
+            label = f"resampled from here: runs by the clock of {leader}" if leader else "by its own clock from here"
+            take.tell(MarkFrame(label[:MAX_LABEL], frame, Future()))
+
+    def _on_wrong_clock(self, clock_id: int) -> None:
+        error = ForeignClock(
+            f"{self._wanted.identity} runs by the clock of node {clock_id}, not by its own; PipeWire would resample it",
+            hint="end what joins the two (a call, a loopback, a common node.group), or leave --require-own-clock out",
+            details={"clock_id": clock_id},
+        )
+        take = self._takes.current
+        if self._view.recording or (take is not None and take.number > 1):
+            self._feed.pause(error.message, take, Cause.DRIVER_SWITCH)  # until its own clock drives it again
+        else:
+            self._refuse(error)
+
     def _tell_remarks(self, device: DeviceInfo, remarks: list[str]) -> None:
         """Says what PipeWire does to the device's samples, where that has changed during a take."""
-        if self._view.recording and remarks != self._view.remarks:
-            self._emit(events.StreamNotice(notes=remarks, sample_gain=device.sample_gain, muted=device.muted))
+        is_news = bool(self._view.recording) and remarks != self._view.remarks
         self._view.device, self._view.remarks = device, remarks
+        if is_news:
+            notes = self._view.notes
+            self._emit(events.StreamNotice(notes=notes, sample_gain=device.sample_gain, muted=device.muted))
 
     def _detach(self) -> None:
         self._feed.detach()

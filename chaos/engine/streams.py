@@ -51,7 +51,14 @@ from chaos.system.descriptors import check_room
 from chaos.system.files import is_taken
 from chaos.system.pump import Pump
 from chaos.system.workers import Workers
-from chaos.terms.errors import FormatUnsupported, InvalidRequest, PathNotAllowed, StreamExists, StreamNotFound
+from chaos.terms.errors import (
+    ForeignClock,
+    FormatUnsupported,
+    InvalidRequest,
+    PathNotAllowed,
+    StreamExists,
+    StreamNotFound,
+)
 from chaos.terms.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -198,6 +205,11 @@ class Streams:
             device, graph_rate = found
             wanted = Wanted(device.identity, device, request.accept_port_change, device.kind)
             check_start(device, stream.view.asked, request.channel_map, graph_rate)
+            if request.require_own_clock and not device.has_own_clock:
+                raise ForeignClock(
+                    f"{device.description} has no clock of its own: it runs by whichever drives the graph",
+                    hint="leave --require-own-clock out",
+                )
         stream.actor = InputStreamActor.start(
             self._config,
             request,

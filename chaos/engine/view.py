@@ -54,6 +54,7 @@ class StreamView:
     recording: str = ""
     heard: MidiActivity | None = None
     remarks: list[str] = field(default_factory=list)
+    leader: str | None = None  # whose clock drives the device in place of its own
     trace: Trace = field(default_factory=Trace)
 
     def stats(self) -> dict[str, int]:
@@ -70,6 +71,17 @@ class StreamView:
         self.sample_rate = self.drift_ppm = None
         self.started_wall_ns = self.n_chunks_sealed = 0
         self.heard = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What is done to the device's samples on their way, a sentence each."""
+        if self.leader is None:
+            return self.remarks
+        return [
+            *self.remarks,
+            f"the device runs by the clock of {self.leader}, not by its own: PipeWire matches its rate to that by"
+            " resampling, and the drift is that clock's",
+        ]
 
     @property
     def head_frame(self) -> int:
@@ -135,7 +147,7 @@ class StreamView:
             recording=self.recording,
             callback_ns=self.callback_ns(stats),
             reason=self.reason,
-            notes=[*self.remarks, *_of_its_clock(stats), *_of_its_memory(staging)],
+            notes=[*self.notes, *_of_its_clock(stats), *_of_its_memory(staging)],
         )
 
     def callback_ns(self, stats: dict[str, int]) -> CallbackTimes:

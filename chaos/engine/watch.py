@@ -18,7 +18,8 @@ class Watch:
 
     def __init__(self) -> None:
         self._first: tuple[int, int, int] | None = None
-        self._told_rate = 0
+        self._told_rate = self._told_clock = 0
+        self._clock_id = -1
         self._n_captured = self._n_cycles = 0
         self._flows = True
         self._is_unasked = True
@@ -43,6 +44,17 @@ class Watch:
             self._told_rate = seen
             return seen
         return None
+
+    def new_clock(self, clock_id: int) -> bool:
+        """Whether an anchor's clock is another than the last one's, or the first."""
+        is_new, self._clock_id = clock_id != self._clock_id, clock_id
+        return is_new
+
+    def wrong_clock(self, stats: dict[str, int]) -> int | None:
+        """The clock that drives the device in place of its own, where only that will do and it has just been found."""
+        found, before = stats["other_clock"], self._told_clock
+        self._told_clock = found
+        return found if found not in (0, before) else None
 
     def await_frames(self, stats: dict[str, int], now_ns: int) -> None:
         """The stream's state is no longer known to be that frames come: the next ones are told, and so is a second

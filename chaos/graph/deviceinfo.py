@@ -30,8 +30,9 @@ class DeviceInfo(msgspec.Struct, frozen=True):
     `muted` are what mixers show (linear; of several channels the one farthest from 1.0), `sample_gain` is
     what PipeWire multiplies on the captured samples: 1.0 leaves them bit for bit. `ports` in channel order
     are the ones to link; there are none where nobody has configured the node's ports, which is so without a
-    session manager. `hardware` is the id of its device object. A device of the kind "midi" is one port, and
-    `object_serial` that port's.
+    session manager. `hardware` is the id of its device object. `has_own_clock`: its samples come by a clock
+    of its own, so that they are resampled where another one drives the graph. A device of the kind "midi" is one
+    port, and `object_serial` that port's.
     """
 
     identity: str
@@ -55,6 +56,7 @@ class DeviceInfo(msgspec.Struct, frozen=True):
     muted: bool = False
     api: str | None = None
     hardware: int | None = None
+    has_own_clock: bool = False
     card: int | None = None
     pcm_device: int | None = None
     ports: tuple[Port, ...] = ()
@@ -102,6 +104,7 @@ class DeviceInfo(msgspec.Struct, frozen=True):
             "api": self.api,
             "card": self.card,
             "pcm_device": self.pcm_device,
+            "has_own_clock": self.has_own_clock,
         }
 
 

@@ -152,6 +152,19 @@ class DeviceMap:
             if port.direction == direction and monitor in (None, port.monitor)
         ]
 
+    def leader_of(self, device: DeviceInfo, clock_id: int) -> str | None:
+        """Whose clock drives a device that has one of its own, where that is not its own: the node's description.
+
+        A clock goes by the node that drives. Two nodes of one card run by one clock.
+        """
+        if not device.has_own_clock or clock_id == device.node_id:
+            return None
+        props = self.node_props(clock_id)
+        hardware = self._hardware(props)
+        if hardware is not None and hardware == device.hardware:
+            return None
+        return first(props, "node.description", "node.name") or f"node {clock_id}"
+
     def node_props(self, node_id: int) -> dict[str, str]:
         """What any node tells of itself; empty if there is none."""
         return self._graph.props(node_id) if self._graph.kind(node_id) == Kind.NODE else {}
@@ -266,6 +279,7 @@ class DeviceMap:
             muted=volume.muted,
             api=_api(props),
             hardware=hardware,
+            has_own_clock=role == "input" and _has_own_clock(props),
             card=number(first(props, "api.alsa.pcm.card", "alsa.card", "api.alsa.card")),
             pcm_device=number(first(props, "api.alsa.pcm.device", "alsa.device")),
             ports=ports,
@@ -312,14 +326,18 @@ class DeviceMap:
             return None
 
 
-def _audio_ports(ports: list[Port], role: Role, media_class: str) -> Iterator[Port]:
-    """Those that carry the device's audio: no control ports; of a duplex node's outputs not what it plays."""
-    for port in ports:
-        if any(word in port.dsp for word in _CONTROL):
-            continue
-        if media_class == "Audio/Duplex" and role == "input" and port.monitor:
-            continue
-        yield port
+def _has_own_clock(props: Mapping[str, str]) -> bool:
+    """A node that can drive the graph, unless it only pretends to be a device: a null sink runs by any clock."""
+    return props.get("node.driver") == "true" and props.get("factory.name") != "support.null-audio-sink"
+
+
+def _audio_ports(ports: list[Port], role: Role, media_class: str) -> list[Port]:
+    """Those that carry the device's audio: no control ports; of a duplex node's outputs not what it plays, unless it
+    has no others: a virtual one's are all monitors of what is played into it."""
+    audio = [port for port in ports if not any(word in port.dsp for word in _CONTROL)]
+    if media_class == "Audio/Duplex" and role == "input":
+        return [port for port in audio if not port.monitor] or audio
+    return audio
 
 
 def _is_of_default(event: RegistryEvent) -> bool:

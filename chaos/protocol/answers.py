@@ -70,6 +70,7 @@ class Device(msgspec.Struct, frozen=True):
     muted: bool
     card: int | None
     pcm_device: int | None
+    has_own_clock: bool = False
 
 
 class Level(msgspec.Struct, frozen=True):

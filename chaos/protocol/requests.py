@@ -111,9 +111,10 @@ class StreamStart(Request, tag="stream_start"):
     recording ("7d", "200GB"), `roll` how long a take lasts before the next one goes on ("1h"; left out, a day), with
     `align` "clock" on the hour (the multiples of `roll` from local midnight on). `channel_map` are the
     channels to record, by name or number ("FL", "3"), in that order; left out, all. With `accept_port_change` a device
-    that comes back at another port is taken for the same where its serial number says so; with `roll_on_format_change`
-    one that comes back with other channels or another rate is recorded on in a new take. With `trace` the answer tells
-    when the start came to each of its steps.
+    that comes back at another port is taken for the same where its serial number says so; with `require_own_clock`
+    nothing is kept while another clock than the device's own drives it; with `roll_on_format_change` one that comes
+    back with other channels or another rate is recorded on in a new take. With `trace` the answer tells when the start
+    came to each of its steps.
 
     Raises InvalidURI, InvalidFormat, InvalidChunkSize (as far as the request alone tells; `chunking` judges the
     rest), PathNotAllowed, InvalidRequest.
@@ -132,6 +133,7 @@ class StreamStart(Request, tag="stream_start"):
     align: Literal["clock"] | None = None
     channel_map: ChannelMap | None = None
     accept_port_change: bool = False
+    require_own_clock: bool = False
     roll_on_format_change: bool = False
     trace: bool = False
 

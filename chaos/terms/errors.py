@@ -14,6 +14,7 @@ __all__ = [
     "ChaosError",
     "DeviceAmbiguous",
     "DeviceNotFound",
+    "ForeignClock",
     "FormatUnsupported",
     "InternalError",
     "InvalidChunkSize",
@@ -116,6 +117,13 @@ class ChannelsMismatch(ChaosError):
 
 class FormatUnsupported(ChaosError):
     code = "format_unsupported"
+    exit_code = 4
+
+
+class ForeignClock(ChaosError):
+    """The device does not run by its own clock, so that PipeWire resamples it."""
+
+    code = "foreign_clock"
     exit_code = 4
 
 

@@ -74,6 +74,9 @@ def message_of(kind: type, stream: LoneStream) -> Any:
         m.Began: lambda: m.Began(stream.definition, Path("/nowhere")),
         m.Progress: lambda: m.Progress(3, None),
         m.WrongRate: lambda: m.WrongRate(44100),
+        m.Driven: lambda: m.Driven(0, 5),
+        m.Led: lambda: m.Led(1, 0, "loud"),
+        m.WrongClock: lambda: m.WrongClock(5),
         m.Flow: lambda: m.Flow(False, "nothing comes"),
         m.Stored: lambda: m.Stored(5, None),
         m.Broken: lambda: m.Broken(RuntimeError("as a test has it")),
@@ -344,6 +347,31 @@ def test_chosen_channels_are_recorded_and_named(folder: Path) -> None:
     assert began.definition.positions == ["AUX2", "FL"]
     assert began.definition.device["captured_channels"] == [3, 1]
     assert began.definition.device["format"]["positions"] == ["FL", "FR", "AUX2"]
+    stream.close()
+
+
+def test_whose_clock_drives_the_device_is_told_and_marked_while_it_does(folder: Path) -> None:
+    stream = running(folder)
+    stream.give(m.OfTake(1, m.Driven(0, 7)))
+    asked = stream.registry.of(m.AskDevices)[-1]
+    with mock.patch("chaos.engine.take.Take.tell") as told:
+        for frame, leader in ((0, None), (512, "loud"), (512, "loud"), (768, None)):
+            stream.give(m.Led(1, frame, leader))
+        stream.give(m.Led(2, 900, "loud"))
+    assert asked.question(mock.Mock(leader_of=lambda device, clock_id: f"{device.name} by {clock_id}")) == "mic by 7"
+    marks = [(call.args[0].frame, call.args[0].label) for call in told.call_args_list]
+    assert marks == [(512, "resampled from here: runs by the clock of loud"), (768, "by its own clock from here")]
+    assert "by the clock of loud" in stream.view.status().notes[0]
+    stream.close()
+
+
+def test_another_clock_is_waited_out_where_only_its_own_will_do(folder: Path) -> None:
+    stream = running(folder, require_own_clock=True)
+    stream.give(m.OfTake(1, m.WrongClock(7)))
+    assert (stream.life, stream.view.state) == (Life.CAPTURING, "waiting")
+    assert "by the clock of node 7" in stream.view.reason
+    stream.give(m.OfTake(1, m.Flow(True)))
+    assert stream.view.state == "streaming"
     stream.close()
 
 

@@ -200,6 +200,40 @@ def test_a_duplex_node_is_two_devices() -> None:
     assert names(map_of(world).devices()) == ["name:headset", "name:headset:output"]
 
 
+def test_a_virtual_duplex_node_is_captured_from_its_monitor_ports() -> None:
+    world = World()
+    world.node("both-ways", "Audio/Duplex", monitor=True)
+    source, sink = map_of(world).devices()
+    assert (source.identity, sink.identity) == ("name:both-ways", "name:both-ways:output")
+    assert [port.direction for port in source.ports] == ["output", "output"]
+    assert [port.direction for port in sink.ports] == ["input", "input"]
+
+
+def test_a_real_duplex_nodes_monitors_are_left_out() -> None:
+    world = World()
+    node = world.node("headset", "Audio/Duplex")
+    world.port(node, 2, "out", monitor=True, channel="FL")
+    source = map_of(world).find("headset", "input")
+    assert [port.monitor for port in source.ports] == [False, False]
+
+
+def test_whose_clock_drives_a_device_that_has_its_own() -> None:
+    world = World()
+    mic = world.node("mic", props={"node.driver": "true"})
+    other = world.node("other", props={"node.driver": "true"})
+    null = world.node("null", props={"node.driver": "true", "factory.name": "support.null-audio-sink"})
+    devices = map_of(world)
+    device = devices.find("mic")
+    assert device.has_own_clock
+    assert devices.leader_of(device, mic) is None
+    assert devices.leader_of(device, other) == "other"
+    assert devices.leader_of(device, 4321) == "node 4321"
+    virtual = devices.find("null")
+    assert not virtual.has_own_clock
+    assert devices.leader_of(virtual, other) is None
+    assert null == virtual.node_id
+
+
 def test_a_virtual_source_is_captured_from_its_monitor_ports() -> None:
     world = World()
     world.node("virtual", "Audio/Source/Virtual", monitor=True)

@@ -274,6 +274,18 @@ def test_a_device_that_is_a_little_slow_begins_with_its_first_frame(device: Devi
     assert head(device) == 3 * N
 
 
+def test_only_its_own_clocks_frames_are_kept_where_that_is_asked(device: Device) -> None:
+    device.slots.set_own_clock(1)
+    device.run(5)
+    device.run(20, clock_id=2)
+    assert (head(device), device.slots.stats()["other_clock"]) == (4 * N, 0), "links may just be made"
+    device.run(10, clock_id=2)
+    assert (head(device), device.slots.stats()["other_clock"]) == (4 * N, 2)
+    device.run(5)
+    assert device.slots.stats()["other_clock"] == 0
+    assert device.gaps() == [(4 * N, 31 * N, Cause.MISSED, Confidence.EXACT)]
+
+
 def test_a_stall_is_an_open_gap_that_the_clock_measures(device: Device) -> None:
     device.run(5)
     before = device.slots.stats()
