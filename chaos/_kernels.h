@@ -96,7 +96,7 @@ CHAOS_INLINE void chaos_square_8x16(chaos_8x16 *r)
                         SQUARE(r[s]);                                                                                  \
                     }                                                                                                  \
                     for (uint64_t k = 0; k < WIDTH && k < width; k++) {                                                \
-                        for (int s = 0; s < (TILE) / (SPAN); s++)                                                      \
+                        for (int s = 0; s < (TILE) / (SPAN) && k >= group - c; s++) /* the others are there */         \
                             STORE((V *)(to + s * (SPAN)), r[s][k]);                                                    \
                         to += stride;                                                                                  \
                     }                                                                                                  \

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 from proof.bare import bare
 from proof.recorders import usage
 from proof.speed import measure_callback
+from proof.starting import STEPS, measure_starts
 from proof.storing import measure_storing
 from rig import CountingSource, Session
 
@@ -25,6 +27,14 @@ def test_callback_and_memcpy_are_timed_in_turns(session: Session) -> None:
     found = measure_callback(session, 2, 1024, interleaved=False, rounds=2, window_s=0.2)
     assert len(found.callback_us) == len(found.memcpy_us) == 2
     assert found.ratio > 0
+
+
+def test_starts_are_timed_step_by_step(session: Session) -> None:
+    found = measure_starts(session, 256, rounds=2)
+    assert len(found.to_frame) == len(found.to_answer) == 2
+    assert list(found.steps) == list(STEPS)
+    for before, after in pairwise(STEPS):
+        assert found.steps[before][0] <= found.steps[after][0]
 
 
 def test_storing_is_more_than_hashing() -> None:

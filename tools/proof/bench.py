@@ -19,6 +19,7 @@ from proof.kernels import measure_kernels
 from proof.report import Findings, aims, write_figures, write_report
 from proof.scale import measure_idle, measure_latencies, measure_streams
 from proof.speed import measure_callback, measure_throughput
+from proof.starting import measure_commands, measure_starts
 from proof.storing import measure_storing
 
 __all__ = ["main", "measure"]
@@ -49,7 +50,7 @@ def measure(session: Session, *, quick: bool) -> Findings:
     say("storing")
     storing = [measure_storing(n, 20 if quick else 60) for n in dict.fromkeys(cost.channels for cost in costs)]
     say("kernels")
-    kernels = measure_kernels(3 if quick else 15)
+    kernels = measure_kernels(3 if quick else 9)
     say("callback")
     rounds, window_s = (2, 2.0) if quick else (5, 4.0)
     callbacks = [
@@ -66,6 +67,10 @@ def measure(session: Session, *, quick: bool) -> Findings:
     idle = measure_idle(session, 3 if quick else 30)
     say("latencies")
     latencies = measure_latencies(session, 1 if quick else 7)
+    say("starts")
+    starts = [measure_starts(session, quantum, 9 if quick else 40) for quantum in (1024, 256)]
+    say("commands")
+    commands = measure_commands(session, 3 if quick else 15)
     pipewire = session.run("pipewire", "--version").splitlines()[-1].removeprefix("Linked with libpipewire ")
     return Findings(
         seconds=time.monotonic() - began,
@@ -80,6 +85,8 @@ def measure(session: Session, *, quick: bool) -> Findings:
         streams=streams,
         idle=idle,
         latencies=latencies,
+        starts=starts,
+        commands=commands,
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import time
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,17 @@ __all__ = ["WAYS", "Bandwidth", "load_kernels", "measure_kernels"]
 CHANNELS = (1, 2, 4, 6, 8, 16, 32, 64)
 FORMATS: dict[str, np.dtype[np.generic]] = {"f32": np.dtype("<f4"), "s32": np.dtype("<i4"), "s16": np.dtype("<i2")}
 QUANTUM = 1024
-MEMORY_BYTES = 48 << 20
+MEMORY_BYTES = 192 << 20  # slots come round after 30 s: what is written must not lie in a large L3 still
 KINDS = {"kernel": 0, "memcpy": 1, "loop": 2}
 WAYS = {"best": 0, "plain": 1, "wide": 2, "streamed": 3}
 
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """GB/s (of bytes read) by way of doing it; `ratio` is the kernel's to memcpy's, the median over rounds."""
+    """GB/s (of bytes read) by way of doing it; `ratio` is the kernel's to memcpy's.
+
+    Each slot's time is the shortest of all rounds: what else the machine did meanwhile is in none of them.
+    """
 
     sample_format: str
     channels: int
@@ -61,15 +64,15 @@ def _measure(kernels: ctypes.CDLL, name: str, dtype: np.dtype[np.generic], chann
     n_slots = -(-MEMORY_BYTES // (channels * stride * dtype.itemsize))
     slots: npt.NDArray[np.generic] = np.zeros((n_slots, channels, stride), dtype)
     source = np.arange(QUANTUM * channels, dtype=dtype).reshape(QUANTUM, channels)
-    seconds: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "numpy")}
+    shortest: dict[str, list[float]] = {kind: [math.inf] * n_slots for kind in (*KINDS, "numpy")}
     for number in range(rounds):
-        kinds = list(seconds)
+        kinds = list(shortest)
         for kind in kinds[number % len(kinds) :] + kinds[: number % len(kinds)]:
-            seconds[kind].append(sum(_fill(kernels, kind, slot, source) for slot in slots))
+            times = (_fill(kernels, kind, slot, source) for slot in slots)
+            shortest[kind] = list(map(min, shortest[kind], times))
     n_bytes = n_slots * (stride // QUANTUM * QUANTUM) * channels * dtype.itemsize
-    speed = {kind: n_bytes / median(times) / 1e9 for kind, times in seconds.items()}
-    ratio = median(m / k for m, k in zip(seconds["memcpy"], seconds["kernel"], strict=True))
-    return Bandwidth(name, channels, ratio=ratio, **speed)
+    speed = {kind: n_bytes / sum(times) / 1e9 for kind, times in shortest.items()}
+    return Bandwidth(name, channels, ratio=speed["kernel"] / speed["memcpy"], **speed)
 
 
 def _fill(

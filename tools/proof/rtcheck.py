@@ -1,9 +1,10 @@
 """The proof of RT-safety: chaosd captures with its process callback under watch.
 
 `rtwatch.c` is preloaded into chaosd and counts what a real-time callback must not do. Four captures (planar and
-interleaved, 2 and 64 channels) go over chunk boundaries, a gap, an overrun, and the device's loss and return. Allowed
-is one eventfd write per full slot, and one when capture begins or has a slot again. Exit code 1 for anything else,
-or for a detector that missed what it was shown.
+interleaved, 2 and 64 channels) go over chunk boundaries, a gap, an overrun, and the device's loss and return; beside
+each, others begin on the running device while their slots are still being prepared. Allowed is one eventfd write per
+full slot, and one when capture begins or has a slot again. Exit code 1 for anything else, or for a detector that missed
+what it was shown.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rig import CountingSource, RigError, Session
 
@@ -36,6 +38,7 @@ COUNTERS = (
 OFFENCES = ("allocations", "frees", "locks", "syscalls", "page_faults", "migrations")
 GETPPID = 110
 SET_BYTES = 8 * (len(COUNTERS) + N_SYSCALLS)
+N_STARTS = 5
 CASES = ((2, False), (2, True), (64, False), (64, True))
 
 
@@ -68,11 +71,12 @@ class Case:
     n_chunks: int
     n_gaps: int
     lost_frames: int
+    n_begun: int
     causes: list[str] = field(default_factory=list)
 
     @property
     def allowed_writes(self) -> int:
-        return self.n_chunks + self.n_gaps + 1
+        return self.n_chunks + self.n_gaps + self.n_begun
 
     @property
     def blind(self) -> list[str]:
@@ -135,6 +139,7 @@ def check(session: Session, folder: Path, channels: int, interleaved: bool) -> C
             wait=True,
         )
         begin(source, 24000)
+        others = [_begin_beside(engine, source, channels, interleaved, number) for number in range(N_STARTS)]
         with stopped(engine.pid):
             time.sleep(0.1)  # the fault lasts: some cycles are missed
         disk.set(0.6)
@@ -154,11 +159,29 @@ def check(session: Session, folder: Path, channels: int, interleaved: bool) -> C
         seen=seen,
         control=control,
         dispatch_errno=dispatch_errno,
-        n_chunks=stopped_as["n_chunks"],
-        n_gaps=stopped_as["n_gaps"],
+        n_chunks=sum(each["n_chunks"] for each in (stopped_as, *others)),
+        n_gaps=sum(each["n_gaps"] for each in (stopped_as, *others)),
+        n_begun=1 + len(others),
         lost_frames=stopped_as["lost_frames"],
         causes=sorted({e["cause"] for e in events if e["type"] == "stream_gap" and e["n_frames"]}),
     )
+
+
+def _begin_beside(
+    engine: Engine, source: CountingSource, channels: int, interleaved: bool, number: int
+) -> dict[str, Any]:
+    """Another stream of the running device, with many slots, from its start over some chunks; how it ended."""
+    uri = f"stream://rtcheck/beside-{number}"
+    engine.call(
+        "stream_start",
+        uri=uri,
+        device_identity=source.name,
+        format={"type": "audio", "layout": "interleaved" if interleaved else "planar"},
+        chunk_size_bytes=4 * channels * 4400,
+        staging_seconds=10,
+    )
+    engine.await_status(uri, lambda status: status["head_frame"] >= 12000)
+    return engine.call("stream_stop", uri=uri)
 
 
 def _read(path: Path) -> tuple[Watch, Watch, int]:

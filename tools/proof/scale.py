@@ -22,7 +22,6 @@ __all__ = ["Idle", "Latencies", "Streams", "measure_idle", "measure_latencies", 
 QUANTUM = 1024
 RATE = 48000
 STAGING_S = 5.0
-SAVED_S = 30
 
 
 @dataclass
@@ -57,12 +56,8 @@ class Idle:
 class Latencies:
     """Milliseconds, one figure per round."""
 
-    start_to_ping: list[float] = field(default_factory=list)
-    start_to_first_frame: list[float] = field(default_factory=list)
     event_delivery: list[float] = field(default_factory=list)
     head_to_reader: list[float] = field(default_factory=list)
-    save_last: list[float] = field(default_factory=list)
-    saved_s: float = 0.0
 
 
 def _memory_mb(pid: int) -> float:
@@ -132,21 +127,16 @@ def measure_latencies(session: Session, rounds: int) -> Latencies:
     with CountingSource(session, name="timed", driver=True) as source:
         for number in range(rounds):
             with tempfile.TemporaryDirectory(prefix="bench-") as folder, Engine(session, Path(folder)) as engine:
-                found.start_to_ping.append(1000 * engine.started_s)
                 _one_stream(engine, source, found, f"stream://bench/{number}")
-        _save(session, found)
     session.force_quantum(0)
     return found
 
 
 def _one_stream(engine: Engine, source: CountingSource, found: Latencies, uri: str) -> None:
     with engine.client.events("stream_head_position", timeout_s=10) as events:
-        began = time.monotonic()
         engine.call(
             "stream_start", uri=uri, device_identity=source.name, format={"type": "audio"}, staging_seconds=STAGING_S
         )
-        engine.await_status(uri, lambda status: status["head_frame"] > 0)
-        found.start_to_first_frame.append(1000 * (time.monotonic() - began))
         delays = []
         for _ in range(10):
             event = next(events)
@@ -169,31 +159,3 @@ def _head_delay_ms(reader: StagingReader) -> float:
         delays.append((seen_ns - began_ns) / 1e6)
         head = now
     return statistics.median(delays)
-
-
-def _save(session: Session, found: Latencies) -> None:
-    """How long a client waits for the last 30 s as a WAV file."""
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        CountingSource(session, name="quick", driver=True, speed=20, hold=True) as source,
-        Engine(session, Path(folder)) as engine,
-    ):
-        uri = "stream://bench/save"
-        asked = {"uri": uri, "device_identity": source.name, "format": {"type": "audio"}}
-        engine.call("stream_start", **asked, staging_seconds=60, wait=True)
-        source.wait_for("streaming")
-        source.begin()
-        engine.await_status(uri, lambda status: status["head_frame"] > (SAVED_S + 2) * RATE)
-        source.stop()
-        began = time.monotonic()
-        saved = engine.call(
-            "slice",
-            uri=uri,
-            **{"from": {"seconds_ago": SAVED_S}},
-            to="head",
-            output="materialize",
-            path=str(engine.store / "last.wav"),
-            container="wav",
-        )
-        found.save_last.append(1000 * (time.monotonic() - began))
-        found.saved_s = saved["n_frames"] / RATE

@@ -4,6 +4,8 @@ copies; and what the process callback takes, beside memcpy of the same bytes in 
 from __future__ import annotations
 
 import json
+import mmap
+import os
 import signal
 import subprocess
 import tempfile
@@ -14,6 +16,7 @@ from statistics import median
 
 from rig import CountingSource, Session, program
 
+from chaos.terms.chunking import chunk_frames
 from proof.bare import bare
 from proof.engine import Engine
 
@@ -26,17 +29,25 @@ URI = "stream://bench/1"
 
 @dataclass
 class Throughput:
-    """Seconds of audio per second, a figure per round; `stored` leaves out what was an overrun."""
+    """Seconds of audio per second, a figure per round; `stored` leaves out what was an overrun, `written` is what the
+    disk takes."""
 
     channels: int
     offered: list[float]
     stored: list[float]
     copied: list[float]
+    written: list[float] = field(default_factory=list)
 
     @property
     def ratio(self) -> float:
         """What the engine stores to what a client that only copies takes in."""
         return median(ours / copy for ours, copy in zip(self.stored, self.copied, strict=True))
+
+    @property
+    def to_disk(self) -> float:
+        """What the engine stores to what the disk takes of files of that size, past the page cache, one after the
+        other."""
+        return median(self.stored) / median(self.written)
 
 
 @dataclass
@@ -64,6 +75,7 @@ def measure_throughput(session: Session, channels: int, *, rounds: int, window_s
         found.offered.append(offered)
         found.stored.append(stored)
         found.copied.append(_copy(session, channels, window_s))
+        found.written.append(_written(channels, window_s))
     session.force_quantum(0)
     return found
 
@@ -86,6 +98,30 @@ def _engine(session: Session, channels: int, window_s: float) -> tuple[float, fl
     heads = after["head_frame"] - before["head_frame"]
     lost = after["lost_frames"] - before["lost_frames"]
     return heads / RATE / seconds, (heads - lost) / RATE / seconds
+
+
+def _written(channels: int, window_s: float) -> float:
+    """Files as chunks are, of noise, each written past the page cache and synced."""
+    n_frames = chunk_frames(None, channels=channels, sample_rate=RATE)
+    n_bytes = channels * n_frames * 4 // mmap.PAGESIZE * mmap.PAGESIZE
+    data = mmap.mmap(-1, n_bytes)
+    data[:] = os.urandom(1 << 16) * (n_bytes >> 16) + bytes(n_bytes & 0xFFFF)
+    n_files = 0
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, memoryview(data) as view:
+        began = time.monotonic()
+        while time.monotonic() - began < window_s:
+            fd = os.open(f"{folder}/{n_files}", os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
+            try:
+                n_done = 0
+                while n_done < n_bytes:
+                    n_done += os.pwrite(fd, view[n_done:], n_done)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            n_files += 1
+        seconds = time.monotonic() - began
+    data.close()
+    return n_files * n_frames / RATE / seconds
 
 
 def _copy(session: Session, channels: int, window_s: float) -> float:

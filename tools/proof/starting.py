@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +17,10 @@ __all__ = ["Commands", "Starts", "measure_commands", "measure_starts"]
 
 RATE = 48000
 SAVED_S = 30
+STEPS = (
+    *("asked", "paths_checked", "device_found", "take_made", "node_made", "links_asked"),
+    *("first_frame", "recording_made", "answered"),
+)
 _PAUSE_S = 0.05
 _CHAOSCTL = str(Path(sys.executable).with_name("chaosctl"))
 
@@ -32,6 +34,7 @@ class Starts:
     to_frame: list[float] = field(default_factory=list)
     to_answer: list[float] = field(default_factory=list)
     steps: dict[str, list[float]] = field(default_factory=dict)
+    """Of the answer's trace, each from the sending."""
 
 
 @dataclass
@@ -66,8 +69,8 @@ def measure_starts(session: Session, quantum: int, rounds: int) -> Starts:
                 continue  # the first one loads what starts need
             found.to_frame.append((trace["first_frame"] - sent_ns) / 1e6)
             found.to_answer.append((answered_ns - trace["first_frame"]) / 1e6)
-            for step, at_ns in trace.items():
-                found.steps.setdefault(step, []).append((at_ns - sent_ns) / 1e6)
+            for step in STEPS:
+                found.steps.setdefault(step, []).append((trace[step] - sent_ns) / 1e6)
     session.force_quantum(0)
     return found
 
@@ -108,16 +111,3 @@ def _shell_ms(session: Session, engine: Engine, *command: str) -> float:
     began = time.monotonic()
     session.run(_CHAOSCTL, *where, *command)
     return 1000 * (time.monotonic() - began)
-
-
-def _main(arguments: Sequence[str]) -> None:
-    """For a look at one thing: `starting [ROUNDS]`."""
-    rounds = int(arguments[0]) if arguments else 9
-    with Session() as session:
-        found = [measure_starts(session, quantum, rounds) for quantum in (1024, 256)]
-        commands = measure_commands(session, rounds)
-    print(json.dumps({"starts": [vars(each) for each in found], "commands": vars(commands)}, indent=1))
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1:])
