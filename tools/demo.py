@@ -1,7 +1,8 @@
 """The demo: ten seconds from a device to a verified recording and a WAV file, through chaosd itself.
 
 Where a PipeWire session with a capture device runs, that device is captured. Otherwise a private session is
-started, and music is played into its virtual microphone.
+started, and music is played into its virtual microphone. With --session a player of our own plays a tune in a private
+session, as MIDI and as clicks at the same frames; both are recorded as one session, and saved side by side.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from rig import Session
-from rig.music import write_music
+from rig import CLICK, MIDI, Event, MidiSource, Session
+from rig.music import tune, write_music
 
 from chaos.cli.show import decibels, device_format, duration
 from chaos.client import Client, DaemonUnreachable
@@ -185,14 +186,49 @@ def run(options: argparse.Namespace) -> int:
     return 0 if report["ok"] else 8
 
 
+def run_session(options: argparse.Namespace) -> int:
+    """A tune as audio and MIDI at once: recorded, verified and saved as one."""
+    store = options.store or Config().store
+    name = f"demo-{dt.datetime.now():%Y%m%d-%H%M%S}"
+    out = options.out.absolute().with_suffix("")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-demo-")))
+        print("Starting a private PipeWire session, and a player in it.")
+        session = stack.enter_context(Session())
+        script = [Event(frame, port, kind, data) for frame, note in tune(options.seconds)
+                  for port, kind, data in ((0, CLICK, b""), (1, MIDI, bytes([0x90, note, 100])))]  # fmt: skip
+        player = stack.enter_context(MidiSource(session, script, name="player", channels=1, ports=["midi"]))
+        client = stack.enter_context(engine(folder, store, session.env))
+        streams = []
+        for kind in ("audio", "midi"):
+            device = client.call("device_wait", name="player", format=kind, timeout_s=20)["device"]
+            uri = f"stream://player-{kind}/{name}"
+            streams.append({"uri": uri, "device_identity": device["identity"], "format": {"type": kind}})
+        client.call("session_start", session=name, streams=streams)
+        print(f"Recording audio and MIDI of the player as session {name}")
+        player.play()
+        player.await_end(options.seconds + 30)
+        heard = client.call("stream_status", uri=streams[1]["uri"])["activity"]
+        told = client.call("session_status", session=name)["streams"]
+        client.call("session_stop", session=name)
+    print(f"The last thing heard: {heard['last']}; clocks: {', '.join(each['related_by'] for each in told)}")
+    sys.stdout.flush()
+    chaosctl = [BIN / "chaosctl", "--store", store, "session"]
+    verified = subprocess.run([*chaosctl, "verify", name], check=False).returncode
+    subprocess.run([*chaosctl, "save", name, out, "--force"], check=True)
+    return verified
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/demo", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to capture (10)")
     parser.add_argument("--private", action="store_true", help="use no device of the running session")
+    parser.add_argument("--session", action="store_true", help="record a tune as audio and MIDI at once")
     parser.add_argument("--out", type=Path, default=Path("demo.wav"), help="the sound file (demo.wav)")
     parser.add_argument("--store", type=Path, help="where the recording goes (where chaosd keeps its own)")
     try:
-        return run(parser.parse_args())
+        options = parser.parse_args()
+        return run_session(options) if options.session else run(options)
     except ChaosError as error:
         print(f"demo: {error.message}\n  {error.hint}", file=sys.stderr)
         return error.exit_code

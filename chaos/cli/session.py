@@ -29,6 +29,7 @@ __all__ = [
     "ended_by_signals",
     "json_option",
     "leave",
+    "midi_instruments",
     "only_stream",
     "print_json",
     "range_options",
@@ -169,6 +170,12 @@ def only_stream(chaosd: Client, command: str) -> str:
             hint="; ".join(f"chaosctl {command} {uri}" for uri in uris) or "start one with: chaosctl start",
         )
     return uris[0]
+
+
+def midi_instruments(chaosd: Client) -> list[dict[str, Any]]:
+    """The MIDI devices that can be recorded, but for ALSA's own port, which gives back what is sent to it."""
+    found = chaosd.call("device_list", direction="input", format="midi")["devices"]
+    return [device for device in found if not device["description"].startswith("Midi Through")]
 
 
 def leave(code: int) -> NoReturn:

@@ -16,6 +16,7 @@ from chaos.cli.session import (
     ended_by_signals,
     json_option,
     leave,
+    midi_instruments,
     print_json,
     strict_option,
 )
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from chaos.client import Client
 
 __all__ = ["COMMANDS"]
-
-_THROUGH = "Midi Through"  # ALSA's own port, which gives back what is sent to it
 
 
 @click.group("session")
@@ -66,8 +65,7 @@ def start(
         devices += [(each, "midi", _find(chaosd, each, "midi", wait)) for each in midi]
         if all_midi:
             known = {device["identity"] for _, _, device in devices if device is not None}
-            listed = chaosd.call("device_list", direction="input", format="midi")["devices"]
-            there = [each for each in listed if not each["description"].startswith(_THROUGH)]
+            there = midi_instruments(chaosd)
             devices += [(each["identity"], "midi", each) for each in there if each["identity"] not in known]
         if not devices:
             if all_midi:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chaos.cli.out import say, say_json
-from chaos.cli.session import EXIT_LOST, Session, json_option, leave, only_stream, print_json, strict_option
+from chaos.cli.session import (
+    EXIT_LOST,
+    Session,
+    json_option,
+    leave,
+    midi_instruments,
+    only_stream,
+    print_json,
+    strict_option,
+)
 from chaos.terms.errors import DeviceNotFound, PipeWireUnavailable, StreamNotFound
 
 if TYPE_CHECKING:
@@ -24,6 +33,7 @@ _WATCH_S = 0.25
 @click.command()
 @click.argument("uri", required=False)
 @click.option("--target", metavar="DEVICE", help="Device: identity, name or description. Default: the default device.")
+@click.option("--midi", is_flag=True, help="Record MIDI: of the device that --target names, or of the only one.")
 @click.option("--rate", type=int, metavar="HZ", help="Fail unless the device runs at this rate.")
 @click.option("--channels", type=int, metavar="N", help="Fail unless the device has this many channels.")
 @click.option("--format", "sample_format", default="f32", show_default=True, help="Sample format: f32, s16 or s32.")
@@ -67,6 +77,7 @@ def start(
     session: Session,
     uri: str | None,
     target: str | None,
+    midi: bool,
     rate: int | None,
     channels: int | None,
     sample_format: str,
@@ -95,6 +106,8 @@ def start(
 
     if uri is not None:
         check_uri(uri)
+    if midi and (rate or channels or layout or channel_map or sample_format != "f32"):
+        raise click.UsageError("--rate, --channels, --format, --layout and --channel-map are for audio, not --midi")
     wanted = {
         "type": "audio",
         "sample_rate": rate,
@@ -103,7 +116,7 @@ def start(
         "layout": layout,
     }
     request: dict[str, Any] = {
-        "format": {name: value for name, value in wanted.items() if value is not None},
+        "format": {"type": "midi"} if midi else {name: value for name, value in wanted.items() if value is not None},
         "chunk_size_bytes": None if chunk_size is None else parse_size(chunk_size),
         "staging_seconds": staging_seconds,
         "chunk_path": None if chunk_path is None else str(Path(chunk_path).absolute()),
@@ -118,7 +131,7 @@ def start(
         "trace": trace or None,
     }
     with session.client() as chaosd:
-        device = _target(chaosd, target, wait)
+        device = _target(chaosd, target, wait, "midi" if midi else "audio")
         if latency is not None:
             own_rate = None if device is None else device["format"].get("sample_rate")
             request["latency_frames"] = parse_latency_frames(latency, rate or own_rate)
@@ -146,18 +159,32 @@ def _trace_lines(moments: dict[str, int]) -> list[str]:
     return [f"{(at_ns - moments['asked']) / 1e6:9.1f} ms  {step.replace('_', ' ')}" for step, at_ns in moments.items()]
 
 
-def _target(chaosd: Client, target: str | None, wait: bool) -> dict[str, Any] | None:
+def _target(chaosd: Client, target: str | None, wait: bool, kind: str) -> dict[str, Any] | None:
     """The device to record; None if it is not there and we wait for it. Raises DeviceNotFound, DeviceAmbiguous."""
+    if target is None and kind == "midi":
+        return _only_midi_device(chaosd)
     if target is None:
         device = chaosd.default_device()
         say(f"recording the default device, {device['description']} (choose another with --target)", err=True)
         return device
     try:
-        return dict(chaosd.call("device_find", name=target)["device"])
+        return dict(chaosd.call("device_find", name=target, format=kind)["device"])
     except (DeviceNotFound, PipeWireUnavailable):
         if wait:
             return None
         raise
+
+
+def _only_midi_device(chaosd: Client) -> dict[str, Any]:
+    found = midi_instruments(chaosd)
+    if len(found) != 1:
+        hint = "; ".join(f'--target "{device["description"]}"' for device in found[:5])
+        raise DeviceNotFound(
+            f"{len(found)} MIDI devices are there: say which one" if found else "there is no MIDI device",
+            hint=hint or "see what there is with: chaosctl devices",
+        )
+    say(f"recording the only MIDI device, {found[0]['description']}", err=True)
+    return found[0]
 
 
 def _uri_for(name: str | None) -> str:

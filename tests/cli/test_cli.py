@@ -298,6 +298,30 @@ def test_start_passes_every_option_on(daemon: ScriptedDaemon, run: Run, tmp_path
     assert request.chunk_path == str(tmp_path / "c")
 
 
+def test_start_records_a_midi_device(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["device_list"] = {"devices": [{**KEYBOARD, "description": "Midi Through Port-0"}, KEYBOARD]}
+    done = run("start", "--midi")
+    assert done.exit_code == 0, done.output
+    assert "the only MIDI device, Keyboard" in done.stderr
+    request = requested(daemon)
+    assert type(request.format).__name__ == "MidiFormat"
+    assert request.uri.startswith("stream://keyboard/")
+    assert run("start", "--midi", "--rate", RATE).exit_code == 2
+    daemon.script["device_list"] = {"devices": [KEYBOARD, {**KEYBOARD, "description": "Organ"}]}
+    done = run("start", "--midi")
+    assert done.exit_code == 3
+    assert '--target "Organ"' in done.stderr
+
+
+def test_status_shows_what_a_midi_stream_hears(daemon: ScriptedDaemon, run: Run) -> None:
+    heard = {"events_per_s": 3.5, "last": "note on C4 97, channel 1", "last_frame": 480}
+    stream = {**STREAM, "format": {"type": "midi"}, "levels": [], "activity": heard}
+    daemon.script["status"] = {**STATUS, "streams": [stream]}
+    daemon.script["stream_status"] = stream
+    assert "3.5/s note on C4 97, channel 1" in run("status").stdout
+    assert "heard      note on C4 97, channel 1 at frame 480, 3.5 events a second" in run("status", URI).stdout
+
+
 def test_start_can_wait_for_a_device_that_is_not_there(daemon: ScriptedDaemon, run: Run) -> None:
     daemon.script["device_find"] = DeviceNotFound("none")
     assert run("start", URI, "--target", "later").exit_code == 3

@@ -8,12 +8,21 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-__all__ = ["write_music"]
+__all__ = ["tune", "write_music"]
 
 _CHORDS = ((57, 60, 64, 69), (53, 57, 60, 65), (48, 55, 60, 64), (55, 59, 62, 67))
 _PATTERN = (0, 1, 2, 3, 2, 1, 2, 3)
 _NOTE_S = 0.25
 _LEVEL = 0.5
+
+
+def tune(seconds: float, rate: int = 48000) -> list[tuple[int, int]]:
+    """The plucked notes of so many seconds: frame and MIDI number of each."""
+    return [(round(step * _NOTE_S * rate), _note(step)) for step in range(int(seconds / _NOTE_S))]
+
+
+def _note(step: int) -> int:
+    return _CHORDS[step // len(_PATTERN) % len(_CHORDS)][_PATTERN[step % len(_PATTERN)]] + 12
 
 
 def write_music(path: Path, seconds: float, rate: int = 48000) -> None:
@@ -26,7 +35,7 @@ def write_music(path: Path, seconds: float, rate: int = 48000) -> None:
         if step % len(_PATTERN) == 0:
             for held in chord:
                 mix[at : at + 2 * rate] += 0.25 * _tone(held - 12, 2 * rate, rate, 0.5)[:, None]
-        note = _tone(chord[_PATTERN[step % len(_PATTERN)]] + 12, rate, rate, 6.0)
+        note = _tone(_note(step), rate, rate, 6.0)
         side = 0.5 + 0.35 * np.sin(step)
         mix[at : at + rate] += note[:, None] * (side, 1 - side)
     mix = mix[:total] * (_LEVEL / np.max(np.abs(mix)))
