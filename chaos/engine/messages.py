@@ -300,6 +300,10 @@ class Tick(msgspec.Struct, frozen=True):
     """A second has passed: make a checkpoint, and try again what storage refused."""
 
 
+class ClockWasSet(msgspec.Struct, frozen=True):
+    """Somebody has set the wall clock just now."""
+
+
 class Interrupted(msgspec.Struct, frozen=True):
     """No frame comes, for a reason that the callback can't see."""
 

@@ -21,6 +21,7 @@ import pykka
 from chaos.engine.messages import (
     Began,
     Broken,
+    ClockWasSet,
     Driven,
     Interrupted,
     Linked,
@@ -51,6 +52,7 @@ from chaos.store.store import Store
 from chaos.store.succession import forget_note, succeed
 from chaos.store.writer import RecordingWriter
 from chaos.system.files import is_taken
+from chaos.system.kernelclock import ClockQuality, clock_quality, wall_offset_ns
 from chaos.terms.chunking import is_short
 from chaos.terms.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
@@ -64,6 +66,7 @@ log = logging.getLogger(__name__)
 
 LARGE_BYTES = 1 << 20
 _GAP_STEPS = 64
+_OFFSETS = 2  # a notice may come right after a tick has seen what it is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,8 @@ class RotatorPlan:
     """What a rotator is to do. `definition` still lacks what only the first frames tell: rate, start, run.
 
     `emit` publishes an event of the stream. `chunk_path` is where the first chunk goes under external
-    rotation, None under the engine's own. Below `margin_bytes` of free space a warning is due.
+    rotation, None under the engine's own. Below `margin_bytes` of free space a warning is due. `quality` says what is
+    known of the wall clock's error.
     """
 
     store: Store
@@ -79,6 +83,7 @@ class RotatorPlan:
     emit: Callable[[Event], None]
     chunk_path: Path | None
     margin_bytes: int = 0
+    quality: Callable[[], ClockQuality] = clock_quality
 
 
 class ChunkRotatorActor(Supervised):
@@ -108,7 +113,8 @@ class ChunkRotatorActor(Supervised):
         self._told_open = -1  # first frame of the open gap that was told
         self._has_failed = False
         self._anchor: ClockAnchor | None = None  # the last one
-        self._offset: tuple[int, int] | None = None  # of the wall clock to CLOCK_MONOTONIC, and when that was
+        self._offsets: deque[tuple[int, int]] = deque(maxlen=_OFFSETS)  # of the wall clock, and when that was
+        self._step_due = False  # the clock was set since the last anchor
         self._stall: Gap | None = None  # told as an open gap, though it may turn out to be none
         self._closed = -1
 
@@ -133,6 +139,10 @@ class ChunkRotatorActor(Supervised):
                 self._look_at_flow()
                 self._look_at_wall_clock()
                 self._look_for_space()
+            case ClockWasSet():
+                self._take_over()
+                self._look_at_wall_clock(was_set=True)
+                self._work()
             case SwitchChunk(path, future):
                 self._switch(path, future)
             case MarkFrame(label, frame, future):
@@ -185,9 +195,11 @@ class ChunkRotatorActor(Supervised):
     def _take_over(self) -> None:
         while (full := self._slots.take_full()) is not None:
             self._full.append(full)
-        offset_ns = time.time_ns() - time.monotonic_ns()
+        offset_ns, quality = 0, None
         stats = self._slots.stats()  # before the notes: what they don't tell of has not happened by then
         for note in self._staging.notes():
+            if quality is None:
+                offset_ns, quality = wall_offset_ns(), self._plan.quality()
             if note.is_gap:
                 gap = note.gap()
                 self._ledger.append(gap)
@@ -196,8 +208,7 @@ class ChunkRotatorActor(Supervised):
                     self._closed = gap.first_frame
                 self._plan.emit(events.StreamGap.of(gap))
             else:
-                self._anchor = note.anchor(offset_ns)
-                self._ledger.append(self._anchor)
+                self._enter(note.anchor(offset_ns), quality)
                 if self._watch.new_clock(note.clock_id):
                     self._stream.tell(Driven(note.first_frame, note.clock_id))
                 self._watch.anchor(note.clock_id, note.position, note.monotonic_ns, note.rate)
@@ -205,20 +216,38 @@ class ChunkRotatorActor(Supervised):
             self._close_stall()
         self._look_for_open_gap()
 
-    def _look_at_wall_clock(self) -> None:
-        """Enters an anchor where the wall clock was set, so that the ledger knows to a second when that was."""
-        now_ns, last = time.monotonic_ns(), self._anchor
-        offset_ns = time.time_ns() - now_ns
-        (before_ns, at_ns), self._offset = self._offset or (offset_ns, now_ns), (offset_ns, now_ns)
-        if last is None or not is_step(offset_ns, before_ns, now_ns - at_ns):
+    def _enter(self, anchor: ClockAnchor, quality: ClockQuality) -> None:
+        """Enters an anchor with what is known of the clock's error, and whether the clock was set since the last."""
+        step_ns, last = 0, self._anchor
+        if self._step_due and last is not None:
+            offset_ns, before_ns = (each.wall_ns - each.monotonic_ns for each in (anchor, last))
+            if is_step(offset_ns, before_ns, anchor.monotonic_ns - last.monotonic_ns, was_set=True):
+                step_ns = offset_ns - before_ns
+        self._step_due = False
+        state, max_error_ns, est_error_ns = quality
+        self._anchor = msgspec.structs.replace(
+            anchor, max_error_ns=max_error_ns, est_error_ns=est_error_ns, clock_state=state, step_ns=step_ns
+        )
+        self._ledger.append(self._anchor)
+
+    def _look_at_wall_clock(self, *, was_set: bool = False) -> None:
+        """Enters an anchor where the wall clock was set, so that the ledger knows when that was: at once where the
+        kernel tells, else to a second, and then only of steps that are none of a clock's own corrections."""
+        now_ns, offset_ns, last = time.monotonic_ns(), wall_offset_ns(), self._anchor
+        seen = self._offsets or [(offset_ns, now_ns)]
+        before_ns, at_ns = seen[0 if was_set else -1]
+        self._offsets.append((offset_ns, now_ns))
+        if last is None or not is_step(offset_ns, before_ns, now_ns - at_ns, was_set=was_set):
             return
+        self._offsets = deque([(offset_ns, now_ns)], maxlen=_OFFSETS)
+        self._step_due = True
         stats = self._slots.stats()
         head, position, end_ns = stats["head_frame"], stats["position"], stats["end_ns"]
         if position - head == last.position - last.frame and stats["clock_id"] == last.clock_id and head > last.frame:
-            self._anchor = ClockAnchor(head, position, end_ns, end_ns + offset_ns, last.clock_id)
-            self._ledger.append(self._anchor)
-        log.warning("%s: the wall clock was set by %.3f s", self._plan.definition.uri, (offset_ns - before_ns) / 1e9)
-        self._plan.emit(events.ClockStepped(frame=head, by_ns=offset_ns - before_ns))
+            self._enter(ClockAnchor(head, position, end_ns, end_ns + offset_ns, last.clock_id), self._plan.quality())
+        by_ns = offset_ns - before_ns
+        log.warning("%s: the wall clock was set by %.3f s", self._plan.definition.uri, by_ns / 1e9)
+        self._plan.emit(events.ClockStepped(frame=head, by_ns=by_ns))
 
     def _look_for_open_gap(self) -> None:
         """Tells a gap while it is still open, once: its note only comes when it has ended."""

@@ -14,6 +14,7 @@ import pykka
 
 from chaos import __version__
 from chaos.engine.messages import (
+    ClockWasSet,
     Interrupted,
     Linked,
     MarkFrame,
@@ -78,11 +79,13 @@ class Take:
         rotator = self.rotator
         self.pump.watch(self.wake, lambda: tell(rotator, Rotate()), is_eventfd=True)
         self.pump.every(("tick", self.staging.path), TICK_S, lambda: tell(rotator, Tick()))
+        self.pump.on_clock_set(("clock", self.staging.path), lambda: tell(rotator, ClockWasSet()))
 
     def hush(self) -> None:
         if self.wake >= 0:
             self.pump.unwatch(self.wake)
         self.pump.cancel(("tick", self.staging.path))
+        self.pump.forget_clock(("clock", self.staging.path))
 
     def tell(self, message: Interrupted | Linked | MarkFrame | RetireChunks | SwitchChunk) -> bool:
         """Passes it on to the rotator; False if that has ended."""
@@ -195,6 +198,7 @@ def make_take(
         session=member.session if member is not None else None,
         session_uris=list(member.uris) if member is not None else [],
         chunk_bytes=shape.chunk_bytes,
+        clock_errors=True,
     )
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     try:

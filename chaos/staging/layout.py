@@ -49,7 +49,8 @@ class Note(NamedTuple):
         return Gap(self.first_frame, self.n_frames, Cause(self.cause), Confidence(self.confidence))
 
     def anchor(self, wall_offset_ns: int) -> ClockAnchor:
-        """The anchor of a note that is one, with the wall clock that far ahead of CLOCK_MONOTONIC."""
+        """The anchor of a note that is one, with the wall clock that far ahead of CLOCK_MONOTONIC; of its error nothing
+        is said."""
         wall_ns = self.monotonic_ns + wall_offset_ns
         return ClockAnchor(self.first_frame, self.position, self.monotonic_ns, wall_ns, self.clock_id)
 

@@ -13,11 +13,14 @@ from typing import Generic, TypeVar, overload
 
 import msgspec
 
-from chaos.terms.ledger import ClockAnchor
+from chaos.store.lines import AnchorLine
+from chaos.terms.ledger import ClockAnchor, ClockState
 
 __all__ = ["Anchors", "SealedChunk", "SealedChunks"]
 
 _DIGEST_BYTES = 32
+_ANCHOR_VALUES = 9
+_STATES = tuple(ClockState)
 _T = TypeVar("_T")
 
 
@@ -124,12 +127,21 @@ class Anchors(_Column[ClockAnchor]):
     def __init__(self) -> None:
         self._values = array("q")
 
-    def append(self, frame: int, position: int, monotonic_ns: int, wall_ns: int, clock_id: int | None) -> None:
-        self._values.extend((frame, position, monotonic_ns, wall_ns, -1 if clock_id is None else clock_id))
+    def append(self, line: AnchorLine) -> None:
+        values = (
+            line.frame, line.position, line.monotonic_ns, line.wall_ns, line.clock_id,
+            line.max_error_ns, line.est_error_ns, line.clock_state, line.step_ns,
+        )  # fmt: skip
+        self._values.extend(-1 if value is None else value for value in values)
 
     def __len__(self) -> int:
-        return len(self._values) // 5
+        return len(self._values) // _ANCHOR_VALUES
 
     def _at(self, index: int) -> ClockAnchor:
-        frame, position, monotonic_ns, wall_ns, clock_id = self._values[index * 5 : index * 5 + 5]
-        return ClockAnchor(frame, position, monotonic_ns, wall_ns, None if clock_id < 0 else clock_id)
+        begin = index * _ANCHOR_VALUES
+        values = self._values[begin : begin + _ANCHOR_VALUES]
+        frame, position, monotonic_ns, wall_ns, *known, state, step_ns = values
+        clock_id, max_error_ns, est_error_ns = (None if value < 0 else value for value in known)
+        return ClockAnchor(
+            frame, position, monotonic_ns, wall_ns, clock_id, max_error_ns, est_error_ns, _STATES[state], step_ns
+        )

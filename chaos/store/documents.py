@@ -20,12 +20,14 @@ from chaos.store.events import COLUMNS
 from chaos.store.lines import Definition, Finish
 from chaos.terms.form import AudioForm, MidiForm
 from chaos.terms.formats import SAMPLES
-from chaos.terms.ledger import CLOCK_COLUMNS, GAP_COLUMNS, Cause, Confidence, Row
+from chaos.terms.ledger import CLOCK_COLUMNS, FIRST_CLOCK_COLUMNS, GAP_COLUMNS, Cause, ClockState, Confidence, Row
 from chaos.terms.moments import utc_text
 
 __all__ = [
     "TABLE_ROWS",
     "Lengths",
+    "clock_columns",
+    "columns_like",
     "form_documents",
     "group_document",
     "table_chunk",
@@ -34,13 +36,16 @@ __all__ = [
 ]
 
 TABLE_ROWS = 1024
-_COLUMNS = {"gaps": GAP_COLUMNS, "clock": CLOCK_COLUMNS}
-_ROWS = {name: struct.Struct(f"<{len(columns)}q") for name, columns in _COLUMNS.items()}
+_VERSIONS = {"gaps": (GAP_COLUMNS,), "clock": (CLOCK_COLUMNS, FIRST_CLOCK_COLUMNS)}
 _CLOCK_UNITS = {
     "frame": "frames",
     "position": "frames of the graph",
     "monotonic_ns": "ns (CLOCK_MONOTONIC)",
     "wall_ns": "ns (1970-01-01 UTC)",
+    "max_error_ns": "ns; -1: not known",
+    "est_error_ns": "ns; -1: not known",
+    "clock_state": "see clock_states",
+    "step_ns": "ns that the wall clock was set by, since the row before",
 }
 
 
@@ -101,8 +106,8 @@ def group_document(definition: Definition, finish: Finish | None, lengths: Lengt
         "definition": msgspec.to_builtins(definition),
     }
     arrays = {
-        "gaps": _table("gaps", lengths.n_gaps),
-        "clock": _table("clock", lengths.n_anchors),
+        "gaps": _table("gaps", lengths.n_gaps, GAP_COLUMNS),
+        "clock": _table("clock", lengths.n_anchors, clock_columns(definition)),
         **_form(definition, lengths),
     }
     return _document(
@@ -121,9 +126,19 @@ def form_documents(definition: Definition, lengths: Lengths) -> dict[str, bytes]
     return {name: _document(array) for name, array in _form(definition, lengths).items()}
 
 
-def table_document(name: str, n_rows: int) -> bytes:
+def clock_columns(definition: Definition) -> Sequence[str]:
+    """The columns of this recording's `clock`."""
+    return CLOCK_COLUMNS if definition.clock_errors else FIRST_CLOCK_COLUMNS
+
+
+def columns_like(name: str, n_columns: int) -> Sequence[str] | None:
+    """The columns of a `gaps` or `clock` of this width, of any version of this program; None if there are none such."""
+    return next((columns for columns in _VERSIONS[name] if len(columns) == n_columns), None)
+
+
+def table_document(name: str, n_rows: int, columns: Sequence[str]) -> bytes:
     """The zarr.json of `gaps` or `clock` while it holds `n_rows` rows."""
-    return _document(_table(name, n_rows))
+    return _document(_table(name, n_rows, columns))
 
 
 def _device_name(definition: Definition) -> str | None:
@@ -176,12 +191,12 @@ def _audio(definition: Definition, n_frames: int, form: AudioForm) -> dict[str, 
     )
 
 
-def _table(name: str, n_rows: int) -> dict[str, Any]:
+def _table(name: str, n_rows: int, columns: Sequence[str]) -> dict[str, Any]:
     attributes: dict[str, Any]
     if name == "gaps":
         attributes = {
             "long_name": "frames that are not there; they read as zeros in audio",
-            "columns": GAP_COLUMNS,
+            "columns": columns,
             "causes": {str(int(cause)): cause.label for cause in Cause},
             "confidences": {str(int(confidence)): confidence.label for confidence in Confidence},
         }
@@ -189,24 +204,26 @@ def _table(name: str, n_rows: int) -> dict[str, Any]:
     else:
         attributes = {
             "long_name": "moments on all clocks",
-            "columns": CLOCK_COLUMNS,
-            "column_units": [_CLOCK_UNITS[column] for column in CLOCK_COLUMNS],
+            "columns": columns,
+            "column_units": [_CLOCK_UNITS[column] for column in columns],
         }
+        if "clock_state" in columns:
+            attributes["clock_states"] = {str(int(state)): state.label for state in ClockState}
         names = ["anchor", "clock_column"]
-    n_columns = len(_COLUMNS[name])
+    n_columns = len(columns)
     return _array("int64", [n_rows, n_columns], [TABLE_ROWS, n_columns], names, attributes)
 
 
-def table_chunk(name: str, rows: Sequence[Row]) -> bytes:
+def table_chunk(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
     """One chunk file of `gaps` or `clock`: at most TABLE_ROWS rows, the rest zeros."""
-    form = _ROWS[name]
+    form = struct.Struct(f"<{len(columns)}q")
     return b"".join(form.pack(*row) for row in rows).ljust(TABLE_ROWS * form.size, b"\0")
 
 
-def table_rows(name: str, chunk: bytes) -> list[Row]:
+def table_rows(columns: Sequence[str], chunk: bytes) -> list[Row]:
     """All rows of a chunk file of `gaps` or `clock`, those behind the table's end too. ValueError if it has
     another size."""
-    form = _ROWS[name]
+    form = struct.Struct(f"<{len(columns)}q")
     if len(chunk) != TABLE_ROWS * form.size:
         raise ValueError("not a whole chunk of a table")
     return list(form.iter_unpack(chunk))

@@ -89,7 +89,7 @@ class RecordingInfo:
                     self.open_gap = line.gap()
                     self._coverage.add(line.first_frame, line.n_frames)
                 case AnchorLine():
-                    self.anchors.append(line.frame, line.position, line.monotonic_ns, line.wall_ns, line.clock_id)
+                    self.anchors.append(line)
                 case MarkLine():
                     self.marks.append(line.mark())
                 case Sealing():

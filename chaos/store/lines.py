@@ -16,7 +16,7 @@ from blake3 import blake3
 from chaos.terms.errors import InvalidRequest
 from chaos.terms.form import AudioForm, MidiForm, form_of
 from chaos.terms.formats import RecordedFormat
-from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+from chaos.terms.ledger import Cause, ClockAnchor, ClockState, Confidence, Gap
 from chaos.terms.marks import Mark
 
 __all__ = [
@@ -55,7 +55,7 @@ class Definition(msgspec.Struct, frozen=True):
     take of this device that a crash ended before this one, and `away_ns` how long nothing was captured between them:
     by CLOCK_MONOTONIC in one run of the kernel, else by the wall clock. `session` is the name under which streams were
     started together, `session_uris` are all of them. `chunk_bytes` is what a chunk of events
-    holds.
+    holds. `clock_errors`: the clock table has columns for the wall clock's error, too.
     """
 
     uri: str
@@ -79,6 +79,7 @@ class Definition(msgspec.Struct, frozen=True):
     session: str | None = None
     session_uris: list[str] = []
     chunk_bytes: Positive | None = None
+    clock_errors: bool = False
 
     @property
     def form(self) -> AudioForm | MidiForm:
@@ -157,13 +158,17 @@ class AnchorLine(msgspec.Struct, frozen=True, tag_field="type", tag="anchor", om
     monotonic_ns: Place
     wall_ns: Place
     clock_id: Count | None = None
+    max_error_ns: Count | None = None
+    est_error_ns: Count | None = None
+    clock_state: Annotated[int, msgspec.Meta(ge=0, le=int(max(ClockState)))] = 0
+    step_ns: Place = 0
 
     @classmethod
     def of(cls, anchor: ClockAnchor) -> Self:
-        return cls(**msgspec.structs.asdict(anchor))
+        return cls(**msgspec.structs.asdict(anchor) | {"clock_state": int(anchor.clock_state)})
 
     def anchor(self) -> ClockAnchor:
-        return ClockAnchor(**msgspec.structs.asdict(self))
+        return ClockAnchor(**msgspec.structs.asdict(self) | {"clock_state": ClockState(self.clock_state)})
 
 
 class MarkLine(msgspec.Struct, frozen=True, tag_field="type", tag="mark"):

@@ -6,11 +6,19 @@ All of it can be made again from the journal.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from chaos.store.columns import SealedChunk
-from chaos.store.documents import TABLE_ROWS, Lengths, form_documents, group_document, table_chunk, table_document
+from chaos.store.documents import (
+    TABLE_ROWS,
+    Lengths,
+    clock_columns,
+    form_documents,
+    group_document,
+    table_chunk,
+    table_document,
+)
 from chaos.store.events import EventColumns
 from chaos.store.info import RecordingInfo, load
 from chaos.store.lines import Definition, Finish
@@ -18,7 +26,7 @@ from chaos.store.retired import gone_chunks
 from chaos.system.files import make_folders, replace, storage_errors
 from chaos.terms.errors import StreamExists
 from chaos.terms.form import Content, MidiForm
-from chaos.terms.ledger import ClockAnchor, Gap, Row
+from chaos.terms.ledger import GAP_COLUMNS, ClockAnchor, Gap, Row
 
 __all__ = ["Metadata", "Table", "fill", "rebuild_metadata", "write_metadata"]
 
@@ -31,7 +39,8 @@ class Table:
     `open_row` stands behind all others and may be replaced.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = columns
         self.open_row: Row | None = None
         self._rows: list[Row] = []
         self._first_row = 0
@@ -65,9 +74,9 @@ class Table:
             chunk = folder / "c" / str((self._first_row + first) // TABLE_ROWS)
             make_folders(chunk)
             part = rows[first : first + TABLE_ROWS]
-            replace(chunk / "0", table_chunk(folder.name, part), durable=durable or len(part) == TABLE_ROWS)
+            replace(chunk / "0", table_chunk(self.columns, part), durable=durable or len(part) == TABLE_ROWS)
         n_shown = self._first_row + len(rows)
-        replace(folder / "zarr.json", table_document(folder.name, n_shown), durable=durable)
+        replace(folder / "zarr.json", table_document(folder.name, n_shown, self.columns), durable=durable)
         self._stored = n_rows, self.open_row, durable
         kept = n_rows - n_rows % TABLE_ROWS
         del self._rows[: kept - self._first_row]
@@ -83,8 +92,8 @@ class Metadata:
     def __init__(self, folder: Path, definition: Definition) -> None:
         self._folder = folder
         self._definition = definition
-        self._gaps = Table()
-        self._clock = Table()
+        self._gaps = Table(GAP_COLUMNS)
+        self._clock = Table(clock_columns(definition))
         self._events = EventColumns(folder / "events")
         self._form: tuple[bool, Lengths] | None = None
         self._clock_shown = -_CLOCK_S
@@ -98,7 +107,7 @@ class Metadata:
         self._gaps.open_row = gap.row() if gap is not None else None
 
     def anchor(self, anchor: ClockAnchor) -> None:
-        self._clock.append(anchor.row())
+        self._clock.append(anchor.row(self._clock.columns))
 
     def events(self, sealed: SealedChunk, content: Content | None) -> None:
         """A sealed chunk of events; without its content where retention has removed it."""

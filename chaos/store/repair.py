@@ -7,12 +7,14 @@ a table; the definition and the end in the group's document. The damaged journal
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from chaos.store.chunks import chunk_number
+from chaos.store.documents import clock_columns
 from chaos.store.events import count_events
 from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import JOURNAL_NAME, Journal, JournalReader
@@ -165,8 +167,13 @@ class _Repair:
         return found
 
     def _find_anchors(self, known: list[ClockAnchor]) -> list[ClockAnchor]:
-        rows = {anchor.row() for anchor in known}
-        found = [ClockAnchor.from_row(row) for row in read_table(self._path / "clock") or [] if row not in rows]
+        columns = clock_columns(self._definition)
+        rows = {anchor.row(columns) for anchor in known}
+        found = []
+        for row in read_table(self._path / "clock") or []:
+            with suppress(ValueError):
+                if row not in rows:
+                    found.append(ClockAnchor.from_row(row))
         if found:
             self._remarks.append(f"{len(found)} clock anchors came from its table of the clock")
         return found

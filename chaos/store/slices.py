@@ -12,7 +12,7 @@ from chaos.store.info import RecordingInfo, SealedChunk
 from chaos.store.retired import gone_chunks
 from chaos.store.timeline import frame_of_moment
 from chaos.terms.errors import InvalidRange
-from chaos.terms.ledger import Cause, ClockAnchor, Gap
+from chaos.terms.ledger import FIRST_CLOCK_COLUMNS, Cause, Gap
 from chaos.terms.moments import Moment, Time
 
 __all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "recording_hash", "resolve", "root_hash", "stream_hash", "virtual"]
@@ -90,7 +90,7 @@ def recording_hash(info: RecordingInfo) -> str:
     """
     shape = info.definition
     gaps = sorted((gap for gap in info.gaps if gap.cause is not Cause.RETIRED), key=Gap.row)
-    anchors = sorted(info.anchors, key=ClockAnchor.row)
+    anchors = sorted(info.anchors, key=lambda anchor: anchor.row(FIRST_CLOCK_COLUMNS))
     lines: list[tuple[Any, ...]] = [
         ("chaosd recording", 2),
         ("uri", shape.uri),

@@ -18,7 +18,16 @@ import msgspec
 from blake3 import blake3
 
 from chaos import __version__
-from chaos.store.documents import TABLE_ROWS, Lengths, form_documents, group_document, table_document, table_rows
+from chaos.store.documents import (
+    TABLE_ROWS,
+    Lengths,
+    clock_columns,
+    columns_like,
+    form_documents,
+    group_document,
+    table_document,
+    table_rows,
+)
 from chaos.store.events import wrong_columns
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME
@@ -236,7 +245,8 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
         lengths = known if is_final else _told_by_array(info.definition, name, document, known)
         if not _agrees(document, form_documents(info.definition, lengths)[name]):
             yield f"{name}/zarr.json"
-    truth = {"gaps": [gap.row() for gap in info.ledger], "clock": [anchor.row() for anchor in info.anchors]}
+    columns = clock_columns(info.definition)
+    truth = {"gaps": [gap.row() for gap in info.ledger], "clock": [anchor.row(columns) for anchor in info.anchors]}
     for name, rows in tables.items():
         if rows is None or not (rows == truth[name] if is_final else _was_true(rows, truth[name])):
             yield name
@@ -336,13 +346,13 @@ def _told_by_array(definition: Definition, name: str, document: bytes, known: Le
 def read_table(folder: Path) -> list[Row] | None:
     """The rows of a table on disk, or None if it makes no sense."""
     document = _read(folder / "zarr.json")
-    n_rows = _length(document, 0)
-    if n_rows < 0 or not _agrees(document, table_document(folder.name, n_rows)):
+    n_rows, columns = _length(document, 0), columns_like(folder.name, _length(document, 1))
+    if n_rows < 0 or columns is None or not _agrees(document, table_document(folder.name, n_rows, columns)):
         return None
     rows: list[Row] = []
     try:
         for chunk in range(-(-n_rows // TABLE_ROWS)):
-            rows += table_rows(folder.name, _read(folder / "c" / str(chunk) / "0"))
+            rows += table_rows(columns, _read(folder / "c" / str(chunk) / "0"))
     except ValueError:
         return None
     return rows[:n_rows]

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 
+from chaos.system.kernelclock import rearm_clock_watch, watch_clock
+
 __all__ = ["Pump"]
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ _AFTER_ERROR_S = 0.1
 
 
 class Pump:
-    """Calls back when a file descriptor is readable or a time has come; without either it sleeps.
+    """Calls back when a file descriptor is readable, a time has come or the wall clock was set; else it sleeps.
 
     Callbacks run on the pump's thread and must not wait: an actor's `tell` is what they are for. All methods may be
     called from any thread, also from callbacks. Once `unwatch` or `cancel` has returned, on another thread a callback
@@ -36,6 +38,8 @@ class Pump:
         self._watched: dict[int, Callback] = {}
         self._timers: dict[Hashable, tuple[float, float | None, Callback]] = {}
         self._lock = threading.Lock()
+        self._clock = -1
+        self._clock_callbacks: dict[Hashable, Callback] = {}
         self._open = True
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
 
@@ -81,6 +85,33 @@ class Pump:
         with self._lock:
             self._timers.pop(key, None)
 
+    def on_clock_set(self, key: Hashable, callback: Callback) -> None:
+        """Calls back each time that somebody sets the wall clock, until `forget_clock`. Where the kernel can't tell
+        it never does."""
+        with self._lock:
+            self._clock_callbacks[key] = callback
+            if self._clock < 0:
+                with suppress(OSError):
+                    self._clock = watch_clock()
+                    self._epoll.register(self._clock, select.EPOLLIN)
+                    self._watched[self._clock] = self._clock_was_set
+
+    def forget_clock(self, key: Hashable) -> None:
+        """Calls that back no more, if it did."""
+        with self._lock:
+            self._clock_callbacks.pop(key, None)
+
+    def _clock_was_set(self) -> None:
+        try:
+            rearm_clock_watch(self._clock)
+        except OSError as error:
+            log.warning("the wall clock is no longer watched: %s", error)
+            self.unwatch(self._clock)
+        with self._lock:
+            callbacks = list(self._clock_callbacks.values())
+        for callback in callbacks:
+            self._call(callback)
+
     def close(self) -> None:
         """Ends the thread. Twice is harmless."""
         with self._lock:
@@ -92,6 +123,8 @@ class Pump:
             self._thread.join()
         self._epoll.close()
         os.close(self._wake)
+        if self._clock >= 0:
+            os.close(self._clock)
 
     def _set(self, key: Hashable, delay_s: float, period_s: float | None, callback: Callback) -> None:
         if not math.isfinite(delay_s):

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import msgspec
 
 __all__ = [
     "CLOCK_COLUMNS",
+    "FIRST_CLOCK_COLUMNS",
     "GAP_COLUMNS",
     "Cause",
     "ClockAnchor",
+    "ClockState",
     "Confidence",
     "Coverage",
     "Gap",
@@ -115,10 +117,22 @@ class Gap(msgspec.Struct, frozen=True):
 GAP_COLUMNS = Gap.__struct_fields__
 
 
+class ClockState(_Labelled):
+    """What disciplined the wall clock, and so what its error is worth."""
+
+    UNKNOWN = 0
+    UNSYNCHRONIZED = 1  # nobody has set it for so long that the kernel vouches for nothing
+    SYNCHRONIZED = 2  # the errors are those that the kernel was told
+    TIMESYNCD = 3  # synchronized by systemd-timesyncd, which does not say how well
+
+
 class ClockAnchor(msgspec.Struct, frozen=True):
     """One moment on all clocks: the recording's frame, the graph's position (frames), two clocks (ns).
 
     Positions are of one count where the `clock_id` is the same: that of the driver, as the graph numbers it.
+    `max_error_ns` bounds how far the wall clock was from UTC, `est_error_ns` is how far it likely was, as the kernel
+    knew; None where it could not know, and `clock_state` says why. `step_ns`: somebody set the wall clock by so much
+    after the anchor before and not later than this one.
     """
 
     frame: int
@@ -126,18 +140,31 @@ class ClockAnchor(msgspec.Struct, frozen=True):
     monotonic_ns: int
     wall_ns: int
     clock_id: int | None = None
+    max_error_ns: int | None = None
+    est_error_ns: int | None = None
+    clock_state: ClockState = ClockState.UNKNOWN
+    step_ns: int = 0
 
-    def row(self) -> Row:
-        """As a row of the recording's `clock` array: CLOCK_COLUMNS."""
-        return tuple(getattr(self, column) for column in CLOCK_COLUMNS)
+    def row(self, columns: Sequence[str] | None = None) -> Row:
+        """As a row of the recording's `clock` array: CLOCK_COLUMNS, or those of an older recording; -1 for None."""
+        values = (getattr(self, column) for column in columns or CLOCK_COLUMNS)
+        return tuple(-1 if value is None else int(value) for value in values)
 
     @classmethod
     def from_row(cls, row: Row) -> Self:
         """The anchor of such a row, which names no clock. ValueError if it is none."""
-        return cls(**dict(zip(CLOCK_COLUMNS, row, strict=True)))
+        if len(row) not in (len(CLOCK_COLUMNS), len(FIRST_CLOCK_COLUMNS)):
+            raise ValueError("not a row of the clock")
+        values: dict[str, Any] = dict(zip(CLOCK_COLUMNS, row, strict=False))
+        for name in ("max_error_ns", "est_error_ns"):
+            if values.get(name) == -1:
+                values[name] = None
+        return cls(**values | {"clock_state": ClockState(values.get("clock_state", 0))})
 
 
 CLOCK_COLUMNS = tuple(name for name in ClockAnchor.__struct_fields__ if name != "clock_id")
+FIRST_CLOCK_COLUMNS = CLOCK_COLUMNS[:4]
+"""Those of recordings whose definition does not say `clock_errors`."""
 
 
 def lost_frames(gaps: Iterable[Gap]) -> int:

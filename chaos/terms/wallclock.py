@@ -17,6 +17,7 @@ __all__ = ["Step", "WallClock", "is_step"]
 
 _NS = 1_000_000_000
 _STEP_NS = _NS // 2
+_SET_NS = _NS // 1000
 _SLEW = 1000  # a clock that is being corrected gains or loses less than a thousandth
 
 
@@ -27,9 +28,10 @@ class Step(NamedTuple):
     by_ns: int
 
 
-def is_step(offset_ns: int, before_ns: int, elapsed_ns: int) -> bool:
-    """Whether the wall clock's lead over CLOCK_MONOTONIC changed by more than drift and correction make it."""
-    return abs(offset_ns - before_ns) > max(_STEP_NS, elapsed_ns // _SLEW)
+def is_step(offset_ns: int, before_ns: int, elapsed_ns: int, *, was_set: bool = False) -> bool:
+    """Whether the wall clock's lead over CLOCK_MONOTONIC changed by more than drift and correction make it; where it is
+    known that somebody set it, by more than is lost in reading it, too."""
+    return abs(offset_ns - before_ns) > max(_SET_NS if was_set else _STEP_NS, elapsed_ns // _SLEW)
 
 
 class WallClock:
@@ -47,7 +49,8 @@ class WallClock:
         self.steps: list[Step] = []
         for before, anchor in pairwise(anchors):
             by_ns = _offset(anchor) - _offset(before)
-            if is_step(_offset(anchor), _offset(before), anchor.monotonic_ns - before.monotonic_ns):
+            elapsed_ns = anchor.monotonic_ns - before.monotonic_ns
+            if anchor.step_ns or is_step(_offset(anchor), _offset(before), elapsed_ns):
                 self.steps.append(Step(anchor.frame, by_ns))
                 self._runs.append([])
             self._runs[-1].append(anchor)

@@ -40,7 +40,7 @@ MESSAGES: dict[type[Supervised], tuple[type, ...]] = {
     DeviceRegistryActor: (m.Drain, m.Reconnect, m.AskDevices, m.Wait, m.DropWait, m.Quiet, m.Follow, m.Unfollow),
     InputStreamActor: tuple(TRANSITIONS),
     ChunkRotatorActor: (
-        *(m.Rotate, m.Tick, m.Interrupted, m.Linked),
+        *(m.Rotate, m.Tick, m.ClockWasSet, m.Interrupted, m.Linked),
         *(m.SwitchChunk, m.MarkFrame, m.RetireChunks, m.StoreRest),
     ),
 }

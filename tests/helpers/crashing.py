@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import zarr
 from recorded import DTYPES, definition
 
-from chaos.engine.messages import Rotate, Stored, StoreRest, Tick
+from chaos.engine.messages import ClockWasSet, Rotate, Stored, StoreRest, Tick
 from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
 from chaos.protocol.events import Event
 from chaos.staging.layout import SUFFIX
@@ -26,6 +26,7 @@ from chaos.store.about import about
 from chaos.store.info import load
 from chaos.store.store import Store
 from chaos.store.verify import verify
+from chaos.system.kernelclock import ClockQuality, clock_quality
 from chaos.system.machine import boot_id
 from chaos.terms.ledger import Cause, Gap
 
@@ -75,6 +76,7 @@ class CrashingStream:
         continues: str | None = None,
         seed: int = 0,
         chunk_bytes: int | None = None,
+        quality: Callable[[], ClockQuality] = clock_quality,
     ) -> None:
         self.uri = uri
         self.recording = Store(store).path(uri)
@@ -99,7 +101,7 @@ class CrashingStream:
             about=self.about,
         )
         first_path = store / "outside" / "0" if external else None
-        told = RotatorPlan(Store(store), plan, self._hear, first_path, margin_bytes)
+        told = RotatorPlan(Store(store), plan, self._hear, first_path, margin_bytes, quality)
         self.rotator = ChunkRotatorActor(self.stream, self.staging, told)  # type: ignore[arg-type]
         self.model: npt.NDArray[Any] = np.zeros((channels, 0), DTYPES.get(sample_format, "u1"))
         self.causes: npt.NDArray[np.int64] = np.zeros(0, np.int64)
@@ -156,6 +158,9 @@ class CrashingStream:
 
     def tick(self) -> None:
         self.rotator.on_receive(Tick())
+
+    def clock_was_set(self) -> None:
+        self.rotator.on_receive(ClockWasSet())
 
     def finish(self, end_ns: int | None = None) -> None:
         """The rotator stores the rest, if it can. `end_ns`: when that is (CLOCK_MONOTONIC), where it matters."""

@@ -60,6 +60,7 @@ class StillPump:
 
     def __init__(self) -> None:
         self.timers: dict[Hashable, Callable[[], object]] = {}
+        self.clocks: dict[Hashable, Callable[[], object]] = {}
 
     def after(self, key: Hashable, delay_s: float, callback: Callable[[], object]) -> None:
         self.timers[key] = callback
@@ -74,6 +75,12 @@ class StillPump:
 
     def unwatch(self, fd: int) -> None:
         self.timers.pop(fd, None)
+
+    def on_clock_set(self, key: Hashable, callback: Callable[[], object]) -> None:
+        self.clocks[key] = callback
+
+    def forget_clock(self, key: Hashable) -> None:
+        self.clocks.pop(key, None)
 
 
 class StillCapture:

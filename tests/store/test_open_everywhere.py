@@ -82,7 +82,7 @@ def test_xarray_shows_what_a_researcher_asks_for(tmp_path: Path, finished: bool)
         rotator.stop()
     n_frames = 5220 if finished else 5120
     dataset = xarray.open_zarr(rotator.writer.path)
-    sizes = {"channel": 3, "frame": n_frames, "gap": 1, "gap_column": 4, "clock_column": 4}
+    sizes = {"channel": 3, "frame": n_frames, "gap": 1, "gap_column": 4, "clock_column": 8}
     assert dict(dataset.sizes) == {**sizes, "anchor": 2 if finished else 1}
     assert dataset.attrs["state"] == ("finished" if finished else "recording")
     assert dataset.attrs["title"] == "stream://mic/take, A microphone"

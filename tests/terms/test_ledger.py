@@ -15,7 +15,16 @@ from chaos.store.documents import TABLE_ROWS, table_chunk, table_document, table
 from chaos.store.lines import AnchorLine, GapLine
 from chaos.terms.form import AudioForm
 from chaos.terms.formats import SAMPLES
-from chaos.terms.ledger import CLOCK_COLUMNS, GAP_COLUMNS, Cause, ClockAnchor, Confidence, Gap
+from chaos.terms.ledger import (
+    CLOCK_COLUMNS,
+    FIRST_CLOCK_COLUMNS,
+    GAP_COLUMNS,
+    Cause,
+    ClockAnchor,
+    ClockState,
+    Confidence,
+    Gap,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 GAP = Gap(7, 5, Cause.DEVICE_AWAY, Confidence.ESTIMATED)
@@ -56,21 +65,32 @@ def test_the_columns_of_gaps_are_a_gaps_fields_everywhere() -> None:
 
 
 def test_the_columns_of_the_clock_are_an_anchors_fields_everywhere() -> None:
-    assert CLOCK_COLUMNS == ("frame", "position", "monotonic_ns", "wall_ns")
-    assert ANCHOR.row() == (1, 2, 3, 4)
-    assert ClockAnchor.from_row(ANCHOR.row()) == ClockAnchor(1, 2, 3, 4)
+    assert FIRST_CLOCK_COLUMNS == ("frame", "position", "monotonic_ns", "wall_ns")
+    assert (*FIRST_CLOCK_COLUMNS, "max_error_ns", "est_error_ns", "clock_state", "step_ns") == CLOCK_COLUMNS
+    assert ANCHOR.row() == (1, 2, 3, 4, -1, -1, 0, 0)
+    assert ANCHOR.row(FIRST_CLOCK_COLUMNS) == (1, 2, 3, 4)
+    known = ClockAnchor(1, 2, 3, 4, None, 250_000, 90_000, ClockState.SYNCHRONIZED, -7)
+    for anchor in (ClockAnchor(1, 2, 3, 4), known):
+        assert ClockAnchor.from_row(anchor.row()) == anchor
+        assert AnchorLine.of(anchor).anchor() == anchor
+    assert ClockAnchor.from_row((1, 2, 3, 4)) == ClockAnchor(1, 2, 3, 4)
+    for row in ((1, 2, 3), (1, 2, 3, 4, 5), (1, 2, 3, 4, -1, -1, 9, 0)):
+        with pytest.raises(ValueError):  # noqa: PT011
+            ClockAnchor.from_row(row)
     assert ClockAnchor.__struct_fields__ == AnchorLine.__struct_fields__
     assert AnchorLine.of(ANCHOR).anchor() == ANCHOR
 
 
-@pytest.mark.parametrize(("name", "columns"), [("gaps", GAP_COLUMNS), ("clock", CLOCK_COLUMNS)])
+@pytest.mark.parametrize(
+    ("name", "columns"), [("gaps", GAP_COLUMNS), ("clock", CLOCK_COLUMNS), ("clock", FIRST_CLOCK_COLUMNS)]
+)
 def test_a_table_is_as_wide_as_its_columns(name: str, columns: tuple[str, ...]) -> None:
-    document = msgspec.json.decode(table_document(name, 3))
+    document = msgspec.json.decode(table_document(name, 3, columns))
     assert document["shape"] == [3, len(columns)]
     assert document["chunk_grid"]["configuration"]["chunk_shape"] == [TABLE_ROWS, len(columns)]
     assert document["attributes"]["columns"] == list(columns)
     row = tuple(range(1, len(columns) + 1))
-    assert table_rows(name, table_chunk(name, [row]))[:2] == [row, (0,) * len(columns)]
+    assert table_rows(columns, table_chunk(columns, [row]))[:2] == [row, (0,) * len(columns)]
 
 
 def test_a_note_has_the_fields_of_the_callbacks_struct() -> None:
