@@ -259,6 +259,13 @@ class RecordingWriter:
         self._flush_journal()
         self._store_metadata()
 
+    def _flush_journal(self) -> None:
+        """Also remembers where all lies now: where its filesystem goes and comes back it is looked for there, and
+        somebody may have moved the store since it was opened."""
+        self._journal.moved(self._folder.name / JOURNAL_NAME)
+        self._root.refresh()
+        self._journal.flush()
+
     def retire(self, chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> list[Gap]:
         """Removes sealed chunks, once the ledger durably says which gaps have come of them, and gives these.
 

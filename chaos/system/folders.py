@@ -33,6 +33,10 @@ class OpenFolder:
                 self._name = found
         return self._name
 
+    def refresh(self) -> None:
+        """Remembers where it is now, for `look_again`: who asks only then may ask too late."""
+        _ = self.name
+
     def _leads_here(self, path: Path) -> bool:
         try:
             return os.path.samestat(path.stat(), os.fstat(self._fd))

@@ -98,3 +98,30 @@ def test_an_open_folder_that_has_no_name_any_more_keeps_the_one_it_had(tmp_path:
     (opened.path / "file").write_text("in the new one")
     assert (tmp_path / "two" / "file").exists()
     opened.close()
+
+
+def test_a_store_that_was_moved_is_found_again_when_its_filesystem_has_gone_and_come_back(folder: Path) -> None:
+    """As after an unmount and a mount: what was open leads nowhere, and under the new name lies a copy."""
+    stream = CrashingStream(folder / "store", folder / "slots", n_slots=8)
+    stream.write(20)
+    stream.tick()
+    moved = folder / "elsewhere"
+    (folder / "store").rename(moved)
+    stream.write(20)
+    stream.tick()
+    shutil.copytree(moved, folder / "disk", symlinks=True)
+    shutil.rmtree(moved)
+    stream.write(20)
+    stream.tick()
+    assert stream.told("storage_failed", "storage_restored") == ["storage_failed"]
+    (folder / "disk").rename(moved)
+    for _ in range(3):  # it looks there when it is refused, and goes on at the next try
+        stream.tick()
+    assert stream.told("storage_failed", "storage_restored") == ["storage_failed", "storage_restored"]
+    stream.write(20)
+    stream.tick()
+    stream.stop()
+    assert not (folder / "store").exists()
+    path = moved / "recordings" / "mic" / "take.zarr"
+    assert verify(path).bad == []
+    np.testing.assert_array_equal(zarr.open_group(path, mode="r")["audio"][:], stream.model)
