@@ -21,7 +21,7 @@ from chaos.store.lines import (
     Sealing,
 )
 from chaos.terms.errors import StorageFailed
-from chaos.terms.ledger import Coverage, Gap
+from chaos.terms.ledger import Coverage, Entries, Gap
 from chaos.terms.marks import Mark
 
 __all__ = ["RecordingInfo", "SealedChunk", "load"]
@@ -40,7 +40,7 @@ class RecordingInfo:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self.gaps: list[Gap] = []
+        self._entries = Entries()
         self.open_gap: Gap | None = None
         self.anchors = Anchors()
         self.marks: list[Mark] = []
@@ -74,28 +74,36 @@ class RecordingInfo:
         return self._journal.lines()
 
     def _absorb(self, lines: Iterable[Line]) -> None:
+        chunks, anchors, cover = self.chunks.append, self.anchors.append, self._coverage.add
         for line in lines:
+            if type(line) is ChunkLine:  # nearly all lines are of these two
+                events = line.n_events, line.n_event_bytes
+                chunks(line.chunk, line.first_frame, line.n_frames, line.hash, line.path, events)
+                cover(line.first_frame, line.n_frames)
+                continue
+            if type(line) is AnchorLine:
+                anchors(line)
+                continue
             match line:
-                case ChunkLine():
-                    events = line.n_events, line.n_event_bytes
-                    self.chunks.append(line.chunk, line.first_frame, line.n_frames, line.hash, line.path, events)
-                    self._coverage.add(line.first_frame, line.n_frames)
                 case GapLine():
-                    self.gaps.append(line.gap())
+                    self._entries.add(line.gap())
                     self._coverage.add(line.first_frame, line.n_frames)
                     if self.open_gap is not None and self.open_gap.first_frame == line.first_frame and line.n_frames:
                         self.open_gap = None
                 case OpenGapLine():
                     self.open_gap = line.gap()
                     self._coverage.add(line.first_frame, line.n_frames)
-                case AnchorLine():
-                    self.anchors.append(line)
                 case MarkLine():
                     self.marks.append(line.mark())
                 case Sealing():
                     self.sealing = line
                 case Finish():
                     self.finish = line
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """The gaps that have ended, in order of entry; adjoining retired ones are one (see `Entries`)."""
+        return self._entries.gaps
 
     @property
     def state(self) -> str:

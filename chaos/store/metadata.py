@@ -18,6 +18,7 @@ from chaos.store.documents import (
     group_document,
     table_chunk,
     table_document,
+    table_rows,
 )
 from chaos.store.events import EventColumns
 from chaos.store.info import RecordingInfo, load
@@ -26,7 +27,7 @@ from chaos.store.retired import gone_chunks
 from chaos.system.files import make_folders, replace, storage_errors
 from chaos.terms.errors import StreamExists
 from chaos.terms.form import Content, MidiForm
-from chaos.terms.ledger import GAP_COLUMNS, ClockAnchor, Gap, Row
+from chaos.terms.ledger import GAP_COLUMNS, ClockAnchor, Entries, Gap, Row
 
 __all__ = ["Metadata", "Table", "fill", "rebuild_metadata", "write_metadata"]
 
@@ -43,6 +44,8 @@ class Table:
         self.columns = columns
         self.open_row: Row | None = None
         self._rows: list[Row] = []
+        self._changed: dict[int, Row] = {}
+        self._is_stored = True
         self._first_row = 0
         self._stored: tuple[int, Row | None, bool] | None = None
 
@@ -58,6 +61,14 @@ class Table:
     def append(self, row: Row) -> None:
         self._rows.append(row)
 
+    def change(self, at: int, row: Row) -> None:
+        """Puts another row in the place of one that has been appended."""
+        if at >= self._first_row:
+            self._rows[at - self._first_row] = row
+        else:
+            self._changed[at] = row
+        self._is_stored = False
+
     def store(self, folder: Path, *, durable: bool = True) -> None:
         """Brings the array in this folder up to date, if it isn't; raises OSError and may be called again.
 
@@ -66,10 +77,11 @@ class Table:
         Chunks are replaced first, then the shape, so that a reader sees only rows that are there.
         """
         n_rows = self.n_rows
-        if self._stored in ((n_rows, self.open_row, True), (n_rows, self.open_row, durable)):
+        if self._is_stored and self._stored in ((n_rows, self.open_row, True), (n_rows, self.open_row, durable)):
             return
         rows = [*self._rows, self.open_row] if self.open_row is not None else self._rows
         _make_folder(folder, durable=durable)
+        self._store_changed(folder)
         for first in range(0, len(rows), TABLE_ROWS):
             chunk = folder / "c" / str((self._first_row + first) // TABLE_ROWS)
             make_folders(chunk)
@@ -77,10 +89,20 @@ class Table:
             replace(chunk / "0", table_chunk(self.columns, part), durable=durable or len(part) == TABLE_ROWS)
         n_shown = self._first_row + len(rows)
         replace(folder / "zarr.json", table_document(folder.name, n_shown, self.columns), durable=durable)
-        self._stored = n_rows, self.open_row, durable
+        self._stored, self._is_stored = (n_rows, self.open_row, durable), True
         kept = n_rows - n_rows % TABLE_ROWS
         del self._rows[: kept - self._first_row]
         self._first_row = kept
+
+    def _store_changed(self, folder: Path) -> None:
+        """Rows that changed in chunks which are on disk already, where these still are as they were written."""
+        for number in sorted({at // TABLE_ROWS for at in self._changed}):
+            path = folder / "c" / str(number) / "0"
+            rows = table_rows(self.columns, path.read_bytes())
+            for at in [at for at in self._changed if at // TABLE_ROWS == number]:
+                rows[at % TABLE_ROWS] = self._changed[at]
+            replace(path, table_chunk(self.columns, rows))
+            self._changed = {at: row for at, row in self._changed.items() if at // TABLE_ROWS != number}
 
 
 class Metadata:
@@ -92,6 +114,7 @@ class Metadata:
     def __init__(self, folder: Path, definition: Definition) -> None:
         self._folder = folder
         self._definition = definition
+        self._entries = Entries()
         self._gaps = Table(GAP_COLUMNS)
         self._clock = Table(clock_columns(definition))
         self._events = EventColumns(folder / "events")
@@ -100,7 +123,13 @@ class Metadata:
         self._group: tuple[Finish | None, Lengths] | None = None
 
     def gap(self, gap: Gap) -> None:
-        self._gaps.append(gap.row())
+        n_before = len(self._entries.gaps)
+        at = self._entries.add(gap)
+        row = self._entries.gaps[at].row()
+        if at < n_before:
+            self._gaps.change(at, row)
+        else:
+            self._gaps.append(row)
 
     def open_gap(self, gap: Gap | None) -> None:
         """The gap that has not ended, as far as it reaches; it is shown behind all others."""

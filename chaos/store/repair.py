@@ -21,11 +21,12 @@ from chaos.store.journal import JOURNAL_NAME, Journal, JournalReader
 from chaos.store.lines import AnchorLine, ChunkLine, Definition, Finish, GapLine, Header, Line, OpenGapLine, Sealing
 from chaos.store.metadata import write_metadata
 from chaos.store.objects import ObjectStore, hash_file
+from chaos.store.retired import retired_gaps
 from chaos.store.verify import read_table, stored_definition
 from chaos.system.files import storage_errors, sync_folder
 from chaos.terms.errors import StorageFailed
 from chaos.terms.form import MidiForm
-from chaos.terms.ledger import ClockAnchor, Gap
+from chaos.terms.ledger import Cause, ClockAnchor, Gap
 
 __all__ = ["load_repaired", "repair"]
 
@@ -160,7 +161,9 @@ class _Repair:
                 for each in [*known, *found]
             )
             is_open = self._open is not None and self._open.first_frame == gap.first_frame and not self._finish
-            if not is_told and not is_open:
+            if gap.cause is Cause.RETIRED:  # one row for what several lines may tell
+                found += retired_gaps([gap], [*known, *found])
+            elif not is_told and not is_open:
                 found.append(gap)
         if found:
             self._remarks.append(f"{len(found)} gaps came from its table of gaps")

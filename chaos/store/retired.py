@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 
-def retired_gaps(chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> list[Gap]:
-    """The ledger entries for chunks (in order) that are retired: their frames which are in no gap so far."""
+def retired_gaps(chunks: Iterable[SealedChunk | Gap], gaps: Iterable[Gap]) -> list[Gap]:
+    """The ledger entries for chunks (or stretches, in order) that are retired: their frames that are in no gap yet."""
     known = sorted((gap.first_frame, gap.end_frame) for gap in gaps if gap.n_frames)
     spans: list[tuple[int, int]] = []
     for sealed in chunks:

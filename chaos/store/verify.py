@@ -39,7 +39,7 @@ from chaos.store.slices import recording_hash
 from chaos.store.store import Store
 from chaos.store.verdict import Defect, TakeVerdict, VerifyReport, joined, proof_of
 from chaos.terms.form import AudioForm, MidiForm
-from chaos.terms.ledger import Row, lost_frames
+from chaos.terms.ledger import Cause, Entries, Gap, Row, lost_frames
 
 if TYPE_CHECKING:
     from chaos.store.takes import Take
@@ -232,11 +232,13 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
     names = form_documents(info.definition, Lengths(0, 0, 0))
     arrays = {name: _read(info.path / name / "zarr.json") for name in names}
     tables = {name: read_table(info.path / name) for name in ("gaps", "clock")}
+    n_gap_rows, tables["gaps"] = _joined(tables["gaps"])
     is_final = info.finish is not None and not info.is_live
     if not is_final:
         info = load(info.path)
     possible = [info.finish] if is_final else [info.finish, None]
     known = _lengths_of(info)
+    known = known._replace(n_gaps=max(known.n_gaps, n_gap_rows))
     told = known if is_final else _told_lengths(info.definition, group, known)
     agrees = any(_agrees(group, group_document(info.definition, finish, told)) for finish in possible)
     if not agrees or stored_definition(group) != info.definition:
@@ -252,11 +254,28 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
             yield name
 
 
+def _joined(rows: list[Row] | None) -> tuple[int, list[Row] | None]:
+    """How many rows a table of gaps has, and the gaps in it as the ledger counts them: the first versions gave
+    adjoining retired ones a row each."""
+    entries = Entries()
+    try:
+        for row in rows or []:
+            entries.add(Gap.from_row(row))
+    except ValueError:
+        return len(rows or []), rows
+    return len(rows or []), None if rows is None else [gap.row() for gap in entries.gaps]
+
+
 def _was_true(rows: list[Row], now: list[Row]) -> bool:
-    """Whether a table could once have had these rows: the last gap may have been open, and so shorter."""
-    last, there = rows[-1:], now[len(rows) - 1 : len(rows)] if rows else []
-    is_shorter = bool(last and there) and last[0][0] == there[0][0] and last[0][1] <= there[0][1]
-    return rows == now[: len(rows)] or (rows[:-1] == now[: len(rows) - 1] and is_shorter)
+    """Whether a table could once have had these rows: the last gap may have been open, and so shorter, and so may
+    those that retention has added to since."""
+    if len(rows) > len(now):
+        return False
+    for number, (row, there) in enumerate(zip(rows, now, strict=False), 1):
+        may_be_shorter = number == len(rows) or row[2:3] == there[2:3] == (Cause.RETIRED,)
+        if row != there and not (may_be_shorter and row[0] == there[0] and row[1] <= there[1]):
+            return False
+    return True
 
 
 def _read(path: Path) -> bytes:

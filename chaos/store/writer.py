@@ -265,6 +265,7 @@ class RecordingWriter:
         self._journal.moved(self._folder.name / JOURNAL_NAME)
         self._root.refresh()
         self._journal.flush()
+        self._has_new_gaps = False
 
     def retire(self, chunks: Iterable[SealedChunk], gaps: Iterable[Gap]) -> list[Gap]:
         """Removes sealed chunks, once the ledger durably says which gaps have come of them, and gives these.
@@ -346,10 +347,6 @@ class RecordingWriter:
             self._sealing = line
         if self._sealing == line:
             self._flush_journal()
-
-    def _flush_journal(self) -> None:
-        self._journal.flush()
-        self._has_new_gaps = False
 
     def _place(self, chunk: int, view: memoryview, path: Path) -> None:
         with held_folder(path.parent, make=True) as folder:

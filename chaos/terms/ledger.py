@@ -22,6 +22,7 @@ __all__ = [
     "ClockState",
     "Confidence",
     "Coverage",
+    "Entries",
     "Gap",
     "Row",
     "lost_frames",
@@ -165,6 +166,27 @@ class ClockAnchor(msgspec.Struct, frozen=True):
 CLOCK_COLUMNS = tuple(name for name in ClockAnchor.__struct_fields__ if name != "clock_id")
 FIRST_CLOCK_COLUMNS = CLOCK_COLUMNS[:4]
 """Those of recordings whose definition does not say `clock_errors`."""
+
+
+class Entries:
+    """The gaps of a recording in order of entry, where what retention takes goes on: one that begins where the one that
+    was `retired` before it ended is one with it, so that a year of retention is no longer a ledger than a day of it.
+    """
+
+    def __init__(self) -> None:
+        self.gaps: list[Gap] = []
+        self._retired: int | None = None
+
+    def add(self, gap: Gap) -> int:
+        """The place that the gap has; another one than the last where it has gone into an earlier one."""
+        if gap.cause is Cause.RETIRED and gap.n_frames:
+            if self._retired is not None and self.gaps[self._retired].end_frame == gap.first_frame:
+                before = self.gaps[self._retired]
+                self.gaps[self._retired] = msgspec.structs.replace(before, n_frames=before.n_frames + gap.n_frames)
+                return self._retired
+            self._retired = len(self.gaps)
+        self.gaps.append(gap)
+        return len(self.gaps) - 1
 
 
 def lost_frames(gaps: Iterable[Gap]) -> int:

@@ -4,6 +4,7 @@ import fcntl
 import os
 import threading
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
@@ -17,7 +18,18 @@ from recorded import checked, definition, failing_call, no_space
 from chaos.store import journal as journals
 from chaos.store.info import load
 from chaos.store.journal import Journal, JournalReader
-from chaos.store.lines import JOURNAL_VERSION, AnchorLine, ChunkLine, Finish, GapLine, Header, Line, OpenGapLine
+from chaos.store.lines import (
+    JOURNAL_VERSION,
+    AnchorLine,
+    ChunkLine,
+    Finish,
+    GapLine,
+    Header,
+    Line,
+    OpenGapLine,
+    decode,
+    decode_all,
+)
 from chaos.terms.errors import RecordingNotFound, StorageFailed, StorageFull, StreamExists
 from chaos.terms.ledger import Cause, Confidence, Coverage, Gap, lost_frames
 
@@ -55,6 +67,39 @@ def test_each_line_is_json_with_its_check(tmp_path: Path) -> None:
     after = blake3(header).hexdigest()[:16].encode()
     body = b'{"after":"%b","type":"anchor","frame":0,"position":9,"monotonic_ns":1,"wall_ns":2}' % after
     assert anchor == b'{"check":"%08x",' % zlib.crc32(body) + body[1:]
+
+
+_BAD_BODIES = [
+    b'{"type":"chunk","chunk":1,"first_frame":0,"n_frames":1,"hash":"%b"}' % (b"x" * 64),
+    b'{"type":"chunk","chunk":1,"first_frame":0,"n_frames":1,"hash":"%b"}' % (b"AB" * 32),
+    b'{"type":"chunk","chunk":1,"first_frame":0,"n_frames":1,"hash":"%b"}' % (b"a " * 32),
+    b'{"type":"chunk","chunk":1,"first_frame":0,"n_frames":1,"hash":"ab"}',
+    b'{"type":"chunk","chunk":-1,"first_frame":0,"n_frames":1,"hash":"%b"}' % (b"ab" * 32),
+    b'{"type":"gap","first_frame":1,"n_frames":2,"cause":"weather","confidence":"exact"}',
+    b'{"type":"open","first_frame":1,"n_frames":2,"cause":"missed","confidence":"perhaps"}',
+    b'{"type":"anchor","frame":1,"position":1,"monotonic_ns":1,"wall_ns":1,"clock_state":77}',
+    b'{"type":"finish","n_frames":1,"clean":true},{"type":"finish","n_frames":1,"clean":true}',
+    b'{"type":"nothing"}',
+    b'{"type":"finish"',
+    b"{}",
+]
+
+
+@given(st.lists(st.sampled_from([*map(msgspec.json.encode, LINES), *_BAD_BODIES]), max_size=12), st.data())
+def test_lines_read_in_one_go_are_those_read_one_by_one(bodies: list[bytes], data: st.DataObject) -> None:
+    raws = [checked(body)[:-1] for body in bodies]
+    if raws and data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(raws) - 1))
+        raws[at] = data.draw(st.sampled_from([b"", b"[]", raws[at][:-1], raws[at] + b",{}", raws[at].swapcase()]))
+    singly: list[Line] = []
+    for raw in raws:
+        with suppress(ValueError):
+            singly.append(decode(raw))
+    if len(singly) == len(raws):
+        assert decode_all(raws) == singly
+    else:
+        with pytest.raises((ValueError, msgspec.DecodeError)):
+            decode_all(raws)
 
 
 def test_a_line_that_was_taken_out_shows(tmp_path: Path) -> None:

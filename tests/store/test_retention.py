@@ -132,7 +132,7 @@ def test_the_oldest_of_all_recordings_goes_first(store: Path) -> None:
     retire(Store(store), Keep(None, 5 * CHUNK_BYTES))
     assert (retired(early), retired(late)) == ([(0, 48)], [])
     retire(Store(store), Keep(None, 2 * CHUNK_BYTES))
-    assert (retired(early), retired(late)) == ([(0, 48), (48, 16)], [(0, 32)])
+    assert (retired(early), retired(late)) == ([(0, 64)], [(0, 32)])
     assert verify(early).ok
     assert verify(late).ok
 
@@ -381,7 +381,9 @@ def test_a_live_take_is_planned_for_twice_and_retired_once(store: Path) -> None:
     twice = [plan(Store(store), Keep(None, keep * CHUNK_BYTES))[0] for keep in (4, 2)]
     for planned in twice:
         stream.rotator.on_receive(RetireChunks(planned.chunks, planned.gaps))
-    assert retired(stream.recording) == [(0, 32), (32, 32)]
+    told = [fields for kind, fields in stream.events if kind == "stream_gap"]
+    assert [(each["first_frame"], each["n_frames"]) for each in told] == [(0, 32), (32, 32)]
+    assert retired(stream.recording) == [(0, 64)]
     stream.stop()
     assert verify(stream.recording).bad == []
 
