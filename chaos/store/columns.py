@@ -19,7 +19,6 @@ from chaos.terms.ledger import ClockAnchor, ClockState
 __all__ = ["Anchors", "SealedChunk", "SealedChunks"]
 
 _DIGEST_BYTES = 32
-_ANCHOR_VALUES = 9
 _STATES = tuple(ClockState)
 _T = TypeVar("_T")
 
@@ -122,26 +121,36 @@ class SealedChunks(_Column[SealedChunk]):
 
 
 class Anchors(_Column[ClockAnchor]):
-    """The clock anchors of a recording, in order of entry."""
+    """The clock anchors of a recording, in order of entry. What an older one doesn't tell of errors takes no room."""
 
     def __init__(self) -> None:
         self._values = array("q")
+        self._errors = array("q")
+        self._n_plain = 0  # those before the first that tells of errors
 
     def append(self, line: AnchorLine) -> None:
-        values = (
-            line.frame, line.position, line.monotonic_ns, line.wall_ns, line.clock_id,
-            line.max_error_ns, line.est_error_ns, line.clock_state, line.step_ns,
-        )  # fmt: skip
-        self._values.extend(-1 if value is None else value for value in values)
+        clock_id, most, likely = line.clock_id, line.max_error_ns, line.est_error_ns
+        self._values.extend(
+            (line.frame, line.position, line.monotonic_ns, line.wall_ns, -1 if clock_id is None else clock_id)
+        )
+        if self._errors or line.clock_state or line.step_ns or most is not None or likely is not None:
+            self._errors.extend(
+                (-1 if most is None else most, -1 if likely is None else likely, line.clock_state, line.step_ns)
+            )
+        else:
+            self._n_plain += 1
 
     def __len__(self) -> int:
-        return len(self._values) // _ANCHOR_VALUES
+        return len(self._values) // 5
 
     def _at(self, index: int) -> ClockAnchor:
-        begin = index * _ANCHOR_VALUES
-        values = self._values[begin : begin + _ANCHOR_VALUES]
-        frame, position, monotonic_ns, wall_ns, *known, state, step_ns = values
-        clock_id, max_error_ns, est_error_ns = (None if value < 0 else value for value in known)
-        return ClockAnchor(
-            frame, position, monotonic_ns, wall_ns, clock_id, max_error_ns, est_error_ns, _STATES[state], step_ns
+        frame, position, monotonic_ns, wall_ns, number = self._values[index * 5 : index * 5 + 5]
+        plain = ClockAnchor(frame, position, monotonic_ns, wall_ns, None if number < 0 else number)
+        at = (index - self._n_plain) * 4
+        if at < 0:
+            return plain
+        most, likely, state, step_ns = self._errors[at : at + 4]
+        max_error_ns, est_error_ns = (None if value < 0 else value for value in (most, likely))
+        return msgspec.structs.replace(
+            plain, max_error_ns=max_error_ns, est_error_ns=est_error_ns, clock_state=_STATES[state], step_ns=step_ns
         )

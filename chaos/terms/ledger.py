@@ -41,10 +41,10 @@ class _Labelled(enum.IntEnum):
     @classmethod
     def from_label(cls, label: str) -> Self:
         """The member with this label; ValueError if there is none."""
-        for member in cls:
-            if member.label == label:
-                return member
-        raise ValueError(f"{label!r} is not a {cls.__name__.lower()}")
+        found = cls.__members__.get(label.upper())
+        if found is None or label != found.label:
+            raise ValueError(f"{label!r} is not a {cls.__name__.lower()}")
+        return found
 
 
 class Confidence(_Labelled):

@@ -25,7 +25,7 @@ from chaos.store.info import load
 from chaos.store.recovery import recover
 from chaos.store.store import Store
 from chaos.store.verify import verify
-from chaos.terms.ledger import Cause, Confidence, Gap
+from chaos.terms.ledger import FIRST_CLOCK_COLUMNS, Cause, ClockState, Confidence, Gap
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VERSIONS = sorted(path.name.removesuffix(".tar.gz") for path in FIXTURES.glob("[0-9]*.tar.gz"))
@@ -74,7 +74,7 @@ def expected(channels: int, sample_format: str, n_frames: int = 90) -> npt.NDArr
 
 
 def test_there_are_fixtures() -> None:
-    assert "0.1" in VERSIONS
+    assert {"0.1", "0.1-errors"} <= set(VERSIONS)
     assert "takes-0.1" in TAKES
 
 
@@ -103,7 +103,8 @@ def test_marks(taken: Path) -> None:
 
 
 def test_steps_of_the_wall_clock(taken: Path) -> None:
-    assert load(recording(taken, "stepped")).anchors == MAKE.STEPPED
+    told = [anchor.row(FIRST_CLOCK_COLUMNS) for anchor in load(recording(taken, "stepped")).anchors]
+    assert told == [anchor.row(FIRST_CLOCK_COLUMNS) for anchor in MAKE.STEPPED]
     with reader.open(recording(taken, "stepped")) as opened:
         np.testing.assert_array_equal(opened[:], MAKE.frames(2, 0, 90))
 
@@ -126,6 +127,13 @@ def test_what_was_retired_up_to_the_last_chunk(taken: Path) -> None:
         np.testing.assert_array_equal(opened[:], audio)
 
 
+@pytest.mark.parametrize("made", ["0.1-errors"], indirect=True)
+def test_a_signature_stays_good(made: Path) -> None:
+    report = verify(recording(made, "signed"))
+    assert (report.bad, report.proof) == ([], "signature")
+    assert [each.public_key for each in report.signatures] == [MAKE.SIGNER.public]
+
+
 @pytest.mark.parametrize(
     ("take", "channels", "sample_format"), [("clean", 2, "f32"), ("s16", 3, "s16"), ("s32", 1, "s32")]
 )
@@ -136,7 +144,11 @@ def test_finished_recordings(made: Path, take: str, channels: int, sample_format
     with reader.open(path) as opened:
         np.testing.assert_array_equal(opened[:], audio)
         assert opened.gaps == MAKE.GAPS
-        assert opened.anchors[0] == MAKE.anchor(0)
+        assert opened.anchors[0].row(FIRST_CLOCK_COLUMNS) == MAKE.anchor(0).row(FIRST_CLOCK_COLUMNS)
+        if opened.definition.clock_errors:
+            assert opened.anchors == [MAKE.anchor(frame) for frame in (0, *(gap.end_frame for gap in MAKE.GAPS))]
+        else:
+            assert {anchor.clock_state for anchor in opened.anchors} == {ClockState.UNKNOWN}
         assert opened.dtype == MAKE.DTYPES[sample_format]
     group: Any = zarr.open_group(path, mode="r")
     np.testing.assert_array_equal(group["audio"][:], audio)
