@@ -18,7 +18,7 @@ from typing import Any, Self
 import msgspec
 import zmq
 
-from chaos.protocol.config import Config, check_remote, ipc_path, is_remote, next_port
+from chaos.protocol.config import check_remote, default_endpoints, ipc_path, is_remote, next_port
 from chaos.system.keys import Keys
 from chaos.system.watched import ConnectionLost, Curve, NotAdmitted, WatchedSocket
 from chaos.terms.errors import ChaosError, DeviceNotFound, InvalidRequest, TimedOut, Unauthorized, error_from_code
@@ -62,11 +62,11 @@ class Client:
         keys: Path | None = None,
         server_key: str | None = None,
     ) -> None:
-        default = Config()
-        self.endpoint = endpoint or default.endpoint
-        beside = next_port(self.endpoint) if is_remote(self.endpoint) else default.events_endpoint
+        commands, events = default_endpoints()
+        self.endpoint = endpoint or commands
+        beside = next_port(self.endpoint) if is_remote(self.endpoint) else events
         self.events_endpoint = events_endpoint or beside
-        self._keys = Keys(keys)
+        self._keys = keys
         self._server_key = server_key
         self._timeout_s = timeout_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -120,8 +120,9 @@ class Client:
 
     def _connect_remote(self, kind: int, endpoint: str) -> WatchedSocket:
         host, _ = check_remote(endpoint)
-        own = self._keys.own()
-        server = self._server_key or self._keys.hosts().get(host.strip("[]"))
+        keys = Keys(self._keys)
+        own = keys.own()
+        server = self._server_key or keys.hosts().get(host.strip("[]"))
         if server is None:
             raise Unauthorized(
                 f"the key of {host} is not known",

@@ -14,7 +14,7 @@ from typing import Any
 from chaos import __version__
 from chaos.doors.zmq import Bus
 from chaos.engine.engine import Engine
-from chaos.protocol.config import Config, session_folder
+from chaos.protocol.config import Config, is_remote, session_folder
 from chaos.protocol.events import Published
 from chaos.system.descriptors import raise_limit
 from chaos.system.files import share_as
@@ -146,6 +146,12 @@ class _Formatter(logging.Formatter):
         return "\n".join(map(visible, super().formatException(ei).split("\n")))
 
 
+def _own_keys(*endpoints: str | None) -> Path | None:
+    """The user's folder of keys, where an endpoint needs it and it is there."""
+    is_needed = any(each is not None and is_remote(each) for each in endpoints)
+    return default_folder() if is_needed and Keys().has_own() else None
+
+
 def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("chaosd: %(levelname)s: %(name)s: %(message)s"))
@@ -159,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     chosen = {
         "endpoint": options.endpoint,
-        "keys": options.keys or (default_folder() if Keys().has_own() else None),
+        "keys": options.keys or _own_keys(options.endpoint, options.events),
         "events_endpoint": options.events,
         "store": options.store,
         "staging_dir": options.staging_dir,

@@ -11,8 +11,6 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import platformdirs
-
 from chaos.protocol.requests import STAGING_SECONDS
 from chaos.terms.errors import InvalidRequest, StorageFailed
 from chaos.terms.units import parse_keep
@@ -21,6 +19,7 @@ __all__ = [
     "IN_MEMORY",
     "Config",
     "check_remote",
+    "default_endpoints",
     "file_system_of",
     "ipc_path",
     "is_remote",
@@ -83,7 +82,14 @@ def file_system_of(path: Path) -> str:
 
 
 def _store() -> Path:
+    import platformdirs  # clients, who need no store, are not to wait for it
+
     return Path(platformdirs.user_data_dir("chaos", appauthor=False))
+
+
+def default_endpoints() -> tuple[str, str]:
+    """Where chaosd listens for commands and tells events, unless it is told otherwise."""
+    return f"{_IPC}{_runtime()}/command", _default_events()
 
 
 def _default_events() -> str:
@@ -106,10 +112,10 @@ class Config:
     microphone is private.
     """
 
-    endpoint: str = field(default_factory=lambda: f"{_IPC}{_runtime()}/command")
+    endpoint: str = field(default_factory=lambda: default_endpoints()[0])
     events_endpoint: str = field(default_factory=_default_events)
     keys: Path | None = None
-    store: Path = field(default_factory=lambda: Path(platformdirs.user_data_dir("chaos", appauthor=False)))
+    store: Path = field(default_factory=_store)
     staging_dir: Path = field(default_factory=_staging)
     allow_paths: tuple[Path, ...] = ()
     remote: str | None = None

@@ -7,8 +7,6 @@ import re
 import stat
 from pathlib import Path
 
-import platformdirs
-
 from chaos.terms.errors import InvalidRequest, StorageFailed, Unauthorized
 
 __all__ = ["check_mode", "default_folder", "key_path", "remove_key", "write_key"]
@@ -17,6 +15,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,252}")
 
 
 def default_folder() -> Path:
+    import platformdirs  # only who goes over the network waits for it
+
     return Path(platformdirs.user_config_dir("chaos", appauthor=False)) / "keys"
 
 
