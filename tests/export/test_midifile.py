@@ -20,6 +20,7 @@ from sequences import MESSAGES, MIDI1, UMP
 
 import chaos
 from chaos.cli.main import main
+from chaos.export.jobs import Slicer
 from chaos.export.save import save, save_aligned, save_split, save_to
 from chaos.export.smf import TAG
 from chaos.store.marking import mark_ended
@@ -199,6 +200,19 @@ def test_audio_and_midi_are_saved_side_by_side_aligned_to_the_frame(tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["mic-sound.wav", "mic-take.mid"]
     expected = [(frame - 10, data) for frame, kind, data in keys.offered if kind == MIDI1 and 10 <= frame < 74]
     assert read(tmp_path / "both" / "mic-take.mid") == expected
+
+
+def test_the_daemons_slices_are_midi_files_too(tmp_path: Path) -> None:
+    keys = a_tune(tmp_path)
+    slicer = Slicer(tmp_path / "slices")
+    try:
+        made = slicer.materialize(keys.recording, "start", "head")
+    finally:
+        slicer.close()
+    assert made["path"].endswith(f"-0-{keys.n_frames}.mid")
+    assert [at for at, _ in read(Path(made["path"]))][:4] == [3, 19, 35, 51]
+    assert made["midi"]["n_events"] == 5
+    assert len(made["chunks"]) == made["n_chunks"]
 
 
 def test_chaosctl_saves_and_says_what_a_file_cannot_hold(tmp_path: Path) -> None:

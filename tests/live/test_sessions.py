@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness import Daemon, RawClient, RefusedError, SourceFactory
 from rig import CLICK, MIDI, Event, MidiSource, Session
 
 import chaos
+from chaos.export.report import SaveReport
 from chaos.export.session import save_session
 from chaos.store.info import load
 
@@ -116,6 +118,56 @@ def test_a_session_that_waits_goes_on_without_who_is_away(counting_source: Sourc
     assert here["offset_frames"] == 0
     assert late["offset_frames"] < 0, "it began later than the first"
     client.call("session_stop", session="w")
+
+
+def test_a_click_and_a_note_stay_together_through_a_crash(
+    session: Session, chaosd: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    daemon = chaosd()
+    client = daemon.client
+    script = [Event(frame, port, kind, data) for number, frame in enumerate(range(0, 96_000, 4801))
+              for port, kind, data in ((0, CLICK, b""), (1, MIDI, bytes([0x90, 30 + number, 97])))]  # fmt: skip
+    with MidiSource(session, script, name="se-crash", channels=1, ports=["midi"], speed=5) as source:
+        streams = [
+            {
+                "uri": f"stream://{kind}/crash",
+                "device_identity": client.call("device_wait", name="se-crash", timeout_s=20, format=kind)["device"][
+                    "identity"
+                ],
+                "format": {"type": kind},
+            }
+            for kind in ("audio", "midi")
+        ]
+        client.call("session_start", session="crash", streams=streams)
+        source.play()
+        source.await_end()
+        source.hold()
+        daemon.kill()
+    daemon.start()
+    clicks: dict[int, None] = {}
+    notes: dict[int, None] = {}
+    for kind, found in (("audio", clicks), ("midi", notes)):
+        event = client.event("recovery", stream_uri=f"stream://{kind}/crash")
+        assert event["outcome"] == "recovered"
+        with chaos.open(f"stream://{kind}/crash", daemon.store) as recording:
+            begin = recording.anchors[0].position
+            if kind == "audio":
+                found |= {begin + int(frame): None for frame in np.flatnonzero(recording[:][0])}
+            else:
+                rows = recording.events[:]
+                found |= {begin + int(row.frame): None for row in rows if row.bytes[:1] == b"\x90"}
+    assert list(clicks) == list(notes)
+    assert len(clicks) == len(script) // 2
+    told = client.call("session_status", session="crash")
+    assert [stream["offset_frames"] for stream in told["streams"]] == [0, 0]
+    reports = offline_save(daemon.store, "crash", tmp_path / "out")
+    assert {report.aligned_by for report in reports} == {"graph_clock"}
+
+
+def offline_save(store: Path, name: str, folder: Path) -> list[SaveReport]:
+    with ExitStack() as stack:
+        recordings = [stack.enter_context(chaos.open(f"stream://{kind}/{name}", store)) for kind in ("audio", "midi")]
+        return save_session(name, recordings, folder)
 
 
 def test_a_click_and_a_note_at_one_frame_stay_there(
