@@ -470,12 +470,13 @@ class InputStreamActor(Supervised):
         )
         result = StreamEnded(uri=self._view.uri, **msgspec.structs.asdict(stopped))
         self._view.state = "stopped" if clean else "error"
-        if self._error is not None:
-            self._replies.refuse_start(self._error)
-        self._answer_start()
+        if self._error is None:
+            self._answer_start()
         self._takes.close(keep_staging=stored.error is not None)
         self._emit(stopped)
         self._leave(stored.error if stored.error is not None else result)
+        if self._error is not None:  # whoever hears it may use the URI again
+            self._replies.refuse_start(self._error)
 
     def _leave(self, end: StreamEnded | ChaosError) -> None:
         """Nothing is left to do but to answer."""
