@@ -174,7 +174,9 @@ cdef class Capture:
         spa_pod_builder_init(&builder, scratch, sizeof(scratch))
         params[0] = chaos_buffers_of(&builder, EVENT_BYTES)
         check(pw_filter_update_params(s.filter, s.ports[0], params, 1), "asking for large buffers")
-        check(pw_filter_connect(s.filter, PW_FILTER_FLAG_RT_PROCESS, NULL, 0), "connecting a filter")
+        # Without that flag the filter keeps to itself what its port is told of latency.
+        check(pw_filter_connect(s.filter, PW_FILTER_FLAG_RT_PROCESS | PW_FILTER_FLAG_CUSTOM_LATENCY, NULL, 0),
+              "connecting a filter")
 
     cdef int open_stream(self, pw_properties *props, list positions, str sample_format, int sample_rate) except -1:
         cdef CaptureState *s = self.state

@@ -17,9 +17,11 @@ from chaos.pipewire cimport *
 
 cdef enum:
     RECORD_STATE = 10
+    RECORD_LATENCY = 12
     OFF_NS = 1000000000
 
 CAPTURE_STATE = RECORD_STATE
+PORT_LATENCY = RECORD_LATENCY
 
 STATES = {-1: "error", 0: "unconnected", 1: "connecting", 2: "paused", 3: "streaming"}
 
@@ -239,6 +241,31 @@ cdef void on_state_changed(void *data, int old, int state, const char *error) no
     records_push_text(s.records, RECORD_STATE, s.handle, old, state, error)
 
 
+cdef extern from *:
+    """
+    #include <stdio.h>
+    #include <spa/param/latency-utils.h>
+
+    /* What comes down to a port of ours, in words: quanta, frames, nanoseconds. False where it is something else. */
+    static inline bool chaos_latency_text(const struct spa_pod *param, char *text, size_t size)
+    {
+        struct spa_latency_info info;
+        if (param == NULL || spa_latency_parse(param, &info) < 0 || info.direction != SPA_DIRECTION_OUTPUT)
+            return false;
+        snprintf(text, size, "%.9g %lld %lld", info.max_quantum, (long long)info.max_rate, (long long)info.max_ns);
+        return true;
+    }
+    """
+    bint chaos_latency_text(const spa_pod *param, char *text, size_t size) nogil
+
+
+cdef void on_port_param(void *data, void *port, uint32_t id, const spa_pod *param) noexcept nogil:
+    cdef CaptureState *s = <CaptureState *>data
+    cdef char text[128]
+    if id == SPA_PARAM_Latency and port != NULL and chaos_latency_text(param, text, sizeof(text)):
+        records_push_text(s.records, RECORD_LATENCY, s.handle, 0, 0, text)
+
+
 cdef int take_position(spa_loop *loop, c_bool is_async, uint32_t seq, const void *data, size_t size,
                        void *user_data) noexcept nogil:
     cdef CaptureState *s = <CaptureState *>user_data
@@ -261,6 +288,7 @@ filter_events.process = on_filter_process
 cdef pw_filter_events midi_events
 midi_events.version = PW_VERSION_FILTER_EVENTS
 midi_events.state_changed = on_state_changed
+midi_events.param_changed = on_port_param
 midi_events.process = on_midi_process
 
 cdef pw_stream_events stream_events

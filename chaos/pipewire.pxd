@@ -43,6 +43,7 @@ cdef extern from "<spa/param/param.h>" nogil:
         SPA_PARAM_EnumFormat
         SPA_PARAM_Format
         SPA_PARAM_Buffers
+        SPA_PARAM_Latency
 
 cdef extern from "<spa/param/audio/raw.h>" nogil:
     enum:
@@ -218,9 +219,11 @@ cdef extern from "<pipewire/filter.h>" nogil:
         uint32_t version
         void (*destroy)(void *data) noexcept nogil
         void (*state_changed)(void *data, int old, int state, const char *error) noexcept nogil
+        void (*param_changed)(void *data, void *port_data, uint32_t id, const spa_pod *param) noexcept nogil
         void (*process)(void *data, spa_io_position *position) noexcept nogil
     enum:
         PW_VERSION_FILTER_EVENTS
+        PW_FILTER_FLAG_CUSTOM_LATENCY
         PW_FILTER_FLAG_RT_PROCESS
         PW_FILTER_PORT_FLAG_MAP_BUFFERS
         PW_DIRECTION_INPUT

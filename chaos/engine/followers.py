@@ -9,7 +9,7 @@ import msgspec
 import pykka
 
 from chaos._connection import Connection
-from chaos.engine.messages import CaptureState, Follow, Intruder, LinkState, Target, tell
+from chaos.engine.messages import CaptureState, Follow, Intruder, LinkState, PortLatency, Target, tell
 from chaos.graph.channels import find_ports
 from chaos.graph.devices import DeviceInfo, DeviceMap
 from chaos.graph.followed import Followed
@@ -43,7 +43,7 @@ class Followers:
         self._followers: dict[str, _Follower] = {}
         self._shared: dict[str, None] = {}
         # What a capture tells before its stream has said which capture it has.
-        self._unclaimed: deque[tuple[int, CaptureState | LinkState]] = deque(maxlen=UNCLAIMED)
+        self._unclaimed: deque[tuple[int, CaptureState | LinkState | PortLatency]] = deque(maxlen=UNCLAIMED)
 
     def follow(self, message: Follow) -> None:
         """Takes a stream in, or takes over what it says of its capture. `inform` is due then."""
@@ -63,7 +63,7 @@ class Followers:
     def unfollow(self, stream: pykka.ActorRef[Any]) -> None:
         self._followers.pop(stream.actor_urn, None)
 
-    def route(self, handle: int, message: CaptureState | LinkState) -> None:
+    def route(self, handle: int, message: CaptureState | LinkState | PortLatency) -> None:
         """Passes on what the capture of this handle tells."""
         for follower in self._followers.values():
             if follower.follow.handle == handle:

@@ -17,6 +17,7 @@ from chaos.protocol.requests import Request
 from chaos.store.info import SealedChunk
 from chaos.store.lines import Definition
 from chaos.terms.errors import ChaosError
+from chaos.terms.latency import Latency
 from chaos.terms.ledger import Cause, Confidence, Gap
 
 if TYPE_CHECKING:
@@ -183,6 +184,12 @@ class LinkState(msgspec.Struct, frozen=True):
     index: int
     state: int
     error: str
+
+
+class PortLatency(msgspec.Struct, frozen=True):
+    """What a stream's port is told of the device's latency: from its capture to the stream, and on to the rotator."""
+
+    latency: Latency
 
 
 class Stop(msgspec.Struct, frozen=True):

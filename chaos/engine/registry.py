@@ -12,7 +12,7 @@ import pykka
 from chaos._connection import CORE_ERROR, Connection
 from chaos._link import LINK_STATE
 from chaos._registry import Registry
-from chaos._rt import CAPTURE_STATE
+from chaos._rt import CAPTURE_STATE, PORT_LATENCY
 from chaos.engine.followers import Followers
 from chaos.engine.messages import (
     AskDevices,
@@ -23,6 +23,7 @@ from chaos.engine.messages import (
     Emit,
     Follow,
     LinkState,
+    PortLatency,
     Quiet,
     Reconnect,
     Unfollow,
@@ -40,6 +41,7 @@ from chaos.protocol.events import DEVICE_EVENTS, DaemonError
 from chaos.system.cards import card_props
 from chaos.system.pump import Pump
 from chaos.terms.errors import ChaosError, PipeWireUnavailable
+from chaos.terms.latency import Latency
 
 __all__ = ["DeviceRegistryActor"]
 
@@ -186,6 +188,8 @@ class DeviceRegistryActor(Supervised):
             self._followers.route(id_, CaptureState(b, payload.decode(errors="replace")))
         elif kind == LINK_STATE:
             self._followers.route(id_, LinkState(a, b, payload.decode(errors="replace")))
+        elif kind == PORT_LATENCY:
+            self._followers.route(id_, PortLatency(Latency.from_text(payload.decode())))
         elif kind == RecordKind.FOREIGN:
             self._followers.tell_of_intruder(b >> 32, b & 0xFFFFFFFF)
         elif (event := self._decoder.decode(record)) is not None:

@@ -26,6 +26,7 @@ from chaos.engine.messages import (
     Interrupted,
     Linked,
     MarkFrame,
+    PortLatency,
     Progress,
     RetireChunks,
     Rotate,
@@ -46,7 +47,7 @@ from chaos.protocol.events import Event
 from chaos.staging.owner import Staging
 from chaos.store.halfmade import HalfMade
 from chaos.store.info import SealedChunk
-from chaos.store.lines import Definition
+from chaos.store.lines import Definition, LatencyLine
 from chaos.store.marking import check_mark
 from chaos.store.store import Store
 from chaos.store.succession import forget_note, succeed
@@ -104,7 +105,7 @@ class ChunkRotatorActor(Supervised):
         self._recording: RecordingWriter | None = None
         self._made: HalfMade | None = None
         self._full: deque[tuple[int, int]] = deque()
-        self._ledger: deque[Gap | ClockAnchor] = deque()
+        self._ledger: deque[Gap | ClockAnchor | LatencyLine] = deque()
         self._watch = Watch()
         self._n_sealed = 0
         self._ticked = (-1, 0)
@@ -147,6 +148,8 @@ class ChunkRotatorActor(Supervised):
                 self._switch(path, future)
             case MarkFrame(label, frame, future):
                 self._mark(label, frame, future)
+            case PortLatency(latency):
+                self._ledger.append(LatencyLine(self._slots.stats()["head_frame"], latency))
             case RetireChunks(chunks, gaps):
                 self._retire(chunks, gaps)
             case Interrupted(cause, confidence):
@@ -339,6 +342,8 @@ class ChunkRotatorActor(Supervised):
             entry = self._ledger[0]
             if isinstance(entry, Gap):
                 self._recording.gap(entry)
+            elif isinstance(entry, LatencyLine):
+                self._recording.latency(entry)
             else:
                 self._recording.anchor(entry)
             self._ledger.popleft()

@@ -34,6 +34,7 @@ from chaos.engine.messages import (
     Membership,
     OfTake,
     PastStored,
+    PortLatency,
     Progress,
     Relink,
     RetireChunks,
@@ -173,6 +174,10 @@ class InputStreamActor(Supervised):
                 self._feed.on_capture_state(state, error)
             case LinkState(index, state, error):
                 self._feed.on_link_state(index, state, error, self._takes.current)
+            case PortLatency(latency):
+                self._view.latency = latency
+                if self._takes.current is not None:
+                    self._takes.current.tell(message)
             case Intruder(source):
                 self._feed.on_intruder(source)
             case Relink():
@@ -384,6 +389,8 @@ class InputStreamActor(Supervised):
         except ChaosError as error:
             self._emit(events.StreamError.of(error, recoverable=True))
             return
+        if self._view.latency is not None:
+            following.tell(PortLatency(self._view.latency))
         self._life = Life.ROLLING
         self._feed.go_on_with(following.staging.slots)
 

@@ -20,6 +20,7 @@ from chaos.engine.messages import (
     MarkFrame,
     Membership,
     OfTake,
+    PortLatency,
     RetireChunks,
     Rotate,
     StoreRest,
@@ -87,7 +88,7 @@ class Take:
         self.pump.cancel(("tick", self.staging.path))
         self.pump.forget_clock(("clock", self.staging.path))
 
-    def tell(self, message: Interrupted | Linked | MarkFrame | RetireChunks | SwitchChunk) -> bool:
+    def tell(self, message: Interrupted | Linked | MarkFrame | PortLatency | RetireChunks | SwitchChunk) -> bool:
         """Passes it on to the rotator; False if that has ended."""
         return tell(self.rotator, message)
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from chaos.engine.activity import activity_of
 from chaos.engine.trace import Trace
 from chaos.graph.devices import GRAPH_RATE, DeviceInfo
-from chaos.protocol.answers import CallbackTimes, Level, MidiActivity, Slots, StreamStatus
+from chaos.protocol.answers import CallbackTimes, Level, MidiActivity, MidiCounts, Slots, StreamStatus
 from chaos.protocol.config import IN_MEMORY, file_system_of
 from chaos.protocol.requests import AudioFormat, Format, MidiFormat
+from chaos.terms.latency import Latency
 from chaos.terms.moments import utc_text
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _NO_STATS = dict.fromkeys(
     (
         *("head_frame", "lost_frames", "n_gaps", "overruns", "xruns", "callbacks", "quantum", "gap_first"),
         *("slots_total", "slots_free", "slots_full", "seen_rate", "first_ns", "busy_ns", "busy_max_ns"),
-        *("distrusted", "freewheeled", "stands"),
+        *("distrusted", "freewheeled", "stands", "n_events", "n_at_zero", "n_beyond"),
     ),
     0,
 )
@@ -56,6 +57,7 @@ class StreamView:
     remarks: list[str] = field(default_factory=list)
     leader: str | None = None  # whose clock drives the device in place of its own
     trace: Trace = field(default_factory=Trace)
+    latency: Latency | None = None
 
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""
@@ -147,8 +149,15 @@ class StreamView:
             recording=self.recording,
             callback_ns=self.callback_ns(stats),
             reason=self.reason,
+            midi=self.midi(stats),
             notes=[*self.notes, *_of_its_clock(stats), *_of_its_memory(staging)],
         )
+
+    def midi(self, stats: dict[str, int]) -> MidiCounts | None:
+        """What was counted of the events; None of audio."""
+        if not isinstance(self.asked, MidiFormat):
+            return None
+        return MidiCounts(stats["n_events"], stats["n_at_zero"], stats["n_beyond"], self.latency)
 
     def callback_ns(self, stats: dict[str, int]) -> CallbackTimes:
         """What the process callback has cost so far."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from chaos.protocol.requests import Format, MidiFormat
+from chaos.terms.latency import Latency
 
 __all__ = [
     "RESULTS",
@@ -21,6 +22,7 @@ __all__ = [
     "Level",
     "Marked",
     "MidiActivity",
+    "MidiCounts",
     "Nothing",
     "PipeWireStatus",
     "Pong",
@@ -102,6 +104,17 @@ class CallbackTimes(msgspec.Struct, frozen=True):
     histogram: list[int]
 
 
+class MidiCounts(msgspec.Struct, frozen=True):
+    """Of the events that the take has: `n_at_zero` stand at the first frame of their cycle, where a bridge puts those
+    that come too late for their own; `n_beyond` said a frame behind it, and stand at its last one. `latency` is what
+    the device's port says, None until it does."""
+
+    n_events: int
+    n_at_zero: int
+    n_beyond: int
+    latency: Latency | None = None
+
+
 class StreamStatus(msgspec.Struct, frozen=True):
     """A stream as it stands. `device`: PROTOCOL's Device, None until it was there once; `drift_ppm`: the device's
     clock against the monotonic one, None until known. Before the first frame `started_wall_ns` is 0,
@@ -130,6 +143,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     callback_ns: CallbackTimes
     reason: str = ""  # of the state
     activity: MidiActivity | None = None  # of a MIDI stream; audio has levels
+    midi: MidiCounts | None = None  # None of audio
     notes: list[str] = []  # what is done to the device's samples on their way, a sentence each
 
 

@@ -26,6 +26,7 @@ from chaos.store.lines import Definition
 from chaos.store.timeline import frame_of_moment, moment_at
 from chaos.terms.errors import ChaosError, InvalidRange, InvalidRequest, StorageFailed
 from chaos.terms.form import MidiForm
+from chaos.terms.latency import Latency
 from chaos.terms.ledger import ClockAnchor, Gap
 from chaos.terms.marks import Mark
 from chaos.terms.messages import Message
@@ -131,6 +132,11 @@ class Recording:
     def marks(self) -> list[Mark]:
         """What was marked, by frame, at the last `refresh`."""
         return sorted(self._info.marks, key=lambda mark: mark.frame)
+
+    @property
+    def latencies(self) -> list[tuple[int, Latency]]:
+        """What the device said of its latency, and from which frame on; frames are not moved by it."""
+        return list(self._info.latencies)
 
     @property
     def anchors(self) -> list[ClockAnchor]:

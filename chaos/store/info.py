@@ -15,12 +15,14 @@ from chaos.store.lines import (
     Finish,
     GapLine,
     Header,
+    LatencyLine,
     Line,
     MarkLine,
     OpenGapLine,
     Sealing,
 )
 from chaos.terms.errors import StorageFailed
+from chaos.terms.latency import Latency
 from chaos.terms.ledger import Coverage, Entries, Gap
 from chaos.terms.marks import Mark
 
@@ -44,6 +46,7 @@ class RecordingInfo:
         self.open_gap: Gap | None = None
         self.anchors = Anchors()
         self.marks: list[Mark] = []
+        self.latencies: list[tuple[int, Latency]] = []
         self.sealing: Sealing | None = None
         self.finish: Finish | None = None
         self.is_live = False
@@ -95,6 +98,8 @@ class RecordingInfo:
                     self._coverage.add(line.first_frame, line.n_frames)
                 case MarkLine():
                     self.marks.append(line.mark())
+                case LatencyLine():
+                    self.latencies.append((line.frame, line.latency))
                 case Sealing():
                     self.sealing = line
                 case Finish():

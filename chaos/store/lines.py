@@ -18,6 +18,7 @@ from blake3 import blake3
 from chaos.terms.errors import InvalidRequest
 from chaos.terms.form import AudioForm, MidiForm, form_of
 from chaos.terms.formats import RecordedFormat
+from chaos.terms.latency import Latency
 from chaos.terms.ledger import Cause, ClockAnchor, ClockState, Confidence, Gap
 from chaos.terms.marks import Mark
 
@@ -30,6 +31,7 @@ __all__ = [
     "Finish",
     "GapLine",
     "Header",
+    "LatencyLine",
     "Line",
     "MarkLine",
     "OpenGapLine",
@@ -183,6 +185,13 @@ class MarkLine(msgspec.Struct, frozen=True, tag_field="type", tag="mark", gc=Fal
         return Mark(self.frame, self.label)
 
 
+class LatencyLine(msgspec.Struct, frozen=True, tag_field="type", tag="latency"):
+    """From this frame on the device says that it is so late (`chaos.terms.latency`)."""
+
+    frame: Count
+    latency: Latency
+
+
 class Finish(msgspec.Struct, frozen=True, tag_field="type", tag="finish", gc=False):
     """The end: the timeline has `n_frames`; `clean` if the stream was stopped and did not die."""
 
@@ -190,7 +199,7 @@ class Finish(msgspec.Struct, frozen=True, tag_field="type", tag="finish", gc=Fal
     clean: bool
 
 
-Line = Header | ChunkLine | Sealing | GapLine | OpenGapLine | AnchorLine | MarkLine | Finish
+Line = Header | ChunkLine | Sealing | GapLine | OpenGapLine | AnchorLine | MarkLine | LatencyLine | Finish
 _decoder = msgspec.json.Decoder(Line)
 _list_decoder = msgspec.json.Decoder(list[Line])
 _encoder = msgspec.json.Encoder()

@@ -18,7 +18,18 @@ from chaos.store.documents import clock_columns
 from chaos.store.events import count_events
 from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import JOURNAL_NAME, Journal, JournalReader
-from chaos.store.lines import AnchorLine, ChunkLine, Definition, Finish, GapLine, Header, Line, OpenGapLine, Sealing
+from chaos.store.lines import (
+    AnchorLine,
+    ChunkLine,
+    Definition,
+    Finish,
+    GapLine,
+    Header,
+    LatencyLine,
+    Line,
+    OpenGapLine,
+    Sealing,
+)
 from chaos.store.metadata import write_metadata
 from chaos.store.objects import ObjectStore, hash_file
 from chaos.store.retired import retired_gaps
@@ -120,6 +131,7 @@ class _Repair:
         lines += [AnchorLine.of(anchor) for anchor in self._anchors]
         lines += [GapLine.of(gap) for gap in self._gaps]
         lines += [self._chunks[chunk] for chunk in sorted(self._chunks)]
+        lines += [line for line in self._known if isinstance(line, LatencyLine)]
         lines += [line for line in self._known if isinstance(line, Sealing)][-1:]
         if self._open is not None and self._open.first_frame not in ended and not self._finish:
             lines.append(self._open)

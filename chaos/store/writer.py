@@ -21,7 +21,17 @@ from chaos.store.events import count_events
 from chaos.store.halfmade import HalfMade
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME, Journal
-from chaos.store.lines import AnchorLine, ChunkLine, Definition, Finish, GapLine, MarkLine, OpenGapLine, Sealing
+from chaos.store.lines import (
+    AnchorLine,
+    ChunkLine,
+    Definition,
+    Finish,
+    GapLine,
+    LatencyLine,
+    MarkLine,
+    OpenGapLine,
+    Sealing,
+)
 from chaos.store.metadata import Metadata, fill
 from chaos.store.objects import ObjectStore
 from chaos.store.retired import RetiredChunks, gaps_within, remove_chunks
@@ -249,6 +259,10 @@ class RecordingWriter:
         """
         self._journal.append(AnchorLine.of(anchor))
         self._metadata.anchor(anchor)
+
+    def latency(self, line: LatencyLine) -> None:
+        """Enters what the device says of its latency; it is durable with the next checkpoint, seal or flush."""
+        self._journal.append(line)
 
     def mark(self, mark: Mark) -> None:
         """Enters a mark; it is durable with the next checkpoint, seal or flush."""

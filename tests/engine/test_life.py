@@ -27,6 +27,7 @@ from chaos.terms.errors import (
     PipeWireUnavailable,
     StreamNotFound,
 )
+from chaos.terms.latency import Latency
 
 
 @pytest.fixture
@@ -65,6 +66,7 @@ def message_of(kind: type, stream: LoneStream) -> Any:
         m.Target: lambda: m.Target(stream.connection, device, ()),
         m.CaptureState: lambda: m.CaptureState(3, ""),
         m.LinkState: lambda: m.LinkState(0, -2, "gone"),
+        m.PortLatency: lambda: m.PortLatency(Latency(1.0, 0, 0)),
         m.Intruder: lambda: m.Intruder("loud"),
         m.SwitchChunk: lambda: m.SwitchChunk(Path("/nowhere/1"), Future()),
         m.MarkFrame: lambda: m.MarkFrame("here", None, Future()),

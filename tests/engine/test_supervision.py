@@ -30,6 +30,7 @@ from chaos.store.info import load
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.terms.errors import ChaosError, InternalError
+from chaos.terms.latency import Latency
 from chaos.terms.ledger import Cause, Confidence
 
 HURT, OTHER = "stream://mic/hurt", "stream://mic/other"
@@ -191,6 +192,7 @@ def direct(kind: type, scene: Scene) -> Any:
         m.WrongClock: lambda: m.OfTake(1, m.WrongClock(5)),
         m.Flow: lambda: m.OfTake(1, m.Flow(True)),
         m.Broken: lambda: m.OfTake(1, m.Broken(RuntimeError("as a test has it"))),
+        m.PortLatency: lambda: m.PortLatency(Latency(1.0, 0, 0)),
         m.Interrupted: lambda: m.Interrupted(Cause.DEVICE_AWAY, Confidence.CLOCK),
         m.StoreRest: lambda: m.StoreRest(None),
     }

@@ -16,9 +16,21 @@ def test_the_callback_does_not_allocate_lock_fault_or_call_the_kernel(
 ) -> None:
     assert platform.machine() == "x86_64", "Syscall User Dispatch is x86-64's"
     case = rtcheck.check(session, tmp_path, channels, interleaved)
+    expect_clean(case)
+    assert {"device_away", "missed", "overrun"} <= set(case.causes)
+    assert case.n_chunks > 20
+
+
+def test_the_callback_of_events_does_neither(session: Session, tmp_path: Path) -> None:
+    assert platform.machine() == "x86_64", "Syscall User Dispatch is x86-64's"
+    case = rtcheck.check_midi(session, tmp_path)
+    expect_clean(case)
+    assert {"device_away", "midi_overflow", "overrun"} <= set(case.causes)
+    assert case.n_chunks > 10
+
+
+def expect_clean(case: rtcheck.Case) -> None:
     assert case.dispatch_errno == 0
     assert case.blind == [], "a detector did not see the offence it was shown"
     assert case.control.syscalls[rtcheck.GETPPID] == 1
     assert case.ok, case.findings()
-    assert {"device_away", "missed", "overrun"} <= set(case.causes)
-    assert case.n_chunks > 20

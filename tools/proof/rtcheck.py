@@ -1,10 +1,10 @@
 """The proof of RT-safety: chaosd captures with its process callback under watch.
 
-`rtwatch.c` is preloaded into chaosd and counts what a real-time callback must not do. Four captures (planar and
-interleaved, 2 and 64 channels) go over chunk boundaries, a gap, an overrun, and the device's loss and return; beside
-each, others begin on the running device while their slots are still being prepared. Allowed is one eventfd write per
-full slot, and one when capture begins or has a slot again. Exit code 1 for anything else, or for a detector that missed
-what it was shown.
+`rtwatch.c` is preloaded into chaosd and counts what a real-time callback must not do. Five captures (planar and
+interleaved, 2 and 64 channels; MIDI) go over chunk boundaries, a gap, an overrun, and the device's loss and return;
+beside each, others begin on the running device while their slots are still being prepared. Allowed is one eventfd write
+per full slot, and one when capture begins or has a slot again. Exit code 1 for anything else, or for a detector that
+missed what it was shown.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from rig import CountingSource, RigError, Session
+from rig import MIDI, CountingSource, Event, MidiSource, RigError, Session, random_tune
 
 from proof.engine import Engine
 from proof.faults import SlowDisk, stopped
@@ -40,6 +40,7 @@ GETPPID = 110
 SET_BYTES = 8 * (len(COUNTERS) + N_SYSCALLS)
 N_STARTS = 5
 CASES = ((2, False), (2, True), (64, False), (64, True))
+MIDI_CHUNK_FRAMES = 240_000
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,45 @@ class Case:
 Report = list[Case]
 
 
+class _Source(Protocol):
+    """A device that is held until it begins."""
+
+    @property
+    def name(self) -> str: ...
+    def begin(self) -> None: ...
+    def stop(self) -> None: ...
+
+
 def check(session: Session, folder: Path, channels: int, interleaved: bool) -> Case:
-    """One capture under watch. Raises RigError where the rig itself fails."""
+    """One capture of audio under watch. Raises RigError where the rig itself fails."""
+
+    def device() -> _Source:
+        return CountingSource(session, name="watched", channels=channels, driver=True, patience_ms=0, hold=True)
+
+    layout = "interleaved" if interleaved else "planar"
+    request = {"format": {"type": "audio", "layout": layout}, "chunk_size_bytes": 4 * channels * 1100}
+    return _watched(session, folder, f"{layout} {channels} ch", device, request, 24_000)
+
+
+def check_midi(session: Session, folder: Path) -> Case:
+    """One of events, thousands in every chunk, and more than fit in at times; faster than time, for its chunks are
+    long."""
+    burst = [Event(frame, 0, MIDI, bytes(1000)) for frame in range(300_000, 1_200_000, 300_000) for _ in range(100)]
+    script = [*random_tune(1, 50_000, 4_000_000), *burst]
+
+    def device() -> _Source:
+        return MidiSource(
+            session, script, name="watched", speed=30, patience_ms=20, hold=True, buffer_bytes=1 << 18
+        )
+
+    request = {"format": {"type": "midi"}, "chunk_size_bytes": 1 << 18}
+    return _watched(session, folder, "MIDI", device, request, 4 * MIDI_CHUNK_FRAMES)
+
+
+def _watched(
+    session: Session, folder: Path, name: str, make: Callable[[], _Source], request: dict[str, Any], n_frames: int
+) -> Case:
+    """A capture of at least that many frames before and behind a loss of the device."""
     disk = SlowDisk(folder)
     counted = folder / "rtwatch"
     preloads = f"{library('rtwatch', pipewire=True)}:{disk.variables['LD_PRELOAD']}"
@@ -117,14 +155,17 @@ def check(session: Session, folder: Path, channels: int, interleaved: bool) -> C
     session.force_quantum(256)
     with Engine(session, folder, variables=variables) as engine, ExitStack() as stack:
 
-        def device() -> CountingSource:
-            source = CountingSource(session, name="watched", channels=channels, driver=True, patience_ms=0, hold=True)
+        def device() -> _Source:
+            source = make()
             stack.callback(source.stop)
             return source
 
-        def begin(source: CountingSource, frames: int) -> None:
-            source.wait_for("streaming")
+        def begin(source: _Source, frames: int) -> None:
+            if isinstance(source, CountingSource):
+                source.wait_for("streaming")
             source.begin()
+            if isinstance(source, MidiSource):
+                source.play()
             engine.await_status(uri, lambda status: status["head_frame"] >= frames)
 
         source = device()
@@ -133,13 +174,12 @@ def check(session: Session, folder: Path, channels: int, interleaved: bool) -> C
             "stream_start",
             uri=uri,
             device_identity=source.name,
-            format={"type": "audio", "layout": "interleaved" if interleaved else "planar"},
-            chunk_size_bytes=4 * channels * 1100,
             staging_seconds=0.2,
             wait=True,
+            **request,
         )
-        begin(source, 24000)
-        others = [_begin_beside(engine, source, channels, interleaved, number) for number in range(N_STARTS)]
+        begin(source, n_frames)
+        others = [_begin_beside(engine, source, request, number) for number in range(N_STARTS)]
         with stopped(engine.pid):
             time.sleep(0.1)  # the fault lasts: some cycles are missed
         disk.set(0.6)
@@ -149,13 +189,13 @@ def check(session: Session, folder: Path, channels: int, interleaved: bool) -> C
         source.stop()
         engine.await_state(uri, "waiting")
         source = device()
-        begin(source, int(engine.call("stream_status", uri=uri)["head_frame"]) + 24000)
+        begin(source, int(engine.call("stream_status", uri=uri)["head_frame"]) + n_frames)
         stopped_as = engine.call("stream_stop", uri=uri)
         events = engine.call("events_since", seq=0, limit=10_000)["events"]
     session.force_quantum(0)
     seen, control, dispatch_errno = _read(counted)
     return Case(
-        name=f"{'interleaved' if interleaved else 'planar'} {channels} ch",
+        name=name,
         seen=seen,
         control=control,
         dispatch_errno=dispatch_errno,
@@ -167,17 +207,15 @@ def check(session: Session, folder: Path, channels: int, interleaved: bool) -> C
     )
 
 
-def _begin_beside(
-    engine: Engine, source: CountingSource, channels: int, interleaved: bool, number: int
-) -> dict[str, Any]:
+def _begin_beside(engine: Engine, source: _Source, request: dict[str, Any], number: int) -> dict[str, Any]:
     """Another stream of the running device, with many slots, from its start over some chunks; how it ended."""
     uri = f"stream://rtcheck/beside-{number}"
     engine.call(
         "stream_start",
         uri=uri,
         device_identity=source.name,
-        format={"type": "audio", "layout": "interleaved" if interleaved else "planar"},
-        chunk_size_bytes=4 * channels * 4400,
+        format=request["format"],
+        chunk_size_bytes=4 * request["chunk_size_bytes"],
         staging_seconds=10,
     )
     engine.await_status(uri, lambda status: status["head_frame"] >= 12000)
@@ -218,6 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for channels, interleaved in CASES:
             with tempfile.TemporaryDirectory(prefix="rtcheck-") as folder:
                 report.append(check(session, Path(folder), channels, interleaved))
+        with tempfile.TemporaryDirectory(prefix="rtcheck-") as folder:
+            report.append(check_midi(session, Path(folder)))
     ok = all(case.ok for case in report)
     if asked.json:
         print(json.dumps({"ok": ok, "cases": [case.findings() for case in report]}))

@@ -29,6 +29,7 @@
 #include <spa/node/node.h>
 #include <spa/node/utils.h>
 #include <spa/param/audio/format-utils.h>
+#include <spa/param/latency-utils.h>
 #include <spa/param/param.h>
 #include <spa/debug/types.h>
 #include <spa/param/audio/type-info.h>
@@ -61,7 +62,7 @@ struct port {
 	uint32_t id, channel, least_bytes, buffer_bytes;
 	bool is_there, has_format;
 	char name[32];
-	struct spa_param_info params[4];
+	struct spa_param_info params[5];
 	struct spa_dict_item items[4];
 	struct spa_dict props;
 	struct spa_port_info info;
@@ -485,6 +486,14 @@ static inline int device_port_enum_params(void *object, int seq, enum spa_direct
 			SPA_PARAM_IO_id, SPA_POD_Id(SPA_IO_Buffers),
 			SPA_PARAM_IO_size, SPA_POD_Int(sizeof(struct spa_io_buffers)));
 		break;
+	case SPA_PARAM_Latency: {
+		/* As a bridge to hardware that is one quantum late by design. */
+		struct spa_latency_info late = SPA_LATENCY_INFO(SPA_DIRECTION_OUTPUT, .min_quantum = 1, .max_quantum = 1);
+		if (p->kind == PORT_AUDIO)
+			return -ENOENT;
+		param = spa_latency_build(&b, id, &late);
+		break;
+	}
 	default:
 		return -ENOENT;
 	}
@@ -573,6 +582,7 @@ static inline struct port *device_add_port(struct device *d, enum port_kind kind
 	p->params[1] = SPA_PARAM_INFO(SPA_PARAM_Format, SPA_PARAM_INFO_WRITE);
 	p->params[2] = SPA_PARAM_INFO(SPA_PARAM_Buffers, 0);
 	p->params[3] = SPA_PARAM_INFO(SPA_PARAM_IO, SPA_PARAM_INFO_READ);
+	p->params[4] = SPA_PARAM_INFO(SPA_PARAM_Latency, kind == PORT_AUDIO ? 0 : SPA_PARAM_INFO_READ);
 	p->items[n_items++] = SPA_DICT_ITEM_INIT(PW_KEY_FORMAT_DSP, port_formats[kind]);
 	if (kind == PORT_AUDIO) {
 		struct spa_audio_info_raw info = { 0 };
