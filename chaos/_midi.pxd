@@ -6,6 +6,7 @@ from chaos._slots cimport Slots
 
 cdef enum:
     EVENT_BYTES = 65536     # of a cycle's events, as PipeWire wraps them
+    SEQUENCE_BYTES = 16     # of those without one
 
 cdef struct MidiEvents:     # one cycle's, in memory of ours
     uint8_t *pod            # EVENT_BYTES, of which n_bytes are a sequence that was looked through

@@ -18,7 +18,6 @@ from chaos.atomics cimport chaos_store
 
 cdef enum:
     SEQUENCE = 16           # SPA_TYPE_Sequence
-    SEQUENCE_BYTES = 16     # before its first control
     CONTROL_BYTES = 16      # before an event's bytes
     CONTROL_MIDI = 2        # SPA_CONTROL_Midi
     CONTROL_UMP = 4         # SPA_CONTROL_UMP, for which 0.3.65's headers have no name

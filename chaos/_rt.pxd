@@ -30,6 +30,8 @@ cdef struct CaptureState:
     bint tells_xruns                    # whether the server's clock has the field
     AudioBuffers content                # those planes, or a stream's one buffer
     MidiEvents events                   # or a cycle's events
+    uint64_t fed_ns                     # when the link of events was first seen, 0 without one
+    bint is_heard                       # whether an event has come over it
     OwnLink links[MAX_CHANNELS]
     uint32_t n_links
     uint64_t n_active                   # of those links

@@ -10,7 +10,7 @@ from libc.string cimport memset
 from chaos._connection cimport records_push_text
 from chaos._cycle cimport Cycle, Writer, slots_cycle, slots_hand_over, slots_timed, slots_trusts
 from chaos._layout cimport CAUSE_FOREIGN, CAUSE_MIDI_OVERFLOW, CAUSE_NO_DATA
-from chaos._midi cimport BROKEN, EVENTS, UNFIT, Looked, midi_look
+from chaos._midi cimport BROKEN, EVENTS, SEQUENCE_BYTES, UNFIT, Looked, midi_look
 from chaos.atomics cimport chaos_load, chaos_peek_32, chaos_store
 from chaos.clock cimport now_ns
 from chaos.pipewire cimport *
@@ -19,6 +19,7 @@ cdef enum:
     RECORD_STATE = 10
     RECORD_LATENCY = 12
     OFF_NS = 1000000000
+    SETTLE_NS = 250000000
 
 CAPTURE_STATE = RECORD_STATE
 PORT_LATENCY = RECORD_LATENCY
@@ -160,6 +161,19 @@ cdef inline Looked look_for_events(CaptureState *s, const spa_data *d) noexcept 
                      chaos_peek_32(&d.chunk.size))
 
 
+cdef inline bint is_heard(CaptureState *s, uint64_t now) noexcept nogil:
+    """Whether cycles without an event are the device's own silence. A port's mixer makes them up, too, and a link that is
+    active may bring nothing before its device has taken note of it: so not until an event, or SETTLE_NS, have come."""
+    if not is_fed(s):
+        s.fed_ns = 0
+        s.is_heard = False
+        return False
+    if s.fed_ns == 0:
+        s.fed_ns = now
+    s.is_heard = s.is_heard or s.events.n_bytes > SEQUENCE_BYTES or now - s.fed_ns > SETTLE_NS
+    return s.is_heard
+
+
 cdef void on_midi_process(void *data, spa_io_position *position) noexcept nogil:
     """One cycle of events, in the one port. That nothing came can't be told from silence but by the link."""
     cdef CaptureState *s = <CaptureState *>data
@@ -171,14 +185,16 @@ cdef void on_midi_process(void *data, spa_io_position *position) noexcept nogil:
     if position != NULL:
         from_clock(&c, s, position, began)
     c.lacks = CAUSE_NO_DATA
-    if buffer != NULL and is_fed(s):
+    s.events.n_bytes = 0
+    if buffer != NULL:
         looked = look_for_events(s, &buffer.buffer.datas[0])
-        if looked == EVENTS:
-            c.lacks = 0
-        elif looked == UNFIT:
-            c.lacks = CAUSE_MIDI_OVERFLOW
-        else:
-            s.writer.rt.short_buffers += 1
+        if is_heard(s, began):
+            if looked == EVENTS:
+                c.lacks = 0
+            elif looked == UNFIT:
+                c.lacks = CAUSE_MIDI_OVERFLOW
+            else:
+                s.writer.rt.short_buffers += 1
     c.content = &s.events
     refuse_foreign(s, &c)
     if position != NULL and c.rate != 0 and slots_trusts(s.writer, &c):

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import zarr
 from harness import Daemon, RefusedError
-from rig import CountingSource, Session, modulus
+from rig import CountingSource, MidiSource, Session, modulus, random_tune
 
+import chaos
 from chaos.staging.reader import StagingReader
 from chaos.store.info import RecordingInfo, load
 from chaos.store.verify import verify
@@ -116,3 +117,49 @@ def test_no_committed_frame_is_lost_or_doubled(session: Session, tmp_path: Path)
             for before, after in itertools.pairwise(clocks):
                 check_length(before, after)
     assert list((session.runtime_dir / "slots").iterdir()) == []
+
+
+def test_no_committed_event_is_lost_or_doubled(session: Session, tmp_path: Path) -> None:
+    """Hundreds of events a second from one device, which plays on whoever listens."""
+    chance = random.Random(20260201)
+    session.force_quantum(256)
+    tune = random_tune(1, 200_000, 20_000_000)
+    slots = session.runtime_dir / "slots"
+    (tmp_path / "killed").mkdir()
+    with (
+        MidiSource(session, tune, name="killed-keys", speed=4, patience_ms=20) as source,
+        Daemon(session, tmp_path / "killed", "--staging-dir", str(slots)) as daemon,
+    ):
+        first = None
+        n_events = 0
+        for take in range(KILLS):
+            daemon.client.call("device_wait", name=source.name, timeout_s=10, format="midi")
+            uri = f"stream://keys/{take}"
+            daemon.client.call("stream_start", uri=uri, device_identity=source.name, format={"type": "midi"})
+            first = source.play() if first is None else first  # it runs only while somebody listens
+            time.sleep(chance.uniform(0, 0.8))  # the fault comes at any moment
+            daemon.kill()
+            (path,) = slots.glob("*.staging")
+            with StagingReader(path) as staging:
+                head = staging.head_frame
+            daemon.start()
+            told = recovered(daemon)[uri]
+            if not head:
+                assert told["outcome"] == "removed"
+                continue
+            assert verify(Path(told["recording"])).ok
+            with chaos.open(Path(told["recording"])) as recording:
+                assert recording.n_frames == head
+                begin, gaps = recording.anchors[0], recording.gaps
+                found = [(int(row.frame), row.bytes) for row in recording.events[:] if row.bytes != b"\xfe"]
+            origin = first + begin.frame - begin.position
+            offered = [(event.frame + origin, event.data) for event in sorted(tune) if 0 <= event.frame + origin < head]
+            kept = [
+                (frame, data)
+                for frame, data in offered
+                if not any(gap.first_frame <= frame < gap.end_frame for gap in gaps)
+            ]
+            assert found == kept
+            n_events += len(found)
+    assert n_events
+    print(f"{KILLS} kills, {n_events} events stored, none lost or doubled")
