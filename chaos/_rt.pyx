@@ -225,6 +225,7 @@ cdef void on_stream_process(void *data) noexcept nogil:
         pw_stream_queue_buffer(s.stream, later)
     if s.position != NULL and s.position.clock.rate.denom != 0:
         from_clock(&c, s, s.position, began)
+        c.linked_ns = 0     # a converter stands between: what it brings first is not believed by its links alone
         c.lacks = CAUSE_NO_DATA
         c.is_linked = is_fed(s)
         if buffer != NULL:
