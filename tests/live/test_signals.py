@@ -21,6 +21,14 @@ from chaos.store.info import load
 URI = "stream://ending/1"
 
 
+@pytest.fixture(autouse=True)
+def a_hangup_counts() -> Iterator[None]:
+    """Also where the tests themselves were started by nohup, whose ignored signals are inherited."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def capture(client: RawClient, device: str) -> str:
     """Starts a stream and gives its recording's path once there are frames."""
     fields = {"uri": URI, "device_identity": device, "format": {"type": "audio"}}

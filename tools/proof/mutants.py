@@ -57,14 +57,19 @@ MUTANTS = (
     Mutant(
         "files-before-ledger-live",
         "chaos/store/writer.py",
-        "        self.flush()\n        remove_chunks(self._objects, mine)\n",
+        "        self.flush()\n        with self._storage(\"remove events from\", self.path):\n"
+        "            self._metadata.clear_events(mine)\n        remove_chunks(self._objects, mine)\n",
+        "        with self._storage(\"remove events from\", self.path):\n"
+        "            self._metadata.clear_events(mine)\n"
         "        remove_chunks(self._objects, mine)\n        self.flush()\n",
         (RETENTION + "test_the_ledger_is_durable_before_a_file_goes",),
     ),
     Mutant(
         "files-before-ledger-finished",
         "chaos/store/retention.py",
-        "        journal.flush()\n        remove_chunks(store.objects, retired.chunks)\n",
+        "        journal.flush()\n        remove_events(info, retired.chunks)\n"
+        "        remove_chunks(store.objects, retired.chunks)\n",
+        "        remove_events(info, retired.chunks)\n"
         "        remove_chunks(store.objects, retired.chunks)\n        journal.flush()\n",
         (RETENTION + "test_the_ledger_is_durable_before_a_file_goes",),
     ),
@@ -136,8 +141,8 @@ MUTANTS = (
     ),
     Mutant(
         "no-fsync-of-a-new-takes-name",
-        "chaos/store/writer.py",
-        "                    sync_folder(path.parent)\n",
+        "chaos/store/halfmade.py",
+        "        sync_folder(path.parent)\n",
         "",
         (DURABLE + "test_a_new_take_is_durable_under_its_name",),
     ),
