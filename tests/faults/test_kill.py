@@ -112,7 +112,7 @@ def test_no_committed_frame_is_lost_or_doubled(session: Session, tmp_path: Path)
                     followed[uri.rpartition("/")[0]] = uri
                     if uri.startswith("stream://device-0/"):
                         check_content(source, info)
-                    else:
+                    elif info.anchors:  # it may have been killed before its device brought anything but cycles
                         clocks.append(info)
             for before, after in itertools.pairwise(clocks):
                 check_length(before, after)

@@ -44,6 +44,8 @@ class RawClient:
         self._events = self._context.socket(zmq.SUB)
         for sock in (self._commands, self._events):
             sock.linger = 0
+            sock.reconnect_ivl = 10
+        self._connected = self._events.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._events.rcvhwm = 0
         self._events.subscribe(b"")
         self._commands.connect(command)
@@ -52,7 +54,14 @@ class RawClient:
         self._early: dict[str, dict[str, Any]] = {}
 
     def close(self) -> None:
+        self._events.disable_monitor()
         self._context.destroy(linger=0)
+
+    def await_events(self, timeout_s: float = 10.0) -> None:
+        """Returns when the daemon's events reach this client: its commands may be answered before."""
+        assert self._connected.poll(int(timeout_s * 1000)), f"no connection for events in {timeout_s:g} s"
+        while self._connected.poll(0):
+            self._connected.recv_multipart()
 
     def send(self, op: str, **fields: Any) -> str:
         """Sends a command and returns its id, with which `answer` finds what came back."""
@@ -163,6 +172,7 @@ class Daemon:
         while True:
             try:
                 self.client.answer(asking, timeout_s=0.2)
+                self.client.await_events()
                 return
             except AssertionError:
                 died = self._process.poll() is not None

@@ -75,7 +75,7 @@ def test_a_start_tells_where_its_time_went(
     assert [step for step in trace if step in (*steps, "answered")] == [*steps, "answered"]
     assert trace["node_made"] < trace["first_frame"] < trace["recording_made"]
     shown = ctl("start", "stream://desk/3", "--target", source.name, "--trace").splitlines()
-    assert shown[3].split() == ["0.0", "ms", "asked"]
+    assert ["0.0", "ms", "asked"] in [line.split() for line in shown]
     assert shown[-1].endswith("answered")
 
 

@@ -216,7 +216,7 @@ BAD_STARTS: list[tuple[dict[str, Any], str]] = [
     ({"format": {"type": "audio", "sample_format": "f64"}}, "invalid_format"),
     ({"format": {"type": "audio", "channels": 8}}, "channels_mismatch"),
     ({"format": {"type": "audio", "sample_rate": 44100}}, "rate_mismatch"),
-    ({"format": {"type": "midi"}}, "format_unsupported"),
+    ({"format": {"type": "midi"}}, "device_not_found"),
 ]
 
 
