@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -144,7 +146,14 @@ def mark(session: Session, label: str, uri: str | None, at: str | None, as_json:
     if as_json:
         print_json(msgspec.to_builtins(marked))
     else:
-        say(f"{marked['uri']}: frame {marked['frame']} is marked {marked['label']!r}")
+        take = _take_marked(marked["uri"], marked["recording"])
+        say(f"{take}: frame {marked['frame']} is marked {marked['label']!r}")
+
+
+def _take_marked(uri: str, recording: str) -> str:
+    """The URI of the take that was marked, in which the frame is counted."""
+    take, marked = uri.rpartition("/")[2], Path(recording).stem
+    return uri.removesuffix(take) + marked if re.fullmatch(re.escape(take) + r"\.\d{4,}", marked) else uri
 
 
 def _in_take(store: Store, uri: str, frame: int) -> tuple[str, int]:

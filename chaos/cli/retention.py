@@ -15,7 +15,9 @@ __all__ = ["COMMANDS"]
 
 @click.command()
 @click.option(
-    "--keep", metavar="TIME|BYTES", help="What to keep: 7d, 12h, 90min or 200GB. Default: what chaosd was started with."
+    "--keep",
+    metavar="TIME|BYTES",
+    help="What to keep: 7d, 12h, 90min or 200GB. Default: each stream's own --keep, and what chaosd was started with.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask, also on a terminal.")
@@ -27,7 +29,7 @@ def retire(session: Session, keep: str | None, dry_run: bool, yes: bool, as_json
     On a terminal it shows what would go and asks. What was deleted is listed in each recording's gaps (cause: retired).
     Pinned audio is kept.
     """
-    from chaos.cli.show import retired_lines
+    from chaos.cli.show import retired_lines, retired_total
     from chaos.terms.units import parse_keep
 
     if keep is not None:
@@ -42,8 +44,8 @@ def retire(session: Session, keep: str | None, dry_run: bool, yes: bool, as_json
         print_json({"retired": retired})
     elif not retired:
         say("Nothing to retire.")
-    elif not asks:
-        say(*retired_lines(retired))
+    else:
+        say(*(() if asks else retired_lines(retired)), retired_total(retired, dry_run=dry_run))
 
 
 def _retired(session: Session, keep: str | None, *, dry_run: bool) -> list[dict[str, Any]]:
@@ -80,7 +82,7 @@ def rm(session: Session, uris: tuple[str, ...], dry_run: bool, yes: bool, as_jso
     """
     import msgspec
 
-    from chaos.cli.show import removal_lines
+    from chaos.cli.show import removal_lines, removal_total
     from chaos.store.removal import removable, remove
     from chaos.store.store import Store
     from chaos.store.takes import take_uris
@@ -94,10 +96,11 @@ def rm(session: Session, uris: tuple[str, ...], dry_run: bool, yes: bool, as_jso
         if not sys.stdin.isatty():
             raise click.UsageError("nothing was deleted: there is nobody to ask; add --yes, or --dry-run to look only")
         click.confirm("Delete for good?", abort=True, err=as_json)
-    if not dry_run:
-        for take in reversed(takes):  # what is left when this is interrupted is the stream's beginning
-            remove(store, take)
-    if as_json:
+    # What is left when this is interrupted is the stream's beginning.
+    gone = found if dry_run else [remove(store, take) for take in reversed(takes)]
+    if not as_json:
+        say(removal_total(gone, dry_run=dry_run))
+    else:
         print_json({"removed": [] if dry_run else msgspec.to_builtins(found), "found": msgspec.to_builtins(found)})
 
 

@@ -316,6 +316,19 @@ def retired_lines(retired: Sequence[Wire]) -> list[str]:
     ]
 
 
+def retired_total(retired: Sequence[Wire], *, dry_run: bool) -> str:
+    """One line. What a stream that runs retires it deletes itself, soon after the answer."""
+    verb = "would delete" if dry_run else "deleting" if any(each["live"] for each in retired) else "deleted"
+    n_chunks, n_bytes = (sum(each[name] for each in retired) for name in ("chunks", "n_bytes"))
+    return f"{verb} {n_chunks} chunks, {size(n_bytes)} in all"
+
+
+def removal_total(removals: Sequence[Removal], *, dry_run: bool) -> str:
+    """One line."""
+    verb = "would delete" if dry_run else "deleted"
+    return f"{verb} {len(removals)} recordings, {size(sum(each.n_bytes for each in removals))} in all"
+
+
 def removal_lines(removals: Sequence[Removal]) -> list[str]:
     """Whole recordings that go."""
     return [

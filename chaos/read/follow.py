@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from typing import Literal, Protocol, Self
 
-from chaos.read.samples import Missing, Samples
+from chaos.read.samples import Missing, Samples, check_missing
 from chaos.terms.errors import InvalidRange, InvalidRequest, TimedOut
 
 __all__ = ["Follower", "Lapped", "WhenLapped"]
@@ -56,7 +56,8 @@ class Follower:
     "catch_up": it goes on so without a word, and misses nothing: the sealed chunks have it.
     "skip": it goes on at the head.
 
-    Raises TimedOut when no frame comes for `timeout_s`, and what `Recording.read` raises.
+    Raises TimedOut when no frame comes for `timeout_s`, and what `Recording.read` raises; ValueError at once for
+    an unknown `missing`.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Follower:
         lapped: WhenLapped = "error",
         timeout_s: float | None = None,
     ) -> None:
+        check_missing(missing)
         if n_frames < 1 or first_frame < 0:
             raise InvalidRequest(
                 f"blocks of {n_frames} frames from frame {first_frame} on",

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from chaos.read.content import content_of
-from chaos.read.samples import Missing, Samples
+from chaos.read.samples import Missing, Samples, check_missing
 from chaos.read.take import Recording
 from chaos.store.info import RecordingInfo
 from chaos.store.lines import Definition
@@ -160,6 +160,7 @@ class StreamRecording(Recording):
         ]
 
     def read(self, first: int, last: int, missing: Missing = "zeros") -> Samples:
+        check_missing(missing)
         if not 0 <= first <= last <= self.n_frames:
             raise InvalidRange(
                 f"frames {first} to {last} are not all in {self.uri}, which has {self.n_frames}",

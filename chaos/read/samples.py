@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +10,19 @@ import numpy.typing as npt
 from chaos.terms.form import AudioForm
 from chaos.terms.formats import SAMPLES
 
-__all__ = ["DTYPES", "AudioContent", "Missing", "Samples", "block_of", "silence"]
+__all__ = ["DTYPES", "AudioContent", "Missing", "Samples", "block_of", "check_missing", "silence"]
 
 Samples = npt.NDArray[Any]
 
 Missing = Literal["zeros", "nan", "error"]
 """What becomes of frames that a gap stands for: zeros, NaN (float recordings alone), or InvalidRange."""
+
+
+def check_missing(missing: str) -> None:
+    """Raises ValueError for what is not a `Missing`."""
+    if missing not in get_args(Missing):
+        raise ValueError(f'missing={missing!r}: use "zeros", "nan" or "error"')
+
 
 DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(sample.data_type).newbyteorder("<") for name, sample in SAMPLES.items()

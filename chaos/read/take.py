@@ -20,7 +20,7 @@ import numpy as np
 from chaos.read.content import content_of
 from chaos.read.events import Events
 from chaos.read.follow import Follower, WhenLapped
-from chaos.read.samples import Missing, Samples
+from chaos.read.samples import Missing, Samples, check_missing
 from chaos.store.info import RecordingInfo, load
 from chaos.store.lines import Definition
 from chaos.store.timeline import frame_of_moment, moment_at
@@ -152,6 +152,10 @@ class Recording:
     def __len__(self) -> int:
         return self.n_frames
 
+    def __repr__(self) -> str:
+        n_frames, rate = self.n_frames, self.sample_rate
+        return f"<{type(self).__name__} {self.uri}: {rate} Hz, {n_frames} frames, {n_frames / rate:.3f} s>"
+
     def refresh(self) -> None:
         """Takes in what was sealed and entered into the ledger since."""
         self._info.refresh()
@@ -170,9 +174,11 @@ class Recording:
         Of a MIDI recording the events in them, as `events` gives them; gaps have no rows there.
 
         Where the range lies in one sealed chunk it is a read-only view of the file, without a copy. Frames
-        in gaps are zeros, or NaN (float recordings), or raise InvalidRange, which lists them. InvalidRange
-        too for frames that are not there; InvalidRequest for NaN asked of integers.
+        in gaps are zeros (`missing="zeros"`), NaN ("nan", float recordings), or raise InvalidRange, which lists
+        them ("error"). InvalidRange too for frames that are not there; InvalidRequest for NaN asked of integers;
+        ValueError for any other `missing`.
         """
+        check_missing(missing)
         if not 0 <= first <= last <= self.n_frames:
             raise InvalidRange(
                 f"frames {first} to {last} are not all in {self.uri}, which has {self.n_frames}",
@@ -210,7 +216,8 @@ class Recording:
     def between(self, begin: float | datetime, end: float | datetime, missing: Missing = "zeros") -> Samples:
         """What lies between two moments: seconds since the first frame, or datetimes with a time zone.
 
-        What lies outside of the recording is left out. InvalidRequest for a datetime without a zone.
+        What lies outside of the recording is left out. `missing`: "zeros", "nan" or "error", as in `read`.
+        InvalidRequest for a datetime without a zone.
         """
         n_frames = self.n_frames
         first, last = (min(max(self.frame_of(moment), 0), n_frames) for moment in (begin, end))
@@ -244,7 +251,11 @@ class Recording:
         lapped: WhenLapped = "error",
         timeout_s: float | None = None,
     ) -> Follower:
-        """Blocks of `n_frames` from `first_frame` (None: the head) on, as they come; see `chaos.read.follow`."""
+        """Blocks of `n_frames` from `first_frame` (None: the head) on, as they come; see `chaos.read.follow`.
+
+        `missing`: "zeros", "nan" or "error", as in `read`. It ends with the stream, also when chaosd died: then `state`
+        is "interrupted" until the take is recovered.
+        """
         first = self.n_frames if first_frame is None else first_frame
         return Follower(self, n_frames, first, missing, lapped, timeout_s)
 

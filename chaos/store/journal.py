@@ -235,7 +235,7 @@ class JournalReader:
                     yield from self._sound(whole)
                 self.torn = bool(rest)
         except (FileNotFoundError, NotADirectoryError):
-            hint = "chaosctl list --recordings shows what there is"
+            hint = "chaosctl list shows what there is"
             raise RecordingNotFound(f"no recording at {self._path.parent}", hint=hint) from None
         except OSError as error:
             raise StorageFailed(f"could not read {self._path}: {error.strerror}") from error

@@ -70,7 +70,7 @@ class Store:
         """Where the recording of this stream lies. Raises InvalidURI, or RecordingNotFound if there is none."""
         path = self.path(uri)
         if not path.exists():
-            raise RecordingNotFound(f"no recording of {uri}", hint="chaosctl list --recordings shows what there is")
+            raise RecordingNotFound(f"no recording of {uri}", hint="chaosctl list shows what there is")
         return path
 
     def owns(self, path: Path) -> bool:

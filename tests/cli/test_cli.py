@@ -649,11 +649,13 @@ def test_retire_shows_what_would_go_and_asks(run: Run, store: Path) -> None:
     keep = ("--store", store, "retire", "--keep", f"{CHUNK * 4}B")
     done = run(*keep, "--dry-run")
     assert f"{URI}: 1 chunks, {CHUNK} frames, 18.8 KiB" in done.stdout
+    assert "would delete 1 chunks, 18.8 KiB in all" in done.stdout
     code, said = on_terminal(*keep, answer="n")
     assert (code, "Delete this audio?" in said, f"{CHUNK} frames" in said) == (1, True, True)
     assert json.loads(run("--store", store, "verify", URI, "--json").stdout)["lost_frames"] == CHUNK
     assert run(*keep, "--dry-run").stdout == done.stdout
-    assert on_terminal(*keep, answer="y")[0] == 0
+    code, said = on_terminal(*keep, answer="y")
+    assert (code, "deleted 1 chunks, 18.8 KiB in all" in said) == (0, True)
     assert "Nothing to retire." in run(*keep).stdout
     gaps = json.loads(run("--store", store, "verify", URI, "--json").stdout)["gaps"]
     assert [gap["cause"] for gap in gaps] == ["missed", "retired"]
@@ -675,12 +677,16 @@ def test_a_streams_uri_means_all_its_takes(run: Run, store: Path) -> None:
     assert json.loads(run("--store", store, "verify", f"{URI}.0001", "--json").stdout)["n_frames"] == 3 * CHUNK
     marked = json.loads(run("--store", store, "mark", "here", "--uri", URI, "--at", 4 * CHUNK, "--json").stdout)
     assert (marked["recording"][-9:], marked["frame"]) == ("0002.zarr", CHUNK)
+    said = run("--store", store, "mark", "there", "--uri", URI, "--at", 4 * CHUNK).stdout
+    assert f"{URI}.0002: frame {CHUNK} is marked 'there'" in said
+    assert f"{URI}: frame 5 is" in run("--store", store, "mark", "early", "--uri", URI, "--at", 5).stdout
     pinned = json.loads(run("--store", store, "pin", "mine", URI, "--from", 2 * CHUNK, "--json").stdout)
     assert (pinned["first_frame"], pinned["n_frames"], len(pinned["chunks"])) == (2 * CHUNK, 11 * CHUNK, 11)
     assert run("--store", store, "rm", URI, "--yes").exit_code == 2
     run("--store", store, "unpin", "mine")
     done = run("--store", store, "rm", URI, "--yes")
     assert (done.exit_code, done.stdout.count("frames, ")) == (0, 2)
+    assert "\ndeleted 2 recordings, " in done.stdout
     assert run("--store", store, "verify", URI).exit_code == 6
 
 
@@ -689,7 +695,8 @@ def test_rm_says_what_goes_and_wants_a_word(run: Run, store: Path) -> None:
     assert done.exit_code == 2
     assert "--yes" in done.stderr
     assert f"{URI}: {3 * CHUNK} frames, 2 chunks, 37.5 KiB" in done.stdout
-    assert run("--store", store, "rm", URI, "--dry-run").exit_code == 0
+    done = run("--store", store, "rm", URI, "--dry-run")
+    assert (done.exit_code, "would delete 1 recordings, 37.5 KiB in all" in done.stdout) == (0, True)
     assert on_terminal("--store", store, "rm", URI, answer="n")[0] == 1
     assert run("--store", store, "verify", URI).exit_code == 0
     run("--store", store, "pin", "mine", URI)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -58,6 +59,25 @@ def test_it_says_what_it_is(recording: reader.Recording) -> None:
     assert (recording.uri, recording.channels, recording.sample_rate) == ("stream://mic/take", 2, 48000)
     assert (len(recording), recording.state, recording.dtype) == (85, "finished", np.dtype("<f4"))
     assert [gap.n_frames for gap in recording.gaps] == [3, 32]
+    assert repr(recording) == "<Recording stream://mic/take: 48000 Hz, 85 frames, 0.002 s>"
+
+
+def test_what_becomes_of_gaps_is_one_of_three(recording: reader.Recording) -> None:
+    banana: Any = "banana"
+    for ask in (
+        lambda: recording.read(0, 1, banana),
+        lambda: recording.between(8.0, 9.0, missing=banana),
+        lambda: recording.follow(4, missing=banana),
+    ):
+        with pytest.raises(ValueError, match='"zeros", "nan" or "error"'):
+            ask()
+
+
+def test_the_hint_names_a_command_that_help_shows(tmp_path: Path) -> None:
+    for what in ("stream://mic/none", str(tmp_path / "none.zarr")):
+        with pytest.raises(RecordingNotFound) as refused:
+            reader.open(what, tmp_path)
+        assert refused.value.hint == "chaosctl list shows what there is"
 
 
 @given(first=st.integers(-100, 100), last=st.integers(-100, 100))

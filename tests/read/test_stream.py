@@ -44,6 +44,9 @@ def test_a_stream_is_its_takes_in_order(store: Path, takes: list[Rotator]) -> No
         assert isinstance(stream, StreamRecording)
         assert [(take.origin, take.away) for take in stream.takes] == [(0, 0), (40, 0), (125, 48)]
         assert (stream.n_frames, stream.state) == (155, "finished")
+        assert repr(stream) == f"<StreamRecording {URI}: 48000 Hz, 155 frames, 0.003 s>"
+        with pytest.raises(ValueError, match='"zeros", "nan" or "error"'):
+            stream.read(0, 1, "banana")  # type: ignore[arg-type]
         np.testing.assert_array_equal(stream[:], whole(takes))
         np.testing.assert_array_equal(stream[35:45], whole(takes)[:, 35:45])
         np.testing.assert_array_equal(stream[100:130], whole(takes)[:, 100:130])
