@@ -25,6 +25,7 @@ from chaos.cli.session import (
     strict_option,
 )
 from chaos.terms.containers import CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
+from chaos.terms.errors import ChaosError
 
 __all__ = ["COMMANDS"]
 
@@ -41,6 +42,9 @@ def verify(session: Session, what: str, signed: bool, strict: bool, as_json: boo
     A stream's URI means all its takes; stream://NAME/TAKE.0001 and so on are single ones. It says what that proves:
     without a signature (chaosctl sign) only that nothing has changed by accident. You trust your own signing key and
     those of `chaosctl keys add --signer`.
+
+    Of a take that is still recording, or was interrupted and not recovered yet, only what is sealed is checked; with
+    --strict that is exit code 8.
     """
     from chaos.cli.show import progress, proof_lines, verify_lines
 
@@ -57,6 +61,8 @@ def verify(session: Session, what: str, signed: bool, strict: bool, as_json: boo
         leave(EXIT_BAD)
     if signed and not signers:
         say("no key that you trust has signed it (see: chaosctl keys list)", err=True)
+        leave(EXIT_BAD)
+    if strict and not report.get("all_checked", report.get("state", "finished") == "finished"):
         leave(EXIT_BAD)
     if strict and missing_frames:
         leave(EXIT_LOST)
@@ -98,21 +104,23 @@ def _signers(report: dict[str, Any], names: dict[str, str]) -> set[str]:
 def sign(session: Session, uris: tuple[str, ...], as_json: bool) -> None:
     """Sign recordings with your key (chaosctl keys new --signing), so that others can tell that they are yours.
 
-    Each is verified first, and what has a defect is not signed (exit code 8). The signature covers the audio, the gaps,
-    the start, the device and the clock, but not marks; it lies in the recording's folder. A stream's URI means all its
-    takes, which must have ended. Retention later leaves a signature as good as it was.
+    All are verified first: if one has a defect (exit code 8) or has not ended, none is signed. The signature covers
+    the audio, the gaps, the start, the device and the clock, but not marks; it lies in the recording's folder. A
+    stream's URI means all its takes. Retention later leaves a signature as good as it was.
     """
     import time
 
     import msgspec
 
     from chaos.cli.show import progress, verify_lines
+    from chaos.store.info import load
+    from chaos.store.signature import check_ended
     from chaos.store.signature import sign as sign_here
     from chaos.store.store import Store
     from chaos.store.takes import take_uris
     from chaos.store.verify import verify as verify_here
 
-    pair = session.signing_keys().own()
+    pair = session.signing_keys().to_sign()
     store = Store(session.store_folder())
     store.share()
     paths = [
@@ -120,16 +128,28 @@ def sign(session: Session, uris: tuple[str, ...], as_json: bool) -> None:
         for uri in uris
         for path in ([store.path(take) for take in take_uris(store, uri)] if "://" in uri else [Path(uri)])
     ]
-    made = []
-    for path in dict.fromkeys(paths):
+    paths = list(dict.fromkeys(paths))
+    for path in paths:
+        check_ended(load(path))
+    verified = []
+    for path in paths:
         with progress("verifying") as advance:
             report = verify_here(path, advance)
         damaged = [defect for defect in report.bad if defect.reason != "signature_bad"]
         if damaged:
-            say(*verify_lines(msgspec.to_builtins(report), report.lost_frames), "It was not signed.", err=True)
+            told = verify_lines(msgspec.to_builtins(report), report.lost_frames)
+            say(f"{report.uri} has a defect: nothing was signed", *told, err=True)
             leave(EXIT_BAD)
-        signature = sign_here(path, pair, report.recording_hash, time.time_ns())
-        made.append({"uri": report.uri, "recording": report.recording, **msgspec.to_builtins(signature)})
+        verified.append((path, report.uri, report.recording, report.recording_hash))
+    made: list[dict[str, Any]] = []
+    for path, uri, recording, whole_hash in verified:
+        try:
+            signature = sign_here(path, pair, whole_hash, time.time_ns())
+        except ChaosError:
+            if made:
+                say(f"signed before this failed: {', '.join(each['uri'] for each in made)}", err=True)
+            raise
+        made.append({"uri": uri, "recording": recording, **msgspec.to_builtins(signature)})
     if as_json:
         print_json({"signed": made})
     else:

@@ -283,7 +283,10 @@ def save(
 @json_option
 @click.pass_obj
 def verify(session: Session, name: str, strict: bool, as_json: bool) -> None:
-    """Check all recordings of a session, as `chaosctl verify` does. Exits with code 8 if one of them is not right."""
+    """Check all recordings of a session, as `chaosctl verify` does. Exits with code 8 if one of them is not right.
+
+    With --strict, also if one has not ended, so that not all of it could be checked.
+    """
     import msgspec
 
     from chaos.cli.show import progress, verify_lines
@@ -297,13 +300,15 @@ def verify(session: Session, name: str, strict: bool, as_json: bool) -> None:
             reports[uri] = msgspec.to_builtins(verify_uri(Store(store), uri, advance))
     missing = {uri: sum(gap["n_frames"] or 0 for gap in report["gaps"]) for uri, report in reports.items()}
     is_ok = all(report["ok"] for report in reports.values())
+    is_all = all(report["all_checked"] for report in reports.values())
     if as_json:
-        print_json({"ok": is_ok, "session": name, "recordings": list(reports.values())})
+        print_json({"ok": is_ok, "all_checked": is_all, "session": name, "recordings": list(reports.values())})
     else:
         for uri, report in reports.items():
             say(*verify_lines(report, missing[uri]))
-        say(f"session {name}: {'ok' if is_ok else 'NOT ok'}, {len(reports)} recordings")
-    if not is_ok:
+        verdict = "NOT ok" if not is_ok else "ok" if is_all else "not all of it checked"
+        say(f"session {name}: {verdict}, {len(reports)} recordings")
+    if not is_ok or (strict and not is_all):
         leave(EXIT_BAD)
     if strict and any(missing.values()):
         leave(EXIT_LOST)

@@ -227,28 +227,44 @@ def daemon_lines(status: Wire) -> list[str]:
 
 
 def verify_lines(report: Wire, missing_frames: int) -> list[str]:
-    """A VerifyReport: the verdict, the root hash, and a line for each defect."""
-    verdict = "ok" if report["ok"] else "BAD"
-    lines = [
-        f"{verdict}: {report['n_frames']} frames in {report['n_chunks']} chunks,"
+    """A VerifyReport: the verdict, the root hash, and a line for each defect. It is "ok" where all was checked."""
+    counts = (
+        f"{report['n_frames']} frames in {report['n_chunks']} chunks,"
         f" {len(report['gaps'])} gaps, {missing_frames} frames missing"
-    ]
+    )
+    states = {take["state"] for take in report.get("takes", ())} | {report.get("state")}
+    lines = [f"{'ok' if report['ok'] else 'BAD'}: {counts}"]
+    partly = None
+    if "interrupted" in states:
+        partly = "interrupted, not recovered yet: run chaosctl recover"
+    elif "recording" in states:
+        partly = f"still recording: checked up to frame {report['n_frames']}, what is sealed"
+    if partly is not None:
+        lines = [partly, f"  no defect in what is sealed: {counts}"] if report["ok"] else [*lines, f"  {partly}"]
     if "root_hash" in report:
         lines.append(f"  root hash      {report['root_hash']}")
     if "recording_hash" in report:
         lines.append(f"  recording hash {report['recording_hash']}")
     lines += [
-        f"  {'ok' if take['ok'] else 'BAD'}: {take['uri']}, {take['n_frames']} frames from {take['first_frame']} on"
+        f"  {_take_verdict(take)}: {take['uri']}, {take['n_frames']} frames from {take['first_frame']} on"
         for take in report.get("takes", ())
     ]
     return [*lines, *(f"  {_defect(defect)}" for defect in report["bad"])]
+
+
+def _take_verdict(take: Wire) -> str:
+    if not take["ok"]:
+        return "BAD"
+    return {"interrupted": "interrupted", "recording": "still recording"}.get(take["state"], "ok")
 
 
 def proof_lines(report: Wire, names: Mapping[str, str]) -> list[str]:
     """What a VerifyReport proves, and by whom it was signed. `names` are those of the keys that are trusted."""
     lines = []
     if report.get("proof") in ("hashes", "unchecked_signature"):
-        lines.append("  proved by hashes alone: nothing changed by accident; no checked signature says whose it is")
+        what = "nothing" if report.get("all_checked", True) else "nothing that is sealed"
+        unsigned = f"  proved by hashes alone: {what} changed by accident; no checked signature says whose it is"
+        lines.append(_partly_signed(report) or unsigned)
     for each in report.get("signatures", ()):
         key, place = each["public_key"] or "?", f" of {each['take']}" if each["take"] else ""
         name = f"{names[key]} (key {key})" if key in names else f"a key that you don't know: {key}"
@@ -258,6 +274,18 @@ def proof_lines(report: Wire, names: Mapping[str, str]) -> list[str]:
             state = "SIGNATURE BAD" if each["state"] == "bad" else "signature NOT CHECKED"
             lines.append(f"  {state}{place}, key {key}: {each['reason']}")
     return lines
+
+
+def _partly_signed(report: Wire) -> str | None:
+    """Of a stream some of whose takes bear a good signature."""
+    takes = [take["uri"] for take in report.get("takes", ())]
+    signed = {each["take"] for each in report.get("signatures", ()) if each["state"] == "good"}
+    unsigned = [uri for uri in takes if uri not in signed]
+    if not signed or not takes:
+        return None
+    if not unsigned:
+        return f"  all {len(takes)} takes are signed, but no single key has signed them all"
+    return f"  {len(takes) - len(unsigned)} of {len(takes)} takes are signed; unsigned: {', '.join(unsigned)}"
 
 
 def _defect(defect: Wire) -> str:

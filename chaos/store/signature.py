@@ -12,15 +12,15 @@ from typing import Literal
 
 import msgspec
 
-from chaos.store.info import load
+from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import JOURNAL_NAME, Journal
 from chaos.store.slices import recording_hash
 from chaos.system.files import replace, storage_errors
 from chaos.system.signing import SigningPair, can_check, is_signed_by
-from chaos.terms.errors import InvalidRequest, StorageFailed
+from chaos.terms.errors import InvalidRequest, StorageFailed, StreamExists
 from chaos.terms.moments import utc_text
 
-__all__ = ["SIGNATURES_NAME", "Signature", "SignatureVerdict", "check_signatures", "sign"]
+__all__ = ["SIGNATURES_NAME", "Signature", "SignatureVerdict", "check_ended", "check_signatures", "sign"]
 
 SIGNATURES_NAME = "signatures.json"
 _SCHEME = "ed25519"
@@ -63,8 +63,7 @@ def sign(path: Path, pair: SigningPair, expected_hash: str, wall_ns: int) -> Sig
     try:
         info = load(path)
         if not info.finish:
-            uri = info.definition.uri
-            raise InvalidRequest(f"{uri} was interrupted and not recovered yet", hint="run: chaosctl recover")
+            raise _interrupted(info)
         if recording_hash(info) != expected_hash:
             raise InvalidRequest(f"{path} has changed since it was verified", hint="try again")
         made = Signature(_SCHEME, pair.public, wall_ns, expected_hash, "")
@@ -80,6 +79,21 @@ def sign(path: Path, pair: SigningPair, expected_hash: str, wall_ns: int) -> Sig
     finally:
         os.close(lock)
     return made
+
+
+def check_ended(info: RecordingInfo) -> None:
+    """Raises StreamExists for a recording that is being written, InvalidRequest for one that waits for recovery."""
+    uri = info.definition.uri
+    if info.is_live:
+        hint = "run chaosctl stop, or sign one by one the takes that have ended: chaosctl sign stream://NAME/TAKE.0001"
+        raise StreamExists(f"{uri} is still being recorded: nothing was signed", hint=hint)
+    if not info.finish:
+        raise _interrupted(info)
+
+
+def _interrupted(info: RecordingInfo) -> InvalidRequest:
+    message = f"{info.definition.uri} was interrupted and not recovered yet"
+    return InvalidRequest(message, hint="run: chaosctl recover")
 
 
 def check_signatures(path: Path, found_hash: str) -> list[SignatureVerdict]:

@@ -51,6 +51,7 @@ class TakeVerdict(msgspec.Struct, frozen=True):
     root_hash: str
     recording_hash: str
     proof: Proof
+    all_checked: bool
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
@@ -60,6 +61,9 @@ class VerifyReport(msgspec.Struct, frozen=True):
 
     `gaps` are as on the wire; `lost_frames` leaves out what retention removed. Of a stream of several takes `takes` are
     these, and all frames count on its timeline; `recording` is the newest take's, and `recording_hash` is over theirs.
+
+    `ok` says that what was checked has no defect, `all_checked` whether that was all of it: not while it is recorded or
+    waits for recovery, when there are frames that are not sealed yet.
 
     `proof` says what is proved: "nothing" (it is not `ok`), "hashes" (all is as the recording itself tells: no accident
     has changed it, but whoever can write to it may have made it anew), "signature" (besides, the holder of a key has
@@ -87,6 +91,7 @@ class VerifyReport(msgspec.Struct, frozen=True):
     started_utc: str
     verified_utc: str
     software: str
+    all_checked: bool
     takes: list[TakeVerdict] = []
     proof: Proof = "nothing"
     signatures: list[SignatureVerdict] = []
@@ -107,7 +112,7 @@ def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyRepo
         verdicts.append(
             TakeVerdict(
                 own, report.recording, origin, report.n_frames, report.state, report.clean,
-                report.ok, report.root_hash, report.recording_hash, report.proof,
+                report.ok, report.root_hash, report.recording_hash, report.proof, report.all_checked,
             )
         )  # fmt: skip
     (last, newest), (_, oldest) = reports[-1], reports[0]
@@ -129,6 +134,7 @@ def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyRepo
         recording_hash=stream_hash(uri, [(each.uri, each.first_frame, each.recording_hash) for each in verdicts]),
         chunks=chunks,
         started_utc=oldest.started_utc,
+        all_checked=all(each.all_checked for each in verdicts),
         takes=verdicts,
         signatures=signatures,
         proof=proof_of(not bad, [report.signatures for _, report in reports]),

@@ -129,6 +129,7 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         started_utc=_utc(info.definition.started_wall_ns),
         verified_utc=_utc(time.time_ns()),
         software=f"chaosd {__version__}",
+        all_checked=info.state == "finished",
         proof=proof_of(not bad, [signatures]),
         signatures=signatures,
     )

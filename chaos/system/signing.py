@@ -88,14 +88,19 @@ class SigningKeys:
         return pair
 
     def own(self) -> SigningPair:
-        """Raises Unauthorized if there is none."""
+        """Raises InvalidRequest if there is none."""
         if not self.has_own():
-            raise Unauthorized(f"there is no signing key in {self.folder}", hint=_MAKE)
+            raise InvalidRequest(f"there is no signing key in {self.folder}", hint=_MAKE)
         check_mode(self._own, 0o077, "be read by others", "chmod 600")
         found = _read(self._own)
         if found.keys() != {"public", "secret"}:
             raise Unauthorized(f"{self._own} is damaged", hint="restore it from a copy")
         return SigningPair(found["public"], found["secret"])
+
+    def to_sign(self) -> SigningPair:
+        """One's own pair. Raises InvalidRequest if the library is missing, which comes first, or what `own` does."""
+        _library()
+        return self.own()
 
     def has_own(self) -> bool:
         return os.path.lexists(self._own)

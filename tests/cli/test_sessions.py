@@ -194,3 +194,16 @@ def test_a_session_is_verified_as_one(store: tuple[Path, list[np.ndarray[Any, An
     assert done.exit_code == 8
     assert [each["ok"] for each in json.loads(done.stdout)["recordings"]] == [True, False]
     assert offline(root, "verify", "other").exit_code == 2
+
+
+def test_a_session_of_which_one_has_not_ended_is_not_called_ok(
+    store: tuple[Path, list[np.ndarray[Any, Any]]],
+) -> None:
+    root, _ = store
+    uris = ["stream://one/jam", "stream://two/jam", "stream://never/jam"]
+    shape = definition(uris[2], channels=1, session="jam", session_uris=uris)
+    running = RecordingWriter.create(Store(root), shape)
+    done = offline(root, "verify", "jam", "--strict")
+    assert (done.exit_code, "session jam: not all of it checked, 3 recordings" in done.stdout) == (8, True), done.output
+    assert offline(root, "verify", "jam").exit_code == 0
+    running.close()

@@ -234,7 +234,7 @@ def run(store: Path, *arguments: object) -> Result:
 
 def test_signing_by_command(tmp_path: Path, home: Path, path: Path, other: SigningPair) -> None:
     store, uri = tmp_path / "store", "stream://mic/take"
-    assert (run(store, "sign", uri).exit_code, run(store, "verify", "--signed", uri).exit_code) == (7, 8)
+    assert (run(store, "sign", uri).exit_code, run(store, "verify", "--signed", uri).exit_code) == (2, 8)
     made = run(store, "keys", "new", "--signing")
     public = made.stdout.strip()
     assert (len(public), SigningKeys(home / "chaos" / "keys").own().secret in made.output) == (64, False)
@@ -258,6 +258,85 @@ def test_signing_by_command(tmp_path: Path, home: Path, path: Path, other: Signi
     assert run(store, "verify", "--signed", uri).exit_code == 8
 
 
+def test_a_missing_library_is_told_before_a_missing_key(
+    tmp_path: Path, home: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run(tmp_path / "store", "sign", path)
+    assert (done.exit_code, "no signing key" in done.stderr) == (2, True)
+    monkeypatch.setitem(sys.modules, "nacl", None)
+    done = run(tmp_path / "store", "sign", path)
+    assert (done.exit_code, "PyNaCl" in done.stderr, "no signing key" in done.stderr) == (2, True, False)
+
+
+def test_a_stream_whose_last_take_has_not_ended_is_not_signed_in_part(tmp_path: Path, home: Path) -> None:
+    store = tmp_path / "store"
+    run(store, "keys", "new", "--signing")
+    takes = three_takes(store)
+    done = run(store, "sign", URI)
+    assert (done.exit_code, f"{URI}.0003 is still being recorded: nothing was signed" in done.stderr) == (2, True)
+    takes[2].writer.close()
+    done = run(store, "sign", URI)
+    assert (done.exit_code, "chaosctl recover" in done.stderr) == (2, True)
+    assert list(store.rglob(SIGNATURES_NAME)) == []
+
+
+def test_a_defect_in_one_take_leaves_all_unsigned(tmp_path: Path, home: Path) -> None:
+    store = tmp_path / "store"
+    run(store, "keys", "new", "--signing")
+    takes = three_takes(store)
+    takes[2].stop()
+    chunk = Path(load(takes[2].writer.path).chunks[0].path)
+    chunk.chmod(0o644)
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+    done = run(store, "sign", URI)
+    assert (done.exit_code, f"{URI}.0003 has a defect: nothing was signed" in done.stderr) == (8, True)
+    assert list(store.rglob(SIGNATURES_NAME)) == []
+
+
+def test_a_partly_signed_stream_says_which_takes_are(tmp_path: Path, home: Path, other: SigningPair) -> None:
+    store = tmp_path / "store"
+    run(store, "keys", "new", "--signing")
+    three_takes(store)[2].stop()
+    run(store, "sign", f"{URI}.0001")
+    said = run(store, "verify", URI).stdout
+    assert f"1 of 3 takes are signed; unsigned: {URI}.0002, {URI}.0003" in said
+    assert "no checked signature" not in said
+    for number in (2, 3):
+        signed(Store(store).path(f"{URI}.000{number}"), other)
+    assert "all 3 takes are signed, but no single key has signed them all" in run(store, "verify", URI).stdout
+
+
+def test_what_has_not_ended_is_not_called_ok(tmp_path: Path, home: Path) -> None:
+    store, uri = tmp_path / "store", "stream://mic/on"
+    running = Rotator(RecordingWriter.create(Store(store), definition(uri)))
+    said = run(store, "verify", uri).stdout
+    assert said.startswith("still recording: checked up to frame 0, what is sealed\n")
+    running.write(40)
+    n_frames = load(running.writer.path).n_frames
+    assert f"still recording: checked up to frame {n_frames}, what is sealed\n" in run(store, "verify", uri).stdout
+    report = json.loads(run(store, "verify", uri, "--json").stdout)
+    assert (report["ok"], report["all_checked"], report["state"]) == (True, False, "recording")
+    assert (run(store, "verify", uri).exit_code, run(store, "verify", "--strict", uri).exit_code) == (0, 8)
+    running.writer.close()
+    said = run(store, "verify", "--strict", uri)
+    assert said.stdout.startswith("interrupted, not recovered yet: run chaosctl recover\n")
+    assert (said.exit_code, "ok:" in said.stdout, "nothing that is sealed changed" in said.stdout) == (8, False, True)
+
+
+def test_a_stream_whose_last_take_has_not_ended_is_not_called_ok(tmp_path: Path, home: Path) -> None:
+    store = tmp_path / "store"
+    takes = three_takes(store)
+    for state, verdict in (("recording", "still recording"), ("interrupted", "interrupted")):
+        said = run(store, "verify", "--strict", URI)
+        assert (said.exit_code, said.stdout.startswith(verdict)) == (8, True)
+        assert f"  ok: {URI}.0002" in said.stdout
+        assert f"  {verdict}: {URI}.0003" in said.stdout
+        report = verify_uri(Store(store), URI)
+        assert (report.all_checked, [take.all_checked for take in report.takes]) == (False, [True, True, False])
+        assert report.state == state
+        takes[2].writer.close()
+
+
 def test_what_has_a_defect_is_not_signed(tmp_path: Path, home: Path, path: Path) -> None:
     store = tmp_path / "store"
     run(store, "keys", "new", "--signing")
@@ -275,3 +354,16 @@ def test_a_bad_signature_is_exit_code_8(tmp_path: Path, home: Path, path: Path, 
     (path / SIGNATURES_NAME).write_bytes(msgspec.json.encode([forged]))
     said = run(tmp_path / "store", "verify", path)
     assert (said.exit_code, said.stdout.startswith("BAD"), "SIGNATURE BAD" in said.stdout) == (8, True, True)
+
+
+def test_what_has_a_defect_and_has_not_ended_is_told_as_both(tmp_path: Path, home: Path) -> None:
+    store, uri = tmp_path / "store", "stream://mic/on"
+    stopped = Rotator(RecordingWriter.create(Store(store), definition(uri)))
+    stopped.write(40)
+    stopped.writer.close()
+    chunk = Path(load(stopped.writer.path).chunks[0].path)
+    chunk.chmod(0o644)
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+    said = run(store, "verify", uri)
+    assert (said.exit_code, said.stdout.startswith("BAD")) == (8, True)
+    assert "interrupted, not recovered yet: run chaosctl recover" in said.stdout
