@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chaos.store.objects import ObjectStore
 from chaos.store.part import Part, committed_frames
-from chaos.system.files import FULL, sync_folder, write_new
+from chaos.system.files import FULL, MOST_BYTES, read_regular, sync_folder, write_new
 from chaos.terms.form import Form
 
 __all__ = ["ChunkFiles", "chunk_number"]
@@ -107,7 +107,7 @@ class ChunkFiles:
             chunk = chunk_number(path)
             if chunk is not None and not is_sealed(chunk):
                 n_frames = committed_frames(path, self._form)
-                data = path.read_bytes()[: self._form.chunk_bytes]
+                data = read_regular(path, MOST_BYTES)[: self._form.chunk_bytes]
                 found[chunk] = n_frames, self._form.whole(data, n_frames)
         return found
 

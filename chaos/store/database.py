@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -149,8 +150,17 @@ def _copy(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    _check(path)
     uri = f"file:{quote(str(path))}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+
+
+def _check(path: Path) -> None:
+    """SQLite would wait for ever in a pipe: DatabaseError where one of its files is not a regular one."""
+    for end in ("", "-wal", "-shm"):
+        with suppress(OSError):
+            if not stat.S_ISREG(path.with_name(path.name + end).stat().st_mode):
+                raise sqlite3.DatabaseError(f"{path.name}{end} is not a regular file")
 
 
 def _inode(path: Path) -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from chaos.store.columns import SealedChunk
-from chaos.system.files import make_folders, replace
+from chaos.system.files import MOST_BYTES, make_folders, read_regular, replace
 from chaos.terms.form import Content, records
 
 __all__ = [
@@ -120,7 +120,7 @@ class _Tail:
             if (begin, stop) == (0, size):
                 path.unlink(missing_ok=True)
             elif path.exists():
-                items = array(self._column.code, path.read_bytes())
+                items = array(self._column.code, read_regular(path))
                 items[begin:stop] = array(self._column.code, bytes((stop - begin) * items.itemsize))
                 self._replace(folder, index, items, durable=True)
 
@@ -197,7 +197,7 @@ def wrong_columns(folder: Path, sealed: Iterable[SealedChunk], gone: Container[i
             if each.chunk in gone:
                 made = _nothing(each)
             else:
-                made = event_arrays(Path(each.path).read_bytes(), each.first_frame, n_bytes)
+                made = event_arrays(read_regular(Path(each.path), MOST_BYTES, follow=True), each.first_frame, n_bytes)
             for name, items in made.items():
                 if files[name].read(n_bytes if name == "bytes" else n_events, len(items)) != items:
                     wrong.add(name)
@@ -229,7 +229,7 @@ class _Reader:
             if first // size != self._index:
                 self._index = first // size
                 path = self._folder / "c" / str(self._index)
-                raw = path.read_bytes() if path.exists() else b""
+                raw = read_regular(path) if path.exists() else b""
                 n_bytes = size * self._items.itemsize
                 self._items = array(self._column.code, raw if len(raw) == n_bytes else bytes(n_bytes))
             part = self._items[first % size : first % size + n_items]

@@ -15,13 +15,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chaos.store.store import Store
-from chaos.system.files import make_folders, storage_errors, write_all
+from chaos.system.files import make_folders, open_regular, storage_errors, write_all
 
 __all__ = ["held", "hold"]
 
 _SUFFIX = ".hold"
 _DIGITS = 64
-_NO_HOLD = frozenset({errno.ENOENT, errno.ELOOP, errno.EACCES, errno.EPERM})  # gone meanwhile, or none of ours
+_NO_HOLD = frozenset(  # gone meanwhile, or none of ours
+    {errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EACCES, errno.EPERM}
+)
 
 
 @contextmanager
@@ -60,7 +62,7 @@ def held(store: Store) -> set[str]:
 
 
 def _digests(path: Path) -> set[str]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fd = open_regular(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -27,7 +27,7 @@ from chaos.store.lines import (
     link,
     told_before,
 )
-from chaos.system.files import storage_errors, write_all
+from chaos.system.files import open_regular, storage_errors, write_all
 from chaos.terms.errors import RecordingNotFound, StorageFailed, StreamExists
 
 __all__ = ["JOURNAL_NAME", "Journal", "JournalReader"]
@@ -88,7 +88,7 @@ class Journal:
         Raises StreamExists while a writer has it, StorageFailed.
         """
         with storage_errors("lock", path):
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            fd = open_regular(path, os.O_RDWR)
             try:
                 _lock(fd)
             except BlockingIOError:
@@ -168,7 +168,7 @@ class Journal:
     def _open_anew(self) -> bool:
         is_ours = False
         with suppress(OSError):
-            fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            fd = open_regular(self._path, os.O_RDWR)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 is_ours = os.fstat(fd).st_size >= self._durable and _first_line(fd) == self._first
@@ -227,7 +227,7 @@ class JournalReader:
     def lines(self) -> Iterator[Line]:
         """What `poll` gives, line by line: a journal may be larger than memory."""
         try:
-            with self._path.open("rb") as file:
+            with os.fdopen(open_regular(self._path), "rb") as file:
                 file.seek(self.offset)
                 rest = b""
                 while block := file.read(_BLOCK_BYTES):
@@ -278,7 +278,7 @@ class JournalReader:
         only verification and repair ask, and the chain costs as much as everything else."""
         missing: list[int] = []
         before: bytes | None = NOTHING
-        with storage_errors("read", self._path), self._path.open("rb") as file:
+        with storage_errors("read", self._path), os.fdopen(open_regular(self._path), "rb") as file:
             for number, raw in enumerate(file.read(self.offset).split(b"\n")[:-1], 1):
                 try:
                     decode(raw)
@@ -294,7 +294,7 @@ class JournalReader:
     def is_locked(self) -> bool:
         """Whether a writer has this journal now."""
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_regular(self._path)
         except OSError:
             return False
         try:

@@ -24,7 +24,7 @@ from chaos.store.events import EventColumns
 from chaos.store.info import RecordingInfo, load
 from chaos.store.lines import Definition, Finish
 from chaos.store.retired import gone_chunks
-from chaos.system.files import make_folders, replace, storage_errors
+from chaos.system.files import MOST_BYTES, make_folders, read_regular, replace, storage_errors
 from chaos.terms.errors import StreamExists
 from chaos.terms.form import Content, MidiForm
 from chaos.terms.ledger import GAP_COLUMNS, ClockAnchor, Entries, Gap, Row
@@ -98,7 +98,7 @@ class Table:
         """Rows that changed in chunks which are on disk already, where these still are as they were written."""
         for number in sorted({at // TABLE_ROWS for at in self._changed}):
             path = folder / "c" / str(number) / "0"
-            rows = table_rows(self.columns, path.read_bytes())
+            rows = table_rows(self.columns, read_regular(path))
             for at in [at for at in self._changed if at // TABLE_ROWS == number]:
                 rows[at % TABLE_ROWS] = self._changed[at]
             replace(path, table_chunk(self.columns, rows))
@@ -191,7 +191,8 @@ def fill(metadata: Metadata, info: RecordingInfo, *, with_events: bool = True) -
             metadata.know_events(sealed)
         elif sealed.n_events:
             path = Path(sealed.path)
-            metadata.events(sealed, path.read_bytes() if sealed.chunk not in gone and path.exists() else None)
+            is_there = sealed.chunk not in gone and path.exists()
+            metadata.events(sealed, read_regular(path, MOST_BYTES, follow=True) if is_there else None)
 
 
 def rebuild_metadata(path: Path) -> None:

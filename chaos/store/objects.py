@@ -15,7 +15,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from chaos.system.files import make_folders, sync_folder
+from chaos.system.files import make_folders, open_regular, sync_folder
 
 __all__ = ["BLOCK_BYTES", "ObjectStore", "hash_file"]
 
@@ -27,7 +27,7 @@ def hash_file(path: Path) -> str:
     """BLAKE3-256 (64 hex digits) over a file's bytes, read block by block."""
     hasher = blake3()
     buffer = memoryview(bytearray(BLOCK_BYTES))
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(open_regular(path, follow=True), "rb", buffering=0) as file:
         while n_bytes := file.readinto(buffer):
             hasher.update(buffer[:n_bytes])
     return hasher.hexdigest()

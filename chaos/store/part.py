@@ -14,7 +14,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from chaos.system.files import make_read_only, write_all
+from chaos.system.files import make_read_only, open_regular, write_all
 from chaos.terms.form import Form
 
 __all__ = ["Part", "committed_frames"]
@@ -97,7 +97,7 @@ def committed_frames(path: Path, form: Form) -> int:
     A file of exactly the chunk's size counts as full (`Sealing` in the journal tells if fewer are meant).
     """
     n_frames = 0
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
         fd = file.fileno()
         if os.fstat(fd).st_size == form.chunk_bytes:
             return form.chunk_frames

@@ -12,7 +12,7 @@ from chaos.store.holds import held
 from chaos.store.info import RecordingInfo
 from chaos.store.slices import ChunkSpan, chunk_spans
 from chaos.store.store import Store
-from chaos.system.files import make_folders, replace, storage_errors
+from chaos.system.files import make_folders, read_regular, replace, storage_errors
 from chaos.terms.errors import RecordingNotFound, StorageFailed
 from chaos.terms.uri import parse_uri
 
@@ -20,6 +20,7 @@ __all__ = ["RETENTION", "Pin", "pin", "pinned_hashes", "pins", "unpin"]
 
 RETENTION = "retention"
 """The lock under which it is decided what stays and what goes."""
+_MOST_BYTES = 1 << 30
 _HASH = re.compile(rb"[0-9a-f]{64}")
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def _pin_files(store: Store) -> list[Path]:
 
 def _read_pin(path: Path) -> Pin | bytes:
     """The pin, or the bytes of a damaged one. Raises OSError."""
-    raw = path.read_bytes()
+    raw = read_regular(path, _MOST_BYTES)
     try:
         return msgspec.json.decode(raw, type=Pin)
     except ValueError:

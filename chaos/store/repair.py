@@ -34,7 +34,7 @@ from chaos.store.metadata import write_metadata
 from chaos.store.objects import ObjectStore, hash_file
 from chaos.store.retired import retired_gaps
 from chaos.store.verify import read_table, stored_definition
-from chaos.system.files import storage_errors, sync_folder
+from chaos.system.files import MOST_BYTES, read_regular, storage_errors, sync_folder
 from chaos.terms.errors import StorageFailed
 from chaos.terms.form import MidiForm
 from chaos.terms.ledger import Cause, ClockAnchor, Gap
@@ -143,7 +143,7 @@ class _Repair:
         if known and isinstance(known[0], Header):
             return known[0].definition
         try:
-            definition = stored_definition((self._path / "zarr.json").read_bytes())
+            definition = stored_definition(read_regular(self._path / "zarr.json"))
         except OSError:
             definition = None
         if definition is None:
@@ -208,7 +208,7 @@ class _Repair:
                 continue
             digest, first = hash_file(path), chunk * form.chunk_frames
             end = self._finish.n_frames if self._finish else first + form.chunk_frames
-            events = count_events(path.read_bytes()) if isinstance(form, MidiForm) else (0, 0)
+            events = count_events(read_regular(path, MOST_BYTES)) if isinstance(form, MidiForm) else (0, 0)
             found[chunk] = ChunkLine(chunk, first, min(form.chunk_frames, end - first), digest, None, *events)
             n_unproved += not self._objects.path(digest).exists()
         if found:
@@ -220,7 +220,7 @@ class _Repair:
 
 def _attributes(path: Path) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode((path / "zarr.json").read_bytes())["attributes"]
+        found = msgspec.json.decode(read_regular(path / "zarr.json"))["attributes"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -15,7 +15,7 @@ import msgspec
 from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import JOURNAL_NAME, Journal
 from chaos.store.slices import recording_hash
-from chaos.system.files import replace, storage_errors
+from chaos.system.files import read_regular, replace, storage_errors
 from chaos.system.signing import SigningPair, can_check, is_signed_by
 from chaos.terms.errors import InvalidRequest, StorageFailed, StreamExists
 from chaos.terms.moments import utc_text
@@ -127,7 +127,7 @@ def _checked(signature: Signature, found_hash: str) -> SignatureVerdict:
 def _read(path: Path) -> list[Signature]:
     """ValueError for a file that makes no sense."""
     try:
-        raw = (path / SIGNATURES_NAME).read_bytes()
+        raw = read_regular(path / SIGNATURES_NAME)
     except FileNotFoundError:
         return []
     return msgspec.json.decode(raw, type=list[Signature])

@@ -11,7 +11,7 @@ import msgspec
 
 from chaos.store.lines import Definition
 from chaos.store.store import Store
-from chaos.system.files import replace, storage_errors
+from chaos.system.files import read_regular, replace, storage_errors
 
 __all__ = ["Ended", "ended", "forget_note", "leave_note", "succeed"]
 
@@ -75,6 +75,6 @@ def _note_path(store: Store, uri: str) -> Path:
 
 def _notes(path: Path) -> list[Ended]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Ended])
+        return msgspec.json.decode(read_regular(path), type=list[Ended])
     except (OSError, ValueError):
         return []

@@ -38,6 +38,7 @@ from chaos.store.signature import SIGNATURES_NAME, check_signatures
 from chaos.store.slices import recording_hash
 from chaos.store.store import Store
 from chaos.store.verdict import Defect, TakeVerdict, VerifyReport, joined, proof_of
+from chaos.system.files import read_regular
 from chaos.terms.form import AudioForm, MidiForm
 from chaos.terms.ledger import Cause, Entries, Gap, Row, lost_frames
 
@@ -281,7 +282,7 @@ def _was_true(rows: list[Row], now: list[Row]) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError:
         return b""
 

@@ -18,9 +18,12 @@ from chaos.terms.errors import StorageFailed, StorageFull
 
 __all__ = [
     "FULL",
+    "MOST_BYTES",
     "is_taken",
     "make_folders",
     "make_read_only",
+    "open_regular",
+    "read_regular",
     "replace",
     "share_as",
     "storage_errors",
@@ -32,6 +35,9 @@ __all__ = [
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DIRECT_BYTES = 1 << 20
 _BLOCK = 4096
+_SMALL_BYTES = 64 << 20
+MOST_BYTES = 1 << 32
+"""More than any chunk file has."""
 
 
 @contextmanager
@@ -82,6 +88,33 @@ def _write_direct(fd: int, data: bytes | memoryview) -> int:
     finally:
         fcntl.fcntl(fd, fcntl.F_SETFL, flags)
     return n_written
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> int:
+    """A file descriptor of a regular file that is there; OSError for anything else: a pipe would have the caller wait
+    for ever, a device may never end. A link is refused, too, unless `follow`."""
+    flags |= os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        fd = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise OSError(errno.ELOOP, "it is a link, not a regular file", str(path)) from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_regular(path: Path, most: int = _SMALL_BYTES, *, follow: bool = False) -> bytes:
+    """What a regular file holds, by `open_regular`; OSError for one of more than `most` bytes."""
+    with os.fdopen(open_regular(path, follow=follow), "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
+        return file.readall()
 
 
 def sync_folder(path: Path) -> None:
