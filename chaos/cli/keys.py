@@ -103,11 +103,11 @@ def list_(session: Session, as_json: bool) -> None:
 @keys.command()
 @click.argument("name", required=False)
 @click.option("--host", metavar="HOST", help="Forget the key of this host.")
-@click.option("--signer", metavar="NAME", help="Trust this signer no longer.")
+@click.option("--signer", metavar="NAME", help="Stop trusting this signer.")
 @json_option
 @click.pass_obj
 def remove(session: Session, name: str | None, host: str | None, signer: str | None, as_json: bool) -> None:
-    """Let a client in no longer. Its connections are closed at once."""
+    """Stop letting a client in. Its connections are closed at once."""
     wanted = signer or host or name
     if wanted is None or len([each for each in (signer, host, name) if each]) > 1:
         raise click.UsageError("Give NAME, --host HOST or --signer NAME.")

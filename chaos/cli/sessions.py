@@ -38,8 +38,8 @@ def session_group() -> None:
 @click.argument("name")
 @click.option("--audio", multiple=True, metavar="DEVICE", help="An audio device to record; may be repeated.")
 @click.option("--midi", multiple=True, metavar="DEVICE", help="A MIDI device to record; may be repeated.")
-@click.option("--all-midi", is_flag=True, help="Record every MIDI device that is there.")
-@click.option("--keep", metavar="TIME|BYTES", help="Delete the oldest of it beyond this age or size: 7d, 200GB.")
+@click.option("--all-midi", is_flag=True, help="Record all MIDI devices that are present.")
+@click.option("--keep", metavar="TIME|BYTES", help="Delete its oldest part beyond this age or size: 7d, 200GB.")
 @click.option("--wait", is_flag=True, help="Begin without devices that are not there yet, and wait for them.")
 @json_option
 @click.pass_obj
@@ -55,7 +55,7 @@ def start(
 ) -> None:
     """Start recording several devices together. Without any, the default audio device.
 
-    Each becomes a stream of its own, stream://DEVICE/NAME. They begin with one frame where one driver runs them.
+    Each becomes a stream of its own, stream://DEVICE/NAME. Streams with the same clock begin at the same frame.
     """
     from chaos.terms.uri import check_session, make_uri, slug
 
@@ -253,7 +253,7 @@ def save(
 ) -> None:
     """Save a session as a folder: a file for each stream, all of equal length and aligned, and session.json.
 
-    What not all streams have is left out. Exits with code 8 if a chunk is damaged.
+    Only the time that all streams cover is saved. Exits with code 8 if a chunk is damaged.
     """
     import msgspec
 

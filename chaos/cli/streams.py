@@ -70,7 +70,7 @@ _WATCH_S = 0.25
     help="If the device's channels or rate change, go on in a new take. Default: wait until they are as before.",
 )
 @click.option("--wait", is_flag=True, help="If the device is not there yet, or PipeWire is not, wait for it.")
-@click.option("--trace", is_flag=True, help="Also show when chaosd came to each step of the start.")
+@click.option("--trace", is_flag=True, help="Also show when each step of the start was done.")
 @json_option
 @click.pass_obj
 def start(
@@ -200,7 +200,7 @@ def _uri_for(name: str | None) -> str:
 @json_option
 @click.pass_obj
 def accept_port(session: Session, uri: str | None, as_json: bool) -> None:
-    """Go on with the stream's device at another port, going by its serial number.
+    """Continue with the stream's device at another port, recognised by its serial number.
 
     URI can be left out if only one stream is running.
     """

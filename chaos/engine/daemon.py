@@ -1,4 +1,7 @@
-"""The daemon: takes commands, keeps the streams, numbers and keeps the events."""
+"""The daemon: takes commands, keeps the streams, numbers and keeps the events.
+
+Over 400 lines, since every op passes here; what becomes of it is in streams, sessions and recordings.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,7 @@ from chaos.protocol.codec import PROTOCOL_VERSION
 from chaos.protocol.config import IN_MEMORY, Config, file_system_of
 from chaos.protocol.events import Published
 from chaos.protocol.requests import (
+    REQUESTS,
     DeviceFind,
     DeviceList,
     DeviceWait,
@@ -157,6 +161,7 @@ class DaemonActor(Supervised):
             EventsSince: self._events_since,
             Shutdown: self._shutdown,
         }
+        assert self._ops.keys() == set(REQUESTS.values()), "an op has no method here"
 
     def begin(self) -> None:
         self._emit(events.DaemonStarted(version=__version__, pid=os.getpid()))

@@ -330,7 +330,7 @@ def _check_midi(request: StreamStart) -> None:
     if request.channel_map is not None:
         raise InvalidRequest("a MIDI device has no channels to choose from", hint="leave --channel-map out")
     if request.chunk_path is not None:
-        raise InvalidRequest("MIDI can't go to files of a controller's", hint="leave --chunk-path out")
+        raise InvalidRequest("MIDI can't be written to a controller's files", hint="leave --chunk-path out")
 
 
 def stop_all(running: Running) -> list[Future[Any]]:

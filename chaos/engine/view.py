@@ -192,7 +192,8 @@ def _of_its_memory(staging: Staging | None) -> list[str]:
         return []
     remarks = []
     if not _lies_in_memory(staging.path.parent):
-        remarks.append(f"its slots lie in {staging.path.parent}, which is not in memory: the callback may wait for it")
+        where = staging.path.parent
+        remarks.append(f"its capture buffers are in {where}, which is not in memory: the callback may wait for it")
     if staging.is_ready and staging.locked_bytes < staging.file_bytes:
         remarks.append(
             f"{staging.locked_bytes >> 10} of {staging.file_bytes >> 10} KiB of its slots are locked into memory,"

@@ -75,7 +75,7 @@ def check_again(device: DeviceInfo, form: RequestedFormat | MidiFormat, graph_ra
 def _check_midi(device: DeviceInfo) -> tuple[Channel, ...]:
     if device.kind != "midi":
         hint = "chaosctl devices shows which are MIDI devices"
-        raise FormatUnsupported(f"{device.description} is no MIDI device", hint=hint)
+        raise FormatUnsupported(f"{device.description} is not a MIDI device", hint=hint)
     if device.direction == "output":
         raise FormatUnsupported(f"{device.description} takes MIDI and sends none", hint="choose one that sends")
     return tuple(Channel(port.channel, number) for number, port in enumerate(device.ports, 1))

@@ -121,7 +121,7 @@ def test_what_ignores_that_goes_on(session: Session, tmp_path: Path) -> None:
 
 
 def test_storage_that_hangs_keeps_no_process(chaosd: Callable[..., Daemon], session: Session, tmp_path: Path) -> None:
-    """Whoever opens the pipe in place of a journal waits for ever: recovery does, and who asks for the recording."""
+    """Whatever stands in place of a journal: recovery and who asks for the recording pass it by."""
     recording = tmp_path / "store" / "recordings" / "old" / "1.zarr"
     recording.mkdir(parents=True)
     os.mkfifo(recording / "journal.jsonl")

@@ -40,6 +40,7 @@ def test_the_callback_numbers_causes_and_confidences_as_the_ledger_does() -> Non
 def test_every_cause_is_in_the_protocol_and_says_how_sure_its_length_is(cause: Cause) -> None:
     causes = (DOCS / "PROTOCOL.md").read_text().split("A gap's `cause` is one of")[1].split("its `confidence` is")[0]
     assert f"`{cause.label}`" in causes
+    assert f"*{cause.label.replace('_', ' ')}*" in (DOCS.parent / "README.md").read_text()
     assert cause.confidence in Confidence
     assert Gap.open(3, 10, cause) == Gap(3, 7, cause, cause.confidence)
 
