@@ -54,7 +54,8 @@ class RawClient:
         self._early: dict[str, dict[str, Any]] = {}
 
     def close(self) -> None:
-        self._events.disable_monitor()
+        if not self._events.closed:
+            self._events.disable_monitor()
         self._context.destroy(linger=0)
 
     def await_events(self, timeout_s: float = 10.0) -> None:
