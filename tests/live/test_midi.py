@@ -241,13 +241,13 @@ def test_the_status_counts_events_and_tells_the_devices_latency(session: Session
     assert told["n_beyond"] == 0
 
 
-def test_what_cannot_be_recorded_as_midi_is_refused(session: Session, client: RawClient) -> None:
+def test_what_cannot_be_recorded_as_midi_is_refused(session: Session, client: RawClient, tmp_path: Path) -> None:
     with MidiSource(session, [], name="refused", **FAST) as source:
         client.call("device_wait", name=source.name, timeout_s=10, format="midi")
         for code, fields in [
             ("device_not_found", {"device_identity": "virtual-mic"}),
             ("invalid_request", {"channel_map": ["FL"]}),
-            ("invalid_request", {"chunk_path": "/tmp/x"}),
+            ("invalid_request", {"chunk_path": str(tmp_path / "x")}),
             ("invalid_chunk_size", {"chunk_size_bytes": 4096}),
         ]:
             wanted = {"uri": "stream://refused/1", "device_identity": source.name, "format": {"type": "midi"}}
