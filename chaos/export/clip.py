@@ -28,7 +28,7 @@ def clip(
 ) -> tuple[bytes, Loss]:
     """The file's bytes. `events` are frame, kind and bytes as they were recorded; frames count from the file's begin.
 
-    Left out, and told of, is what is no packet, what makes no sense as MIDI 1, and packets that would count as the
+    Left out, and told of: what is not a packet, what makes no sense as MIDI 1, and packets that would count as the
     file's own: its clockstamps, its begin and its end.
     """
     out = _Writer(ticks)

@@ -12,12 +12,12 @@ import msgspec
 import numpy as np
 
 from chaos.read.content import content_of
-from chaos.read.samples import Missing, Samples, check_missing
+from chaos.read.samples import Missing, Samples
 from chaos.read.take import Recording
 from chaos.store.info import RecordingInfo
 from chaos.store.lines import Definition
 from chaos.store.store import Store
-from chaos.terms.errors import InvalidRange, InvalidRequest
+from chaos.terms.errors import InvalidRequest
 from chaos.terms.ledger import ClockAnchor, Gap
 from chaos.terms.marks import Mark
 from chaos.terms.moments import wall_ns_of
@@ -160,20 +160,9 @@ class StreamRecording(Recording):
         ]
 
     def read(self, first: int, last: int, missing: Missing = "zeros") -> Samples:
-        check_missing(missing)
-        if not 0 <= first <= last <= self.n_frames:
-            raise InvalidRange(
-                f"frames {first} to {last} are not all in {self.uri}, which has {self.n_frames}",
-                hint="ask for a range from 0 up to its end",
-            )
-        if missing == "nan" and self.dtype.kind != "f":
-            raise InvalidRequest(f"{self.uri} holds no floats, and so no NaN", hint="take zeros")
+        self._check_read(first, last, missing)
         if missing == "error" and (gaps := self.gaps_between(first, last)):
-            raise InvalidRange(
-                f"{len(gaps)} gap(s) in frames {first} to {last} of {self.uri}",
-                hint='read them with missing="zeros" or "nan"',
-                details={"gaps": [gap.to_wire() for gap in gaps]},
-            )
+            raise self._holed(first, last, gaps)
         content, pieces = content_of(self.definition.form), []
         for take in self._between(first, last):
             if first < take.origin:

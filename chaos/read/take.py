@@ -8,7 +8,7 @@ become.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -168,6 +168,25 @@ class Recording:
         first, last, _ = frames.indices(self.n_frames)
         return self.read(first, max(first, last))
 
+    def _check_read(self, first: int, last: int, missing: Missing) -> None:
+        """Raises as `read` does, but for gaps."""
+        check_missing(missing)
+        if not 0 <= first <= last <= self.n_frames:
+            raise InvalidRange(
+                f"frames {first} to {last} are not all in {self.uri}, which has {self.n_frames}",
+                hint="ask for a range from 0 up to its end",
+            )
+        if missing == "nan" and self.dtype.kind != "f":
+            raise InvalidRequest(f"{self.uri} holds no floats, and so no NaN", hint='use missing="zeros"')
+
+    def _holed(self, first: int, last: int, gaps: Sequence[Gap]) -> InvalidRange:
+        """What `missing="error"` raises where there are gaps."""
+        return InvalidRange(
+            f"{len(gaps)} gap(s) in frames {first} to {last} of {self.uri}",
+            hint='read them with missing="zeros" or "nan"',
+            details={"gaps": [gap.to_wire() for gap in gaps]},
+        )
+
     def read(self, first: int, last: int, missing: Missing = "zeros") -> Samples:
         """Frames [first, last) as an array (channels, last - first).
 
@@ -178,22 +197,11 @@ class Recording:
         them ("error"). InvalidRange too for frames that are not there; InvalidRequest for NaN asked of integers;
         ValueError for any other `missing`.
         """
-        check_missing(missing)
-        if not 0 <= first <= last <= self.n_frames:
-            raise InvalidRange(
-                f"frames {first} to {last} are not all in {self.uri}, which has {self.n_frames}",
-                hint="ask for a range from 0 up to its end",
-            )
-        if missing == "nan" and self.dtype.kind != "f":
-            raise InvalidRequest(f"{self.uri} holds no floats, and so no NaN", hint='use missing="zeros"')
+        self._check_read(first, last, missing)
         pieces = [self._piece(chunk, begin, end) for chunk, begin, end in self._split(first, last)]
         gaps = self.gaps_between(first, last)
         if gaps and missing == "error":
-            raise InvalidRange(
-                f"{len(gaps)} gap(s) in frames {first} to {last} of {self.uri}",
-                hint='read them with missing="zeros" or "nan"',
-                details={"gaps": [gap.to_wire() for gap in gaps]},
-            )
+            raise self._holed(first, last, gaps)
         if len(pieces) == 1 and not (gaps and missing == "nan"):
             return pieces[0]
         block = self._content.join(pieces) if pieces else self._content.nothing(0)

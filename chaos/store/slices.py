@@ -15,7 +15,17 @@ from chaos.terms.errors import InvalidRange
 from chaos.terms.ledger import FIRST_CLOCK_COLUMNS, Cause, Gap
 from chaos.terms.moments import Moment, Time
 
-__all__ = ["ChunkSpan", "chunk_spans", "gaps_in", "recording_hash", "resolve", "root_hash", "stream_hash", "virtual"]
+__all__ = [
+    "ChunkSpan",
+    "chunk_spans",
+    "gaps_in",
+    "recording_hash",
+    "resolve",
+    "root_hash",
+    "stream_hash",
+    "virtual",
+    "within",
+]
 
 
 class ChunkSpan(msgspec.Struct, frozen=True):
@@ -45,10 +55,14 @@ def resolve(info: RecordingInfo, first: Time, end: Time, head: int) -> tuple[int
     Moments before the start are the start and moments after the head the head; frames are taken at their word. Raises
     InvalidRange for frames that are not there, and where the end comes before the beginning.
     """
-    begin, stop = (_frame(info, place, head) for place in (first, end))
+    return within(_frame(info, first, head), _frame(info, end, head), head, info.definition.uri)
+
+
+def within(begin: int, stop: int, head: int, whose: str) -> tuple[int, int]:
+    """The range, if it is one of a timeline that ends at `head`. Raises InvalidRange."""
     if not begin <= stop <= head:
         raise InvalidRange(
-            f"frames {begin} to {stop} are not all in {info.definition.uri}, which has {head}",
+            f"frames {begin} to {stop} are not all in {whose}, which has {head}",
             hint="ask for a range from 0 up to its head",
             details={"first_frame": begin, "end_frame": stop, "head_frame": head},
         )

@@ -8,10 +8,9 @@ from typing import Any
 import msgspec
 
 from chaos.store.info import load
-from chaos.store.slices import ChunkSpan, chunk_spans, gaps_in
+from chaos.store.slices import ChunkSpan, chunk_spans, gaps_in, within
 from chaos.store.takes import Take
 from chaos.store.timeline import frame_of_moment
-from chaos.terms.errors import InvalidRange
 from chaos.terms.ledger import Gap
 from chaos.terms.moments import Moment, Time, wall_ns_of
 
@@ -25,14 +24,7 @@ def head_of(takes: Sequence[Take]) -> int:
 
 def resolve_in(takes: Sequence[Take], first: Time, end: Time, head: int) -> tuple[int, int]:
     """As `chaos.store.slices.resolve`, on the timeline of these takes."""
-    begin, stop = (_frame(takes, place, head) for place in (first, end))
-    if not begin <= stop <= head:
-        raise InvalidRange(
-            f"frames {begin} to {stop} are not all in the stream, which has {head}",
-            hint="ask for a range from 0 up to its head",
-            details={"first_frame": begin, "end_frame": stop, "head_frame": head},
-        )
-    return begin, stop
+    return within(_frame(takes, first, head), _frame(takes, end, head), head, "the stream")
 
 
 def _frame(takes: Sequence[Take], place: Time, head: int) -> int:

@@ -91,6 +91,6 @@ class Arrivals:
 
 
 def _own_memory_bytes() -> int:
-    """What this process holds that is no file's."""
+    """The memory of this process that belongs to no file."""
     _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_bytes().split())
     return (resident - shared) * mmap.PAGESIZE
