@@ -186,6 +186,18 @@ def test_cimports_are_read() -> None:
     assert "chaos._cycle" in _graph()["chaos._audio"]
 
 
+def test_nothing_is_imported_by_a_name_that_is_made_at_run_time() -> None:
+    """The tests below read import statements; `importlib` and `__import__` would go past them."""
+    found = [
+        f"{path}: {line.strip()}"
+        for paths in FILES.values()
+        for path in paths
+        for line in path.read_text().splitlines()
+        if re.search(r"\bimportlib\b|\b__import__\b", line)
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_imports_run_one_way_through_the_rooms() -> None:
     graph = _graph()
     wrong = [f"{here} imports {there}" for here in graph for there in graph[here] if _is_wrong_way(here, there)]

@@ -13,13 +13,11 @@ Over 400 lines, since what writes the rows and what searches them must agree on 
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
@@ -29,8 +27,7 @@ import msgspec
 from chaos.store.database import Database, transaction
 from chaos.store.digest import Digest, read_digest
 from chaos.store.journal import JOURNAL_NAME, JournalReader
-from chaos.store.store import Store, is_recording, name_and_take, take_of
-from chaos.system.files import storage_errors
+from chaos.store.store import Store, name_and_take
 from chaos.terms.errors import ChaosError, RecordingNotFound
 from chaos.terms.uri import parse_uri
 
@@ -302,7 +299,7 @@ class Catalog:
 
     def _refresh(self, base: sqlite3.Connection) -> None:
         known = dict(base.execute("SELECT name, mtime_ns FROM folder"))
-        found = _folders(self.store.recordings)
+        found = self.store.names()
         for name in known.keys() - found.keys():
             with transaction(base):
                 base.execute("DELETE FROM take WHERE name = ?", (name,))
@@ -321,7 +318,7 @@ class Catalog:
 
     def _look_through(self, base: sqlite3.Connection, name: str) -> None:
         """Finds the takes of a name that have come, gone or been changed by hand."""
-        there = set(_takes(self.store.recordings / name))
+        there = set(self.store.takes(name))
         rows = _rows(base, f"SELECT {_COLUMNS} FROM take WHERE name = ?", name)
         gone = [row for row in rows if row[2] not in there]
         with transaction(base):
@@ -494,27 +491,6 @@ def _digest(row: _Row) -> Digest | None:
         return _decoder.decode(row[5])
     except msgspec.DecodeError:
         return None
-
-
-def _folders(recordings: Path) -> dict[str, int]:
-    """The folders of names, and when something in them last came or went."""
-    found = {}
-    with storage_errors("read", recordings):
-        if not recordings.exists():
-            return {}
-        with os.scandir(recordings) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):
-                    if entry.name[0] != "." and entry.is_dir():
-                        found[entry.name] = entry.stat().st_mtime_ns
-    return found
-
-
-def _takes(folder: Path) -> Iterator[str]:
-    with suppress(FileNotFoundError), os.scandir(folder) as found:
-        for each in found:
-            if is_recording(each.name):
-                yield take_of(each.name)
 
 
 def _batches(items: Sequence[_T]) -> Iterator[Sequence[_T]]:

@@ -23,24 +23,24 @@ from chaos.system.files import share_as, storage_errors
 from chaos.terms.errors import ChaosError, RecordingNotFound
 from chaos.terms.uri import parse_uri
 
-__all__ = ["Store", "is_recording", "name_and_take", "take_of"]
+__all__ = ["Store", "name_and_take"]
 
 _SUFFIX = ".zarr"
 
 
-def is_recording(folder: str) -> bool:
+def _is_recording(folder: str) -> bool:
     """Whether a folder of this name is a recording, and not one that is still being made."""
     return folder[0] != "." and folder.endswith(_SUFFIX)
 
 
-def take_of(folder: str) -> str:
+def _take_of(folder: str) -> str:
     """The take of the recording whose folder has this name."""
     return folder.removesuffix(_SUFFIX)
 
 
 def name_and_take(path: Path) -> tuple[str, str]:
     """What `Store.place` made the path of a recording from."""
-    return path.parent.name, take_of(path.name)
+    return path.parent.name, _take_of(path.name)
 
 
 class Store:
@@ -105,6 +105,26 @@ class Store:
     def paths(self) -> list[Path]:
         """The folders of all recordings, by name and take."""
         return sorted(self.recordings.glob(f"[!.]*/[!.]*{_SUFFIX}"))
+
+    def names(self) -> dict[str, int]:
+        """The names that streams were recorded under, and when a take of each last came or went, in ns of mtime."""
+        found = {}
+        with storage_errors("read", self.recordings):
+            if not self.recordings.exists():
+                return {}
+            with os.scandir(self.recordings) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        if entry.name[0] != "." and entry.is_dir():
+                            found[entry.name] = entry.stat().st_mtime_ns
+        return found
+
+    def takes(self, name: str) -> Iterator[str]:
+        """The takes recorded under a name, in no order."""
+        with suppress(FileNotFoundError), os.scandir(self.recordings / name) as found:
+            for each in found:
+                if _is_recording(each.name):
+                    yield _take_of(each.name)
 
     def half_made(self) -> Iterator[Path]:
         """The folders of recordings that are being made, or were when their engine died."""

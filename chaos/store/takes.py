@@ -20,7 +20,7 @@ from chaos.terms.uri import parse_uri
 
 __all__ = ["Take", "take_paths", "take_uris", "takes_of"]
 
-_NUMBER = re.compile(r"\.(\d{4,})\.zarr$")
+_NUMBER = re.compile(r"\.(\d{4,})")
 _FIRST = ".0001"
 
 
@@ -46,11 +46,12 @@ def take_paths(store: Store, uri: str) -> list[Path]:
     Going by names alone: what began by itself under such a name is among them. Raises InvalidURI.
     """
     path = store.path(uri)
-    _, take = parse_uri(uri)
+    name, take = parse_uri(uri)
     if take.endswith(_FIRST) and not path.exists():
         return [store.path(uri.removesuffix(_FIRST))]
-    later = [each for each in path.parent.glob(f"{take}.[0-9]*.zarr") if _NUMBER.search(each.name)]
-    later.sort(key=lambda each: int(_NUMBER.search(each.name)[1]))  # type: ignore[index]
+    numbers = (_NUMBER.fullmatch(each[len(take) :]) for each in store.takes(name) if each.startswith(take))
+    in_order = sorted(filter(None, numbers), key=lambda number: int(number[1]))
+    later = [store.place(name, take + number[0]) for number in in_order]
     return [path, *later] if path.exists() or not later else later
 
 
