@@ -131,6 +131,11 @@ rtcheck:
 bench *arguments:
     tools/bench {{arguments}}
 
+# A store of 10,000 takes beside an empty one: starts, lists, retention, memory; writes its part of docs/benchmarks.md
+[group('prove')]
+scale *arguments:
+    tools/scale {{arguments}}
+
 # Small changes that break a promise, made to a copy: tests must fail for each (`just mutants NAME` for one)
 [group('prove')]
 mutants *arguments:

@@ -51,7 +51,9 @@ def verify(session: Session, what: str, signed: bool, strict: bool, as_json: boo
     with progress("verifying") as advance:
         report = _verified(session, what, advance)
     missing_frames = sum(gap["n_frames"] or 0 for gap in report["gaps"])
-    names = session.signing_keys().names() if report.get("signatures") else {}
+    names, unused = session.signing_keys().names() if report.get("signatures") else ({}, [])
+    for each in unused:
+        say(f"{each.message}; it is passed over", f"  {each.hint}", err=True)
     signers = sorted(_signers(report, names))
     if as_json:
         print_json({**report, "signed_by": signers} if report.get("signatures") else report)
@@ -105,8 +107,9 @@ def sign(session: Session, uris: tuple[str, ...], as_json: bool) -> None:
     """Sign recordings with your key (chaosctl keys new --signing), so that others can tell that they are yours.
 
     All are verified first: if one has a defect (exit code 8) or has not ended, none is signed. The signature covers
-    the audio, the gaps, the start, the device and the clock, but not marks; it lies in the recording's folder. A
-    stream's URI means all its takes. Retention later leaves a signature as good as it was.
+    the audio, the gaps, the start, the device, the clock and the marks that are set by then; it lies in the recording's
+    folder. A stream's URI means all its takes. Retention and further marks leave a signature as good as it was; verify
+    says how many marks came later.
     """
     import time
 
@@ -140,7 +143,7 @@ def sign(session: Session, uris: tuple[str, ...], as_json: bool) -> None:
             told = verify_lines(msgspec.to_builtins(report), report.lost_frames)
             say(f"{report.uri} has a defect: nothing was signed", *told, err=True)
             leave(EXIT_BAD)
-        verified.append((path, report.uri, report.recording, report.recording_hash))
+        verified.append((path, report.uri, report.recording, report.recording_hash_v3))
     made: list[dict[str, Any]] = []
     for path, uri, recording, whole_hash in verified:
         try:

@@ -248,6 +248,8 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
         lines.append(f"  root hash      {report['root_hash']}")
     if "recording_hash" in report:
         lines.append(f"  recording hash {report['recording_hash']}")
+    if "recording_hash_v3" in report:
+        lines.append(f"  with marks     {report['recording_hash_v3']}")
     lines += [
         f"  {_take_verdict(take)}: {take['uri']}, {take['n_frames']} frames from {take['first_frame']} on"
         for take in report.get("takes", ())
@@ -273,10 +275,20 @@ def proof_lines(report: Wire, names: Mapping[str, str]) -> list[str]:
         name = f"{names[key]} (key {key})" if key in names else f"a key that you don't know: {key}"
         if each["state"] == "good":
             lines.append(f"  signed{place} by {name}, at {each['signed_utc']} by the signer's clock")
+            lines += _not_signed(each)
         else:
             state = "SIGNATURE BAD" if each["state"] == "bad" else "signature NOT CHECKED"
             lines.append(f"  {state}{place}, key {key}: {each['reason']}")
     return lines
+
+
+def _not_signed(signature: Wire) -> list[str]:
+    """What a good signature says nothing about."""
+    n_marks = signature.get("unsigned_marks", 0)
+    if signature.get("hash_version", 2) == 2:
+        return ["    this says nothing about marks: it is of an older kind (sign again to have them in it)"]
+    marks = "1 mark was" if n_marks == 1 else f"{n_marks} marks were"
+    return [f"    {marks} set later and {'is' if n_marks == 1 else 'are'} not covered"] if n_marks else []
 
 
 def _partly_signed(report: Wire) -> str | None:

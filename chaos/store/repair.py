@@ -27,6 +27,7 @@ from chaos.store.lines import (
     Header,
     LatencyLine,
     Line,
+    MarkLine,
     OpenGapLine,
     Sealing,
 )
@@ -131,7 +132,7 @@ class _Repair:
         lines += [AnchorLine.of(anchor) for anchor in self._anchors]
         lines += [GapLine.of(gap) for gap in self._gaps]
         lines += [self._chunks[chunk] for chunk in sorted(self._chunks)]
-        lines += [line for line in self._known if isinstance(line, LatencyLine)]
+        lines += [line for line in self._known if isinstance(line, LatencyLine | MarkLine)]
         lines += [line for line in self._known if isinstance(line, Sealing)][-1:]
         if self._open is not None and self._open.first_frame not in ended and not self._finish:
             lines.append(self._open)

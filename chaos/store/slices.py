@@ -6,23 +6,19 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from blake3 import blake3
 
-from chaos.store.info import RecordingInfo, SealedChunk
+from chaos.store.info import RecordingInfo
 from chaos.store.retired import gone_chunks
 from chaos.store.timeline import frame_of_moment
 from chaos.terms.errors import InvalidRange
-from chaos.terms.ledger import FIRST_CLOCK_COLUMNS, Cause, Gap
+from chaos.terms.ledger import Gap
 from chaos.terms.moments import Moment, Time
 
 __all__ = [
     "ChunkSpan",
     "chunk_spans",
     "gaps_in",
-    "recording_hash",
     "resolve",
-    "root_hash",
-    "stream_hash",
     "virtual",
     "within",
 ]
@@ -94,42 +90,3 @@ def gaps_in(gaps: Iterable[Gap], first: int, end: int) -> list[Gap]:
     """Those of the gaps that reach into frames [first, end), whole, by first frame; also those of no length."""
     inside = [gap for gap in gaps if gap.first_frame < end and first < max(gap.end_frame, gap.first_frame + 1)]
     return sorted(inside, key=lambda gap: gap.first_frame)
-
-
-def recording_hash(info: RecordingInfo) -> str:
-    """BLAKE3-256 over all that makes a recording what it is: version 2 of `root_hash`, which knows chunks alone.
-
-    It is taken over JSON arrays in compact form, each with a line feed behind it; PROTOCOL.md lists them. Retired gaps
-    are not among them, so that retention does not change it.
-    """
-    shape = info.definition
-    gaps = sorted((gap for gap in info.gaps if gap.cause is not Cause.RETIRED), key=Gap.row)
-    anchors = sorted(info.anchors, key=lambda anchor: anchor.row(FIRST_CLOCK_COLUMNS))
-    lines: list[tuple[Any, ...]] = [
-        ("chaosd recording", 2),
-        ("uri", shape.uri),
-        ("device", shape.device.get("identity")),
-        ("form", shape.channels, shape.sample_rate, shape.sample_format, shape.chunk_frames),
-        ("started", shape.started_wall_ns),
-        ("length", info.n_frames, info.clean),
-        *(("chunk", each.chunk, each.first_frame, each.n_frames, each.hash) for each in info.chunks),
-        *(("gap", gap.first_frame, gap.n_frames, gap.cause.label, gap.confidence.label) for gap in gaps),
-        *(("anchor", each.frame, each.position, each.monotonic_ns, each.wall_ns) for each in anchors),
-    ]
-    hasher = blake3()
-    for line in lines:
-        hasher.update(msgspec.json.encode(line) + b"\n")
-    return hasher.hexdigest()
-
-
-def stream_hash(uri: str, takes: Iterable[tuple[str, int, str]]) -> str:
-    """BLAKE3-256 over the takes of a stream: of each its URI, its place on the timeline and its `recording_hash`."""
-    hasher = blake3()
-    for line in (("chaosd stream", 1), ("uri", uri), *(("take", *take) for take in takes)):
-        hasher.update(msgspec.json.encode(line) + b"\n")
-    return hasher.hexdigest()
-
-
-def root_hash(chunks: Iterable[SealedChunk | ChunkSpan]) -> str:
-    """BLAKE3-256 over the hashes (32 bytes each) of these chunks in order; over all of a recording `verify`'s."""
-    return blake3(b"".join(bytes.fromhex(each.hash) for each in chunks)).hexdigest()

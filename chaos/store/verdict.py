@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from blake3 import blake3
 
+from chaos.store.hashes import stream_hash
 from chaos.store.signature import SignatureVerdict
-from chaos.store.slices import stream_hash
 from chaos.terms.ledger import Cause
 
 if TYPE_CHECKING:
@@ -52,15 +52,18 @@ class TakeVerdict(msgspec.Struct, frozen=True):
     recording_hash: str
     proof: Proof
     all_checked: bool
+    recording_hash_v3: str = ""
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
     """What was verified, to be filed as it is. `root_hash` is the BLAKE3-256 over the chunks' hashes (32 bytes
-    each) in order; `chunks` lists them. `recording_hash` covers the length, the ledger, the start, the device and the
-    clock, too (see `slices.recording_hash`): where two are equal, so are the recordings.
+    each) in order; `chunks` lists them. `recording_hash` (version 2) covers the length, the ledger, the start, the
+    device and the clock, too, and `recording_hash_v3` also the marks and all else that a recording tells (see
+    `chaos.store.hashes`): where two are equal, so are the recordings.
 
     `gaps` are as on the wire; `lost_frames` leaves out what retention removed. Of a stream of several takes `takes` are
-    these, and all frames count on its timeline; `recording` is the newest take's, and `recording_hash` is over theirs.
+    these, and all frames count on its timeline; `recording` is the newest take's, and the recording hashes are over
+    theirs.
 
     `ok` says that what was checked has no defect, `all_checked` whether that was all of it: not while it is recorded or
     waits for recovery, when there are frames that are not sealed yet.
@@ -95,6 +98,7 @@ class VerifyReport(msgspec.Struct, frozen=True):
     takes: list[TakeVerdict] = []
     proof: Proof = "nothing"
     signatures: list[SignatureVerdict] = []
+    recording_hash_v3: str = ""
 
 
 def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyReport:
@@ -113,6 +117,7 @@ def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyRepo
             TakeVerdict(
                 own, report.recording, origin, report.n_frames, report.state, report.clean,
                 report.ok, report.root_hash, report.recording_hash, report.proof, report.all_checked,
+                report.recording_hash_v3,
             )
         )  # fmt: skip
     (last, newest), (_, oldest) = reports[-1], reports[0]
@@ -132,6 +137,9 @@ def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyRepo
         lost_frames=sum(gap["n_frames"] or 0 for gap in gaps if gap["cause"] != Cause.RETIRED.label),
         root_hash=blake3(b"".join(bytes.fromhex(chunk["hash"]) for chunk in chunks)).hexdigest(),
         recording_hash=stream_hash(uri, [(each.uri, each.first_frame, each.recording_hash) for each in verdicts]),
+        recording_hash_v3=stream_hash(
+            uri, [(each.uri, each.first_frame, each.recording_hash_v3) for each in verdicts], version=2
+        ),
         chunks=chunks,
         started_utc=oldest.started_utc,
         all_checked=all(each.all_checked for each in verdicts),

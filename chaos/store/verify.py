@@ -29,13 +29,13 @@ from chaos.store.documents import (
     table_rows,
 )
 from chaos.store.events import wrong_columns
+from chaos.store.hashes import recording_hash, recording_hash_v3
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME
 from chaos.store.lines import Definition
 from chaos.store.objects import hash_file
 from chaos.store.retired import gone_chunks
 from chaos.store.signature import SIGNATURES_NAME, check_signatures
-from chaos.store.slices import recording_hash
 from chaos.store.store import Store
 from chaos.store.verdict import Defect, TakeVerdict, VerifyReport, joined, proof_of
 from chaos.system.files import read_regular
@@ -99,10 +99,9 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         bad.extend(_chunk_defects(info, sealed, is_retired=sealed.chunk in gone))
     if progress:
         progress(len(info.chunks), len(info.chunks))
-    whole_hash = recording_hash(info)
-    signatures = check_signatures(info.path, whole_hash)
+    signatures = check_signatures(info)
     bad += [
-        Defect("signature_bad", expected=whole_hash, found=f"{SIGNATURES_NAME}, key {each.public_key}: {each.reason}")
+        Defect("signature_bad", found=f"{SIGNATURES_NAME}, key {each.public_key}: {each.reason}")
         for each in signatures
         if each.state == "bad"
     ]
@@ -120,7 +119,8 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         gaps=[gap.to_wire() for gap in info.gaps],
         lost_frames=lost_frames(info.gaps),
         root_hash=root.hexdigest(),
-        recording_hash=whole_hash,
+        recording_hash=recording_hash(info),
+        recording_hash_v3=recording_hash_v3(info),
         chunks=[
             {"chunk": each.chunk, "first_frame": each.first_frame, "n_frames": each.n_frames, "hash": each.hash}
             for each in info.chunks

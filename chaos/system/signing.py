@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chaos.system.keyfiles import check_mode, default_folder, key_path, remove_key, write_key
-from chaos.terms.errors import InvalidRequest, Unauthorized
+from chaos.terms.errors import InvalidRequest, StorageFailed, Unauthorized
 
 __all__ = ["SigningKeys", "SigningPair", "can_check", "is_signed_by"]
 
@@ -68,8 +68,8 @@ def _library() -> Any:
 class SigningKeys:
     """The keys in one folder. Nothing is kept in memory.
 
-    Raises Unauthorized for files that others may read (the secret) or write to (all), StorageFailed where the
-    system refuses, InvalidRequest for what is not a key or not a name.
+    Raises StorageFailed for files that are damaged, or that others may read (the secret) or write to (all), and where
+    the system refuses, InvalidRequest for what is not a key or not a name.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -91,10 +91,11 @@ class SigningKeys:
         """Raises InvalidRequest if there is none."""
         if not self.has_own():
             raise InvalidRequest(f"there is no signing key in {self.folder}", hint=_MAKE)
-        check_mode(self._own, 0o077, "be read by others", "chmod 600")
+        _check_mode(self._own, 0o077, "be read by others", "chmod 600")
         found = _read(self._own)
         if found.keys() != {"public", "secret"}:
-            raise Unauthorized(f"{self._own} is damaged", hint="restore it from a copy")
+            hint = "restore it from a copy; without one move it away, and chaosctl keys new --signing makes a new key"
+            raise StorageFailed(f"{self._own} is damaged: it holds no signing key", hint=hint)
         return SigningPair(found["public"], found["secret"])
 
     def to_sign(self) -> SigningPair:
@@ -107,22 +108,44 @@ class SigningKeys:
 
     def signers(self) -> dict[str, str]:
         """The public keys of others that are trusted, by name."""
-        if not self._signers.is_dir():
-            return {}
-        check_mode(self._signers, 0o022, "be written to by others", "chmod 700")
-        found = {}
-        for path in sorted(self._signers.glob("*.key")):
-            check_mode(path, 0o022, "be written to by others", "chmod 600")
-            public = _read(path).get("public")
-            if public is None:
-                raise Unauthorized(f"{path} is damaged", hint="remove it")
-            found[path.stem] = public
-        return found
+        return {path.stem: self._signer(path) for path in self._signer_files()}
 
-    def names(self) -> dict[str, str]:
-        """Whose each public key is that is trusted, one's own too."""
-        names = {public: name for name, public in self.signers().items()}
-        return names | ({self.own().public: "this user"} if self.has_own() else {})
+    def names(self) -> tuple[dict[str, str], list[StorageFailed]]:
+        """Whose each public key is that is trusted, one's own too; and why some key files are not used, which keeps
+        nobody from verifying."""
+        names: dict[str, str] = {}
+        unused: list[StorageFailed] = []
+        try:
+            files = self._signer_files()
+        except StorageFailed as error:
+            files = []
+            unused.append(error)
+        for path in files:
+            try:
+                names[self._signer(path)] = path.stem
+            except StorageFailed as error:
+                unused.append(error)
+        if self.has_own():
+            try:
+                names[self.own().public] = "this user"
+            except StorageFailed as error:
+                unused.append(error)
+        return names, unused
+
+    def _signer_files(self) -> list[Path]:
+        if not self._signers.is_dir():
+            return []
+        _check_mode(self._signers, 0o022, "be written to by others", "chmod 700")
+        return sorted(self._signers.glob("*.key"))
+
+    def _signer(self, path: Path) -> str:
+        _check_mode(path, 0o022, "be written to by others", "chmod 600")
+        public = _read(path).get("public")
+        if public is None:
+            name = path.stem
+            hint = f"chaosctl keys remove --signer {name}, then chaosctl keys add --signer {name} KEY"
+            raise StorageFailed(f"{path} is damaged: it holds no key", hint=hint)
+        return public
 
     def add(self, name: str, public: str) -> None:
         """Trusts a key. Raises InvalidRequest if the name is taken."""
@@ -137,6 +160,14 @@ class SigningKeys:
 
     def remove(self, name: str) -> None:
         remove_key(key_path(self._signers, name), "chaosctl keys list")
+
+
+def _check_mode(path: Path, forbidden: int, what: str, command: str) -> None:
+    """As `check_mode`; nobody is kept out by it, a file of one's own can't be used."""
+    try:
+        check_mode(path, forbidden, what, command)
+    except Unauthorized as error:
+        raise StorageFailed(error.message, hint=error.hint) from None
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -19,9 +19,9 @@ from recorded import Rotator, definition
 from chaos.export import save as export
 from chaos.read import recording as reader
 from chaos.store.age import Now
+from chaos.store.hashes import root_hash
 from chaos.store.holds import held
 from chaos.store.retention import retire
-from chaos.store.slices import root_hash
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter

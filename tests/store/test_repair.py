@@ -13,12 +13,14 @@ from recorded import Rotator, definition, names
 
 from chaos.read import recording as reader
 from chaos.store.info import load
+from chaos.store.marking import mark_ended
 from chaos.store.recovery import recover
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import StorageFailed
 from chaos.terms.ledger import Cause
+from chaos.terms.marks import Mark
 
 
 @pytest.fixture
@@ -85,6 +87,23 @@ def test_a_damaged_line_of_the_journal_costs_nothing(
     with reader.open(path) as recording:
         np.testing.assert_array_equal(recording[:], rotator.model)
     assert recover(Store(folder / "store"), folder / "slots").items == []
+
+
+@pytest.mark.parametrize("damage", [one_flipped, one_gone])
+def test_marks_stay_in_a_repaired_journal(
+    folder: Path, damage: Callable[[list[bytes], int], list[bytes]]
+) -> None:
+    rotator = record(folder / "store")
+    path = rotator.writer.path
+    marks = [Mark(30, "second"), Mark(5, "first")]
+    for mark in marks:
+        mark_ended(path, mark)
+    told = verify(path).recording_hash_v3
+    journal = journal_of(rotator)
+    journal.write_bytes(b"".join(damage(journal.read_bytes().splitlines(keepends=True), 3)))
+    assert recover(Store(folder / "store"), folder / "slots").ok
+    assert load(path).marks == marks
+    assert (verify(path).bad, verify(path).recording_hash_v3) == ([], told)
 
 
 def test_the_damaged_journal_is_kept(folder: Path) -> None:

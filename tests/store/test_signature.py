@@ -14,14 +14,17 @@ from recorded import Rotator, checked, definition
 from rolled import URI, three_takes
 
 from chaos.cli.main import main
+from chaos.cli.show import proof_lines
 from chaos.store.info import load
+from chaos.store.marking import mark_ended
 from chaos.store.retention import retire
 from chaos.store.signature import SIGNATURES_NAME, Signature, sign
 from chaos.store.store import Store
 from chaos.store.verify import VerifyReport, verify, verify_uri
 from chaos.store.writer import RecordingWriter
 from chaos.system.signing import SigningKeys, SigningPair
-from chaos.terms.errors import InvalidRequest, StorageFailed, StreamExists, Unauthorized
+from chaos.terms.errors import InvalidRequest, StorageFailed, StreamExists
+from chaos.terms.marks import Mark
 from chaos.terms.units import Keep
 
 NOW_NS = 1_769_900_000_000_000_000
@@ -51,7 +54,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def signed(path: Path, pair: SigningPair) -> Signature:
-    return sign(path, pair, verify(path).recording_hash, NOW_NS)
+    return sign(path, pair, verify(path).recording_hash_v3, NOW_NS)
 
 
 def states(report: VerifyReport) -> list[str]:
@@ -66,9 +69,60 @@ def test_a_signature_is_good_and_says_whose_key_it_is(path: Path, keys: SigningK
     (verdict,) = report.signatures
     assert (verdict.public_key, verdict.signed_utc) == (keys.own().public, "2026-01-31T22:53:20.000000000Z")
     text = (
-        f'["chaosd signature",1]\n["recording_hash",2,"{report.recording_hash}"]\n["signed",{NOW_NS}]\n'
+        f'["chaosd signature",2]\n["recording_hash",3,"{report.recording_hash_v3}"]\n["marks",0]\n["signed",{NOW_NS}]\n'
     )  # PROTOCOL.md's
     VerifyKey(bytes.fromhex(made.public_key)).verify(text.encode(), bytes.fromhex(made.signature))
+
+
+def test_marks_are_signed_and_later_ones_are_told(path: Path, keys: SigningKeys) -> None:
+    for frame in (5, 9):
+        mark_ended(path, Mark(frame, "verse"))
+    made = signed(path, keys.own())
+    assert made.n_marks == 2
+    assert [each.unsigned_marks for each in verify(path).signatures] == [0]
+    mark_ended(path, Mark(7, "later"))
+    report = verify(path)
+    assert [(each.state, each.hash_version, each.unsigned_marks) for each in report.signatures] == [("good", 3, 1)]
+    text = "\n".join(proof_lines(msgspec.to_builtins(report), {}))
+    assert "1 mark was set later and is not covered" in text
+
+
+@pytest.mark.parametrize("change", ["label", "frame", "gone", "order"])
+def test_a_signed_mark_that_is_changed_makes_it_bad(path: Path, keys: SigningKeys, change: str) -> None:
+    for mark in (Mark(5, "verse"), Mark(9, "chorus")):
+        mark_ended(path, mark)
+    signed(path, keys.own())
+    journal = path / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    if change == "gone":
+        lines.pop()
+    elif change == "order":
+        lines[-2:] = reversed(lines[-2:])
+    else:
+        body = json.loads(lines[-1])
+        body |= {"label": "bridge"} if change == "label" else {"frame": 10}
+        body.pop("check")
+        lines[-1] = checked(json.dumps(body, separators=(",", ":")).encode())
+    journal.write_bytes(b"".join(lines))
+    report = verify(path)
+    assert (report.ok, report.proof, states(report)) == (False, "nothing", ["bad"])
+
+
+def test_a_signature_of_the_first_kind_stays_good_and_says_what_it_leaves_out(path: Path, keys: SigningKeys) -> None:
+    pair = keys.own()
+    first = Signature("ed25519", pair.public, NOW_NS, verify(path).recording_hash, "")
+    assert first.message == (
+        f'["chaosd signature",1]\n["recording_hash",2,"{first.recording_hash}"]\n["signed",{NOW_NS}]\n'.encode()
+    )
+    whole = msgspec.structs.replace(first, signature=pair.sign(first.message))
+    (path / SIGNATURES_NAME).write_bytes(msgspec.json.encode([whole]))
+    mark_ended(path, Mark(5, "verse"))
+    report = verify(path)
+    assert [(each.state, each.hash_version, each.unsigned_marks) for each in report.signatures] == [("good", 2, 1)]
+    assert "says nothing about marks" in "\n".join(proof_lines(msgspec.to_builtins(report), {}))
+    forged = msgspec.structs.replace(whole, scheme="ed25519-v3")
+    (path / SIGNATURES_NAME).write_bytes(msgspec.json.encode([forged]))
+    assert states(verify(path)) == ["bad"]
 
 
 def test_several_sign_and_each_once(path: Path, keys: SigningKeys, other: SigningPair) -> None:
@@ -136,7 +190,7 @@ def test_a_file_that_makes_no_sense_is_told_and_not_overwritten(
 
 @pytest.mark.parametrize(("public", "signature"), [("", ""), ("zz", "00"), ("00" * 32, "00" * 64), ("00" * 31, "0")])
 def test_what_is_no_key_or_signature_is_bad(path: Path, public: str, signature: str) -> None:
-    whole = Signature("ed25519", public, NOW_NS, verify(path).recording_hash, signature)
+    whole = Signature("ed25519-v3", public, NOW_NS, verify(path).recording_hash_v3, signature)
     (path / SIGNATURES_NAME).write_bytes(msgspec.json.encode([whole]))
     assert (states(verify(path)), verify(path).ok) == (["bad"], False)
 
@@ -193,22 +247,29 @@ def test_a_stream_is_signed_where_one_key_has_signed_all_takes(
 )
 def test_key_files_with_lax_modes_are_not_used(keys: SigningKeys, other: SigningPair, name: str, mode: int) -> None:
     keys.add("desk", other.public)
-    assert keys.names() == {other.public: "desk", keys.own().public: "this user"}
+    both = {other.public: "desk", keys.own().public: "this user"}
+    assert keys.names() == (both, [])
     (keys.folder / name).chmod(mode)
-    with pytest.raises(Unauthorized, match="not used") as refused:
-        keys.names()
-    assert "chmod" in refused.value.hint
+    names, (refused,) = keys.names()
+    unusable = "this user" if name == "signing.key" else "desk"
+    assert names == {key: of for key, of in both.items() if of != unusable}
+    assert "not used" in refused.message
+    assert f"{keys.folder / name}" in refused.hint
+    with pytest.raises(StorageFailed, match="not used"):
+        keys.own() if name == "signing.key" else keys.signers()
 
 
 @pytest.mark.parametrize("content", [b"", b"ed25519\n", b'curve\n    public-key = "00"\n', b"\xff\n"])
 def test_damaged_key_files_are_refused(keys: SigningKeys, other: SigningPair, content: bytes) -> None:
     keys.add("desk", other.public)
-    for name in ("signing.key", "signers/desk.key"):
+    for name, command in (("signing.key", "keys new --signing"), ("signers/desk.key", "keys remove --signer desk")):
         path = keys.folder / name
         before = path.read_bytes()
         path.write_bytes(content)
-        with pytest.raises(Unauthorized, match="damaged"):
-            keys.names()
+        names, (refused,) = keys.names()
+        assert (len(names), command in refused.hint) == (1, True)
+        with pytest.raises(StorageFailed, match="damaged"):
+            keys.own() if name == "signing.key" else keys.signers()
         path.write_bytes(before)
 
 
@@ -240,7 +301,7 @@ def test_signing_by_command(tmp_path: Path, home: Path, path: Path, other: Signi
     assert (len(public), SigningKeys(home / "chaos" / "keys").own().secret in made.output) == (64, False)
     assert "proved by hashes alone" in run(store, "verify", uri).stdout
     done = run(store, "sign", uri)
-    assert (done.exit_code, verify(path).recording_hash in done.stdout) == (0, True)
+    assert (done.exit_code, verify(path).recording_hash_v3 in done.stdout) == (0, True)
     said = run(store, "verify", "--signed", uri)
     assert (said.exit_code, f"signed by this user (key {public})" in said.stdout) == (0, True)
     assert f"signing     {public}" in run(store, "keys", "list").stdout
@@ -256,6 +317,19 @@ def test_signing_by_command(tmp_path: Path, home: Path, path: Path, other: Signi
     assert (said.exit_code, json.loads(said.stdout)["signed_by"]) == (0, ["newsroom"])
     assert run(store, "keys", "remove", "--signer", "newsroom").exit_code == 0
     assert run(store, "verify", "--signed", uri).exit_code == 8
+
+
+def test_a_key_file_that_can_not_be_used_keeps_nobody_from_verifying(tmp_path: Path, home: Path, path: Path) -> None:
+    store = tmp_path / "store"
+    run(store, "keys", "new", "--signing")
+    run(store, "sign", path)
+    own = home / "chaos" / "keys" / "signing.key"
+    own.chmod(0o644)
+    said = run(store, "verify", path)
+    assert (said.exit_code, said.stdout.startswith("ok"), f"chmod 600 {own}" in said.stderr) == (0, True, True)
+    assert run(store, "verify", "--signed", path).exit_code == 8
+    refused = run(store, "sign", path)
+    assert (refused.exit_code, f"chmod 600 {own}" in refused.stderr) == (6, True)
 
 
 def test_a_missing_library_is_told_before_a_missing_key(

@@ -19,9 +19,10 @@ from recorded import START_NS, Rotator, definition
 from chaos.export.jobs import Slicer
 from chaos.export.save import save_aligned
 from chaos.read import recording as reader
+from chaos.store.hashes import root_hash
 from chaos.store.info import RecordingInfo, load
 from chaos.store.retention import retire
-from chaos.store.slices import chunk_spans, resolve, root_hash, virtual
+from chaos.store.slices import chunk_spans, resolve, virtual
 from chaos.store.store import Store
 from chaos.store.timeline import align
 from chaos.store.verify import verify

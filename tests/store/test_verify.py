@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from recorded import Rotator, checked, definition
 
 from chaos.store.info import load
+from chaos.store.lines import LatencyLine
 from chaos.store.retention import retire
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import RecordingNotFound, StorageFailed
-from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+from chaos.terms.latency import Latency
+from chaos.terms.ledger import Cause, ClockAnchor, ClockState, Confidence, Gap
+from chaos.terms.marks import Mark
 from chaos.terms.units import Keep
 
 
@@ -310,7 +313,8 @@ def test_the_recording_hash_covers_more_than_the_audio(tmp_path: Path) -> None:
     ]
     reports = [verify(path) for path in paths]
     assert len({report.root_hash for report in reports}) == 1
-    assert len({report.recording_hash for report in reports}) == len(paths)
+    for version in ("recording_hash", "recording_hash_v3"):
+        assert len({getattr(report, version) for report in reports}) == len(paths)
     assert verify(silent(tmp_path / "6", "stream://mic/1", 16)).recording_hash == reports[0].recording_hash
 
 
@@ -325,7 +329,39 @@ def test_the_recording_hash_is_what_the_protocol_says(tmp_path: Path) -> None:
     assert verify(path).recording_hash == blake3(text.encode()).hexdigest()
 
 
+def test_version_3_of_it_is_what_the_protocol_says(tmp_path: Path) -> None:
+    anchor = ClockAnchor(8, 8, 9, 10, max_error_ns=5, clock_state=ClockState.SYNCHRONIZED, step_ns=-3)
+
+    def change(writer: RecordingWriter) -> None:
+        writer.anchor(anchor)
+        writer.mark(Mark(12, "b"))
+        writer.mark(Mark(3, "a"))
+        writer.latency(LatencyLine(0, Latency(1.0, 2, 3)))
+
+    path = silent(tmp_path, "stream://mic/1", 16, change)
+    shape, chunk = load(path).definition, verify(path).chunks[0]["hash"]
+    text = (
+        '["chaosd recording",3]\n["uri","stream://mic/1"]\n["device","serial:1"]\n["form",2,48000,"f32",16]\n'
+        f'["started",{shape.started_wall_ns}]\n["length",16,true]\n["chunk",0,0,16,"{chunk}"]\n'
+        f'["anchor",0,0,1000,{shape.started_wall_ns},-1,-1,0,0]\n["anchor",8,8,9,10,5,-1,2,-3]\n'
+        '["positions","AUX0","AUX1"]\n["after",null,null,null]\n["session",null]\n["latency",0,1.0,2,3]\n'
+        '["mark",12,"b"]\n["mark",3,"a"]\n'
+    )
+    assert verify(path).recording_hash_v3 == blake3(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("field", ["max_error_ns", "est_error_ns", "clock_state", "step_ns"])
+def test_version_3_covers_what_the_clock_knew_of_itself(tmp_path: Path, field: str) -> None:
+    anchor = ClockAnchor(8, 8, 9, 10, max_error_ns=5, est_error_ns=4, step_ns=3)
+    other = msgspec.structs.replace(anchor, **{field: ClockState.SYNCHRONIZED if field == "clock_state" else 1})
+    one = silent(tmp_path / "1", "stream://mic/1", 16, lambda writer: writer.anchor(anchor))
+    two = silent(tmp_path / "2", "stream://mic/1", 16, lambda writer: writer.anchor(other))
+    assert verify(one).recording_hash == verify(two).recording_hash
+    assert verify(one).recording_hash_v3 != verify(two).recording_hash_v3
+
+
 def test_retention_does_not_change_the_recording_hash(path: Path) -> None:
-    before = verify(path).recording_hash
+    before = verify(path)
     retire(Store(path.parents[2]), Keep(None, 0))
-    assert verify(path).recording_hash == before
+    after = verify(path)
+    assert (after.recording_hash, after.recording_hash_v3) == (before.recording_hash, before.recording_hash_v3)

@@ -62,6 +62,10 @@ def test_verify_is_of_all_takes(store: Store, takes: list[Rotator]) -> None:
         f'["take","{take.uri}",{take.first_frame},"{take.recording_hash}"]\n' for take in report.takes
     )
     assert report.recording_hash == blake3(text.encode()).hexdigest()
+    text = '["chaosd stream",2]\n["uri","stream://mic/1"]\n' + "".join(
+        f'["take","{take.uri}",{take.first_frame},"{take.recording_hash_v3}"]\n' for take in report.takes
+    )
+    assert report.recording_hash_v3 == blake3(text.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

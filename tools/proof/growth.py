@@ -174,8 +174,12 @@ def _opened(root: Path, uri: str, rounds: int = 7) -> tuple[float, float]:
 def _seals(roots: Sequence[Path]) -> tuple[list[float], float]:
     """The median of sealing a chunk in each of two stores, synced, and the median of the second's time by the first's,
     of seals one right after the other. What the disk is busy with else changes from second to second, and who comes
-    second waits for what the first has begun: they take turns at that, and only neighbours are compared."""
+    second waits for what the first has begun: they take turns at that, and only neighbours are compared. Both have
+    all 256 folders of objects: each is made once in a store's life, and would be counted as the empty one's."""
     writers = []
+    for root in roots:
+        for number in range(256):
+            (root / "objects" / f"{number:02x}").mkdir(parents=True, exist_ok=True)
     for root in roots:
         what = definition(f"stream://sealed/{time.time_ns()}", time.time_ns(), 10)
         writers.append(RecordingWriter.create(Store(root), what))

@@ -31,12 +31,13 @@ _S = 1_000_000_000
 
 @dataclass(frozen=True)
 class Shape:
-    """A store of `takes` takes of `take_s` seconds, one after the other up to now, `chunks` chunks each; a take of a
-    day in 10 s chunks; and, with `long_chunks`, the journal of one take of so many."""
+    """A store of `takes` takes of `take_s` seconds, one after the other up to now, `chunks` chunks each; a take of
+    `day_chunks` chunks of 10 s, a day if need be; and, with `long_chunks`, the journal of one take of so many."""
 
     takes: int = 10_000
     chunks: int = 6
     take_s: int = 3600
+    day_chunks: int = 8640
     long_chunks: int = 0
 
 
@@ -69,7 +70,7 @@ def make_store(store: Path, shape: Shape, progress: Callable[[int, int], None] |
             _record(store, take, shape.chunks, chance)
             if progress is not None:
                 progress(number + 1, shape.takes)
-        _record(store, definition(DAY_URI, time.time_ns() - 90_000 * _S, 10), 8640, chance)
+        _record(store, definition(DAY_URI, time.time_ns() - 90_000 * _S, 10), shape.day_chunks, chance)
         if shape.long_chunks:
             _journal(store, definition(LONG_URI, time.time_ns() - shape.long_chunks * 10 * _S, 10), shape.long_chunks)
 
