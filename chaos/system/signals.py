@@ -13,7 +13,15 @@ __all__ = ["hear_signals", "ignore_signals"]
 
 log = logging.getLogger(__name__)
 
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGALRM)
+ENDING: frozenset[int] = frozenset(
+    {
+        *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPWR),
+        signal.SIGXCPU,  # also of a real-time thread that has run for longer than RLIMIT_RTTIME; SIGKILL would follow
+        *(signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGSTKFLT),
+        *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+    }
+)
+"""All whose default is to end the process, but for SIGKILL and those of a defect of the process itself."""
 REPORT = signal.SIGUSR1
 
 
@@ -38,7 +46,7 @@ def hear_signals(on_end: Callable[[], object], on_report: Callable[[], object]) 
                         faulthandler.dump_traceback(all_threads=True)  # not in a handler: others would run meanwhile
                         on_report()
                     elif number in ENDING:
-                        log.info("%s: stopping", signal.Signals(number).name)
+                        log.info("%s: stopping", signal.strsignal(number))
                         on_end()
                 except Exception:
                     log.exception("a signal could not be obeyed")

@@ -39,10 +39,12 @@ def capture(client: RawClient, device: str) -> str:
     return str(begun["recording"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2, signal.SIGALRM], ids=lambda number: number.name)
-def test_it_ends_cleanly(
-    counting_source: SourceFactory, chaosd: Callable[..., Daemon], number: signal.Signals
-) -> None:
+ENDING = "HUP QUIT PWR XCPU USR2 ALRM VTALRM PROF IO STKFLT RTMIN RTMAX".split()
+
+
+@pytest.mark.parametrize("name", ENDING)
+def test_it_ends_cleanly(counting_source: SourceFactory, chaosd: Callable[..., Daemon], name: str) -> None:
+    number = signal.Signals[f"SIG{name}"]
     daemon = chaosd()
     recording = capture(daemon.client, counting_source("ending").name)
     os.kill(daemon.pid, number)
