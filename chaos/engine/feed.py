@@ -99,12 +99,12 @@ class Feed:
             self._active.clear()
             take.tell(Linked())
 
-    def stand_by(self, reason: str, take: Take | None) -> None:
-        """The device is away, or is not what is recorded, or PipeWire is not there."""
+    def stand_by(self, reason: str, take: Take | None, cause: Cause = Cause.DEVICE_AWAY) -> None:
+        """The device is away, or is not what is recorded, or PipeWire or our own node is not there."""
         if self._capture is not None and self._links:
             self._capture.unlink()
         self._links = ()
-        self.pause(reason, take)
+        self.pause(reason, take, cause)
 
     def pause(self, reason: str, take: Take | None, cause: Cause = Cause.DEVICE_AWAY) -> None:
         """Says *waiting*, and why; links stay as they are."""

@@ -33,6 +33,7 @@ class _Follower(msgspec.Struct):
     follow: Follow
     followed: Followed
     told: Target | None = None
+    whole: tuple[str | None, int] | None = None  # its own node once that had all ports: the serial, and how many
 
 
 class Followers:
@@ -52,7 +53,9 @@ class Followers:
         wanted = message.wanted
         followed = known.followed if known else Followed(wanted.identity, wanted.device, kind=wanted.kind)
         followed.accepts_port_change = wanted.accept_port_change
-        self._followers[urn] = _Follower(message, followed)
+        self._followers[urn] = made = _Follower(message, followed)
+        if known is not None and (known.follow.handle, known.follow.node_id) == (message.handle, message.node_id):
+            made.whole = known.whole
         if message.handle is not None:
             waiting = [said for owner, said in self._unclaimed if owner == message.handle]
             others = [each for each in self._unclaimed if each[0] != message.handle]
@@ -108,6 +111,8 @@ class Followers:
             return Target(None, None, ()), None
         found = follower.followed.locate(present, self._shared)
         device, follow = found.device, follower.follow
+        if self._has_lost_node(follower):
+            return Target(connection, device, (), found.reason, has_lost_node=True), None
         if device is None:
             return Target(connection, None, (), found.reason), None
         target = Target(connection, device, (), graph_rate=self._devices.graph_rate)
@@ -122,4 +127,15 @@ class Followers:
         if not all(self._devices.is_there(out) for out in outs):
             return target, None
         pairs = tuple((device.node_id, out.id, node_id, to.id, out.serial) for out, to in zip(outs, own, strict=True))
+        follower.whole = self._serial(node_id), len(own)
         return msgspec.structs.replace(target, pairs=pairs), None
+
+    def _has_lost_node(self, follower: _Follower) -> bool:
+        node_id = follower.follow.node_id
+        if follower.whole is None or node_id is None:
+            return False
+        serial, n_ports = follower.whole
+        return self._serial(node_id) != serial or len(self._devices.ports(node_id, "input")) < n_ports
+
+    def _serial(self, node_id: int) -> str | None:
+        return self._devices.node_props(node_id).get("object.serial")

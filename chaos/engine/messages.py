@@ -157,7 +157,8 @@ class Target(msgspec.Struct, frozen=True):
 
     `connection` is None without PipeWire, `device` None while it is away or can't be told for sure, for `reason`.
     `pairs` are the links to make, once all ports on both sides are known and every channel has one. `graph_rate` is the
-    rate at which the graph must run, where that is set.
+    rate at which the graph must run, where that is set. `has_lost_node`: the stream's own node, or a port of it, was
+    taken out of the graph by somebody else.
     """
 
     connection: Connection | None
@@ -165,6 +166,7 @@ class Target(msgspec.Struct, frozen=True):
     pairs: Pairs
     reason: str = ""
     graph_rate: int | None = None
+    has_lost_node: bool = False
 
 
 class Intruder(msgspec.Struct, frozen=True):

@@ -156,8 +156,10 @@ class ChunkRotatorActor(Supervised):
                 self._take_over()
                 stats = self._slots.stats()
                 self._watch.await_frames(stats, time.monotonic_ns())
-                if stats["gap_first"] < 0:
+                if stats["gap_first"] < 0 and stats["first_ns"]:
                     self._tell_open(Gap(stats["head_frame"], 0, cause, confidence))
+                    self._slots.set_stalled()  # where the very next frame comes, it is told that this was no gap
+                    self._look_for_open_gap()
             case Linked():
                 self._watch.await_frames(self._slots.stats(), time.monotonic_ns())
             case StoreRest(end_ns):

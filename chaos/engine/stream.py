@@ -70,6 +70,7 @@ from chaos.terms.errors import (
     ChaosError,
     ForeignClock,
     InternalError,
+    InvalidRequest,
     PipeWireUnavailable,
     RateMismatch,
     StreamNotFound,
@@ -232,11 +233,15 @@ class InputStreamActor(Supervised):
     # -- the device
 
     def _on_target(self, target: Target) -> None:
-        if self._feed.is_open and not self._feed.is_on(target.connection):
+        if self._feed.is_open and (target.has_lost_node or not self._feed.is_on(target.connection)):
             self._detach()
         take = self._takes.current
         if target.connection is None:
             self._feed.stand_by("PipeWire is not running", take)
+        elif target.has_lost_node:
+            reason = "another program removed chaosd's node from PipeWire: it is made anew"
+            self._feed.stand_by(reason, take, Cause.MISSED)
+            self._feed.retry()
         elif target.device is None:
             self._feed.stand_by(target.reason, take)
         else:
@@ -411,7 +416,7 @@ class InputStreamActor(Supervised):
                 f"{self._view.uri} is stopping", hint="nothing more can be asked of it"
             )
         elif current is None:
-            error = InternalError("the device has not been there yet", hint="try again once frames come")
+            error = InvalidRequest("the device has not been there yet", hint="try again once frames come")
         elif current.tell(message):
             return
         else:

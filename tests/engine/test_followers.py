@@ -118,3 +118,33 @@ def test_without_pipewire_all_is_away(desk: Desk) -> None:
     desk.follow()
     desk.followers.inform(None)
     assert (desk.target.connection, desk.target.device) == (None, None)
+
+
+def test_a_node_that_others_take_away_is_lost_until_there_is_another(desk: Desk) -> None:
+    """Also where PipeWire has given its id to another, or one of its ports alone has gone."""
+    desk.world.node("mic")
+    channels = (Channel("FL", 1), Channel("FR", 2))
+    for _ in range(2):
+        ours = desk.world.node("ours", "Stream/Input/Audio/Sink")
+        assert desk.follow(channels, ours).pairs
+        desk.world.remove(ours)
+        desk.look()
+        assert desk.target.has_lost_node
+        assert desk.world.node("theirs", "Stream/Input/Audio/Sink") == ours
+        desk.look()
+        assert desk.target.has_lost_node
+        assert not desk.target.pairs
+        assert not desk.follow(channels).has_lost_node
+    ours = desk.world.node("ours", "Stream/Input/Audio/Sink")
+    assert desk.follow(channels, ours).pairs
+    desk.world.remove(desk.ports(ours, "input")["FR"])
+    desk.look()
+    assert desk.target.has_lost_node
+
+
+def test_a_node_that_has_no_ports_yet_is_not_lost(desk: Desk) -> None:
+    desk.world.node("mic")
+    channels = (Channel("FL", 1), Channel("FR", 2))
+    ours = desk.world.node("ours", "Stream/Input/Audio")
+    assert not desk.follow(channels, ours).has_lost_node
+    assert not desk.follow(channels, 9999).has_lost_node

@@ -275,6 +275,50 @@ def test_a_link_that_others_remove_is_made_again(
     assert_all_in_place(stopped["recording"], PLUG_ID)
 
 
+@pytest.mark.parametrize("layout", ["planar", "interleaved"])
+@pytest.mark.parametrize("what", ["Node", "Port"])
+def test_a_node_of_ours_that_others_remove_is_made_anew(
+    session: Session, loud: CountingSource, daemon: Daemon, client: RawClient, what: str, layout: str
+) -> None:
+    """Also where one of its ports is taken away, and the node looks as if it went on."""
+    uri = "stream://removed/1"
+    with plug(session, "plug") as device:
+        device.insert()
+        client.call("device_wait", name="plug", timeout_s=10)
+        client.call("stream_start", uri=uri, device_identity="plug", format={**AUDIO, "layout": layout})
+        for _ in range(2):
+            client.event("stream_head_position", stream_uri=uri)
+            session.run("pw-cli", "destroy", str(ours(session, "chaosd.removed.1", what)))
+            waiting = client.event("stream_state", stream_uri=uri, state="waiting")
+            assert "another program removed" in waiting["reason"]
+            client.event("stream_state", stream_uri=uri, state="streaming")
+            before = client.call("stream_status", uri=uri)["head_frame"]
+            while client.event("stream_head_position", stream_uri=uri)["frame"] < before + 4 * QUANTUM:
+                pass
+        stopped = client.call("stream_stop", uri=uri)
+    assert stopped["clean"] is True
+    assert_all_in_place(stopped["recording"], PLUG_ID)
+    told = [each for each in client.call("events_since", seq=0)["events"] if each["type"] == "stream_gap"]
+    gaps = {each["first_frame"]: each for each in told if each["stream_uri"] == uri}
+    assert {each["cause"] for each in gaps.values()} <= {"missed", "no_data", "device_away"}
+    assert all(each["n_frames"] is not None for each in gaps.values()), "a gap that is over stays open in the events"
+
+
+def ours(session: Session, name: str, what: str) -> int:
+    """The id of a node in the graph, or of its first input port."""
+    graph = json.loads(session.run("pw-dump", "--no-colors"))
+    node = next(each for each in graph if each["type"].endswith("Node") and props_of(each).get("node.name") == name)
+    if what == "Node":
+        return int(node["id"])
+    ports = [each for each in graph if each["type"].endswith("Port") and props_of(each)["node.id"] == node["id"]]
+    return int(next(each["id"] for each in ports if each["info"]["direction"] == "input"))
+
+
+def props_of(dumped: dict[str, Any]) -> dict[str, Any]:
+    props: dict[str, Any] = dumped["info"]["props"]
+    return props
+
+
 def test_plugging_is_seen_live(session: Session, daemon: Daemon) -> None:
     """`chaosctl devices --watch --json`: a line of JSON for each event."""
     chaosctl = str(Path(sys.executable).with_name("chaosctl"))

@@ -39,7 +39,7 @@ def capture(client: RawClient, device: str) -> str:
     return str(begun["recording"])
 
 
-ENDING = "HUP QUIT PWR XCPU USR2 ALRM VTALRM PROF IO STKFLT RTMIN RTMAX".split()
+ENDING = ["HUP", "QUIT", "PWR", "XCPU", "USR2", "ALRM", "VTALRM", "PROF", "IO", "STKFLT", "RTMIN", "RTMAX"]
 
 
 @pytest.mark.parametrize("name", ENDING)
