@@ -37,7 +37,7 @@ from chaos.engine.registry import DeviceRegistryActor
 from chaos.engine.sessions import Sessions
 from chaos.engine.space import Room, Space
 from chaos.engine.streams import Running, Stream, Streams
-from chaos.engine.supervised import Supervised
+from chaos.engine.supervised import Supervised, as_chaos_error
 from chaos.graph.devices import DeviceMap
 from chaos.protocol import events
 from chaos.protocol.answers import (
@@ -98,6 +98,10 @@ log = logging.getLogger(__name__)
 RETIRE_EVERY_S = 60.0
 STOP_REGISTRY_S = 5.0
 RECOVERY_WITHIN_S = 20.0
+_FOLLOWING = (
+    *(SetMark, StreamAcceptPort, StreamStatusOf, StreamStop, StreamSwitchChunk),
+    *(SessionStatusOf, SessionStop),
+)  # take effect after a start of the same name that was sent before them
 
 
 class DaemonActor(Supervised):
@@ -137,6 +141,7 @@ class DaemonActor(Supervised):
         self._ending: Future[None] | None = None
         self._recovery: Future[RecoveryReport] = Future()
         self._may_start: Future[None] = Future()
+        self._put_off: list[Command] | None = []  # starts, and what follows them, until `_may_start`; None after it
         self._ops: dict[type[Request], Callable[[Any, Future[Any]], object]] = {
             Ping: self._ping,
             Status: self._status,
@@ -170,6 +175,7 @@ class DaemonActor(Supervised):
         self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
         self._streams.begin(self._registry)
         self._recovery.add_done_callback(lambda _: settle(self._may_start, None))
+        self._may_start.add_done_callback(lambda _: tell(self.actor_ref, Call(self._begin_put_off)))
         self._pump.after("recovery", RECOVERY_WITHIN_S, lambda: settle(self._may_start, None))
         rechecked: Future[RecoveryReport] = Future()
         for future in (self._recovery, rechecked):
@@ -210,6 +216,12 @@ class DaemonActor(Supervised):
             self._on_defect(error)
         elif isinstance(message, StreamGone):
             self._streams.gone(message.uri)
+        elif isinstance(message, Call | Command):
+            if message.future is not None:
+                self._streams.drop(message.future)
+                self._sessions.drop(message.future)
+            if self._may_start.done():
+                self._begin_put_off()
         if message is None or not isinstance(message, Command | Emit):
             self._emit(events.DaemonError.of(error, recoverable=message is not None))
 
@@ -219,7 +231,8 @@ class DaemonActor(Supervised):
             if op is None:
                 name = type(request).__struct_config__.tag
                 raise UnknownOp(f"{name} is not served by this daemon", hint="it comes with a later release")
-            op(request, future)
+            if not self._is_put_off(request, future):
+                op(request, future)
         except ChaosError as error:
             refuse(future, error)
 
@@ -334,6 +347,7 @@ class DaemonActor(Supervised):
             self._ending = ending
             self._emit(events.DaemonStopping())
             when_all(self._streams.end(), lambda: settle(ending, None))
+            self._begin_put_off()  # they are refused
         self._ending.add_done_callback(lambda _: settle(done, result))
 
     # -- devices
@@ -366,27 +380,36 @@ class DaemonActor(Supervised):
     # -- streams and recordings
 
     def _stream_start(self, request: StreamStart, future: Future[Any]) -> None:
-        if self._is_put_off(request, future):
-            return
         self._streams.start(request, future, is_recovering=not self._recovery.done())
         if request.keep is not None:
             self._retire_regularly()
 
     def _session_start(self, request: SessionStart, future: Future[Any]) -> None:
-        if self._is_put_off(request, future):
-            return
         self._sessions.start(request, future, is_recovering=not self._recovery.done())
         if any(stream.keep is not None for stream in request.streams):
             self._retire_regularly()
 
     def _is_put_off(self, request: Request, future: Future[Any]) -> bool:
-        """Waits until what a dead daemon left is brought in: it may be of the same name. Where that takes long, or
-        hangs, only those of that name wait on."""
-        if self._ending is not None or self._may_start.done():
+        """A start waits until what a dead daemon left is brought in: it may be of the same name. Where that takes long,
+        or hangs, only those of that name wait on. What follows a start that waits, waits with it."""
+        if self._put_off is None:
             return False
-        again = Command(request, future)
-        self._may_start.add_done_callback(lambda _: tell(self.actor_ref, again))
+        follows = isinstance(request, _FOLLOWING) and any(
+            _names(request) & _names(each.request) for each in self._put_off
+        )
+        if not follows and not isinstance(request, StreamStart | SessionStart):
+            return False
+        self._put_off.append(Command(request, future))
         return True
+
+    def _begin_put_off(self) -> None:
+        """More than once is harmless."""
+        put_off, self._put_off = self._put_off or [], None
+        for each in put_off:
+            try:
+                self._obey(each.request, each.future)
+            except Exception as error:
+                refuse(each.future, as_chaos_error(error))
 
     def _on_retired(self, retired: list[Retired]) -> None:
         tell(self.actor_ref, Call(lambda: self._streams.retire(retired)))
@@ -405,6 +428,13 @@ class DaemonActor(Supervised):
         self._pump.every(
             "retention", RETIRE_EVERY_S, lambda: tell(self.actor_ref, Command(Retire(), _told_in_the_log()))
         )
+
+
+def _names(request: Request) -> set[str]:
+    """What a request is about: URIs, and the name of a session."""
+    streams = request.streams if isinstance(request, SessionStart) else ()
+    own = (getattr(request, name, None) for name in ("uri", "session"))
+    return {*(stream.uri for stream in streams), *(name for name in own if name is not None)}
 
 
 def _told_in_the_log() -> Future[Any]:

@@ -65,6 +65,8 @@ class Sessions:
         self._work = work
         self._catalog = catalog
         self._running: dict[str, tuple[str, ...]] = {}
+        self._looked_up: dict[str, tuple[Future[Any], list[tuple[SessionStop, Future[Any]]]]] = {}
+        # sessions whose name is still being looked up: who waits for the start, and who wants it stopped already
         self._shut: dict[str, tuple[set[str], Gate]] = {}  # whose gate is shut, and whom it waits for
 
     def start(self, request: SessionStart, future: Future[Any], *, is_recovering: bool) -> None:
@@ -73,6 +75,7 @@ class Sessions:
             raise SessionExists(f"a session {name} is running", hint=f"chaosctl session stop {name} ends it")
         uris = tuple(stream.uri for stream in request.streams)
         self._running[name] = uris
+        self._looked_up[name] = future, []
         looked: Future[list[Entry]] = Future()
 
         def begin(done: Future[list[Entry]]) -> None:
@@ -82,8 +85,11 @@ class Sessions:
                     raise SessionExists(f"a session {name} has been recorded already", hint=hint)
                 self._begin(request, future, uris, is_recovering)
             except Exception as error:
-                self._running.pop(name, None)
+                self.drop(future)
                 refuse(future, as_chaos_error(error))
+            _, stops = self._looked_up.pop(name, (future, []))
+            for each, stopped in stops:
+                self.stop(each, stopped)
 
         looked.add_done_callback(lambda done: tell(self._daemon, Call(lambda: begin(done), future)))
         self._work(looked, lambda: self._catalog().entries(session=name, limit=1))
@@ -126,6 +132,14 @@ class Sessions:
 
         self._when_all(stopped, refuse_all)
 
+    def drop(self, start: Future[Any]) -> None:
+        """What was to be started has failed before it began: nothing stays of it."""
+        for name, (waiting, stops) in list(self._looked_up.items()):
+            if waiting is start:
+                del self._looked_up[name], self._running[name]
+                for _, each in stops:
+                    refuse(each, _not_running(name))
+
     def on_state(self, uri: str, state: str) -> None:
         """A stream says how it stands: once all are linked their gate opens."""
         if state != "streaming":
@@ -144,7 +158,10 @@ class Sessions:
     def stop(self, request: SessionStop, future: Future[Any]) -> None:
         name = request.session
         if not self._is_running(name):
-            raise SessionNotFound(f"no session {name} is running", hint="chaosctl session list shows those that are")
+            raise _not_running(name)
+        if name in self._looked_up:
+            self._looked_up[name][1].append((request, future))
+            return
         self._open(name)
         stopped = [self._stop_stream(uri) for uri in self._running[name] if self._streams.view(uri) is not None]
 
@@ -205,7 +222,8 @@ class Sessions:
     def _is_running(self, name: str) -> bool:
         """Whether any of its streams runs, or it is just being started."""
         uris = self._running.get(name, ())
-        if uris and name not in self._shut and not any(self._streams.view(uri) for uri in uris):
+        is_begun = name not in self._shut and name not in self._looked_up
+        if uris and is_begun and not any(self._streams.view(uri) for uri in uris):
             self._forget(name)
         return name in self._running
 
@@ -216,6 +234,10 @@ class Sessions:
     def _when_all(self, futures: list[Future[Any]], then: Callable[[], object]) -> None:
         """Has `then` done on the daemon's thread once all are answered."""
         when_all(futures, lambda: tell(self._daemon, Call(then)))
+
+
+def _not_running(name: str) -> SessionNotFound:
+    return SessionNotFound(f"no session {name} is running", hint="chaosctl session list shows those that are")
 
 
 def _uris_of(entries: Collection[Entry]) -> list[str]:

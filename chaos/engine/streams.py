@@ -68,13 +68,18 @@ __all__ = ["Running", "Stream", "Streams", "stop_all"]
 
 log = logging.getLogger(__name__)
 
+_ForActor = AcceptPort | MarkFrame | Stop | SwitchChunk
+
 
 class Stream:
-    """A stream as the engine keeps it; `actor` is None until it has begun."""
+    """A stream as the engine keeps it; `actor` is None until it has begun, and `early` what came for it by then.
+    `start` is who waits for the beginning."""
 
-    def __init__(self, view: StreamView) -> None:
+    def __init__(self, view: StreamView, start: Future[Any] | None = None) -> None:
         self.view = view
+        self.start = start
         self.actor: pykka.ActorRef[Any] | None = None
+        self.early: list[tuple[_ForActor, Future[Any]]] = []
         self.told_head = 0
         self.told_events = 0
 
@@ -137,7 +142,7 @@ class Streams:
         if request.uri in self._running:
             raise StreamExists(f"{request.uri} is running", hint="choose another take, or stop it first")
         check_room(sum(not each.view.recording for each in self._running.values()))
-        self._running[request.uri] = Stream(StreamView(request.uri, form))
+        self._running[request.uri] = Stream(StreamView(request.uri, form), future)
         self._running[request.uri].view.trace.note("asked")
         looked: Future[StreamStart] = Future()
         self._go_on(request, future, looked, lambda found: self._find_device(found, future, member))
@@ -223,6 +228,9 @@ class Streams:
             start_future=future,
             member=member,
         )
+        early, stream.early = stream.early, []
+        for message, each in early:
+            self._pass_on(uri, message, each)
 
     def _go_on(
         self, request: StreamStart, future: Future[Any], awaited: Future[Any], step: Callable[[Any], object]
@@ -233,10 +241,18 @@ class Streams:
             try:
                 step(done.result())
             except Exception as error:
-                self._running.pop(request.uri, None)
+                self.drop(future)
                 refuse(future, as_chaos_error(error))
 
         awaited.add_done_callback(lambda done: tell(self._daemon, Call(lambda: carry_on(done), future)))
+
+    def drop(self, start: Future[Any]) -> None:
+        """What was to be started has failed before there was an actor: nothing stays of it."""
+        for uri, stream in list(self._running.items()):
+            if stream.start is start and stream.actor is None:
+                del self._running[uri]
+                for _, each in stream.early:
+                    refuse(each, _not_running(uri))
 
     def _refuse_at_end(self) -> None:
         if self._is_ending:
@@ -246,7 +262,7 @@ class Streams:
 
     def switch_chunk(self, request: StreamSwitchChunk, future: Future[Any]) -> None:
         """The path may lie on a disk that hangs: one thread looks at paths, so that switches keep their order."""
-        self._begun(request.uri)
+        self._existing(request.uri)
 
         def look() -> None:
             try:
@@ -261,20 +277,18 @@ class Streams:
     def _switch_to(self, path: Path, request: StreamSwitchChunk, future: Future[Any]) -> None:
         """On the daemon's thread again, which alone has streams stopped: none is told after that."""
         try:
-            actor = self._begun(request.uri)
+            self._pass_on(request.uri, SwitchChunk(path, future), future)
         except StreamNotFound as ended:
             refuse(future, ended)
-        else:
-            self._pass_on(actor, SwitchChunk(path, future), future)
 
     def mark(self, request: SetMark, future: Future[Any]) -> None:
-        self._pass_on(self._begun(request.uri), MarkFrame(request.label, request.frame, future), future)
+        self._pass_on(request.uri, MarkFrame(request.label, request.frame, future), future)
 
     def stop(self, request: StreamStop, future: Future[Any]) -> None:
-        self._pass_on(self._begun(request.uri), Stop(future), future)
+        self._pass_on(request.uri, Stop(future), future)
 
     def accept_port(self, request: StreamAcceptPort, future: Future[Any]) -> None:
-        self._pass_on(self._begun(request.uri), AcceptPort(future), future)
+        self._pass_on(request.uri, AcceptPort(future), future)
 
     def list_all(self, request: StreamList, future: Future[Any]) -> None:
         settle(future, StreamsListed([stream.view.status() for stream in self._running.values()]))
@@ -308,21 +322,22 @@ class Streams:
     def _existing(self, uri: str) -> Stream:
         stream = self._running.get(uri)
         if stream is None:
-            raise StreamNotFound(f"no stream {uri} is running", hint="chaosctl list --running shows those that are")
+            raise _not_running(uri)
         return stream
 
-    def _begun(self, uri: str) -> pykka.ActorRef[Any]:
-        actor = self._existing(uri).actor
-        if actor is None:
-            raise StreamNotFound(f"{uri} has not begun", hint="wait until its start has been answered")
-        return actor
-
-    @staticmethod
-    def _pass_on(actor: pykka.ActorRef[Any], message: Any, future: Future[Any]) -> None:
-        """Tells an actor that may have ended meanwhile; whoever waits for it then learns so."""
-        if not tell(actor, message):
+    def _pass_on(self, uri: str, message: _ForActor, future: Future[Any]) -> None:
+        """Tells a stream's actor once there is one, so that a start and what follows it take effect in that order. It
+        may have ended meanwhile; whoever waits for it then learns so."""
+        stream = self._existing(uri)
+        if stream.actor is None:
+            stream.early.append((message, future))
+        elif not tell(stream.actor, message):
             hint = "chaosctl list --running shows those that run"
             refuse(future, StreamNotFound("the stream has just ended", hint=hint))
+
+
+def _not_running(uri: str) -> StreamNotFound:
+    return StreamNotFound(f"no stream {uri} is running", hint="chaosctl list --running shows those that are")
 
 
 def _check_midi(request: StreamStart) -> None:

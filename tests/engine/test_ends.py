@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
 import pykka
 import pytest
 from crashing import fast_folder
@@ -80,10 +81,36 @@ def test_stops_on_top_of_each_other_are_all_answered_with_the_same_end(engine: E
         assert isinstance(late.exception(10), ChaosError)
 
 
-def test_a_stop_before_the_stream_has_begun_is_answered(engine: Engine, graph: StillGraph) -> None:
-    begun, stopped = engine.submit(start_of(wait=True)), engine.submit(r.StreamStop(uri=URI))
-    assert stopped.exception(10) is None or isinstance(stopped.exception(), StreamNotFound)
-    begun.result(10)
+def test_what_is_sent_behind_a_start_takes_effect_after_it(engine: Engine, graph: StillGraph) -> None:
+    """Nobody has to wait for the answer: the stream does not run on."""
+    for number in range(20):
+        uri = f"stream://mic/{number}"
+        begun, stopped = engine.submit(start_of(uri, wait=True)), engine.submit(r.StreamStop(uri=uri))
+        late = engine.submit(r.StreamStop(uri=uri))
+        assert begun.result(10).uri == uri
+        assert stopped.result(10).clean
+        assert late.exception(10) is None or isinstance(late.exception(), StreamNotFound)
+    assert not ask(engine, r.StreamList()).streams
+
+
+def test_what_is_sent_behind_a_start_that_fails_is_refused(engine: Engine, graph: StillGraph) -> None:
+    begun = engine.submit(msgspec.structs.replace(start_of(), device_identity="nobody"))
+    behind = [
+        engine.submit(r.StreamStop(uri=URI)),
+        engine.submit(r.SetMark(uri=URI, label="a")),
+        engine.submit(r.StreamAcceptPort(uri=URI)),
+    ]
+    assert isinstance(begun.exception(10), ChaosError)
+    assert [type(each.exception(10)) for each in behind] == [StreamNotFound] * 3
+
+
+def test_a_session_that_is_stopped_at_once_has_ended(engine: Engine, graph: StillGraph) -> None:
+    stream = r.SessionStream(uri=URI, device_identity="mic", format=r.AudioFormat())
+    begun = engine.submit(r.SessionStart(session="s", streams=[stream], wait=True))
+    stopped = engine.submit(r.SessionStop(session="s"))
+    assert [each.uri for each in begun.result(10).streams] == [URI]
+    assert [each.uri for each in stopped.result(10).streams] == [URI]
+    assert not ask(engine, r.StreamList()).streams
 
 
 def test_a_start_and_a_stop_during_recovery_are_answered(folder: Path, graph: StillGraph) -> None:
@@ -94,13 +121,14 @@ def test_a_start_and_a_stop_during_recovery_are_answered(folder: Path, graph: St
         raise OSError("the disk is broken")
 
     with mock.patch("chaos.store.recovery.bring_in", recover), Engine(config_in(folder)) as engine:
-        begun = engine.submit(start_of(wait=True))
+        begun, stopped = engine.submit(start_of(wait=True)), engine.submit(r.StreamStop(uri=URI))
         with pytest.raises(StreamNotFound):
-            ask(engine, r.StreamStop(uri=URI))
+            ask(engine, r.StreamStop(uri="stream://mic/other"))
         assert not begun.done()
+        assert not stopped.done()
         go_on.set()
         begun.result(10)
-        assert ask(engine, r.StreamStop(uri=URI)).clean
+        assert stopped.result(10).clean
 
 
 def test_a_recovery_that_hangs_holds_up_only_what_it_may_be_about(folder: Path, graph: StillGraph) -> None:
