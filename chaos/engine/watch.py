@@ -81,7 +81,9 @@ class Watch:
         elif flow.flows:
             is_news = moves
         else:
-            is_news = now_ns - self._awaited_ns >= STALLED_NS
+            # A take that began without a frame has waited for one from its start, whenever it was asked to.
+            has_waited = flow.reason == NO_DATA and not self._n_captured
+            is_news = has_waited or now_ns - self._awaited_ns >= STALLED_NS
         if not is_news:
             return None
         self._flows, self._awaited_ns = flow.flows, None

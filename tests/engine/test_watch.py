@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from crashing import RATE, CrashingStream, fast_folder
 
-from chaos.engine.watch import NO_CYCLE, NOTHING_YET, STALLED_NS, Watch
+from chaos.engine.watch import NO_CYCLE, NO_DATA, NOTHING_YET, STALLED_NS, Watch
 
 
 @pytest.fixture
@@ -44,6 +44,18 @@ def test_before_the_first_frame_it_is_told_why_there_is_none(stream: CrashingStr
     stream.write(480)
     told = watch.flow(stats(stream), STALLED_NS + 3)
     assert told.flows
+
+
+def test_a_take_that_begins_without_a_frame_is_stalled_from_its_start(stream: CrashingStream) -> None:
+    """Also where it was told late that frames are due: whoever asked for the start is told so in the answer."""
+    watch, ten_ms = Watch(), 10_000_000
+    for cycle in range(101):
+        stream.staging.slots.cycle(cycle * 480, 480, None, monotonic_ns=(cycle + 1) * ten_ms, linked=True)
+    assert stats(stream)["first_ns"]
+    end_ns = stats(stream)["end_ns"]
+    watch.await_frames(stats(stream), end_ns - STALLED_NS // 2)
+    told: Any = watch.flow(stats(stream), end_ns)
+    assert (told.flows, told.reason) == (False, NO_DATA)
 
 
 def test_a_graph_that_stands_still_is_told_while_it_does_and_its_end_once(stream: CrashingStream) -> None:
