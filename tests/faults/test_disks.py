@@ -22,6 +22,7 @@ from rig import CountingSource, Session
 from chaos.staging.reader import StagingReader
 from chaos.store.info import RecordingInfo, load
 from chaos.store.verify import verify
+from chaos.terms.ledger import Cause
 
 CUTS = int(os.environ.get("CHAOS_CUTS", "2"))
 RATE = 48000
@@ -85,16 +86,24 @@ def test_a_full_disk_costs_what_the_ledger_says(
             assert client.event("storage_full", stream_uri=URI)["error"]["code"] == "storage_full"
             client.event("stream_gap", cause="overrun", n_frames=None)
             filler.unlink()
-            client.event("storage_restored", stream_uri=URI)
-            gap = client.event("stream_gap", cause="overrun")
-            status = client.call("stream_status", uri=URI)
+            told: dict[str, list[dict[str, Any]]] = {"storage_restored": [], "stream_gap": []}
+            while not all(told.values()):  # in whatever order: the gap ends with the first chunk that is stored
+                event = client.next_event()
+                if event["type"] in told and event.get("n_frames", 0) is not None:
+                    told[event["type"]].append(event)
             stopped = client.call("stream_stop", uri=URI)
             assert stopped["clean"]
             info = check(source, Path(stopped["recording"]))
+            # A busy machine may store what waits so slowly that there is another overrun.
+            while (event := client.next_event())["type"] != "stream_stopped":
+                if event["type"] == "stream_gap":
+                    told["stream_gap"].append(event)
+            ends = [each for each in told["stream_gap"] if each["n_frames"] is not None]
             assert [each.to_wire() for each in info.gaps] == [
-                {key: gap[key] for key in ("first_frame", "n_frames", "cause", "confidence")}
+                {key: gap[key] for key in ("first_frame", "n_frames", "cause", "confidence")} for gap in ends
             ]
-            assert status["lost_frames"] == stopped["lost_frames"] == info.gaps[0].n_frames
+            assert {each.cause for each in info.gaps} == {Cause.OVERRUN}
+            assert stopped["lost_frames"] == sum(each.n_frames for each in info.gaps)
             assert stopped["n_frames"] > info.gaps[0].end_frame
 
 

@@ -168,10 +168,10 @@ def test_a_rate_change_is_waited_out(
     assert "48000" in told["reason"]
     # The settings are told before the graph has followed them: set back at once, it would lose nothing, rightly. So
     # half a second of another recording passes at that rate.
-    other = counting_source(f"tuned-{layout}", rate=44100, driver=True)
-    start(client, other.name, f"stream://tuned/{layout}")
-    await_frames(client, f"stream://tuned/{layout}", 22_050)
-    assert other.check(stop(client, f"stream://tuned/{layout}")[0]).ok
+    other = counting_source(f"at-44100-{layout}", rate=44100, driver=True)
+    start(client, other.name, f"stream://other/{layout}")
+    await_frames(client, f"stream://other/{layout}", 22_050)
+    assert other.check(stop(client, f"stream://other/{layout}")[0]).ok
     other.stop()
     set_rate(settings, 48000)
     client.event("stream_state", stream_uri=uri, state="streaming")
