@@ -73,7 +73,7 @@ def test_more_streams_than_the_soft_limit_has_room_for_and_a_client(session: Ses
     """As under the 1,024 of most systems: chaosd raises it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with limited(session, tmp_path, SOFT_LIMIT, hard) as daemon, CountingSource(session, driver=True) as source:
-        daemon.client.call("device_wait", name=source.name, timeout_s=10)
+        daemon.client.call("device_wait", name=source.name, timeout_s=50)
         before = n_open(daemon)
         for number in range(N_STREAMS):
             start(daemon, number, source)
@@ -88,7 +88,7 @@ def test_where_few_files_may_be_open_streams_are_refused_and_what_runs_goes_on(
 ) -> None:
     """`ulimit -n 64`, hard and soft."""
     with limited(session, tmp_path, limit, limit) as daemon, CountingSource(session, driver=True) as source:
-        daemon.client.call("device_wait", name=source.name, timeout_s=10)
+        daemon.client.call("device_wait", name=source.name, timeout_s=50)
         n_started = 0
         while (refusal := refused(daemon, n_started, source)) is None:
             n_started += 1
@@ -101,7 +101,7 @@ def test_where_few_files_may_be_open_streams_are_refused_and_what_runs_goes_on(
 
 def test_more_idle_connections_than_may_come_cost_a_capture_nothing(session: Session, tmp_path: Path) -> None:
     with Daemon(session, tmp_path) as daemon, CountingSource(session, driver=True) as source:
-        daemon.client.call("device_wait", name=source.name, timeout_s=10)
+        daemon.client.call("device_wait", name=source.name, timeout_s=50)
         start(daemon, 0, source)
         for endpoint in (daemon.command, daemon.events):
             with crowd(endpoint.removeprefix("ipc://"), IDLE):

@@ -56,7 +56,7 @@ def start_daemon(session: Session, tmp_path: Path, store: Path, *options: str) -
 
 
 def start_stream(daemon: Daemon, source: CountingSource, uri: str = URI, **more: Any) -> dict[str, Any]:
-    daemon.client.call("device_wait", name=source.name, timeout_s=10)
+    daemon.client.call("device_wait", name=source.name, timeout_s=50)
     return daemon.client.call(
         "stream_start", uri=uri, device_identity=source.name, format={"type": "audio"}, **more
     )

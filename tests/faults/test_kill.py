@@ -33,7 +33,7 @@ def capture_and_kill(daemon: Daemon, devices: list[str], take: int, chance: rand
     """Starts a stream of each device and kills the daemon at some moment; the frames committed, by URI."""
     for number, device in enumerate(devices):
         size = chance.choice([8192, 65536, 1 << 20])
-        daemon.client.call("device_wait", name=device, timeout_s=10)
+        daemon.client.call("device_wait", name=device, timeout_s=50)
         daemon.client.call(
             "stream_start",
             uri=f"stream://device-{number}/{take}",
@@ -133,7 +133,7 @@ def test_no_committed_event_is_lost_or_doubled(session: Session, tmp_path: Path)
         first = None
         n_events = 0
         for take in range(KILLS):
-            daemon.client.call("device_wait", name=source.name, timeout_s=10, format="midi")
+            daemon.client.call("device_wait", name=source.name, timeout_s=50, format="midi")
             uri = f"stream://keys/{take}"
             daemon.client.call("stream_start", uri=uri, device_identity=source.name, format={"type": "midi"})
             first = source.play() if first is None else first  # it runs only while somebody listens

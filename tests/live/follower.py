@@ -28,7 +28,7 @@ def say(**what: Any) -> None:
 
 def main(path: str, source_id: int, block_frames: int, wanted: int) -> None:
     with chaos.open(path) as recording:
-        follower = recording.follow(block_frames, timeout_s=20)
+        follower = recording.follow(block_frames, timeout_s=60)
         n_frames = right = lost = 0
         origin: int | None = None
         while n_frames < wanted:

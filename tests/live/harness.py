@@ -17,7 +17,11 @@ import pytest
 import zmq
 from rig import CountingSource, Session
 
-__all__ = ["Daemon", "RawClient", "RefusedError", "SourceFactory"]
+__all__ = ["TIMEOUT_S", "Daemon", "RawClient", "RefusedError", "SourceFactory"]
+
+
+TIMEOUT_S = 60.0
+"""Only bounds a hang: what is waited for comes at once, but on a machine that is busy with other things."""
 
 
 class RefusedError(Exception):
@@ -37,7 +41,7 @@ class RawClient:
     It subscribes to all events before it sends its first command, and so misses none of a stream it starts.
     """
 
-    def __init__(self, command: str, events: str, timeout_s: float = 30.0) -> None:
+    def __init__(self, command: str, events: str, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_ms = int(timeout_s * 1000)
         self._context = zmq.Context()
         self._commands = self._context.socket(zmq.DEALER)
@@ -58,7 +62,7 @@ class RawClient:
             self._events.disable_monitor()
         self._context.destroy(linger=0)
 
-    def await_events(self, timeout_s: float = 10.0) -> None:
+    def await_events(self, timeout_s: float = TIMEOUT_S) -> None:
         """Returns when the daemon's events reach this client: its commands may be answered before."""
         assert self._connected.poll(int(timeout_s * 1000)), f"no connection for events in {timeout_s:g} s"
         while self._connected.poll(0):
@@ -89,7 +93,7 @@ class RawClient:
         """A command and its result. Raises `RefusedError`."""
         return self.answer(self.send(op, **fields))
 
-    def send_bytes(self, message: bytes, timeout_s: float = 10.0) -> dict[str, Any]:
+    def send_bytes(self, message: bytes, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
         """Sends any bytes at all as a command and returns the whole answer that comes next."""
         self._commands.send(message)
         assert self._commands.poll(int(timeout_s * 1000)), "no answer to raw bytes"
@@ -111,6 +115,29 @@ class RawClient:
             if event["type"] == kind and all(event.get(key) == value for key, value in fields.items()):
                 return event
 
+    def all_of(self, *wanted: dict[str, Any]) -> list[dict[str, Any]]:
+        """For each of these the next event that has its values, in whatever order they come. Others are passed over.
+
+        For what different threads of chaosd tell: which of them is first is chance. A value may be a function that is
+        true of it.
+        """
+
+        def has(event: dict[str, Any], key: str, value: Any) -> bool:
+            return bool(value(event.get(key)) if callable(value) else event.get(key) == value)
+
+        found: dict[int, dict[str, Any]] = {}
+        while len(found) < len(wanted):
+            event = self.next_event()
+            for number, values in enumerate(wanted):
+                if number not in found and all(has(event, key, value) for key, value in values.items()):
+                    found[number] = event
+                    break
+        return [found[number] for number in range(len(wanted))]
+
+    def recording_of(self, uri: str) -> str:
+        """The path of the take of that URI that is about to begin: its start may be answered before it has frames."""
+        return str(self.event("stream_started", stream_uri=uri)["recording"])
+
     def next_event(self) -> dict[str, Any]:
         """The next event of whatever type."""
         assert self._events.poll(self._timeout_ms), f"no event in {self._timeout_ms} ms"
@@ -129,7 +156,7 @@ class Daemon:
     """A `chaosd` process in a session; `client` talks to it. `under` is a command that runs it, as prlimit does."""
 
     def __init__(
-        self, session: Session, folder: Path, *options: str, timeout_s: float = 15.0, under: Sequence[str] = ()
+        self, session: Session, folder: Path, *options: str, timeout_s: float = TIMEOUT_S, under: Sequence[str] = ()
     ) -> None:
         self.session = session
         self.store = folder / "store"
@@ -190,11 +217,21 @@ class Daemon:
                 open_files += not str(link.readlink()).startswith(str(self.store))
         return open_files, int(status["Threads"]), int(status["RssAnon"].split()[0])
 
+    def held_again(self, settled: tuple[int, int, int]) -> tuple[int, int, int]:
+        """What it holds once that is no more descriptors and threads than `settled`, or a minute has passed: what has
+        ended may be put away a little later."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while (held := self.held())[0] > settled[0] or held[1] > settled[1]:
+            if time.monotonic() > deadline:
+                break
+            self.client.call("ping")
+        return held
+
     def stop(self) -> int:
         """Ends it with SIGTERM and returns its exit code; for a stopped one 0."""
         if self._process is None:
             return 0
-        code = self.session.end(self._process, timeout_s=20.0)
+        code = self.session.end(self._process, timeout_s=TIMEOUT_S + 10)  # chaosd itself gives up after a minute
         self._process = None
         return code
 

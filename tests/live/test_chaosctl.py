@@ -37,7 +37,7 @@ def ctl(daemon: Daemon) -> Any:
 
 
 def test_start_says_that_a_device_brings_nothing(ctl: Any, client: RawClient) -> None:
-    client.call("device_wait", name="virtual-mic", timeout_s=10)
+    client.call("device_wait", name="virtual-mic", timeout_s=50)
     said = ctl("start", "--target", "virtual-mic")
     assert said.startswith("stalled: Virtual microphone")
     assert "the device has delivered nothing for more than a second" in said
@@ -46,7 +46,7 @@ def test_start_says_that_a_device_brings_nothing(ctl: Any, client: RawClient) ->
 
 def test_from_device_to_wav(ctl: Any, counting_source: SourceFactory, client: RawClient, tmp_path: Path) -> None:
     source = counting_source("desk-mic", description="Desk microphone", driver=True, speed=4)
-    client.call("device_wait", name=source.name, timeout_s=10)
+    client.call("device_wait", name=source.name, timeout_s=50)
     assert "Desk microphone" in ctl("devices")
     started = json.loads(ctl("start", "stream://desk/1", "--target", "Desk micro", "--json"))
     assert (started["uri"], started["state"]) == ("stream://desk/1", "streaming")
@@ -67,7 +67,7 @@ def test_a_start_tells_where_its_time_went(
     ctl: Any, counting_source: SourceFactory, client: RawClient
 ) -> None:
     source = counting_source("desk-mic", driver=True)
-    client.call("device_wait", name=source.name, timeout_s=10)
+    client.call("device_wait", name=source.name, timeout_s=50)
     asked = {"device_identity": source.name, "format": {"type": "audio"}}
     assert client.call("stream_start", uri="stream://desk/1", **asked)["trace"] is None
     trace = client.call("stream_start", uri="stream://desk/2", **asked, trace=True)["trace"]
@@ -81,7 +81,7 @@ def test_a_start_tells_where_its_time_went(
 
 def test_exit_codes_tell_what_was_wrong(ctl: Any, counting_source: SourceFactory, client: RawClient) -> None:
     source = counting_source("desk-mic")
-    client.call("device_wait", name=source.name, timeout_s=10)
+    client.call("device_wait", name=source.name, timeout_s=50)
     assert "desk-mic" in ctl("start", "stream://desk/1", "--target", "desk-mik", code=3)
     ctl("start", "stream://desk/1", "--target", "desk-mic", "--channels", "8", code=4)
     ctl("start", "stream://desk/1", "--target", "desk-mic", "--rate", "44100", code=4)
@@ -92,7 +92,7 @@ def test_exit_codes_tell_what_was_wrong(ctl: Any, counting_source: SourceFactory
 
 def test_a_flipped_bit_is_found(ctl: Any, counting_source: SourceFactory, client: RawClient) -> None:
     source = counting_source("desk-mic", driver=True, speed=4)
-    client.call("device_wait", name=source.name, timeout_s=10)
+    client.call("device_wait", name=source.name, timeout_s=50)
     ctl("start", "stream://desk/2", "--target", source.name)
     stopped = json.loads(ctl("stop", "stream://desk/2", "--json"))
     chunk = Path(stopped["recording"]) / "audio" / "c" / "0" / "0"
@@ -130,7 +130,7 @@ def test_a_devices_name_cannot_act_on_the_terminal(
     daemon = chaosd("--log-level", "debug")
     source = counting_source("evil-mic", description=EVIL, driver=True)
     client = daemon.client
-    client.call("device_wait", name=source.name, timeout_s=10)
+    client.call("device_wait", name=source.name, timeout_s=50)
     assert client.call("device_find", name=source.name)["device"]["description"] == EVIL
     shown = [on_terminal(daemon, "devices")]
     shown.append(on_terminal(daemon, "start", "stream://evil/1", "--target", source.name))
@@ -152,7 +152,7 @@ def test_a_mark_in_a_running_stream(
     ctl: Any, counting_source: SourceFactory, client: RawClient, tmp_path: Path
 ) -> None:
     source = counting_source("desk-mic", driver=True, speed=4)
-    client.call("device_wait", name=source.name, timeout_s=10)
+    client.call("device_wait", name=source.name, timeout_s=50)
     ctl("start", "stream://desk/3", "--target", source.name)
     while client.event("stream_head_position", stream_uri="stream://desk/3")["frame"] < 48_000:
         pass

@@ -46,7 +46,7 @@ def test_a_clock_that_stands_still_is_told_and_captured(own_session: Session, cl
     uri = "stream://still/1"
     still = Still(own_session)
     still.insert()
-    client.call("device_wait", name="still", timeout_s=10)
+    client.call("device_wait", name="still", timeout_s=50)
     client.call("stream_start", uri=uri, device_identity="still", format={"type": "audio"})
     frame = 0
     while frame < 48000:

@@ -30,7 +30,7 @@ def driver(session: Session) -> Iterator[Make]:
 
 def begin(session: Session, client: RawClient, device: FaultyDriver, quantum: int = QUANTUM) -> None:
     session.force_quantum(quantum)
-    client.call("device_wait", name="faulty-driver", timeout_s=10)
+    client.call("device_wait", name="faulty-driver", timeout_s=50)
     client.call("stream_start", uri=URI, device_identity="faulty-driver", format={"type": "audio"}, wait=True)
     device.begin()
     run(client, RATE // 4)
@@ -151,7 +151,7 @@ def test_frames_that_come_a_cycle_late_stay_in_their_place(session: Session, dri
     with FaultyDriver(session, name="leader", hold=True, properties={**group, "priority.driver": "30000"}) as leader:
         device = driver(properties={**group, "node.async": "true"})
         session.force_quantum(QUANTUM)
-        client.call("device_wait", name="faulty-driver", timeout_s=10)
+        client.call("device_wait", name="faulty-driver", timeout_s=50)
         client.call("stream_start", uri=URI, device_identity="faulty-driver", format={"type": "audio"}, wait=True)
         device.begin()
         leader.begin()

@@ -55,10 +55,10 @@ def follow() -> Iterator[Callable[..., Follower]]:
 
 def start(client: RawClient, source: str, uri: str, **fields: Any) -> str:
     """The path of the recording that now runs."""
-    client.call("device_wait", name=source, timeout_s=10)
+    client.call("device_wait", name=source, timeout_s=50)
     form = {"type": "audio"}
-    started = client.call("stream_start", uri=uri, device_identity=source, format=form, **fields)
-    return str(started["recording"])
+    client.call("stream_start", uri=uri, device_identity=source, format=form, **fields)
+    return client.recording_of(uri)
 
 
 def await_frames(client: RawClient, uri: str, n_frames: int) -> None:

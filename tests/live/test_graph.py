@@ -19,7 +19,7 @@ AUDIO = {"type": "audio"}
 
 
 def start(client: RawClient, name: str, uri: str, **fields: Any) -> dict[str, Any]:
-    client.call("device_wait", name=name, timeout_s=10)
+    client.call("device_wait", name=name, timeout_s=50)
     return client.call("stream_start", uri=uri, device_identity=name, format={**AUDIO, **fields})
 
 

@@ -30,13 +30,13 @@ def leader(session: Session) -> FaultyDriver:
 def test_one_that_joins_another_in_mid_recording_is_marked_there(
     session: Session, follower: FaultyDriver, client: RawClient
 ) -> None:
-    client.call("device_wait", name="led-mic", timeout_s=10)
+    client.call("device_wait", name="led-mic", timeout_s=50)
     client.call("stream_start", uri=URI, device_identity="led-mic", format=AUDIO)
     while client.event("stream_head_position", stream_uri=URI)["frame"] < 24_000:
         pass
     assert client.call("stream_status", uri=URI)["notes"] == []
     with leader(session):
-        client.call("device_wait", name="conductor", timeout_s=10)
+        client.call("device_wait", name="conductor", timeout_s=50)
         client.call("stream_start", uri="stream://led/conductor", device_identity="conductor", format=AUDIO)
         told = client.event("stream_notice", stream_uri=URI)
         assert "runs by the clock of conductor" in told["notes"][0]
@@ -54,7 +54,7 @@ def test_one_that_is_led_from_the_start_says_so_from_its_first_frame(
     session: Session, follower: FaultyDriver, client: RawClient
 ) -> None:
     with leader(session):
-        client.call("device_wait", name="led-mic", timeout_s=10)
+        client.call("device_wait", name="led-mic", timeout_s=50)
         client.call("stream_start", uri=URI, device_identity="led-mic", format=AUDIO)
         assert "conductor" in client.event("stream_notice", stream_uri=URI)["notes"][0]
         client.event("stream_mark", stream_uri=URI, frame=0)
@@ -63,7 +63,7 @@ def test_one_that_is_led_from_the_start_says_so_from_its_first_frame(
 
 def test_with_an_own_clock_required_it_is_refused(session: Session, follower: FaultyDriver, client: RawClient) -> None:
     with leader(session):
-        client.call("device_wait", name="led-mic", timeout_s=10)
+        client.call("device_wait", name="led-mic", timeout_s=50)
         for _ in range(2):  # the second time the URI is free again
             with pytest.raises(RefusedError) as caught:
                 client.call("stream_start", uri=URI, device_identity="led-mic", format=AUDIO, require_own_clock=True)

@@ -15,7 +15,7 @@ def test_starting_a_large_stream_costs_its_neighbour_nothing(
 ) -> None:
     small, large = (counting_source(name, channels=2, **DRIVE) for name in ("small", "large"))
     for uri, source, seconds in (("stream://a/1", small, 1.0), ("stream://b/1", large, 3600.0)):
-        client.call("device_wait", name=source.name, timeout_s=10)
+        client.call("device_wait", name=source.name, timeout_s=50)
         client.call(
             "stream_start", uri=uri, device_identity=source.name, format={"type": "audio"}, staging_seconds=seconds,
             chunk_size_bytes=1 << 16, wait=True,

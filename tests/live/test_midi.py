@@ -23,7 +23,7 @@ Record = Callable[..., tuple[list[Event], list[Event], dict[str, Any]]]
 
 
 def start(client: RawClient, name: str, uri: str, **fields: Any) -> dict[str, Any]:
-    client.call("device_wait", name=name, timeout_s=10, format="midi")
+    client.call("device_wait", name=name, timeout_s=50, format="midi")
     return client.call("stream_start", uri=uri, device_identity=name, format={"type": "midi"}, **fields)
 
 
@@ -211,7 +211,7 @@ def test_it_is_followed_while_it_is_played(session: Session, client: RawClient, 
         start(client, source.name, uri)
         client.event("stream_started", stream_uri=uri)
         with chaos.open(uri, daemon.store) as recording:
-            follower = recording.follow(4800, first_frame=0, timeout_s=10)
+            follower = recording.follow(4800, first_frame=0, timeout_s=60)
             source.play()
             seen: list[bytes] = []
             wanted = [event.data for event in tune if event.data != b"\xfe"]
@@ -243,7 +243,7 @@ def test_the_status_counts_events_and_tells_the_devices_latency(session: Session
 
 def test_what_cannot_be_recorded_as_midi_is_refused(session: Session, client: RawClient, tmp_path: Path) -> None:
     with MidiSource(session, [], name="refused", **FAST) as source:
-        client.call("device_wait", name=source.name, timeout_s=10, format="midi")
+        client.call("device_wait", name=source.name, timeout_s=50, format="midi")
         for code, fields in [
             ("device_not_found", {"device_identity": "virtual-mic"}),
             ("invalid_request", {"channel_map": ["FL"]}),

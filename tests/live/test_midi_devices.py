@@ -18,7 +18,7 @@ def event_of(client: RawClient, kind: str) -> dict[str, Any]:
 
 
 def test_a_port_comes_is_found_and_goes(session: Session, client: RawClient) -> None:
-    waiting = client.send("device_wait", name=NAME, timeout_s=20, format="midi")
+    waiting = client.send("device_wait", name=NAME, timeout_s=50, format="midi")
     with MidiSource(session, [], name=NAME, hold=True):
         device = client.answer(waiting)["device"]
         assert device["format"] == {"type": "midi"}
@@ -37,7 +37,7 @@ def test_a_port_comes_is_found_and_goes(session: Session, client: RawClient) -> 
 
 def test_audio_and_midi_of_one_node_and_several_ports(session: Session, client: RawClient) -> None:
     with MidiSource(session, [], name="md-stage", ports=["midi", "ump", "control"], channels=2, hold=True):
-        audio = client.call("device_wait", name="md-stage", timeout_s=20, format="audio")["device"]
+        audio = client.call("device_wait", name="md-stage", timeout_s=50, format="audio")["device"]
         assert (audio["format"]["type"], audio["format"]["channels"]) == ("audio", 2)
         found = client.call("device_list", format="midi")["devices"]
         ports = [device for device in found if device["node_id"] == audio["node_id"]]

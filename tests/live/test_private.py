@@ -31,7 +31,7 @@ def _modes(store: Path) -> tuple[set[int], set[int]]:
 def _record(daemon: Daemon, counting_source: SourceFactory) -> None:
     source = counting_source("private-source", driver=True)
     client, uri = daemon.client, "stream://mic/1"
-    client.call("device_wait", name=source.name, timeout_s=10)
+    client.call("device_wait", name=source.name, timeout_s=50)
     form = {"type": "audio"}
     client.call("stream_start", uri=uri, device_identity=source.name, format=form, chunk_size_bytes=65536)
     client.event("stream_chunk_sealed", chunk=1)

@@ -22,7 +22,7 @@ from chaos.graph.followed import Followed
 from chaos.graph.objects import Kind, RecordKind
 from chaos.terms.errors import DeviceAmbiguous, DeviceNotFound, PipeWireUnavailable
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 
 
 class Watch:

@@ -26,7 +26,7 @@ AUDIO = {"type": "audio"}
 
 def start(client: RawClient, session: str, *devices: str, **fields: Any) -> dict[str, Any]:
     for name in devices:
-        client.call("device_wait", name=name, timeout_s=20, format="audio")
+        client.call("device_wait", name=name, timeout_s=50, format="audio")
     streams = [{"uri": f"stream://{name}/{session}", "device_identity": name, "format": AUDIO} for name in devices]
     return client.call("session_start", session=session, streams=streams, **fields)
 
@@ -41,7 +41,7 @@ def test_streams_of_one_driver_begin_with_one_frame_and_others_say_how_they_are_
 ) -> None:
     source, other = counting_source("se-one", driver=True), counting_source("se-two", channels=1)
     for name in ("se-one", "se-two"):
-        client.call("device_wait", name=name, timeout_s=20, format="audio")
+        client.call("device_wait", name=name, timeout_s=50, format="audio")
     uris = ["stream://left/jam", "stream://right/jam", "stream://two/jam"]
     streams = [
         {"uri": uris[0], "device_identity": "se-one", "format": AUDIO, "channel_map": ["1"]},
@@ -75,7 +75,7 @@ def test_streams_of_one_driver_begin_with_one_frame_and_others_say_how_they_are_
 
 def test_a_session_begins_whole_or_not_at_all(counting_source: SourceFactory, client: RawClient) -> None:
     counting_source("se-there")
-    client.call("device_wait", name="se-there", timeout_s=20, format="audio")
+    client.call("device_wait", name="se-there", timeout_s=50, format="audio")
     streams = [
         {"uri": "stream://se/there", "device_identity": "se-there", "format": AUDIO},
         {"uri": "stream://se/away", "device_identity": "se-away", "format": AUDIO},
@@ -105,7 +105,7 @@ def test_a_name_is_used_once(counting_source: SourceFactory, client: RawClient) 
 
 def test_a_session_that_waits_goes_on_without_who_is_away(counting_source: SourceFactory, client: RawClient) -> None:
     counting_source("se-here")
-    client.call("device_wait", name="se-here", timeout_s=20, format="audio")
+    client.call("device_wait", name="se-here", timeout_s=50, format="audio")
     streams = [
         {"uri": "stream://se-here/w", "device_identity": "se-here", "format": AUDIO},
         {"uri": "stream://se-late/w", "device_identity": "se-late", "format": AUDIO},
@@ -131,7 +131,7 @@ def test_a_click_and_a_note_stay_together_through_a_crash(
         streams = [
             {
                 "uri": f"stream://{kind}/crash",
-                "device_identity": client.call("device_wait", name="se-crash", timeout_s=20, format=kind)["device"][
+                "device_identity": client.call("device_wait", name="se-crash", timeout_s=50, format=kind)["device"][
                     "identity"
                 ],
                 "format": {"type": kind},
@@ -182,8 +182,8 @@ def test_a_click_and_a_note_at_one_frame_stay_there(
     script = [Event(frame, 0, CLICK, b"") for frame in frames]
     script += [Event(frame, 1, MIDI, bytes([0x90, 60 + number, 97])) for number, frame in enumerate(frames)]
     with MidiSource(session, sorted(script), name="se-stage", channels=1, ports=["midi"], speed=5) as source:
-        audio = client.call("device_wait", name="se-stage", timeout_s=20, format="audio")["device"]
-        midi = client.call("device_wait", name="se-stage", timeout_s=20, format="midi")["device"]
+        audio = client.call("device_wait", name="se-stage", timeout_s=50, format="audio")["device"]
+        midi = client.call("device_wait", name="se-stage", timeout_s=50, format="midi")["device"]
         streams = [
             {"uri": "stream://clicks/stage", "device_identity": audio["identity"], "format": AUDIO},
             {"uri": "stream://notes/stage", "device_identity": midi["identity"], "format": {"type": "midi"}},

@@ -17,7 +17,7 @@ URI = "stream://silent/1"
 
 def test_a_device_that_nobody_feeds_has_a_gap_from_its_start(session: Session, client: RawClient) -> None:
     session.force_quantum(1024)
-    client.call("device_wait", name="virtual-mic", timeout_s=10)
+    client.call("device_wait", name="virtual-mic", timeout_s=50)
     started = client.call("stream_start", uri=URI, device_identity="virtual-mic", format=AUDIO)
     assert (started["state"], started["reason"]) == (
         "stalled",
@@ -41,7 +41,7 @@ def test_its_first_frames_end_the_gap(session: Session, client: RawClient, tmp_p
         file.setparams((2, 2, 48000, 0, "NONE", ""))
         file.writeframes(np.full((48000 * 2, 2), 8192, np.int16).tobytes())
     session.force_quantum(1024)
-    client.call("device_wait", name="virtual-mic", timeout_s=10)
+    client.call("device_wait", name="virtual-mic", timeout_s=50)
     client.call("stream_start", uri=URI, device_identity="virtual-mic", format=AUDIO)
     player = session.play(tone)
     closed = client.event("stream_gap", stream_uri=URI)
@@ -66,7 +66,7 @@ def test_its_first_frames_end_the_gap(session: Session, client: RawClient, tmp_p
 def test_a_driver_that_has_not_begun_is_told(session: Session, client: RawClient) -> None:
     session.force_quantum(1024)
     with FaultyDriver(session, name="asleep", hold=True) as device:
-        client.call("device_wait", name="asleep", timeout_s=10)
+        client.call("device_wait", name="asleep", timeout_s=50)
         started = client.call("stream_start", uri=URI, device_identity="asleep", format=AUDIO)
         assert (started["state"], started["recording"]) == ("stalled", "")
         assert "no cycle" in started["reason"]

@@ -73,7 +73,7 @@ def run(
     """
     source = CountingSource(session, name=SOURCE, source_id=SOURCE_ID, driver=True, patience_ms=PATIENCE_MS)
     with source, _engine(session, folder) as engine:
-        engine.call("device_wait", name=SOURCE, timeout_s=20)
+        engine.call("device_wait", name=SOURCE, timeout_s=50)
         engine.call("stream_start", uri=KEPT, device_identity=SOURCE, format={"type": "audio"})
         engine.await_state(KEPT, "streaming")
         scene = Scene(session, engine, source, folder, random.Random(often), list(corpus) or seeds("commands"))

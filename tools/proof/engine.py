@@ -66,11 +66,11 @@ class Engine:
     def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
         return self.client.call(op, **fields)
 
-    def await_state(self, uri: str, *states: str, timeout_s: float = 20.0) -> dict[str, Any]:
+    def await_state(self, uri: str, *states: str, timeout_s: float = 60.0) -> dict[str, Any]:
         """The stream's status once it is in one of these states. Raises RigError when it doesn't come to be."""
         return self.await_status(uri, lambda status: status["state"] in states, timeout_s=timeout_s)
 
-    def await_status(self, uri: str, wanted: Any, *, timeout_s: float = 20.0) -> dict[str, Any]:
+    def await_status(self, uri: str, wanted: Any, *, timeout_s: float = 60.0) -> dict[str, Any]:
         """The stream's status once `wanted(status)` holds. Raises RigError when it doesn't come to be."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -207,7 +207,7 @@ def _start(session: Session, source: CountingSource, folder: Path, number: int, 
     began = time.monotonic()
     with Engine(session, folder) as engine:
         found.ping.append(1000 * engine.started_s)
-        engine.call("device_wait", name=source.name, timeout_s=10)
+        engine.call("device_wait", name=source.name, timeout_s=50)
         engine.call("stream_start", uri=uri, device_identity=source.name, format={"type": "audio"}, staging_seconds=5)
         engine.await_status(uri, lambda status: status["head_frame"] > 0, timeout_s=FRAME_LIMIT_S)
         found.first_frame.append(1000 * (time.monotonic() - began))

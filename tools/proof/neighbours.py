@@ -37,7 +37,7 @@ def _ports(scene: Scene, n: int) -> None:
     try:
         for channel in ("FL", "FR"):
             node.add(channel)
-        scene.engine.call("device_wait", name="ports", timeout_s=20)
+        scene.engine.call("device_wait", name="ports", timeout_s=50)
         with scene.stream("ports") as uri:
             for _ in range(n):
                 node.add("LFE")
@@ -65,7 +65,7 @@ def _other_port(scene: Scene, n: int) -> None:
 
     for _ in range(n):
         device = plugged(1, SIDE_ID)
-        scene.engine.call("device_wait", name="usb", timeout_s=20)
+        scene.engine.call("device_wait", name="usb", timeout_s=50)
         with scene.stream("usb", is_own=of_beside) as uri:
             time.sleep(_CYCLES_S)
             device.stop()
@@ -96,7 +96,7 @@ def _other_order(scene: Scene, n: int) -> None:
         return node
 
     node = plugged("FL", "FR")
-    scene.engine.call("device_wait", name="swapped", timeout_s=20)
+    scene.engine.call("device_wait", name="swapped", timeout_s=50)
     with scene.stream("swapped", is_own=lambda samples: (samples[0] == 0.25) & (samples[1] == 0.5)) as uri:
         for _ in range(n):
             node.close()
@@ -137,7 +137,7 @@ def _many_channels(scene: Scene, n: int) -> None:
     try:
         for channel in range(CHANNELS):
             node.add(f"AUX{channel}")
-        scene.engine.call("device_wait", name="desk", timeout_s=20)
+        scene.engine.call("device_wait", name="desk", timeout_s=50)
         for _ in range(n):
             with scene.stream("desk", is_own=lambda samples: np.all(samples == levels, axis=0), **_LARGE):
                 time.sleep(_CYCLES_S)

@@ -169,7 +169,7 @@ def _watched(
             engine.await_status(uri, lambda status: status["head_frame"] >= frames)
 
         source = device()
-        engine.call("device_wait", name=source.name, timeout_s=10)
+        engine.call("device_wait", name=source.name, timeout_s=50)
         engine.call(
             "stream_start",
             uri=uri,

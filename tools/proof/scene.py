@@ -65,7 +65,7 @@ class Scene:
     def device(self, name: str = "beside", **options: object) -> Iterator[CountingSource]:
         """A source beside the one that is kept; it follows the graph's clock, and chaosd knows of it."""
         with CountingSource(self.session, name=name, **{"source_id": SIDE_ID, **options}) as source:  # type: ignore[arg-type]
-            self.engine.call("device_wait", name=f"node:{source.node_id}", timeout_s=20)
+            self.engine.call("device_wait", name=f"node:{source.node_id}", timeout_s=50)
             yield source
 
     @contextmanager

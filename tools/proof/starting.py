@@ -56,7 +56,7 @@ def measure_starts(session: Session, quantum: int, rounds: int) -> Starts:
         Engine(session, Path(folder)) as engine,
         bare(session, source),
     ):
-        engine.call("device_wait", name=source.name, timeout_s=10)
+        engine.call("device_wait", name=source.name, timeout_s=50)
         for number in range(rounds + 1):
             time.sleep(_PAUSE_S + quantum / RATE * number / rounds)  # at ever another place in the device's cycle
             uri = f"stream://bench/{number}"
@@ -82,7 +82,7 @@ def measure_commands(session: Session, rounds: int) -> Commands:
         for _ in range(rounds):
             with tempfile.TemporaryDirectory(prefix="bench-") as folder, Engine(session, Path(folder)) as engine:
                 found.ping.append(1000 * engine.started_s)
-                engine.call("device_wait", name=source.name, timeout_s=10)
+                engine.call("device_wait", name=source.name, timeout_s=50)
                 uri = "stream://bench/shell"
                 found.start.append(_shell_ms(session, engine, "start", uri, "--target", source.name))
                 engine.call("stream_stop", uri=uri)

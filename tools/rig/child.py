@@ -42,7 +42,7 @@ class Child:
         self._child.stdin.write(line.encode() + b"\n")
         self._child.stdin.flush()
 
-    def wait_for(self, event: str, timeout_s: float = 10.0, **fields: Any) -> dict[str, Any]:
+    def wait_for(self, event: str, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
         """The next such event that has these values; those before it are passed over. Raises `RigError`."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -175,7 +175,7 @@ class CountingSource(Child):
         patience_ms: int | None = None,
         hold: bool = False,
         ports: bool = True,
-        timeout_s: float = 10.0,
+        timeout_s: float = 60.0,
     ) -> None:
         self.channels = channels
         self.source_id = source_id

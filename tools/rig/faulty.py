@@ -37,7 +37,7 @@ class FaultyDriver(Child):
         hold: bool = False,
         ports: bool = True,
         properties: Mapping[str, str] | None = None,
-        timeout_s: float = 10.0,
+        timeout_s: float = 60.0,
     ) -> None:
         self.channels = channels
         self.source_id = source_id

@@ -64,7 +64,7 @@ class MidiSource(Child):
         overflow: str = "larger",
         hold: bool = False,
         properties: Mapping[str, str] | None = None,
-        timeout_s: float = 10.0,
+        timeout_s: float = 60.0,
     ) -> None:
         self.kinds = ["audio"] * channels + list(ports)
         path = session.root / f"script-{next(_numbers)}"
@@ -93,7 +93,7 @@ class MidiSource(Child):
         self.say("play")
         return int(self.wait_for("done", command="play")["position"])
 
-    def await_end(self, timeout_s: float = 30.0) -> int:
+    def await_end(self, timeout_s: float = 60.0) -> int:
         """Waits until the script is at its end: how many of its events were lost for want of room."""
         return int(self.wait_for("played", timeout_s)["overflowed"])
 

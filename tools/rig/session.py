@@ -82,7 +82,7 @@ class Session:
         objects: Sequence[str] = (),
         wireplumber: bool = True,
         prefix_env: Mapping[str, str] | None = None,
-        timeout_s: float = 20.0,
+        timeout_s: float = 60.0,
     ) -> None:
         self._objects = [_DRIVER, _VIRTUAL_MIC, *objects]
         self._with_wireplumber = wireplumber
