@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 from typing_extensions import Buffer
 
 from chaos._slots import Slots
@@ -21,3 +23,5 @@ class AudioSlots(Slots):
         linked: bool = False,
     ) -> None: ...
     def levels(self, n_frames: int) -> list[tuple[float, float]]: ...
+
+def interleave(frames: Buffer, planes: Sequence[Buffer], sample_bytes: int) -> None: ...

@@ -1,6 +1,6 @@
 """Audio as a form of what slots hold: each chunk is (channels, chunk_frames) samples, planar, in C order."""
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -14,6 +14,8 @@ cdef extern from "_kernels.h" nogil:
     void chaos_deinterleave_16(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels, uint64_t n)
     void chaos_copy_planes(uint8_t *dst, uint64_t stride, const uint8_t *const *planes, uint64_t channels, uint64_t at,
                            uint64_t n)
+    void chaos_interleave_32(uint32_t *dst, const uint32_t *const *planes, uint64_t channels, uint64_t n)
+    void chaos_interleave_16(uint16_t *dst, const uint16_t *const *planes, uint64_t channels, uint64_t n)
     void chaos_level_f32(const float *src, uint64_t n, double *peak, double *mean_square)
     void chaos_level_s16(const int16_t *src, uint64_t n, double *peak, double *mean_square)
     void chaos_level_s32(const int32_t *src, uint64_t n, double *peak, double *mean_square)
@@ -150,3 +152,39 @@ cdef class AudioSlots(Slots):
                 chaos_level_s32(<const int32_t *>at, n, &peak, &square)
             found.append((peak, square))
         return found
+
+
+def interleave(object frames, planes not None, uint64_t sample_bytes):
+    """Writes planes (a bytes-like of each channel) side by side into `frames`, without the GIL.
+
+    Raises ValueError where samples have neither 2 nor 4 bytes, or the sizes don't fit each other.
+    """
+    cdef uint64_t channels = len(planes), n_bytes = 0, n_held = 0, k
+    cdef Py_buffer to
+    cdef Py_buffer *views = <Py_buffer *>malloc(channels * (sizeof(Py_buffer) + sizeof(void *)) + 1)
+    cdef const uint8_t **places = <const uint8_t **>(views + channels)
+    if views == NULL:
+        raise MemoryError
+    try:
+        for plane in planes:
+            PyObject_GetBuffer(plane, &views[n_held], PyBUF_SIMPLE)
+            places[n_held] = <const uint8_t *>views[n_held].buf
+            n_held += 1
+            n_bytes = <uint64_t>views[0].len
+            if <uint64_t>views[n_held - 1].len != n_bytes:
+                raise ValueError("the planes are not of one length")
+        PyObject_GetBuffer(frames, &to, PyBUF_WRITABLE)
+        try:
+            if sample_bytes not in (2, 4) or n_bytes % sample_bytes or <uint64_t>to.len != channels * n_bytes:
+                raise ValueError("frames does not hold these planes")
+            with nogil:
+                if sample_bytes == 4:
+                    chaos_interleave_32(<uint32_t *>to.buf, <const uint32_t **>places, channels, n_bytes // 4)
+                else:
+                    chaos_interleave_16(<uint16_t *>to.buf, <const uint16_t **>places, channels, n_bytes // 2)
+        finally:
+            PyBuffer_Release(&to)
+    finally:
+        for k in range(n_held):
+            PyBuffer_Release(&views[k])
+        free(views)

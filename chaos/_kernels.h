@@ -266,6 +266,27 @@ static void chaos_copy_planes(uint8_t *dst, uint64_t stride, const uint8_t *cons
     chaos_plain_planes(dst, stride, planes, channels, at, n);
 }
 
+/* Planes side by side, the other way round: n frames of `channels` samples each. Not for the RT callback. Goes through
+ * blocks of frames that the first-level cache holds, so that each line of dst is filled before it is driven out. */
+#define CHAOS_INTERLEAVE(T, BITS)                                                                                      \
+    static void chaos_interleave_##BITS(T *restrict dst, const T *const *planes, uint64_t channels, uint64_t n)        \
+    {                                                                                                                  \
+        const uint64_t block = channels < 32 ? CHAOS_BLOCK : 4096 / channels + 1;                                      \
+        if (channels == 2)                                                                                             \
+            for (uint64_t i = 0; i < n; i++) {                                                                         \
+                dst[2 * i] = planes[0][i];                                                                             \
+                dst[2 * i + 1] = planes[1][i];                                                                         \
+            }                                                                                                          \
+        else                                                                                                           \
+            for (uint64_t begin = 0; begin < n; begin += block)                                                        \
+                for (uint64_t c = 0; c < channels; c++)                                                                \
+                    for (uint64_t i = begin; i < n && i < begin + block; i++)                                          \
+                        dst[i * channels + c] = planes[c][i];                                                          \
+    }
+
+CHAOS_INTERLEAVE(uint32_t, 32)
+CHAOS_INTERLEAVE(uint16_t, 16)
+
 /* Peak and mean square of n samples, full scale being 1.0. Not for the RT callback: it reads a whole window. */
 #define CHAOS_LEVEL(NAME, T, FULL)                                                                                  \
     static void NAME(const T *src, uint64_t n, double *peak, double *mean_square) {                                 \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -162,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit codes as PROTOCOL.md has them."""
     options = _parser().parse_args(arguments)
     _log_to_stderr(options.log_level)
+    gc.freeze()  # what was loaded stays: Python isn't to search it for garbage
     stop = threading.Event()
     chosen = {
         "endpoint": options.endpoint,

@@ -57,7 +57,7 @@ ROOMS: dict[str, set[str]] = {
     "staging": {"hot", "system", "terms"},
     "store": {"staging", "hot", "system", "terms"},
     "read": {"store", "staging", "protocol", "terms"},
-    "export": {"read", "store", "system", "terms"},
+    "export": {"read", "store", "hot", "system", "terms"},
     "engine": {"export", "store", "staging", "graph", "hot", "protocol", "system", "terms"},
     "doors": {"engine", "protocol", "system", "terms"},
     "client": {"protocol", "system", "terms"},

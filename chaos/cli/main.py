@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -19,9 +20,22 @@ from chaos.terms.errors import ChaosError
 
 __all__ = ["main"]
 
+_GARBAGE_AT = 20_000
+
 
 class _Commands(click.Group):
     """A group whose commands may raise ChaosError: printed on stderr, and its exit code is the command's."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As a program, what is loaded stays until the end: Python isn't to search it for garbage, now or at exit."""
+        if args or kwargs:
+            return super().main(*args, **kwargs)
+        gc.freeze()
+        gc.set_threshold(_GARBAGE_AT)
+        try:
+            return super().main()
+        finally:
+            gc.freeze()
 
     def invoke(self, ctx: click.Context) -> Any:
         for stream in (sys.stdout, sys.stderr):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class Engine:
     defect: BaseException | None = None
 
     def __init__(self, config: Config, on_end: Callable[[], object] = lambda: None) -> None:
-        self.run_id = secrets.token_hex(16)
+        self.run_id = os.urandom(16).hex()
         self._config = config
         self._on_end = on_end
         self._lock = threading.Lock()

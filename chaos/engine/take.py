@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,7 +177,7 @@ def make_take(
     rate, per_chunk = shape.sample_rate, shape.chunk_frames
     store = Store(config.store)
     name, take = parse_uri(uri)
-    path = config.staging_dir / f"{name}~{take}.{secrets.token_hex(4)}{SUFFIX}"
+    path = config.staging_dir / f"{name}~{take}.{os.urandom(4).hex()}{SUFFIX}"
     definition = Definition(
         uri=uri,
         channels=len(channels),

@@ -13,8 +13,7 @@ from chaos.export.encoding import BITS
 from chaos.export.file import OutFile, Wanted, check_room
 from chaos.export.source import Source
 from chaos.export.wav import SPEAKERS
-from chaos.read.samples import Samples
-from chaos.terms.containers import Container
+from chaos.terms.containers import Container, Subtype
 from chaos.terms.errors import StorageFailed, StorageFull
 from chaos.terms.moments import utc_text
 
@@ -23,6 +22,7 @@ __all__ = ["ENCODED", "EncodedFile"]
 ENCODED: dict[Container, str] = {"flac": "FLAC", "w64": "W64", "caf": "CAF", "opus": "OGG"}
 """What EncodedFile writes, and what libsndfile calls it."""
 
+_DTYPES: dict[Subtype, str] = {"FLOAT": "float32", "PCM_32": "int32", "PCM_24": "int32", "PCM_16": "int16"}
 _COMMENT_ROOM = 128
 _PLAIN_MASKS = (0x4, 0x3)
 _COMMENT_BLOCK, _PADDING_BLOCK = 4, 1
@@ -62,9 +62,9 @@ class EncodedFile(OutFile):
                 comment = self.account.history(with_hash=is_told_later).strip()
                 self._sound.comment = comment + " " * (_COMMENT_ROOM if is_told_later else 0)
 
-    def take(self, frames: Samples) -> None:
+    def take(self, frames: memoryview) -> None:
         with _storage_errors(self.out):
-            self._sound.write(frames)
+            self._sound.buffer_write(frames, _DTYPES[self.subtype])
 
     def end(self) -> None:
         with _storage_errors(self.out):

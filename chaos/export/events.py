@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from chaos.export.joined import JoinedSource
 from chaos.export.source import Source
 from chaos.read.content import content_of
-from chaos.read.samples import Samples
+
+if TYPE_CHECKING:
+    from chaos.read.samples import Samples
 
 __all__ = ["EventSource", "JoinedEventSource"]
 
@@ -17,19 +20,21 @@ class EventSource(Source):
 
     _n_frames_read = 0
 
-    def n_in(self, block: Samples) -> int:
+    def n_in(self, block: Any) -> int:
         return self._n_frames_read
 
     def _decoded(self, chunk: int) -> Samples:
         form = self._shape.form
-        return content_of(form).of_slot(bytes(self._buffer), chunk, 0, form.chunk_frames)
+        found: Samples = content_of(form).of_slot(bytes(self._buffer), chunk, 0, form.chunk_frames)
+        return found
 
     def _block(self, first: int, last: int) -> Samples:
         self._n_frames_read = last - first
         if self._data is None:
             return self.recording.read(first, last)
-        frames = self._data["frame"]
-        return self._data[(frames >= first) & (frames < last)]
+        block: Samples = self._data
+        frames = block["frame"]
+        return block[(frames >= first) & (frames < last)]
 
 
 class JoinedEventSource(JoinedSource):
@@ -38,7 +43,7 @@ class JoinedEventSource(JoinedSource):
     part_of = EventSource
     _part: Source | None = None
 
-    def n_in(self, block: Samples) -> int:
+    def n_in(self, block: Any) -> int:
         return self._part.n_in(block) if self._part is not None else 0
 
     def blocks(self) -> Iterator[Samples]:

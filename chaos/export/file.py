@@ -12,9 +12,10 @@ from chaos.export.encoding import Encoding, native_subtype
 from chaos.export.report import SaveReport
 from chaos.export.source import Source
 from chaos.export.wav import SPEAKERS
-from chaos.read.samples import Samples
+from chaos.read.planes import Planes
 from chaos.terms.containers import CONTAINERS, SUBTYPES, Container, GapFill, Subtype
 from chaos.terms.errors import FormatUnsupported, InvalidRequest, StorageFull
+from chaos.terms.formats import SampleFormat
 from chaos.terms.ledger import Cause, lost_frames
 from chaos.terms.moments import utc_text
 from chaos.terms.visible import visible
@@ -50,13 +51,14 @@ class OutFile(ABC):
         self.out = out
         self.fd = -1
         self.container = container
-        self.subtype = _chosen_subtype(container, definition.sample_format, wanted.subtype, source.fill)
+        sample_format = definition.audio.sample_format
+        self.subtype = _chosen_subtype(container, sample_format, wanted.subtype, source.fill)
         positions = list(definition.positions) or [str(k + 1) for k in range(definition.channels)]
         self._order = [channel] if channel is not None else _channel_order(container, positions)
         self._is_reordered = self._order != list(range(definition.channels))
         self._channel = channel
         self.positions = [positions[k] for k in self._order]
-        self._encode = Encoding(definition.sample_format, self.subtype)
+        self._encode = Encoding(sample_format, self.subtype)
         self.account = Account(source, self.subtype, self.channels)
         self._aligned_by = wanted.aligned_by
         _check_limits(container, self.channels, definition.sample_rate)
@@ -74,19 +76,19 @@ class OutFile(ABC):
         """Opens it on an empty file, which stays the caller's. Raises OSError, StorageFull or StorageFailed."""
 
     @abstractmethod
-    def take(self, frames: Samples) -> None:
-        """Writes interleaved samples (frames, channels)."""
+    def take(self, frames: memoryview) -> None:
+        """Writes the bytes of interleaved samples, as `Encoding` gives them."""
 
     @abstractmethod
     def end(self) -> None:
         """Writes what the source can tell now that it was read."""
 
-    def write(self, block: Samples) -> None:
-        """Writes a block of the recording's (channels, frames). Raises as `begin` does."""
+    def write(self, block: Planes) -> None:
+        """Writes a block of the recording's. Raises as `begin` does."""
         if self._channel is not None:
             block = block[self._channel : self._channel + 1]
         elif self._is_reordered:
-            block = block[self._order]
+            block = [block[k] for k in self._order]
         self.take(self._encode(block))
 
     def report(self) -> SaveReport:
@@ -153,7 +155,9 @@ def check_room(folder: Path, n_bytes: int) -> None:
         )
 
 
-def _chosen_subtype(container: Container, sample_format: str, asked: Subtype | None, fill: GapFill) -> Subtype:
+def _chosen_subtype(
+    container: Container, sample_format: SampleFormat, asked: Subtype | None, fill: GapFill
+) -> Subtype:
     if container == "opus":
         if asked is not None:
             raise InvalidRequest("Opus has no subtypes", hint="leave out --subtype, or save as .flac or .wav")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +19,7 @@ def open_hidden(out: Path) -> tuple[Path, int]:
     It is locked, so that no `sweep` takes it for one that was left. Raises OSError.
     """
     while True:
-        path = out.with_name(f".{out.name[:50]}.{secrets.token_hex(4)}.part")
+        path = out.with_name(f".{out.name[:50]}.{os.urandom(4).hex()}.part")
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)

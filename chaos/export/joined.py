@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 import msgspec
-import numpy as np
 from blake3 import blake3
 
 from chaos.export.report import Damage
-from chaos.export.source import Source, without
+from chaos.export.source import Source, not_a_number, without
+from chaos.read.planes import Planes, silence
 from chaos.read.recording import StreamRecording
-from chaos.read.samples import Samples, silence
 from chaos.store.slices import gaps_in
 from chaos.terms.containers import GapFill
 from chaos.terms.ledger import Gap
@@ -76,7 +76,7 @@ class JoinedSource(Source):
     def root_hash(self) -> str:
         return blake3(b"".join(bytes.fromhex(digest) for digest in self.hashes)).hexdigest()
 
-    def blocks(self) -> Iterator[Samples]:
+    def blocks(self) -> Iterator[Any]:
         reached = self.first
         for origin, part in self._parts:
             yield from self._silence(origin + part.first - reached)
@@ -85,12 +85,13 @@ class JoinedSource(Source):
         yield from self._silence(self.end - reached)
         self.gaps = self._told()
 
-    def _silence(self, n_frames: int) -> Iterator[Samples]:
+    def _silence(self, n_frames: int) -> Iterator[Planes]:
         """The time between takes, unless it is cut out."""
+        form = self.recording.definition.audio
         while n_frames > 0 and self.fill != "cut":
-            block = silence(self.recording.definition.audio, min(n_frames, 1 << 16))
-            yield np.full_like(block, np.nan) if self.fill == "nan" else block
-            n_frames -= block.shape[1]
+            n = min(n_frames, 1 << 16)
+            yield [memoryview(not_a_number(n))] * form.channels if self.fill == "nan" else silence(form, n)
+            n_frames -= n
 
     def _told(self) -> list[Gap]:
         told = [

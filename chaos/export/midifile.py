@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from chaos.export.account import Account, clipped_gap
 from chaos.export.clip import clip
@@ -11,7 +11,6 @@ from chaos.export.file import Wanted
 from chaos.export.report import SaveReport
 from chaos.export.smf import MARK, NOTE, Label, Loss, Names, exact_ticks, musical_ticks, smf
 from chaos.export.source import Source
-from chaos.read.samples import Samples
 from chaos.system.files import write_all
 from chaos.terms.containers import Container
 from chaos.terms.errors import InvalidRequest
@@ -19,6 +18,9 @@ from chaos.terms.ledger import Cause, lost_frames
 from chaos.terms.messages import messages_of
 from chaos.terms.moments import utc_text
 from chaos.terms.visible import visible
+
+if TYPE_CHECKING:
+    from chaos.read.samples import Samples
 
 __all__ = ["MidiFile"]
 

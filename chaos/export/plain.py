@@ -6,13 +6,10 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from chaos.export.encoding import BITS
 from chaos.export.file import OutFile, Wanted, check_room
 from chaos.export.source import Source
 from chaos.export.wav import WavFormat, header, needs_rf64, trailer
-from chaos.read.samples import Samples
 from chaos.terms.containers import Container
 
 __all__ = ["PLAIN", "PlainFile"]
@@ -62,8 +59,8 @@ class PlainFile(OutFile):
         if self.container != "raw":
             self._write_all(self._header())
 
-    def take(self, frames: Samples) -> None:
-        self._write_all(_packed(frames, BITS[self.subtype]))
+    def take(self, frames: memoryview) -> None:
+        self._write_all(_packed(frames) if BITS[self.subtype] == 24 else frames)
 
     def end(self) -> None:
         if self.container == "raw":
@@ -81,17 +78,16 @@ class PlainFile(OutFile):
         n_behind = len(self._trailer)
         return header(self._wav, self.source.n_frames, broadcast, kind, n_behind, self._history_bytes)
 
-    def _write_all(self, data: bytes | memoryview) -> None:
+    def _write_all(self, data: bytes | bytearray | memoryview) -> None:
         with memoryview(data) as view:
             n_done = 0
             while n_done < view.nbytes:
                 n_done += self._file.write(view[n_done:])
 
 
-def _packed(frames: Samples, bits: int) -> memoryview:
-    """The bytes of interleaved samples; of 24 bits the upper three of each."""
-    if bits != 24:
-        return frames.data.cast("B")
-    n_frames, channels = frames.shape
-    words = frames.view(np.uint8).reshape(n_frames, channels, 4)
-    return np.ascontiguousarray(words[:, :, 1:]).data.cast("B")
+def _packed(words: memoryview) -> bytearray:
+    """The upper three bytes of each little-endian word."""
+    packed = bytearray(len(words) // 4 * 3)
+    for k in range(3):
+        packed[k::3] = words[k + 1 :: 4]
+    return packed

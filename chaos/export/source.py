@@ -6,18 +6,18 @@ So the report, `bext` and the cue points tell of the samples that are in the fil
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import msgspec
-import numpy as np
 from blake3 import blake3
 
 from chaos.export.report import Damage
+from chaos.read.planes import Planes, planes_of
 from chaos.read.recording import Recording
-from chaos.read.samples import Samples, block_of
 from chaos.store.holds import hold
 from chaos.store.info import SealedChunk
 from chaos.store.retired import gone_chunks
@@ -28,7 +28,7 @@ from chaos.terms.containers import GapFill
 from chaos.terms.errors import InvalidRange
 from chaos.terms.ledger import Cause, Gap
 
-__all__ = ["Source", "checked_range", "first_kept", "without"]
+__all__ = ["Source", "checked_range", "first_kept", "not_a_number", "without"]
 
 _BLOCK_SAMPLES = 1 << 18
 
@@ -87,7 +87,7 @@ class Source:
         self._gone: set[int] = set()
         self._n_known = 0
         self._chunk = -1
-        self._data: Samples | None = None
+        self._data: Any = None
         self._buffer = bytearray()
         self._look()
 
@@ -119,8 +119,8 @@ class Source:
         """Where a frame of the recording stands among those that are read; one that is cut out: where it would be."""
         return sum(max(0, min(stop, frame) - begin) for begin, stop in self.spans)
 
-    def blocks(self) -> Iterator[Samples]:
-        """The samples, block by block (channels, frames); each is good until the next one is asked for.
+    def blocks(self) -> Iterator[Any]:
+        """The samples, block by block, as `Planes`; each is good until the next one is asked for.
 
         Gaps are zeros, or NaN where `fill` says so. A damaged chunk is given as it is, and zeros where it can't be
         read. Raises InvalidRange for frames that are neither stored nor in a gap.
@@ -135,26 +135,22 @@ class Source:
                     yield self._block(at, min(at + step, stop))
         self.gaps = self._told()
 
-    def _block(self, first: int, last: int) -> Samples:
-        missing: Literal["nan", "zeros"] = "nan" if self.fill == "nan" else "zeros"
+    def _block(self, first: int, last: int) -> Any:
         if self._data is None:
-            return self.recording.read(first, last, missing)
-        origin = self._chunk * self._shape.chunk_frames
-        block = self._data[:, first - origin : last - origin]
-        gaps = self.recording.gaps_between(first, last) if missing == "nan" else []
-        if gaps:
-            block = block.copy()
-            for gap in gaps:
-                block[:, max(gap.first_frame - first, 0) : gap.end_frame - first] = np.nan
-        return block
+            planes = self.recording.planes(first, last)
+        else:
+            origin = self._chunk * self._shape.chunk_frames
+            planes = [plane[first - origin : last - origin] for plane in self._data]
+        gaps = self.recording.gaps_between(first, last) if self.fill == "nan" else []
+        return _with_nan(planes, first, gaps) if gaps else planes
 
-    def n_in(self, block: Samples) -> int:
+    def n_in(self, block: Any) -> int:
         """How many frames the block is of that `blocks` gave last."""
-        return int(block.shape[1])
+        return len(block[0])
 
-    def _decoded(self, chunk: int) -> Samples:
+    def _decoded(self, chunk: int) -> Any:
         """What lies in the buffer, which holds that chunk."""
-        return block_of(self._shape.audio, self._buffer)
+        return planes_of(self._shape.audio, self._buffer)
 
     def _look(self) -> None:
         """Takes in what the journal knows of chunks in the range."""
@@ -230,6 +226,21 @@ class Source:
             kept = [Gap(chunk * size, size, gap.cause, gap.confidence) for chunk in read]
             told += [_spanning(gap, first, last) for first, last in without(kept, begin, stop)]
         return sorted(told, key=lambda gap: gap.first_frame)
+
+
+def _with_nan(planes: Planes, first: int, gaps: Iterable[Gap]) -> Planes:
+    """Copies of planes of floats, which begin at frame `first`, with NaN in the gaps."""
+    filled = [array("f", plane.tobytes()) for plane in planes]
+    for gap in gaps:
+        begin, end = max(gap.first_frame - first, 0), min(gap.end_frame - first, len(planes[0]))
+        for plane in filled:
+            plane[begin:end] = not_a_number(end - begin)
+    return [memoryview(plane) for plane in filled]
+
+
+def not_a_number(n_frames: int) -> array[float]:
+    """So many NaN."""
+    return array("f", [float("nan")]) * n_frames
 
 
 def _spanning(gap: Gap, first: int, end: int) -> Gap:

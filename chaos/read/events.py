@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,7 +22,7 @@ EventArray = np.recarray[Any, np.dtype[Any]]
 
 
 class MidiContent:
-    """Contract: `chaos.read.content.Content`. Arrays of EVENT, by frame, events of one frame as they came."""
+    """Contract: `chaos.read.content.ArrayContent`. Arrays of EVENT, by frame, events of one frame as they came."""
 
     def __init__(self, form: MidiForm) -> None:
         self.dtype = EVENT
@@ -52,7 +52,7 @@ class MidiContent:
     def nothing(self, n_frames: int) -> Samples:
         return np.empty(0, EVENT).view(np.recarray)
 
-    def join(self, pieces: list[Samples]) -> Samples:
+    def join(self, pieces: Sequence[Samples]) -> Samples:
         return np.concatenate(pieces).view(np.recarray)
 
     def moved(self, piece: Samples, n_frames: int) -> Samples:

@@ -11,10 +11,13 @@ hold notices nothing. One that the slots went round without is *lapped*, and is 
 from __future__ import annotations
 
 import time
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
-from chaos.read.samples import Missing, Samples, check_missing
+from chaos.read.missing import Missing, check_missing
 from chaos.terms.errors import InvalidRange, InvalidRequest, TimedOut
+
+if TYPE_CHECKING:
+    from chaos.read.samples import Samples
 
 __all__ = ["Follower", "Lapped", "WhenLapped"]
 

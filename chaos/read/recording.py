@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
-from chaos.read.content import content_of
-from chaos.read.samples import Missing, Samples
+from chaos.read.content import Content, Piece
 from chaos.read.take import Recording
 from chaos.store.info import RecordingInfo
 from chaos.store.lines import Definition
@@ -159,22 +157,16 @@ class StreamRecording(Recording):
             for anchor in self._recording(take).anchors
         ]
 
-    def read(self, first: int, last: int, missing: Missing = "zeros") -> Samples:
-        self._check_read(first, last, missing)
-        if missing == "error" and (gaps := self.gaps_between(first, last)):
-            raise self._holed(first, last, gaps)
-        content, pieces = content_of(self.definition.form), []
+    def _pieces(self, content: Content[Piece], first: int, last: int) -> list[Piece]:
+        pieces: list[Piece] = []
         for take in self._between(first, last):
             if first < take.origin:
-                away = content.nothing(min(take.origin, last) - max(take.origin - take.away, first))
-                pieces.append(np.full_like(away, np.nan) if missing == "nan" else away)
-            begin, end = max(first, take.origin), min(last, self._end(take))
+                pieces.append(content.nothing(min(take.origin, last) - max(take.origin - take.away, first)))
+            begin, end = max(first, take.origin) - take.origin, min(last, self._end(take)) - take.origin
             if begin < end:
-                piece = self._recording(take).read(begin - take.origin, end - take.origin, missing)
-                pieces.append(content.moved(piece, take.origin))
-        if len(pieces) == 1:
-            return pieces[0]
-        return content.join(pieces) if pieces else content.nothing(0)
+                found = self._recording(take)._pieces(content, begin, end)
+                pieces += [content.moved(piece, take.origin) for piece in found]
+        return pieces
 
     def frame_of(self, moment: float | datetime) -> int:
         """The frame at a moment; one between two takes is in the gap between them."""

@@ -11,16 +11,15 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from chaos.read.content import content_of
-from chaos.read.events import Events
+from chaos.read.content import ArrayContent, Content, Piece, content_of
 from chaos.read.follow import Follower, WhenLapped
-from chaos.read.samples import Missing, Samples, check_missing
+from chaos.read.missing import Missing, check_missing
+from chaos.read.planes import PlaneContent, Planes
 from chaos.store.info import RecordingInfo, load
 from chaos.store.lines import Definition
 from chaos.store.timeline import frame_of_moment, moment_at
@@ -32,6 +31,10 @@ from chaos.terms.marks import Mark
 from chaos.terms.messages import Message
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from chaos.read.events import Events
+    from chaos.read.samples import Samples
     from chaos.staging.live import LiveEnd
 
 __all__ = ["Recording"]
@@ -46,7 +49,6 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self._info: RecordingInfo = load(path)
-        self._content = content_of(self._info.definition.form)
         self._gaps: list[Gap] = []
         self._live: LiveEnd | None = None
         self._live_version = 0
@@ -116,7 +118,11 @@ class Recording:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the samples: float32, int16 or int32, little-endian; of events `chaos.read.events.EVENT`."""
-        return content_of(self.definition.form).dtype
+        return self._arrays.dtype
+
+    @cached_property
+    def _arrays(self) -> ArrayContent:
+        return content_of(self.definition.form)
 
     @property
     def state(self) -> str:
@@ -176,7 +182,7 @@ class Recording:
                 f"frames {first} to {last} are not all in {self.uri}, which has {self.n_frames}",
                 hint="ask for a range from 0 up to its end",
             )
-        if missing == "nan" and self.dtype.kind != "f":
+        if missing == "nan" and self.definition.sample_format != "f32":
             raise InvalidRequest(f"{self.uri} holds no floats, and so no NaN", hint='use missing="zeros"')
 
     def _holed(self, first: int, last: int, gaps: Sequence[Gap]) -> InvalidRange:
@@ -198,23 +204,33 @@ class Recording:
         ValueError for any other `missing`.
         """
         self._check_read(first, last, missing)
-        pieces = [self._piece(chunk, begin, end) for chunk, begin, end in self._split(first, last)]
+        pieces = self._pieces(self._arrays, first, last)
         gaps = self.gaps_between(first, last)
         if gaps and missing == "error":
             raise self._holed(first, last, gaps)
         if len(pieces) == 1 and not (gaps and missing == "nan"):
-            return pieces[0]
-        block = self._content.join(pieces) if pieces else self._content.nothing(0)
+            whole: Samples = pieces[0]
+            return whole
+        block: Samples = self._arrays.join(pieces) if pieces else self._arrays.nothing(0)
         if missing == "nan":
             for gap in gaps:
-                block[:, max(gap.first_frame - first, 0) : gap.end_frame - first] = np.nan
+                block[:, max(gap.first_frame - first, 0) : gap.end_frame - first] = float("nan")
         return block
+
+    def planes(self, first: int, last: int) -> Planes:
+        """Frames [first, last) of audio, each channel's as a memoryview; gaps are zeros. Raises as `read`."""
+        self._check_read(first, last, "zeros")
+        content = PlaneContent(self.definition.audio)
+        pieces = self._pieces(content, first, last)
+        return pieces[0] if len(pieces) == 1 else content.join(pieces)
 
     @property
     def events(self) -> Events:
         """The events of a MIDI recording: `events[a:b]`. Raises InvalidRequest for one of audio."""
         if not isinstance(self.definition.form, MidiForm):
             raise InvalidRequest(f"{self.uri} holds audio, not events", hint="read it as recording[a:b]")
+        from chaos.read.events import Events
+
         return Events(self)
 
     def messages(self, first: int = 0, last: int | None = None) -> Iterator[Message]:
@@ -290,28 +306,32 @@ class Recording:
             spans.append((chunk, max(first - origin, 0), min(last - origin, size)))
         return spans
 
-    def _piece(self, chunk: int, begin: int, end: int) -> Samples:
+    def _pieces(self, content: Content[Piece], first: int, last: int) -> list[Piece]:
+        """The range piece by piece, gaps being nothing. Raises InvalidRange for what is neither stored nor a gap."""
+        return [self._piece(content, chunk, begin, end) for chunk, begin, end in self._split(first, last)]
+
+    def _piece(self, content: Content[Piece], chunk: int, begin: int, end: int) -> Piece:
         """Frames of one chunk: sealed, else from staging, else (sealed meanwhile) sealed, else a gap."""
-        piece = self._sealed(chunk, begin, end)
+        piece = self._sealed(content, chunk, begin, end)
         if piece is None and self._live:
-            raw = self._live.read_chunk(chunk, *self._content.staged(begin, end))
+            raw = self._live.read_chunk(chunk, *content.staged(begin, end))
             if raw is not None:
-                return self._content.of_slot(raw, chunk, begin, end)
+                return content.of_slot(raw, chunk, begin, end)
         if piece is None and (self._info.chunks.find(chunk) is not None or not self._info.finish):
             self.refresh()
-            piece = self._sealed(chunk, begin, end)
+            piece = self._sealed(content, chunk, begin, end)
         if piece is None:
             origin = chunk * self.definition.chunk_frames
             self._check_missing(origin + begin, origin + end)
-            piece = self._content.nothing(end - begin)
+            piece = content.nothing(end - begin)
         return piece
 
-    def _sealed(self, chunk: int, begin: int, end: int) -> Samples | None:
+    def _sealed(self, content: Content[Piece], chunk: int, begin: int, end: int) -> Piece | None:
         sealed = self._info.chunks.find(chunk)
         if sealed is None:
             return None
         try:
-            return self._content.of_file(sealed.path, chunk, begin, end)
+            return content.of_file(sealed.path, chunk, begin, end)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

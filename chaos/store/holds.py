@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +28,7 @@ _NO_HOLD = frozenset(  # gone meanwhile, or none of ours
 @contextmanager
 def hold(store: Store, digests: Iterable[str]) -> Iterator[bool]:
     """Keeps the chunks with these hashes during the body; gives False where the store can't be written to."""
-    path = store.pins / f".{secrets.token_hex(8)}{_SUFFIX}"
+    path = store.pins / f".{os.urandom(8).hex()}{_SUFFIX}"
     begun = path.with_suffix(".new")
     fd = -1
     try:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -84,7 +83,7 @@ class Store:
 
     def hidden(self, path: Path) -> Path:
         """A name beside `path` for a recording that is being made; nobody takes it for one."""
-        return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        return path.with_name(f".{path.name}.{os.urandom(4).hex()}")
 
     @contextmanager
     def locked(self, what: str) -> Iterator[None]:

@@ -497,6 +497,19 @@ def test_save_writes_the_asked_frames(
     assert np.array_equal(saved, expected[first:end])
 
 
+def test_samples_that_stay_as_they_are_are_saved_without_numpy(store: Path, tmp_path: Path) -> None:
+    where = ["--endpoint", f"ipc://{tmp_path}/none", "--store", str(store)]
+    command = [*where, "save", URI, str(tmp_path / "o.wav"), "--last", "0.1s"]
+    code = (
+        f"import sys; from chaos.cli.main import main; main({command!r}, standalone_mode=False);"
+        "print([m for m in ('numpy', 'soundfile', 'rich', 'ssl', 'http', 'asyncio') if m in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert soundfile.info(tmp_path / "o.wav").frames == RATE // 10
+
+
 def test_save_has_json_strict_and_cuts(run: Run, store: Path, tmp_path: Path) -> None:
     done = run("--store", store, "save", URI, tmp_path / "o.wav", "--gaps", "cut", "--json", "--strict")
     assert done.exit_code == 5

@@ -87,6 +87,9 @@ def test_any_slice_equals_the_model(
 ) -> None:
     np.testing.assert_array_equal(recording[first:last], rotator.model[:, first:last])
     np.testing.assert_array_equal(recording[first:], rotator.model[:, first:])
+    begin, end, _ = slice(first, last).indices(85)
+    planes = recording.planes(begin, max(begin, end))
+    np.testing.assert_array_equal(planes, rotator.model[:, begin : max(begin, end)])
 
 
 def test_a_range_in_one_chunk_is_not_copied(recording: reader.Recording) -> None:
@@ -191,6 +194,7 @@ def test_a_live_reader_follows_the_head(engine: Engine) -> None:
             engine.cycle(n_frames)
             assert len(recording) == engine.model.shape[1]
             np.testing.assert_array_equal(recording[-n_frames:], engine.model[:, -n_frames:])
+            np.testing.assert_array_equal(recording.planes(0, len(recording)), engine.model)
             engine.rotate()
             np.testing.assert_array_equal(recording[:], engine.model)
     recording.close()

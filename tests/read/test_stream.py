@@ -48,6 +48,7 @@ def test_a_stream_is_its_takes_in_order(store: Path, takes: list[Rotator]) -> No
         with pytest.raises(ValueError, match='"zeros", "nan" or "error"'):
             stream.read(0, 1, "banana")  # type: ignore[arg-type]
         np.testing.assert_array_equal(stream[:], whole(takes))
+        np.testing.assert_array_equal(stream.planes(3, 150), whole(takes)[:, 3:150])
         np.testing.assert_array_equal(stream[35:45], whole(takes)[:, 35:45])
         np.testing.assert_array_equal(stream[100:130], whole(takes)[:, 100:130])
         np.testing.assert_array_equal(stream[-5:], takes[2].model[:, -5:])

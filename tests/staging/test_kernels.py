@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proof.kernels import WAYS, load_kernels
 
+from chaos._audio import interleave
+
 kernels = cache(load_kernels)
 GUARD = 0x5A
 LINE = 64
@@ -115,3 +117,30 @@ def test_planes_are_copied(channels: int, n_bytes: int, at: int, before: int, sp
     addresses = (ctypes.c_void_p * channels)(*(source.ctypes.data for source in sources))
     kernels().copy_planes(room.ctypes.data + first, stride, addresses, channels, at, n_bytes)
     assert np.array_equal(room, expected)
+
+
+@given(
+    channels=st.integers(0, 70),
+    n_frames=st.one_of(st.integers(0, 70), st.integers(0, 1100)),
+    dtype=st.sampled_from([np.uint16, np.uint32]),
+)
+def test_planes_are_laid_side_by_side(channels: int, n_frames: int, dtype: type[np.unsignedinteger]) -> None:
+    width = np.dtype(dtype).itemsize
+    planes = np.arange(channels * n_frames).reshape(channels, n_frames).astype(dtype)
+    frames = bytearray(planes.nbytes)
+    interleave(frames, list(planes), width)
+    assert frames == planes.T.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "lengths", "width"), [(15, [8, 8], 4), (16, [8, 4], 4), (16, [8, 8], 3), (12, [6, 6], 4), (4, [], 2)]
+)
+def test_planes_that_do_not_fit_are_refused(n_bytes: int, lengths: list[int], width: int) -> None:
+    frames = bytearray(n_bytes)
+    with pytest.raises(ValueError, match="planes"):
+        interleave(frames, [bytes([1]) * length for length in lengths], width)
+    assert not any(frames)
+    with pytest.raises(BufferError):
+        interleave(bytes(8), [bytes(8)], 4)
+    with pytest.raises(TypeError):
+        interleave(frames, [bytes(n_bytes), None], 4)  # type: ignore[list-item]
