@@ -61,6 +61,11 @@ cdef struct Definition:     # written once, before the stream starts
     uint64_t about_offset   # JSON of `about_bytes`: what recovery needs to make the recording
     uint64_t about_bytes
     uint64_t chunk_bytes    # of a slot, where channels and frames do not tell
+    uint64_t standby        # 1: the take holds its last seconds and is no recording yet
+    uint64_t base_chunk     # where the recording begins; the callback goes on to count from the capture's begin
+    uint64_t base_ns        # CLOCK_MONOTONIC of that; 0: `first_ns`
+    uint64_t base_lost      # frames of gaps before it
+    uint64_t base_gaps      # gaps that ended before it
 
 cdef struct RtState:        # written by the callback alone
     uint64_t head_frame     # frames of the timeline so far, gaps included; stored with release

@@ -22,7 +22,8 @@ cdef class Slots:
         wake_fd: a non-blocking eventfd, written once per full slot; stays the caller's.
 
     No slot is the callback's before `admit`. The callback's side belongs to one thread, the rotator's to one thread; any
-    may admit slots, call `stats` and set a hint.
+    may admit slots, call `stats` and set a hint. Chunks and frames count from where the recording begins (`base_chunk`);
+    the callback counts on from where the capture began.
 
     Raises:
         ValueError: not a staging file of this version; from every method, once the slots are closed.
@@ -116,7 +117,7 @@ cdef class Slots:
             return None
         cdef uint32_t slot = w.full_ring[at & (w.definition.ring_size - 1)]
         chaos_store(&w.rings.full_read, at + 1)
-        return slot, w.table[slot].chunk
+        return slot, w.table[slot].chunk - w.definition.base_chunk
 
     cdef void free_slot(self, uint32_t slot) noexcept:
         """Lets the callback have a slot. The GIL, held all through, makes one producer of those who call it."""
@@ -181,7 +182,7 @@ cdef class Slots:
         cdef int64_t n = <int64_t>(head - chunk * w.definition.chunk_frames)
         if n < 0:
             return None
-        return slot, chunk, min(<uint64_t>n, w.definition.chunk_frames)
+        return slot, chunk - w.definition.base_chunk, min(<uint64_t>n, w.definition.chunk_frames)
 
     def finish(self, object end_ns=None):
         """Ends the take. To be called once, after the callback has been detached for good.
@@ -195,11 +196,13 @@ cdef class Slots:
         cdef Writer *w = self.alive()
         slots_finish(w, 0 if end_ns is None else end_ns)
         chaos_store(&w.rings.stalled, 0)
+        cdef uint64_t base = w.definition.base_chunk * w.definition.chunk_frames
         if w.rt.gap_first == NONE:
-            return w.rt.head_frame, None
-        gap = (w.rt.gap_first, w.rt.head_frame - w.rt.gap_first, w.rt.gap_cause, w.confidence)
+            return w.rt.head_frame - base, None
+        cdef uint64_t first = max(w.rt.gap_first, base)
+        gap = (first - base, w.rt.head_frame - first, w.rt.gap_cause, w.confidence)
         w.rt.gap_first = NONE
-        return w.rt.head_frame, gap
+        return w.rt.head_frame - base, gap
 
     def set_hint(self, uint64_t cause):
         """Why the next cycles will be missing (a Cause); the callback forgets it once it has booked the gap."""
@@ -238,18 +241,20 @@ cdef class Slots:
         if stalls:
             gap_first = head
             gap_cause = chaos_load(&w.rings.hint) or CAUSE_MISSED
+        cdef uint64_t base = w.definition.base_chunk * w.definition.chunk_frames
         cdef uint64_t free_slots = chaos_load(&w.rings.free_write) - chaos_load(&w.rings.free_read)
         cdef uint64_t full_slots = chaos_load(&w.rings.full_write) - chaos_load(&w.rings.full_read)
         return {
-            "head_frame": head, "n_captured": w.rt.n_captured,
-            "lost_frames": w.rt.lost_frames, "n_gaps": w.rt.n_gaps + stalls, "callbacks": w.rt.callbacks,
+            "head_frame": head - base, "n_captured": w.rt.n_captured,
+            "lost_frames": w.rt.lost_frames - w.definition.base_lost,
+            "n_gaps": w.rt.n_gaps + stalls - w.definition.base_gaps, "callbacks": w.rt.callbacks,
             "xruns": w.rt.xruns, "overruns": w.rt.overruns, "switches": w.rt.switches, "torn": w.rt.torn,
             "distrusted": w.rt.distrusted,
             "short_buffers": w.rt.short_buffers, "seen_rate": w.rt.seen_rate,
             "sample_rate": w.definition.sample_rate, "quantum": w.rt.quantum,
             "clock_id": w.rt.clock_id, "other_clock": chaos_load(&w.other_clock), "position": w.rt.position, "end_ns": w.rt.end_ns,
             "first_ns": chaos_load(&w.rt.first_ns), "first_position": w.rt.first_position,
-            "gap_first": -1 if gap_first == NONE else gap_first, "gap_cause": gap_cause, "stalls": stalls,
+            "gap_first": -1 if gap_first == NONE else max(gap_first, base) - base, "gap_cause": gap_cause, "stalls": stalls,
             "n_events": w.rt.n_events, "n_at_zero": w.rt.n_at_zero, "n_beyond": w.rt.n_beyond,
             "freewheeled": w.rt.freewheeled, "stands": w.rt.stands, "busy_ns": w.rt.busy_ns, "busy_max_ns": w.rt.busy_max_ns,
             "slots_total": w.definition.n_slots, "slots_free": free_slots, "slots_full": full_slots,

@@ -29,6 +29,7 @@ __all__ = ["Client", "DaemonUnreachable", "Events"]
 _PATIENCE_S = {
     "stream_start": 30.0,
     "stream_stop": 300.0,
+    "stream_keep": 300.0,
     "shutdown": 600.0,
     "verify": math.inf,
     "slice": math.inf,

@@ -24,6 +24,7 @@ from chaos.cli.session import (
     range_options,
     strict_option,
 )
+from chaos.cli.standby import keep_held, named_by_itself, what_and_where, what_runs
 from chaos.terms.containers import CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
 from chaos.terms.errors import ChaosError
 
@@ -160,8 +161,7 @@ def sign(session: Session, uris: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("whats", metavar="URI|PATH...", nargs=-1, required=True)
-@click.argument("out", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("arguments", metavar="[URI|PATH]... [OUT]", nargs=-1)
 @range_options
 @click.option(
     "--gaps",
@@ -186,8 +186,7 @@ def sign(session: Session, uris: tuple[str, ...], as_json: bool) -> None:
 @click.pass_obj
 def save(
     session: Session,
-    whats: tuple[str, ...],
-    out: Path,
+    arguments: tuple[str, ...],
     last: str | None,
     first: str | None,
     end: str | None,
@@ -203,15 +202,17 @@ def save(
 ) -> None:
     """Save a recording, or part of it, as a file. This also works while it is being recorded.
 
+    Without URI it is the only stream that runs, or the session; without OUT the file is named by the device and the
+    time. A stream in standby (chaosctl start --standby) is kept first, as by chaosctl keep.
+
     OUT's ending says what it becomes: .wav, .rf64, .w64, .caf, .flac, .opus or .raw, and of a MIDI recording .mid or
     .midi2. OUT can be - for standard output (interleaved samples, or a .mid file). With several recordings, OUT is a
     folder: each becomes one file there, all aligned by their clocks. The range then refers to the first recording.
 
     Exits with code 8 if a chunk is damaged; the file is written all the same, and the damage is reported.
     """
+    whats, out = what_and_where(arguments)
     to_pipe = str(out) == "-"
-    if to_pipe and len(whats) > 1:
-        raise click.UsageError("several recordings need a folder as OUT, not -")
     if to_pipe and (split or labels):
         raise click.UsageError("--split-channels and --labels need a file name as OUT, not -")
     if to_pipe and sys.stdout.isatty():
@@ -227,10 +228,16 @@ def save(
 
     with session.client_if_running() as chaosd:
         store = session.store_of(chaosd)
+        whats = whats or what_runs(chaosd)
+        if to_pipe and len(whats) > 1:
+            raise click.UsageError("several recordings need a folder as OUT, not -")
+        if chaosd is not None and session.store is None:
+            keep_held(chaosd, whats)
     with ExitStack() as stack:
         stack.enter_context(ended_by_signals())
         recordings = [stack.enter_context(open_recording(what, store)) for what in whats]
         one = recordings[0]
+        out = out or named_by_itself(recordings, container)
         begin, stop, _ = chosen_range(last, first, end, Timeline(one.n_frames, one.frame_of, one.moment_of))
         if begin is None:
             begin = min(first_kept(one.gaps), one.n_frames)

@@ -183,7 +183,7 @@ def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:
     return [
         (
             stream["uri"],
-            stream["state"],
+            stream["state"] if stream.get("standby_s") is None else "standby",
             duration(stream["head_frame"], stream["format"].get("sample_rate")),
             str(stream["n_chunks_sealed"]),
             str(stream["n_gaps"]),
@@ -211,8 +211,14 @@ def stream_lines(stream: Wire) -> list[str]:
         f"  graph      quantum {stream['quantum']}, {stream['callbacks']} callbacks,"
         f" drift {'not known yet' if drift is None else f'{drift:+.1f} ppm'}",
         _heard(stream),
-        f"  recording  {stream['recording']}",
+        f"  recording  {_where(stream)}",
     ]
+
+
+def _where(stream: Wire) -> str:
+    held_s = stream.get("standby_s")
+    return stream["recording"] if held_s is None else f"none: it holds the last {held_s:g} s until chaosctl keep"
+
 
 
 def daemon_lines(status: Wire) -> list[str]:

@@ -70,6 +70,11 @@ _WATCH_S = 0.25
     help="If the device's channels or rate change, go on in a new take. Default: wait until they are as before.",
 )
 @click.option("--wait", is_flag=True, help="If the device is not there yet, or PipeWire is not, wait for it.")
+@click.option(
+    "--standby",
+    metavar="TIME",
+    help="Record nothing yet, but hold the last TIME (60s) in memory, until: chaosctl keep, or save --last 30s.",
+)
 @click.option("--trace", is_flag=True, help="Also show when each step of the start was done.")
 @json_option
 @click.pass_obj
@@ -94,6 +99,7 @@ def start(
     require_own_clock: bool,
     roll_on_format_change: bool,
     wait: bool,
+    standby: str | None,
     trace: bool,
     as_json: bool,
 ) -> None:
@@ -101,7 +107,7 @@ def start(
 
     URI is stream://NAME/TAKE. Default: made from the device's name and the time.
     """
-    from chaos.terms.units import parse_latency_frames, parse_size
+    from chaos.terms.units import parse_duration_s, parse_latency_frames, parse_size
     from chaos.terms.uri import check_uri
 
     if uri is not None:
@@ -128,6 +134,7 @@ def start(
         "require_own_clock": require_own_clock or None,
         "roll_on_format_change": roll_on_format_change or None,
         "wait": wait or None,
+        "standby_s": None if standby is None else parse_duration_s(standby),
         "trace": trace or None,
     }
     with session.client() as chaosd:
@@ -149,7 +156,11 @@ def start(
     say(f"{started['state']}: {what}, {stream_format(started['format'])}")
     if started.get("reason"):
         say(f"  {started['reason']}")
-    say(f"  {started['uri']}", f"  {started['recording']}", f"  stop it with: chaosctl stop {started['uri']}")
+    if standby is None:
+        say(f"  {started['uri']}", f"  {started['recording']}", f"  stop it with: chaosctl stop {started['uri']}")
+    else:
+        say(f"  {started['uri']}", f"  holds the last {standby} in memory; nothing is recorded")
+        say(f"  record from then on with: chaosctl keep {started['uri']}")
     if trace:
         say(*_trace_lines(started["trace"]))
 

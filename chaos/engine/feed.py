@@ -108,7 +108,7 @@ class Feed:
 
     def pause(self, reason: str, take: Take | None, cause: Cause = Cause.DEVICE_AWAY) -> None:
         """Says *waiting*, and why; links stay as they are."""
-        if take is not None and self._view.recording and self._view.state != "waiting":
+        if take is not None and self._view.has_begun and self._view.state != "waiting":
             take.staging.slots.set_hint(cause)
             take.tell(Interrupted(cause, Confidence.CLOCK))
         self._say("waiting", reason)

@@ -15,6 +15,7 @@ from chaos.engine.messages import (
     Driven,
     Flow,
     Intruder,
+    KeepStandby,
     Led,
     LinkState,
     MarkFrame,
@@ -84,6 +85,13 @@ TRANSITIONS: Mapping[type, Mapping[Life, frozenset[Life]]] = MappingProxyType(
             _ENDED: _to(_ENDED),
         },
         MarkFrame: {
+            _SEEKING: _to(_SEEKING),
+            _CAPTURING: _to(_CAPTURING),
+            _ROLLING: _to(_ROLLING),
+            _STORING: _to(_STORING),
+            _ENDED: _to(_ENDED),
+        },
+        KeepStandby: {
             _SEEKING: _to(_SEEKING),
             _CAPTURING: _to(_CAPTURING),
             _ROLLING: _to(_ROLLING),

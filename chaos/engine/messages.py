@@ -205,10 +205,10 @@ class AcceptPort(msgspec.Struct, frozen=True):
 
 
 class Began(msgspec.Struct, frozen=True):
-    """The first frames are there, and the recording for them."""
+    """The first frames are there, and the recording for them; None in standby, and then it is told again."""
 
     definition: Definition
-    recording: Path
+    recording: Path | None
 
 
 class OfTake(msgspec.Struct, frozen=True):
@@ -334,6 +334,12 @@ class MarkFrame(msgspec.Struct, frozen=True):
 
     label: str
     frame: int | None
+    future: Future[Any]
+
+
+class KeepStandby(msgspec.Struct, frozen=True):
+    """Make a recording of what is held in standby, and go on."""
+
     future: Future[Any]
 
 

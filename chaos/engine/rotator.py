@@ -1,7 +1,7 @@
 """The rotator: seals full slots into the recording, and keeps its ledger. It alone touches unsealed data.
 
-Over 400 lines, since sealing, checkpoints, the ledger and the end of a take share one order of events, which would be
-harder to follow in pieces.
+Over 400 lines, since sealing, checkpoints, the ledger, standby and the end of a take share one order of events, which
+would be harder to follow in pieces.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from chaos.engine.messages import (
     ClockWasSet,
     Driven,
     Interrupted,
+    KeepStandby,
     Linked,
     MarkFrame,
     PortLatency,
@@ -39,10 +40,11 @@ from chaos.engine.messages import (
     refuse,
     settle,
 )
+from chaos.engine.standby import Begin, Entry, Standby
 from chaos.engine.supervised import Supervised
 from chaos.engine.watch import Watch
 from chaos.protocol import events
-from chaos.protocol.answers import ChunkSwitched, Marked
+from chaos.protocol.answers import ChunkSwitched, Marked, StreamKept
 from chaos.protocol.events import Event
 from chaos.staging.owner import Staging
 from chaos.store.halfmade import HalfMade
@@ -76,7 +78,8 @@ class RotatorPlan:
 
     `emit` publishes an event of the stream. `chunk_path` is where the first chunk goes under external
     rotation, None under the engine's own. Below `margin_bytes` of free space a warning is due. `quality` says what is
-    known of the wall clock's error.
+    known of the wall clock's error. With `standby_s` there is no recording before it is asked for (`KeepStandby`):
+    until then so many seconds are held in the slots.
     """
 
     store: Store
@@ -85,6 +88,7 @@ class RotatorPlan:
     chunk_path: Path | None
     margin_bytes: int = 0
     quality: Callable[[], ClockQuality] = clock_quality
+    standby_s: float | None = None
 
 
 class ChunkRotatorActor(Supervised):
@@ -105,7 +109,7 @@ class ChunkRotatorActor(Supervised):
         self._recording: RecordingWriter | None = None
         self._made: HalfMade | None = None
         self._full: deque[tuple[int, int]] = deque()
-        self._ledger: deque[Gap | ClockAnchor | LatencyLine] = deque()
+        self._ledger: deque[Entry] = deque()
         self._watch = Watch()
         self._n_sealed = 0
         self._ticked = (-1, 0)
@@ -118,9 +122,17 @@ class ChunkRotatorActor(Supervised):
         self._step_due = False  # the clock was set since the last anchor
         self._stall: Gap | None = None  # told as an open gap, though it may turn out to be none
         self._closed = -1
+        self._standby: Standby | None = None  # until it is kept
+        self._n_held = 0  # frames that it was kept with
+        self._has_begun = False  # in standby
+        if plan.standby_s is not None:
+            self._standby = Standby(plan.standby_s)
+            staging.hold()
 
     def begin(self) -> None:
         """Makes what a recording needs before its first frame, while the links are made."""
+        if self._standby is not None:
+            return
         try:
             self._made = RecordingWriter.half_made(self._plan.store, self._plan.definition)
         except ChaosError as error:
@@ -128,7 +140,7 @@ class ChunkRotatorActor(Supervised):
 
     def carry_out(self, message: Any) -> None:
         if self._has_failed:
-            if isinstance(message, SwitchChunk | MarkFrame):
+            if isinstance(message, SwitchChunk | MarkFrame | KeepStandby):
                 hint = f"chaosctl status {self._plan.definition.uri} tells how it is"
                 refuse(message.future, StorageFailed("the rotator has failed", hint=hint))
             return
@@ -148,6 +160,8 @@ class ChunkRotatorActor(Supervised):
                 self._switch(path, future)
             case MarkFrame(label, frame, future):
                 self._mark(label, frame, future)
+            case KeepStandby(future):
+                self._keep(future)
             case PortLatency(latency):
                 self._ledger.append(LatencyLine(self._slots.stats()["head_frame"], latency))
             case RetireChunks(chunks, gaps):
@@ -186,6 +200,9 @@ class ChunkRotatorActor(Supervised):
         self._look_at_rate()
         if self._recording is None:
             self._look_at_flow()  # first of all: a take may begin without a frame
+        if self._standby is not None:
+            self._hold(self._standby)
+            return
         try:
             if self._recording is None and not self._open():
                 return
@@ -305,23 +322,110 @@ class ChunkRotatorActor(Supervised):
             self._look_for_open_gap()
         self._stream.tell(flow)
 
+    # -- standby
+
+    def _hold(self, standby: Standby) -> None:
+        """Gives back slots that have nothing of the last seconds, and the oldest one rather than lose a new frame."""
+        stats, size = self._slots.stats(), self._staging.form.chunk_frames
+        if not stats["first_ns"]:
+            return
+        if not self._has_begun:
+            self._has_begun = True
+            self._stream.tell(Began(self._defined(*self._started(stats)), None))
+        head, rate = stats["head_frame"], stats["sample_rate"]
+        is_short = self._staging.is_ready and not stats["slots_free"]
+        while self._full and (is_short or standby.is_over((self._full[0][1] + 1) * size, head, rate)):
+            self._slots.give_back(self._full.popleft()[0])
+            is_short = False
+        self._ledger = standby.forget(self._ledger, self._first_held() * size)
+
+    def _first_held(self) -> int:
+        """The chunk that the oldest held frame lies in."""
+        head = self._slots.stats()["head_frame"]
+        filling = self._slots.filling()
+        self._take_over()  # what has become full since the two were read
+        if self._full:
+            return self._full[0][1]
+        return head // self._staging.form.chunk_frames if filling is None else filling[1]
+
+    def _keep(self, future: Any) -> None:
+        """Begins the recording with the oldest held frame, and goes on. Where storage refuses all is as before."""
+        uri = self._plan.definition.uri
+        if self._plan.standby_s is None:
+            hint = "chaosctl start --standby 60s holds the last minute until chaosctl keep"
+            refuse(future, InvalidRequest(f"{uri} has been recorded from its start: all of it is kept", hint=hint))
+            return
+        if self._standby is not None:
+            try:
+                self._begin_recording(self._standby)
+            except ChaosError as error:
+                self._staging.hold_on()
+                refuse(future, error)
+                return
+        self._work()
+        recording = str(self._recording.path) if self._recording is not None else ""
+        settle(future, StreamKept(uri, recording, self._n_held, self._slots.stats()["sample_rate"]))
+
+    def _begin_recording(self, standby: Standby) -> None:
+        stats = self._slots.stats()
+        if not stats["first_ns"]:  # then it begins with the first frame
+            self._staging.keep(0, 0, n_lost=0, n_gaps=0)
+            self._standby = None
+            return
+        started_ns, wall_ns = self._started(stats)
+        origin = ClockAnchor(0, stats["first_position"], started_ns, wall_ns)
+        size, chunk = self._staging.form.chunk_frames, self._first_held()
+        open_gap = self._staging.open_gap()
+        self._take_over()  # what has ended since is in the ledger
+        self._ledger = standby.forget(self._ledger, chunk * size)
+        begin = standby.begin(self._ledger, chunk, size, stats["sample_rate"], open_gap, origin)
+        self._staging.keep(begin.chunk, begin.monotonic_ns, n_lost=begin.n_lost, n_gaps=begin.n_gaps)
+        n_held = self._slots.stats()["head_frame"]
+        self._create(self._defined(begin.monotonic_ns, begin.wall_ns))
+        self._standby, self._n_held = None, n_held
+        self._count_from(begin, begin.chunk * size)
+
+    def _count_from(self, begin: Begin, first: int) -> None:
+        """From now on chunks and frames are the recording's; what was told of them is told again as it has them."""
+        self._ledger = begin.entries
+        self._full = deque((slot, chunk - begin.chunk) for slot, chunk in self._full)
+        self._told_open, self._closed, self._stall = -1, self._closed - first, None
+        if self._anchor is not None:
+            self._anchor = msgspec.structs.replace(self._anchor, frame=self._anchor.frame - first)
+        for entry in self._ledger:
+            if isinstance(entry, Gap):
+                self._plan.emit(events.StreamGap.of(entry))
+            elif isinstance(entry, Mark):
+                self._plan.emit(events.StreamMark(frame=entry.frame, label=entry.label))
+        self._look_for_open_gap()
+
+    # -- the recording
+
     def _open(self) -> bool:
         """Makes the recording once the first frames are there. False before."""
         stats = self._slots.stats()
         if not stats["first_ns"]:
             return False
-        since_ns = time.monotonic_ns() - stats["first_ns"]
-        definition = msgspec.structs.replace(
+        self._create(self._defined(*self._started(stats)))
+        return True
+
+    @staticmethod
+    def _started(stats: dict[str, int]) -> tuple[int, int]:
+        """When the first frame came, by CLOCK_MONOTONIC and the wall clock."""
+        return stats["first_ns"], time.time_ns() - (time.monotonic_ns() - stats["first_ns"])
+
+    def _defined(self, started_ns: int, wall_ns: int) -> Definition:
+        return msgspec.structs.replace(
             self._plan.definition,
-            sample_rate=stats["sample_rate"],
-            started_monotonic_ns=stats["first_ns"],
-            started_wall_ns=time.time_ns() - since_ns,
+            sample_rate=self._slots.stats()["sample_rate"],
+            started_monotonic_ns=started_ns,
+            started_wall_ns=wall_ns,
         )
+
+    def _create(self, definition: Definition) -> None:
         definition = succeed(self._plan.store, definition)
         made, self._made = self._made, None
         self._recording = RecordingWriter.create(self._plan.store, definition, made)
-        if definition.follows is not None:
-            forget_note(self._plan.store, definition)
         self._staging.set_recording(self._recording.path)
         self._plan.emit(
             events.StreamStarted(
@@ -336,7 +440,11 @@ class ChunkRotatorActor(Supervised):
             )
         )
         self._stream.tell(Began(definition, self._recording.path))
-        return True
+        if definition.follows is not None:
+            try:
+                forget_note(self._plan.store, definition)
+            except ChaosError as error:
+                self._tell_refusal(error)
 
     def _write_ledger(self) -> None:
         assert self._recording is not None
@@ -346,6 +454,8 @@ class ChunkRotatorActor(Supervised):
                 self._recording.gap(entry)
             elif isinstance(entry, LatencyLine):
                 self._recording.latency(entry)
+            elif isinstance(entry, Mark):
+                self._recording.mark(entry)
             else:
                 self._recording.anchor(entry)
             self._ledger.popleft()
@@ -486,7 +596,7 @@ class ChunkRotatorActor(Supervised):
         self._work()
         uri, head = self._plan.definition.uri, self._slots.stats()["head_frame"]
         mark = Mark(head if frame is None else frame, label)
-        if self._recording is None:
+        if self._recording is None and not self._has_begun:
             refuse(future, InvalidRequest(f"nothing of {uri} has been recorded yet", hint="try again once frames come"))
             return
         try:
@@ -494,12 +604,21 @@ class ChunkRotatorActor(Supervised):
         except ChaosError as error:
             refuse(future, error)
             return
-        self._recording.mark(mark)
+        if self._recording is not None:
+            self._recording.mark(mark)
+        else:
+            self._ledger.append(mark)
         self._plan.emit(events.StreamMark(frame=mark.frame, label=label))
-        settle(future, Marked(uri, str(self._recording.path), mark.frame, label))
+        recording = str(self._recording.path) if self._recording is not None else ""
+        settle(future, Marked(uri, recording, mark.frame, label))
 
     def _finish(self, end_ns: int | None) -> None:
-        """Stores the rest and closes the recording. What storage refuses stays in staging for another start."""
+        """Stores the rest and closes the recording. What storage refuses stays in staging for another start; what was
+        in standby goes."""
+        if self._standby is not None:
+            self._stream.tell(Stored(0, None))
+            self.stop()
+            return
         self._take_over()
         n_frames, gap = self._staging.finish(end_ns)
         if gap is not None:

@@ -28,6 +28,7 @@ from chaos.engine.messages import (
     Driven,
     Flow,
     Intruder,
+    KeepStandby,
     Led,
     LinkState,
     MarkFrame,
@@ -114,6 +115,7 @@ class InputStreamActor(Supervised):
         self._config = config
         self._request = request
         self._view = view
+        view.standby_s = request.standby_s
         self._run_id = run_id
         self._wanted = wanted
         self._pump = pump
@@ -189,10 +191,10 @@ class InputStreamActor(Supervised):
                 self._settle_roll()
             case Began(definition, recording):
                 self._view.trace.note("first_frame", definition.started_monotonic_ns)
-                self._view.trace.note("recording_made")
                 self._view.sample_rate = definition.sample_rate
                 self._view.started_wall_ns = definition.started_wall_ns
-                self._view.recording = str(recording)
+                if recording is not None:
+                    self._on_recording(str(recording))
                 self._answer_start()
             case Progress(n_chunks, drift_ppm):
                 self._view.n_chunks_sealed = n_chunks
@@ -209,7 +211,7 @@ class InputStreamActor(Supervised):
                 self._feed.on_flow(message, self._takes.current)
                 if self._view.state == "stalled":
                     self._answer_start()
-            case SwitchChunk() | MarkFrame():
+            case SwitchChunk() | MarkFrame() | KeepStandby():
                 self._pass_on(message)
             case RetireChunks():
                 if self._takes.current is not None:
@@ -257,7 +259,7 @@ class InputStreamActor(Supervised):
             self._feed.retry()
         except ChaosError as error:
             take = self._takes.current
-            if take is None or (take.number == 1 and not self._view.recording):
+            if take is None or (take.number == 1 and not self._view.has_begun):
                 self._refuse(error)
             elif not (self._request.roll_on_format_change and self._take_new_shape(device)):
                 self._feed.stand_by(f"{device.description}: {error.message}", self._takes.current)
@@ -337,14 +339,14 @@ class InputStreamActor(Supervised):
             details={"clock_id": clock_id},
         )
         take = self._takes.current
-        if self._view.recording or (take is not None and take.number > 1):
+        if self._view.has_begun or (take is not None and take.number > 1):
             self._feed.pause(error.message, take, Cause.DRIVER_SWITCH)  # until its own clock drives it again
         else:
             self._refuse(error)
 
     def _tell_remarks(self, device: DeviceInfo, remarks: list[str]) -> None:
         """Says what PipeWire does to the device's samples, where that has changed during a take."""
-        is_news = bool(self._view.recording) and remarks != self._view.remarks
+        is_news = self._view.has_begun and remarks != self._view.remarks
         self._view.device, self._view.remarks = device, remarks
         if is_news:
             notes = self._view.notes
@@ -381,13 +383,23 @@ class InputStreamActor(Supervised):
             emit=self._emit,
             continues=continues,
             member=self._member,
+            standby_s=self._view.standby_s,
         )
+
+    def _on_recording(self, recording: str) -> None:
+        self._view.trace.note("recording_made")
+        self._view.recording = recording
+        if self._view.standby_s is not None:  # takes are as long as was asked for from here on
+            self._view.standby_s = None
+            self._time_roll()
 
     def _roll(self) -> None:
         """Prepares the next take; the callback goes over to it where the device's frames have no seam."""
         self._time_roll()
         device, current = self._view.device, self._takes.current
         if not self._feed.is_open or device is None or current is None or not current.has_begun:
+            return
+        if self._view.standby_s is not None:
             return
         try:
             following = self._takes.prepare(device)
@@ -408,7 +420,7 @@ class InputStreamActor(Supervised):
             self._emit(events.StreamRolled(take=current.uri, continues=former.uri))
         self._life = Life.CAPTURING
 
-    def _pass_on(self, message: SwitchChunk | MarkFrame) -> None:
+    def _pass_on(self, message: SwitchChunk | MarkFrame | KeepStandby) -> None:
         """To the rotator, which answers."""
         current = self._takes.current
         if self._life in (Life.STORING, Life.ENDED):
@@ -439,7 +451,7 @@ class InputStreamActor(Supervised):
             details={"wanted": wanted, "found": found},
         )
         take = self._takes.current
-        if self._view.recording or (take is not None and take.number > 1):
+        if self._view.has_begun or (take is not None and take.number > 1):
             self._feed.pause(error.message, self._takes.current)  # until frames of the right rate come again
         else:
             self._refuse(error)
@@ -472,12 +484,13 @@ class InputStreamActor(Supervised):
         """Everything is stored, as far as storage took it: whoever waits is answered."""
         stats = self._view.stats()
         clean = stored.error is None and self._error is None
+        counts = self._view.standby_s is None  # what was in standby counts for nothing
         stopped = events.StreamStopped(
             recording=self._view.recording,
             n_frames=stored.n_frames,
             n_chunks=self._view.n_chunks_sealed,
-            n_gaps=stats["n_gaps"],
-            lost_frames=stats["lost_frames"],
+            n_gaps=stats["n_gaps"] if counts else 0,
+            lost_frames=stats["lost_frames"] if counts else 0,
             clean=clean,
         )
         result = StreamEnded(uri=self._view.uri, **msgspec.structs.asdict(stopped))

@@ -16,6 +16,7 @@ from chaos.engine.messages import (
     AskDevices,
     Call,
     Emit,
+    KeepStandby,
     MarkFrame,
     Membership,
     RetireChunks,
@@ -38,6 +39,7 @@ from chaos.protocol.requests import (
     MidiFormat,
     SetMark,
     StreamAcceptPort,
+    StreamKeep,
     StreamList,
     StreamStart,
     StreamStatusOf,
@@ -68,7 +70,7 @@ __all__ = ["Running", "Stream", "Streams", "stop_all"]
 
 log = logging.getLogger(__name__)
 
-_ForActor = AcceptPort | MarkFrame | Stop | SwitchChunk
+_ForActor = AcceptPort | KeepStandby | MarkFrame | Stop | SwitchChunk
 
 
 class Stream:
@@ -283,6 +285,9 @@ class Streams:
 
     def mark(self, request: SetMark, future: Future[Any]) -> None:
         self._pass_on(request.uri, MarkFrame(request.label, request.frame, future), future)
+
+    def keep(self, request: StreamKeep, future: Future[Any]) -> None:
+        self._pass_on(request.uri, KeepStandby(future), future)
 
     def stop(self, request: StreamStop, future: Future[Any]) -> None:
         self._pass_on(request.uri, Stop(future), future)

@@ -15,6 +15,7 @@ from chaos import __version__
 from chaos.engine.messages import (
     ClockWasSet,
     Interrupted,
+    KeepStandby,
     Linked,
     MarkFrame,
     Membership,
@@ -87,7 +88,9 @@ class Take:
         self.pump.cancel(("tick", self.staging.path))
         self.pump.forget_clock(("clock", self.staging.path))
 
-    def tell(self, message: Interrupted | Linked | MarkFrame | PortLatency | RetireChunks | SwitchChunk) -> bool:
+    def tell(
+        self, message: Interrupted | KeepStandby | Linked | MarkFrame | PortLatency | RetireChunks | SwitchChunk
+    ) -> bool:
         """Passes it on to the rotator; False if that has ended."""
         return tell(self.rotator, message)
 
@@ -167,11 +170,14 @@ def make_take(
     emit: Callable[[Event], None],
     continues: str | None = None,
     member: Membership | None = None,
+    standby_s: float | None = None,
 ) -> Take:
     """Slots for these channels of the device, as the request has it, and a rotator that listens to them.
 
     `continues` is the URI of the take whose last frame is the neighbour of this one's first, `member` the session that
-    the stream belongs to. Raises StagingFull, StorageFailed, InvalidChunkSize.
+    the stream belongs to. With `standby_s` it holds so much, and is no recording yet.
+
+    Raises StagingFull, StorageFailed, InvalidChunkSize.
     """
     shape = _shape_of(asked, request, device, channels)
     rate, per_chunk = shape.sample_rate, shape.chunk_frames
@@ -200,6 +206,9 @@ def make_take(
         chunk_bytes=shape.chunk_bytes,
         clock_errors=True,
     )
+    n_slots = slots_for(request.staging_seconds or config.staging_seconds, per_chunk, rate or GRAPH_RATE)
+    if standby_s is not None:  # held beside those that ride out a slow disk
+        n_slots += slots_for(standby_s, per_chunk, rate or GRAPH_RATE)
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     try:
         staging = Staging(
@@ -208,7 +217,7 @@ def make_take(
             recording="",
             run_id=run_id,
             form=definition.form,
-            n_slots=slots_for(request.staging_seconds or config.staging_seconds, per_chunk, rate or GRAPH_RATE),
+            n_slots=n_slots,
             sample_rate=rate,
             wake_fd=wake,
             about=about(definition, store),
@@ -218,7 +227,7 @@ def make_take(
         os.close(wake)
         raise
     chunk_path = Path(request.chunk_path) if request.chunk_path else None
-    plan = RotatorPlan(store, definition, emit, chunk_path, config.free_margin_bytes)
+    plan = RotatorPlan(store, definition, emit, chunk_path, config.free_margin_bytes, standby_s=standby_s)
     rotator = ChunkRotatorActor.start(_Voice(stream, number), staging, plan)
     made = Take(number, uri, channels, staging, rotator, wake, pump)
     made.listen()

@@ -58,6 +58,7 @@ class StreamView:
     leader: str | None = None  # whose clock drives the device in place of its own
     trace: Trace = field(default_factory=Trace)
     latency: Latency | None = None
+    standby_s: float | None = None  # in standby: how much it holds
 
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""
@@ -73,6 +74,11 @@ class StreamView:
         self.sample_rate = self.drift_ppm = None
         self.started_wall_ns = self.n_chunks_sealed = 0
         self.heard = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether frames have come, be it in standby."""
+        return self.started_wall_ns != 0
 
     @property
     def notes(self) -> list[str]:
@@ -150,6 +156,7 @@ class StreamView:
             callback_ns=self.callback_ns(stats),
             reason=self.reason,
             midi=self.midi(stats),
+            standby_s=self.standby_s,
             notes=[*self.notes, *_of_its_clock(stats), *_of_its_memory(staging)],
         )
 

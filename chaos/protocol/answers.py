@@ -37,6 +37,7 @@ __all__ = [
     "StoreStatus",
     "StreamBegun",
     "StreamEnded",
+    "StreamKept",
     "StreamStatus",
     "StreamsListed",
 ]
@@ -144,6 +145,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     reason: str = ""  # of the state
     activity: MidiActivity | None = None  # of a MIDI stream; audio has levels
     midi: MidiCounts | None = None  # None of audio
+    standby_s: float | None = None  # of one in standby: how much of the past it holds, once that has gone by
     notes: list[str] = []  # what is done to the device's samples on their way, a sentence each
 
 
@@ -237,6 +239,16 @@ class Marked(msgspec.Struct, frozen=True):
     label: str
 
 
+class StreamKept(msgspec.Struct, frozen=True):
+    """`n_frames` were held when it was kept: the recording begins with them. `recording` is empty where none had
+    come."""
+
+    uri: str
+    recording: str
+    n_frames: int
+    sample_rate: int
+
+
 class StreamEnded(msgspec.Struct, frozen=True):
     uri: str
     recording: str
@@ -318,6 +330,7 @@ RESULTS: dict[str, type[msgspec.Struct]] = {
     "mark": Marked,
     "stream_stop": StreamEnded,
     "stream_accept_port": PortAccepted,
+    "stream_keep": StreamKept,
     "session_start": SessionBegun,
     "session_stop": SessionEnded,
     "session_status": SessionStatus,

@@ -24,6 +24,7 @@ from chaos.terms.uri import check_session, check_uri
 __all__ = [
     "REQUESTS",
     "STAGING_SECONDS",
+    "STANDBY_SECONDS",
     "TIME_HINT",
     "AudioFormat",
     "DeviceFind",
@@ -47,6 +48,7 @@ __all__ = [
     "Slice",
     "Status",
     "StreamAcceptPort",
+    "StreamKeep",
     "StreamList",
     "StreamStart",
     "StreamStatusOf",
@@ -59,6 +61,7 @@ __all__ = [
 
 MAX_ID_CHARACTERS = 256
 MAX_NAME_BYTES = 240  # of a file: 255, less what is put around it while it is being written
+STANDBY_SECONDS = (1.0, 3600.0)
 STAGING_SECONDS = (0.1, 3600.0)  # of the engine's setting and of a stream's own
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -114,7 +117,8 @@ class StreamStart(Request, tag="stream_start"):
     that comes back at another port is taken for the same where its serial number says so; with `require_own_clock`
     nothing is kept while another clock than the device's own drives it; with `roll_on_format_change` one that comes
     back with other channels or another rate is recorded on in a new take. With `trace` the answer tells when the start
-    came to each of its steps.
+    came to each of its steps. With `standby_s` the last seconds are held in memory, and nothing is recorded until
+    `StreamKeep`.
 
     Raises InvalidURI, InvalidFormat, InvalidChunkSize (as far as the request alone tells; `chunking` judges the
     rest), PathNotAllowed, InvalidRequest.
@@ -136,9 +140,13 @@ class StreamStart(Request, tag="stream_start"):
     require_own_clock: bool = False
     roll_on_format_change: bool = False
     trace: bool = False
+    standby_s: Annotated[float, msgspec.Meta(ge=STANDBY_SECONDS[0], le=STANDBY_SECONDS[1])] | None = None
 
     def __post_init__(self) -> None:
         check_uri(self.uri)
+        if self.standby_s is not None and (self.chunk_path is not None or self.roll_on_format_change):
+            other = "chunk_path" if self.chunk_path is not None else "roll_on_format_change"
+            raise InvalidRequest(f"standby_s and {other} can't be used together", hint="leave one of them out")
         if self.roll is not None:
             _check_roll(self.roll, self.uri)
         if self.chunk_path is not None and (self.roll is not None or self.roll_on_format_change):
@@ -183,6 +191,10 @@ class SetMark(Request, tag="mark"):
 
 class StreamStop(_OfStream, tag="stream_stop"):
     pass
+
+
+class StreamKeep(_OfStream, tag="stream_keep"):
+    """What a stream in standby holds becomes its recording, from the oldest frame on, and it goes on."""
 
 
 class StreamAcceptPort(_OfStream, tag="stream_accept_port"):

@@ -18,6 +18,7 @@ SUFFIX: Final = ".staging"
 N_NOTES: Final = 4096
 NONE: Final = (1 << 64) - 1
 NOTE: Final = "<4I5Q"
+PAST: Final = 0  # the kind of a note of something before the recording; in the ring no note has it
 
 
 class Note(NamedTuple):
@@ -35,6 +36,20 @@ class Note(NamedTuple):
     position: int
     monotonic_ns: int
     clock_id: int
+
+    def since(self, base_frame: int) -> Note:
+        """The note as a recording has it that begins at `base_frame`: a gap from there on, at most."""
+        n_before = base_frame - self.first_frame
+        if n_before <= 0:
+            return self._replace(first_frame=-n_before)
+        if self.is_gap and n_before < self.n_frames:
+            return self._replace(first_frame=0, n_frames=self.n_frames - n_before)
+        return self._replace(kind=PAST)
+
+    @property
+    def is_past(self) -> bool:
+        """Whether it tells of what was before the recording."""
+        return self.kind == PAST
 
     @property
     def is_gap(self) -> bool:

@@ -133,6 +133,7 @@ class Staging:
         put("version", "I", _layout.LAYOUT)
         kind = MidiSlots if isinstance(form, MidiForm) else AudioSlots
         self.slots: AudioSlots | MidiSlots = kind(self._map, wake_fd)
+        self._base_frame = 0
         self._ending = False
         n_first = 0 if behind else min(n_slots, -(-FIRST_FRAMES // form.chunk_frames))
         self._admit(0, n_first)
@@ -217,8 +218,28 @@ class Staging:
         return memoryview(self._map)[at : at + self.form.chunk_bytes]
 
     def notes(self) -> list[Note]:
-        """What the callback has told since the last call, in order."""
-        return [Note(*note) for note in self.slots.take_notes()]
+        """What the callback has told since the last call, in order; of a gap what lies in the recording."""
+        notes = (Note(*note).since(self._base_frame) for note in self.slots.take_notes())
+        return [note for note in notes if not note.is_past]
+
+    def hold(self) -> None:
+        """What is captured is no recording yet: after a crash nobody brings it in. Until `keep`."""
+        self._put("standby", "Q", 1)
+
+    def keep(self, base_chunk: int, base_ns: int, *, n_lost: int, n_gaps: int) -> None:
+        """The recording begins with this chunk, at that moment (CLOCK_MONOTONIC; 0: with the capture); so many gaps had
+        ended before it, and so many frames before it were in gaps. All frames and chunks count from there. For the
+        rotator's thread; `hold_on` takes it back."""
+        for field, value in (("base_ns", base_ns), ("base_lost", n_lost), ("base_gaps", n_gaps)):
+            self._put(field, "Q", value)
+        self._put("base_chunk", "Q", base_chunk)
+        self._put("standby", "Q", 0)
+        self._base_frame = base_chunk * self.form.chunk_frames
+
+    def hold_on(self) -> None:
+        """Goes back to what was before `keep`."""
+        self.keep(0, 0, n_lost=0, n_gaps=0)
+        self.hold()
 
     def finish(self, end_ns: int | None) -> tuple[int, Gap | None]:
         """Ends the take (see `Slots.finish`): its length in frames, and the gap that was open, if one was."""

@@ -102,12 +102,31 @@ class StagingReader:
         return self._map[at : at + self._get("about_bytes", "Q")]
 
     @property
+    def is_standby(self) -> bool:
+        """Whether what it holds is no recording yet, and was promised to nobody."""
+        return self._load("standby") != 0
+
+    @property
+    def _base_chunk(self) -> int:
+        return self._load("base_chunk")
+
+    @property
+    def _base_frame(self) -> int:
+        """The recording's first frame, as the callback counts."""
+        return self._base_chunk * self.form.chunk_frames
+
+    @property
+    def first_ns(self) -> int:
+        """CLOCK_MONOTONIC of the recording's first frame."""
+        return self._load("base_ns") or self._load("first_ns")
+
+    @property
     def head_frame(self) -> int:
         """Frames of the timeline so far; all before it are committed."""
-        return self._load("head_frame")
+        return self._load("head_frame") - self._base_frame
 
     def state(self, field: str) -> int:
-        """One of the 64-bit fields of the control block, by its name in `chaos._layout.OFFSETS`."""
+        """One of the 64-bit fields of the control block, by its name in `chaos._layout.OFFSETS`, as it stands there."""
         return self._load(field)
 
     def open_gap(self) -> tuple[int, int] | None:
@@ -115,34 +134,34 @@ class StagingReader:
 
         Where no cycle comes any more the gap stands at the head: how long it is, the clock tells when it goes on.
         """
-        first = self._load("gap_first")
+        first, base = self._load("gap_first"), self._base_frame
         while first != NONE:
             cause = self._load("gap_cause")
             before, first = first, self._load("gap_first")
             if first == before:
-                return first, cause
+                return max(first, base) - base, cause
         head = self._load("head_frame")
         if self._load("stalled") == head + 1:
-            return head, self._load("hint") or Cause.MISSED
+            return head - base, self._load("hint") or Cause.MISSED
         return None
 
     def notes(self, since: int) -> Iterator[Note]:
         """The callback's notes from index `since` on."""
-        at = self._get("notes_offset", "Q")
+        at, base = self._get("notes_offset", "Q"), self._base_frame
         for index in range(since, self._load("note_write")):
             place = at + (index & (N_NOTES - 1)) * _layout.NOTE_BYTES
-            yield Note(*struct.unpack_from(NOTE, self._map, place))
+            yield Note(*struct.unpack_from(NOTE, self._map, place)).since(base)
 
     def notes_left(self) -> list[Note]:
         """All notes that still stand in the ring, also those that were taken; for when the writer is dead."""
-        return list(self.notes(max(0, self._load("note_write") - N_NOTES + 1)))
+        return [each for each in self.notes(max(0, self._load("note_write") - N_NOTES + 1)) if not each.is_past]
 
     def chunks(self) -> dict[int, int]:
         """Chunk number → slot index, of all slots that hold one."""
         found = {}
         for slot in range(self.n_slots):
             chunk = self._chunk_in(slot)
-            if chunk != NONE:
+            if chunk is not None:
                 found[chunk] = slot
         return found
 
@@ -162,8 +181,9 @@ class StagingReader:
         _layout.acquire_fence()
         return b"".join(pieces) if self._chunk_in(slot) == chunk else None
 
-    def _chunk_in(self, slot: int) -> int:
-        return _layout.load(self._map, self._table + slot * _layout.ENTRY_BYTES)
+    def _chunk_in(self, slot: int) -> int | None:
+        chunk = _layout.load(self._map, self._table + slot * _layout.ENTRY_BYTES)
+        return None if chunk == NONE or chunk < self._base_chunk else chunk - self._base_chunk
 
     def _slot_of(self, chunk: int) -> int | None:
         """The slot that holds the chunk: mostly that of the last call, or the next one."""

@@ -31,7 +31,7 @@ def about(definition: Definition, store: Store) -> bytes:
 
 def definition_of(told: About, staging: StagingReader) -> Definition:
     """The definition with what the first frames have told since."""
-    first_ns = staging.state("first_ns")
+    first_ns = staging.first_ns
     return msgspec.structs.replace(
         told.definition,
         sample_rate=staging.state("sample_rate"),

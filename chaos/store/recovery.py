@@ -218,6 +218,9 @@ def _left(outcome: Literal["left", "foreign"], staging: StagingReader, why: str)
 
 
 def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
+    if staging.is_standby:
+        text = f"{staging.uri} was in standby: what it held in memory is gone, and nobody had asked for it"
+        return Recovered("removed", text, staging.uri, staging=str(staging.path))
     store, uri, head, path = left.store, staging.uri, staging.head_frame, str(staging.path)
     stands, meant = staging.form, told.definition.form
     if head >= _ABSURD:

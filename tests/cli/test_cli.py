@@ -231,7 +231,7 @@ def test_no_daemon_is_exit_code_7(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nope"], ["start", "stream://../x"], ["save", URI], ["start", "--chunk-size", "big"], ["stop", "x"]],
+    [["nope"], ["start", "stream://../x"], ["save", "a", "b", "-"], ["start", "--chunk-size", "big"], ["stop", "x"]],
 )
 def test_wrong_usage_is_exit_code_2(daemon: ScriptedDaemon, run: Run, arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2

@@ -70,6 +70,7 @@ def message_of(kind: type, stream: LoneStream) -> Any:
         m.Intruder: lambda: m.Intruder("loud"),
         m.SwitchChunk: lambda: m.SwitchChunk(Path("/nowhere/1"), Future()),
         m.MarkFrame: lambda: m.MarkFrame("here", None, Future()),
+        m.KeepStandby: lambda: m.KeepStandby(Future()),
         m.RetireChunks: lambda: m.RetireChunks([], []),
         m.Stop: lambda: m.Stop(Future()),
         m.AcceptPort: lambda: m.AcceptPort(Future()),

@@ -42,7 +42,7 @@ MESSAGES: dict[type[Supervised], tuple[type, ...]] = {
     InputStreamActor: tuple(TRANSITIONS),
     ChunkRotatorActor: (
         *(m.Rotate, m.Tick, m.ClockWasSet, m.Interrupted, m.Linked),
-        *(m.SwitchChunk, m.MarkFrame, m.RetireChunks, m.StoreRest),
+        *(m.SwitchChunk, m.MarkFrame, m.KeepStandby, m.RetireChunks, m.StoreRest),
     ),
 }
 EVERY = [(actor, kind) for actor, kinds in MESSAGES.items() for kind in kinds]
@@ -182,6 +182,7 @@ def direct(kind: type, scene: Scene) -> Any:
         m.Intruder: lambda: m.Intruder("loud"),
         m.SwitchChunk: lambda: m.SwitchChunk(Path("/nowhere/1"), Future()),
         m.MarkFrame: lambda: m.MarkFrame("here", None, Future()),
+        m.KeepStandby: lambda: m.KeepStandby(Future()),
         m.RetireChunks: lambda: m.RetireChunks([], []),
         m.Stop: lambda: m.Stop(Future()),
         m.AcceptPort: lambda: m.AcceptPort(Future()),

@@ -84,6 +84,27 @@ def test_every_event_is_at_its_frame(record: Record, quantum: int) -> None:
     assert_whole(*record(script, quantum))
 
 
+def test_midi_in_standby_is_kept_from_its_oldest_chunk_on(session: Session, client: RawClient) -> None:
+    """Whole chunks of five seconds: what is held of the script is in the recording, each event at its frame."""
+    session.force_quantum(1024)
+    script = random_tune(1024, 1000, 1_500_000)
+    with MidiSource(session, script, name="keys", **FAST) as source:
+        assert start(client, source.name, "stream://keys/1", standby_s=1.0)["recording"] == ""
+        first = source.play()
+        assert source.await_end() == 0
+        source.hold()
+        kept = client.call("stream_keep", uri="stream://keys/1")
+        stopped = client.call("stream_stop", uri="stream://keys/1")
+    report = verify(Path(stopped["recording"]))
+    assert (report.ok, stopped["recording"], stopped["lost_frames"]) == (True, kept["recording"], 0)
+    with chaos.open(Path(stopped["recording"])) as recording:
+        oldest = min(recording.anchors, key=lambda anchor: anchor.frame)
+    begin = oldest.position - oldest.frame
+    expected = [event for event in moved(script, first) if event.frame >= begin]
+    assert sorted(stored(stopped["recording"])) == expected
+    assert begin - first > 0
+
+
 @pytest.mark.parametrize("quantum", [32, 1024])
 def test_a_thousand_events_of_one_cycle(record: Record, quantum: int) -> None:
     script = [Event(quantum + n * quantum // 1000, 0, MIDI, bytes([0x90, n % 128, n // 128])) for n in range(1000)]

@@ -1,0 +1,92 @@
+"""chaosctl keep, and what `chaosctl save` means where the person names no stream or no file."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from chaos.cli.out import say
+from chaos.cli.session import Session, json_option, only_stream, print_json
+from chaos.terms.errors import StreamNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chaos.client import Client
+    from chaos.read.take import Recording
+
+__all__ = ["COMMANDS", "keep_held", "named_by_itself", "what_and_where", "what_runs"]
+
+
+@click.command()
+@click.argument("uri", required=False)
+@json_option
+@click.pass_obj
+def keep(session: Session, uri: str | None, as_json: bool) -> None:
+    """Make a recording of what a stream in standby holds, from its oldest frame on, and go on recording.
+
+    URI can be left out if only one stream is running. Start one with: chaosctl start --standby 60s
+    """
+    from chaos.cli.show import duration
+
+    with session.client() as chaosd:
+        kept = chaosd.call("stream_keep", uri=uri or only_stream(chaosd, "keep"))
+    if as_json:
+        print_json(kept)
+    elif kept["recording"]:
+        say(f"kept the last {duration(kept['n_frames'], kept['sample_rate'])}, and recording on")
+        say(f"  {kept['uri']}", f"  {kept['recording']}", f"  stop it with: chaosctl stop {kept['uri']}")
+    else:
+        say(f"{kept['uri']}: nothing has come yet; recording from the first frame on")
+
+
+def what_and_where(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
+    """The recordings and the file that `save` was given; no recording or None where they were left out."""
+    if len(arguments) > 1:
+        return list(arguments[:-1]), Path(arguments[-1])
+    if not arguments:
+        return [], None
+    [one] = arguments
+    return ([one], None) if "://" in one or (Path(one) / "zarr.json").exists() else ([], Path(one))
+
+
+def what_runs(chaosd: Client | None) -> list[str]:
+    """The only stream that runs, or those of the only session. Raises StreamNotFound, which says what to type."""
+    if chaosd is None:
+        raise StreamNotFound(
+            "chaosd is not running: say which recording", hint="see what there is with: chaosctl list"
+        )
+    sessions = [each for each in chaosd.call("session_list")["sessions"] if each["running"]]
+    streams = [each["uri"] for each in chaosd.call("stream_list")["streams"]]
+    if len(sessions) == 1 and set(streams) <= set(sessions[0]["uris"]):
+        return list(sessions[0]["uris"])
+    return [only_stream(chaosd, "save")]
+
+
+def keep_held(chaosd: Client, whats: Sequence[str]) -> None:
+    """Whatever of it is in standby becomes a recording now."""
+    for stream in chaosd.call("stream_list")["streams"]:
+        if stream["uri"] in whats and stream.get("standby_s") is not None:
+            chaosd.call("stream_keep", uri=stream["uri"])
+            say(f"{stream['uri']} was in standby: it is being recorded from now on", err=True)
+
+
+def named_by_itself(recordings: Sequence[Recording], container: str | None) -> Path:
+    """A file here, or a folder for several, named by the device or the session and the time, that isn't there yet."""
+    from chaos.terms.uri import parse_uri, slug
+
+    definition = recordings[0].definition
+    device = str(definition.device.get("description") or "")
+    name = slug(device) if device else parse_uri(definition.uri)[0]
+    ending = f".{container or ('mid' if definition.sample_format == 'midi' else 'wav')}"
+    if len(recordings) > 1:
+        name, ending = definition.session or name, ""
+    stem = f"{name}-{dt.datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    tries = (Path(f"{stem}{number}{ending}") for number in ("", *(f"-{k}" for k in range(2, 1000))))
+    return next(path for path in tries if not path.exists())
+
+
+COMMANDS = (keep,)

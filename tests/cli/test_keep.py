@@ -1,0 +1,133 @@
+"""chaosctl keep, and `save` where the person names no stream or no file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from scripted import ScriptedDaemon
+
+from chaos.cli.main import main
+from chaos.cli.standby import what_and_where
+from chaos.protocol.requests import StreamKeep
+from chaos.store.lines import Definition
+from chaos.store.store import Store
+from chaos.store.writer import RecordingWriter
+from chaos.terms.errors import StorageFull
+
+URI = "stream://desk/1"
+CHUNK = 4800
+HELD = {"uri": URI, "state": "streaming", "standby_s": 60.0}
+KEPT = {"uri": URI, "recording": "/r/1.zarr", "n_frames": 61 * 48000, "sample_rate": 48000}
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    for uri in (URI, "stream://room/1"):
+        definition = Definition(
+            uri=uri,
+            channels=1,
+            sample_rate=48000,
+            sample_format="f32",
+            chunk_frames=CHUNK,
+            device={"description": "Desk Mic"},
+            positions=["MONO"],
+            started_wall_ns=1_790_000_000_000_000_000,
+            started_monotonic_ns=0,
+            software="test",
+            run_id="run",
+            staging=None,
+            session="jam",
+        )
+        writer = RecordingWriter.create(Store(tmp_path / "store"), definition)
+        writer.seal(0, np.ones(CHUNK, "<f4").data, 0, CHUNK)
+        writer.finish(CHUNK, clean=True)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, store: Path) -> Iterator[ScriptedDaemon]:
+    script = {
+        "status": {"store": {"path": str(store), "free_bytes": 1}},
+        "session_list": {"sessions": []},
+        "stream_list": {"streams": [HELD]},
+        "stream_keep": KEPT,
+    }
+    with ScriptedDaemon(tmp_path, script) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*arguments: object) -> Result:
+        ends = ["--endpoint", f"ipc://{tmp_path}/command", "--events", f"ipc://{tmp_path}/events"]
+        return CliRunner().invoke(main, [*ends, *map(str, arguments)])
+
+    return run
+
+
+def kept(daemon: ScriptedDaemon) -> list[str]:
+    return [request.uri for request in daemon.requests if isinstance(request, StreamKeep)]
+
+
+def test_keep_finds_the_only_stream_and_says_how_much_it_kept(daemon: ScriptedDaemon, run: Run) -> None:
+    said = run("keep")
+    assert (said.exit_code, kept(daemon)) == (0, [URI])
+    assert said.stdout.splitlines()[0] == "kept the last 0:01:01.000, and recording on"
+    assert json.loads(run("keep", URI, "--json").stdout) == KEPT
+    daemon.script["stream_keep"] = {**KEPT, "recording": "", "n_frames": 0}
+    assert "from the first frame on" in run("keep").stdout
+    daemon.script["stream_keep"] = StorageFull("no room", hint="make some")
+    assert run("keep").exit_code == 6
+
+
+def test_save_names_the_file_and_never_one_that_is_there(daemon: ScriptedDaemon, run: Run, tmp_path: Path) -> None:
+    for _ in range(3):
+        assert run("save").exit_code == 0
+    files = list((tmp_path / "here").iterdir())
+    assert len(files) == 3
+    assert all(file.name.startswith("desk-mic-") and file.suffix == ".wav" for file in files)
+    assert kept(daemon) == [URI] * 3
+
+
+def test_save_takes_one_name_for_what_it_is(daemon: ScriptedDaemon, run: Run, store: Path, tmp_path: Path) -> None:
+    assert what_and_where([URI]) == ([URI], None)
+    assert what_and_where([str(store / "recordings/desk/1.zarr")])[1] is None
+    assert what_and_where(["take.flac"]) == ([], Path("take.flac"))
+    assert what_and_where([URI, URI, "out"]) == ([URI, URI], Path("out"))
+    assert run("save", "mine.wav").exit_code == 0
+    assert (tmp_path / "here" / "mine.wav").exists()
+
+
+def test_save_takes_the_session(daemon: ScriptedDaemon, run: Run, tmp_path: Path) -> None:
+    uris = [URI, "stream://room/1"]
+    daemon.script["stream_list"] = {"streams": [{"uri": uri, "state": "streaming"} for uri in uris]}
+    assert run("save").exit_code == 2, "two streams, and no session: which?"
+    daemon.script["session_list"] = {"sessions": [{"session": "jam", "running": True, "uris": uris}]}
+    assert run("save", "-").exit_code == 2
+    assert run("save").exit_code == 0
+    [folder] = (tmp_path / "here").iterdir()
+    assert folder.name.startswith("jam-")
+    assert len(list(folder.glob("*.wav"))) == 2
+    assert kept(daemon) == []
+
+
+def test_without_a_daemon_save_says_what_to_name(run: Run) -> None:
+    said = run("save")
+    assert said.exit_code == 2
+    assert "chaosctl list" in said.output
+
+
+def test_what_is_not_in_standby_is_not_kept(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["stream_list"] = {"streams": [{**HELD, "standby_s": None}]}
+    assert run("save").exit_code == 0
+    assert kept(daemon) == []
