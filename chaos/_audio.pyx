@@ -1,4 +1,7 @@
-"""Audio as a form of what slots hold: each chunk is (channels, chunk_frames) samples, planar, in C order."""
+"""Audio as a form of what slots hold: each chunk is (channels, chunk_frames) samples, planar, in C order.
+
+The graph has audio as planes of f32, one per channel; where s16 or s32 is recorded the copy converts.
+"""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -10,15 +13,22 @@ from chaos._layout cimport CAUSE_FOREIGN, CAUSE_NO_DATA
 from chaos._slots cimport Slots
 
 cdef extern from "_kernels.h" nogil:
-    void chaos_deinterleave_32(uint32_t *dst, uint64_t stride, const uint32_t *src, uint64_t channels, uint64_t n)
-    void chaos_deinterleave_16(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels, uint64_t n)
     void chaos_copy_planes(uint8_t *dst, uint64_t stride, const uint8_t *const *planes, uint64_t channels, uint64_t at,
                            uint64_t n)
+    void chaos_convert_16(int16_t *dst, uint64_t stride, const float *const *planes, uint64_t channels, uint64_t at,
+                          uint64_t n)
+    void chaos_convert_32(int32_t *dst, uint64_t stride, const float *const *planes, uint64_t channels, uint64_t at,
+                          uint64_t n)
     void chaos_interleave_32(uint32_t *dst, const uint32_t *const *planes, uint64_t channels, uint64_t n)
     void chaos_interleave_16(uint16_t *dst, const uint16_t *const *planes, uint64_t channels, uint64_t n)
     void chaos_level_f32(const float *src, uint64_t n, double *peak, double *mean_square)
     void chaos_level_s16(const int16_t *src, uint64_t n, double *peak, double *mean_square)
     void chaos_level_s32(const int32_t *src, uint64_t n, double *peak, double *mean_square)
+
+cdef enum:                  # codes of chaos.terms.formats
+    F32 = 1
+    S16 = 2
+    S32 = 3
 
 
 # ---- in the callback -----------------------------------------------------------------------------------------------
@@ -34,14 +44,13 @@ cdef uint64_t put(Writer *w, const Cycle *c, uint64_t from_frame, uint64_t n) no
     cdef uint64_t channels = w.definition.channels
     cdef uint64_t stride = w.definition.chunk_frames
     cdef uint8_t *to = place_of(w)
-    if from_.planes != NULL:
-        chaos_copy_planes(to, stride * width, from_.planes, channels, from_frame * width, n * width)
-    elif width == 2:
-        chaos_deinterleave_16(<uint16_t *>to, stride, <const uint16_t *>from_.interleaved + from_frame * channels,
-                              channels, n)
+    if w.definition.sample_format == S16:
+        chaos_convert_16(<int16_t *>to, stride, from_.planes, channels, from_frame, n)
+    elif w.definition.sample_format == S32:
+        chaos_convert_32(<int32_t *>to, stride, from_.planes, channels, from_frame, n)
     else:
-        chaos_deinterleave_32(<uint32_t *>to, stride, <const uint32_t *>from_.interleaved + from_frame * channels,
-                              channels, n)
+        chaos_copy_planes(to, stride * width, <const uint8_t *const *>from_.planes, channels, from_frame * width,
+                          n * width)
     return 0
 
 
@@ -67,14 +76,13 @@ cdef class AudioSlots(Slots):
         self.writer.form = &AUDIO
 
     def cycle(self, uint64_t position, uint64_t n_frames, object data, *, uint32_t rate=48000, uint32_t clock_id=1,
-              object monotonic_ns=None, uint32_t clock_flags=0, uint64_t xrun=0, bint interleaved=False,
-              bint torn=False, bint foreign=False, bint doubting=False, bint linked=False):
+              object monotonic_ns=None, uint32_t clock_flags=0, uint64_t xrun=0, bint torn=False, bint foreign=False,
+              bint doubting=False, bint linked=False):
         """Runs what the callback runs for one cycle, without the GIL; for tests.
 
         Args:
             position: the clock's position where the cycle begins, frames.
-            data: bytes-like, (channels, n_frames) planar or (n_frames, channels) interleaved; None where the device
-                delivered nothing.
+            data: bytes-like, (channels, n_frames) samples of f32; None where the device delivered nothing.
             clock_flags: of the driver's clock, as PipeWire numbers them.
             xrun: frames that the driver has lost so far.
             torn: pretend that the next cycle began during the copy.
@@ -88,7 +96,7 @@ cdef class AudioSlots(Slots):
         cdef Cycle c
         cdef Py_buffer view
         cdef uint64_t live = position + (1 if torn else 0)
-        cdef const uint8_t **planes = NULL
+        cdef const float **planes = NULL
         cdef uint64_t k
         memset(&c, 0, sizeof(c))
         memset(&buffers, 0, sizeof(buffers))
@@ -112,17 +120,14 @@ cdef class AudioSlots(Slots):
             return
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            if <uint64_t>view.len != channels * n_frames * w.definition.sample_bytes:
+            if <uint64_t>view.len != channels * n_frames * sizeof(float):
                 raise ValueError("data does not hold channels x n_frames samples")
-            if interleaved:
-                buffers.interleaved = view.buf
-            else:
-                planes = <const uint8_t **>malloc(channels * sizeof(void *))
-                if planes == NULL:
-                    raise MemoryError
-                for k in range(channels):
-                    planes[k] = <uint8_t *>view.buf + k * n_frames * w.definition.sample_bytes
-                buffers.planes = planes
+            planes = <const float **>malloc(channels * sizeof(void *))
+            if planes == NULL:
+                raise MemoryError
+            for k in range(channels):
+                planes[k] = <const float *>view.buf + k * n_frames
+            buffers.planes = planes
             with nogil:
                 slots_cycle(w, &c)
         finally:
@@ -144,9 +149,9 @@ cdef class AudioSlots(Slots):
         for k in range(w.definition.channels):
             at = (w.data + <uint64_t>slot * w.definition.slot_bytes
                   + (k * w.definition.chunk_frames + first) * w.definition.sample_bytes)
-            if w.definition.sample_format == 1:
+            if w.definition.sample_format == F32:
                 chaos_level_f32(<const float *>at, n, &peak, &square)
-            elif w.definition.sample_format == 2:
+            elif w.definition.sample_format == S16:
                 chaos_level_s16(<const int16_t *>at, n, &peak, &square)
             else:
                 chaos_level_s32(<const int32_t *>at, n, &peak, &square)

@@ -41,7 +41,7 @@ _WATCH_S = 0.25
 @click.option(
     "--layout",
     type=click.Choice(["planar", "interleaved"]),
-    help="How PipeWire delivers samples. Default: chosen by the format.",
+    hidden=True,  # of former versions; it changes nothing
 )
 @click.option("--chunk-size", metavar="BYTES", help="Chunk size, all channels together: 65536, 64k, 2M.")
 @click.option(

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import zarr
+from prepared import in_graph
 from recorded import DTYPES, definition
 
 from chaos.engine.messages import ClockWasSet, Rotate, Stored, StoreRest, Tick
@@ -126,7 +127,7 @@ class CrashingStream:
         else:
             frames = self._random.integers(-30000, 30000, shape).astype(self.model.dtype)
         before = self.staging.slots.stats()["n_captured"]
-        self._cycle(n_frames, frames.tobytes())
+        self._cycle(n_frames, in_graph(frames).tobytes())
         n_captured = self.staging.slots.stats()["n_captured"] - before
         causes = np.full(n_frames, int(Cause.OVERRUN))
         causes[:n_captured] = 0

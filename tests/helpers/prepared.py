@@ -1,12 +1,16 @@
-"""Staging whose slots are all there: what the engine never has to wait for."""
+"""What a cycle of a capture needs: slots that are all there, and samples as the graph has them."""
 
 from __future__ import annotations
 
 import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from chaos.staging.owner import Staging
 
-__all__ = ["await_ready"]
+__all__ = ["await_ready", "in_graph"]
 
 
 def await_ready(staging: Staging) -> None:
@@ -15,3 +19,9 @@ def await_ready(staging: Staging) -> None:
         if thread.name == "chaosd-slots":
             thread.join(60)
     assert staging.is_ready
+
+
+def in_graph(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Samples that are to be recorded, of f32, s16 or s32, as the graph has them: f32, full scale 1."""
+    full = 1.0 if samples.dtype.kind == "f" else -float(np.iinfo(samples.dtype).min)
+    return np.ascontiguousarray(samples if full == 1 else samples / full, "<f4")

@@ -72,13 +72,13 @@ def test_every_frame_is_in_its_place(
     assert_whole(source, client.call("stream_stop", uri=uri))
 
 
-@pytest.mark.parametrize(("sample_format", "channels"), [("f32", 2), ("f32", 64), ("s16", 1), ("s16", 8), ("s32", 2)])
-def test_interleaved_goes_through_the_deinterleave_kernel(
+@pytest.mark.parametrize(("sample_format", "channels"), [("s16", 1), ("s16", 8), ("s32", 2), ("s32", 64)])
+def test_every_format_holds_the_same_frames(
     counting_source: SourceFactory, client: RawClient, sample_format: str, channels: int
 ) -> None:
-    source = counting_source(f"inter-{sample_format}-{channels}", channels=channels, **DRIVE)
-    uri = f"stream://inter/{sample_format}-{channels}"
-    form = {**AUDIO, "sample_format": sample_format, "layout": "interleaved"}
+    source = counting_source(f"format-{sample_format}-{channels}", channels=channels, **DRIVE)
+    uri = f"stream://format/{sample_format}-{channels}"
+    form = {**AUDIO, "sample_format": sample_format}
     start(client, source.name, uri, format=form, chunk_size_bytes=1500 * channels * 4)
     await_frames(client, uri, 48_000)
     stopped = client.call("stream_stop", uri=uri)

@@ -21,14 +21,13 @@ def held():
     threads = len(list(Path("/proc/self/task").iterdir()))
     return [len(os.listdir("/proc/self/fd")), threads, sum(".staging" in line or "pipewire" in line for line in maps)]
 
-def once(n, interleaved):
+def once(n):
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     path = Path(os.environ["XDG_RUNTIME_DIR"]) / f"{n}.staging"
     staging = Staging(path, uri="stream://h/1", recording="", run_id="0" * 32,
                       form=AudioForm(2, 1024, "f32"), n_slots=3, sample_rate=48000, wake_fd=wake)
     connection = Connection()
-    capture = Capture(connection, staging.slots, name=f"handle-{n}", description="a handle", positions=["FL", "FR"],
-                      sample_rate=48000, interleaved=interleaved)
+    capture = Capture(connection, staging.slots, name=f"handle-{n}", description="a handle", positions=["FL", "FR"])
     # Descriptors that are still on their way when a connection ends stay open in libpipewire (seen with 0.3.65);
     # so what comes with the node's birth has to arrive first.
     while capture.node_id is None:
@@ -52,10 +51,10 @@ def once(n, interleaved):
     os.close(wake)
 
 for n in range(4):
-    once(n, n % 2 == 1)
+    once(n)
 before = held()
 for n in range(100):
-    once(n, n % 2 == 1)
+    once(n)
 print(json.dumps([before, held()]))
 """
 

@@ -80,7 +80,7 @@ def staging() -> Iterator[Staging]:
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     path = Path(f"/dev/shm/test-{os.getpid()}-{os.urandom(4).hex()}.staging")
     made = Staging(
-        path, uri="stream://t/1", recording="", run_id="0" * 32, form=AudioForm(2, CHUNK, "s32"), n_slots=N_SLOTS,
+        path, uri="stream://t/1", recording="", run_id="0" * 32, form=AudioForm(2, CHUNK, "f32"), n_slots=N_SLOTS,
         sample_rate=48000, wake_fd=wake,
     )  # fmt: skip
     yield made

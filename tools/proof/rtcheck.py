@@ -1,7 +1,7 @@
 """The proof of RT-safety: chaosd captures with its process callback under watch.
 
-`rtwatch.c` is preloaded into chaosd and counts what a real-time callback must not do. Five captures (planar and
-interleaved, 2 and 64 channels; MIDI) go over chunk boundaries, a gap, an overrun, and the device's loss and return;
+`rtwatch.c` is preloaded into chaosd and counts what a real-time callback must not do. Five captures (as f32, s16
+and s32, 2 and 64 channels; MIDI) go over chunk boundaries, a gap, an overrun, and the device's loss and return;
 beside each, others begin on the running device while their slots are still being prepared. Allowed is one eventfd write
 per full slot, and one when capture begins or has a slot again. Exit code 1 for anything else, or for a detector that
 missed what it was shown.
@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from rig import MIDI, CountingSource, Event, MidiSource, RigError, Session, random_tune
 
+from chaos.terms.formats import SAMPLE_BYTES
 from proof.engine import Engine
 from proof.faults import SlowDisk, stopped
 from proof.native import library
@@ -39,7 +40,7 @@ OFFENCES = ("allocations", "frees", "locks", "syscalls", "page_faults", "migrati
 GETPPID = 110
 SET_BYTES = 8 * (len(COUNTERS) + N_SYSCALLS)
 N_STARTS = 5
-CASES = ((2, False), (2, True), (64, False), (64, True))
+CASES = ((2, "f32"), (2, "s16"), (64, "f32"), (64, "s32"))
 MIDI_CHUNK_FRAMES = 240_000
 
 
@@ -117,15 +118,15 @@ class _Source(Protocol):
     def stop(self) -> None: ...
 
 
-def check(session: Session, folder: Path, channels: int, interleaved: bool) -> Case:
+def check(session: Session, folder: Path, channels: int, sample_format: str) -> Case:
     """One capture of audio under watch. Raises RigError where the rig itself fails."""
 
     def device() -> _Source:
         return CountingSource(session, name="watched", channels=channels, driver=True, patience_ms=0, hold=True)
 
-    layout = "interleaved" if interleaved else "planar"
-    request = {"format": {"type": "audio", "layout": layout}, "chunk_size_bytes": 4 * channels * 1100}
-    return _watched(session, folder, f"{layout} {channels} ch", device, request, 24_000)
+    form = {"type": "audio", "sample_format": sample_format}
+    request = {"format": form, "chunk_size_bytes": SAMPLE_BYTES[sample_format] * channels * 1100}
+    return _watched(session, folder, f"{sample_format} {channels} ch", device, request, 24_000)
 
 
 def check_midi(session: Session, folder: Path) -> Case:
@@ -253,9 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit("rtcheck: needs an x86-64 kernel with Syscall User Dispatch (5.11 or newer)")
     report = []
     with Session() as session:
-        for channels, interleaved in CASES:
+        for channels, sample_format in CASES:
             with tempfile.TemporaryDirectory(prefix="rtcheck-") as folder:
-                report.append(check(session, Path(folder), channels, interleaved))
+                report.append(check(session, Path(folder), channels, sample_format))
         with tempfile.TemporaryDirectory(prefix="rtcheck-") as folder:
             report.append(check_midi(session, Path(folder)))
     ok = all(case.ok for case in report)
