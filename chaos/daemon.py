@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from chaos.doors.zmq import Bus
 from chaos.engine.engine import Engine
 from chaos.protocol.config import Config, is_remote, session_folder
 from chaos.protocol.events import Published
+from chaos.protocol.requests import Status
 from chaos.system.descriptors import raise_limit
 from chaos.system.files import share_as
 from chaos.system.keys import Keys, default_folder
@@ -28,6 +30,8 @@ from chaos.terms.visible import visible
 __all__ = ["main", "serve"]
 
 log = logging.getLogger("chaosd")
+
+SETTLE_S = 0.5  # so long rtkit may take to grant a priority
 
 
 def serve(engine: Engine, config: Config, stop: threading.Event) -> bool:
@@ -49,11 +53,29 @@ def serve(engine: Engine, config: Config, stop: threading.Event) -> bool:
         engine.add_sink(publish)
         engine.start()
         bus.start()
+        _say(
+            f"chaosd {__version__}: commands at {config.endpoint}, events at {config.events_endpoint},"
+            f" recordings in {config.store}"
+        )
+        if not stop.wait(SETTLE_S):
+            engine.submit(Status()).add_done_callback(_announce)
         stop.wait()
     finally:
         is_clean = engine.close()
         bus.close()
     return is_clean
+
+
+def _say(*lines: str) -> None:
+    print(*map(visible, lines), sep="\n", file=sys.stderr, flush=True)
+
+
+def _announce(asked: Future[Any]) -> None:
+    """Says which PipeWire serves us, with what priority, and what on this machine may cost frames."""
+    if asked.exception() is None:
+        pipewire, notes = asked.result().pipewire, asked.result().notes
+        graph = f"PipeWire {pipewire.version}, real-time priority {pipewire.rt_priority or 'none'}"
+        _say(f"chaosd: {graph if pipewire.connected else 'PipeWire is not running yet'}", *(f"  {n}" for n in notes))
 
 
 def _size(text: str) -> int:

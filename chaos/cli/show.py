@@ -212,6 +212,7 @@ def stream_lines(stream: Wire) -> list[str]:
         f" drift {'not known yet' if drift is None else f'{drift:+.1f} ppm'}",
         _heard(stream),
         f"  recording  {_where(stream)}",
+        *note_lines(stream),
     ]
 
 
@@ -219,6 +220,10 @@ def _where(stream: Wire) -> str:
     held_s = stream.get("standby_s")
     return stream["recording"] if held_s is None else f"none: it holds the last {held_s:g} s until chaosctl keep"
 
+
+def note_lines(answer: Wire) -> list[str]:
+    """What the answer has to remark."""
+    return [f"  note: {note}" for note in answer.get("notes", [])]
 
 
 def daemon_lines(status: Wire) -> list[str]:
@@ -232,6 +237,7 @@ def daemon_lines(status: Wire) -> list[str]:
         f" {_mib(staging['locked_bytes'])} locked"
         + (f", on {kind} and not in memory" if (kind := staging.get("file_system", "")) not in IN_MEMORY else ""),
         f"store     {store['path']}, {_mib(store['free_bytes'])} free",
+        *note_lines(status),
     ]
 
 

@@ -150,7 +150,7 @@ def start(
     if as_json:
         print_json(started)
         return
-    from chaos.cli.show import stream_format
+    from chaos.cli.show import note_lines, stream_format
 
     what = request["device_identity"] if device is None else device["description"]
     say(f"{started['state']}: {what}, {stream_format(started['format'])}")
@@ -161,6 +161,8 @@ def start(
     else:
         say(f"  {started['uri']}", f"  holds the last {standby} in memory; nothing is recorded")
         say(f"  record from then on with: chaosctl keep {started['uri']}")
+    for note in note_lines(started):
+        say(note)
     if trace:
         say(*_trace_lines(started["trace"]))
 

@@ -81,7 +81,7 @@ from chaos.protocol.requests import (
     Verify,
 )
 from chaos.system.pump import Pump
-from chaos.system.threads import data_thread
+from chaos.system.threads import data_thread, priority_notes
 from chaos.terms.errors import (
     ChaosError,
     InternalError,
@@ -335,6 +335,7 @@ class DaemonActor(Supervised):
             ),
             store=StoreStatus(str(self._config.store), room.store_free, room.error),
             event_seq=self._history.seq,
+            notes=priority_notes() if connected else [],
         )
         settle(future, status)
 

@@ -42,6 +42,7 @@ class Replies:
             state=view.state,
             reason=view.reason,
             trace=view.trace.steps() if self._with_trace else None,
+            notes=view.remarked(),
         )
         settle(self._start, begun)
 

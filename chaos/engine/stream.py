@@ -67,6 +67,7 @@ from chaos.protocol.config import Config
 from chaos.protocol.requests import AudioFormat, StreamStart
 from chaos.store.store import Store
 from chaos.system.pump import Pump
+from chaos.system.threads import priority_notes
 from chaos.terms.errors import (
     ChaosError,
     ForeignClock,
@@ -439,6 +440,7 @@ class InputStreamActor(Supervised):
 
     def _answer_start(self) -> None:
         self._pump.cancel(self._key("answer"))
+        self._view.priority = priority_notes()
         self._replies.started(self._view, self._takes.current)
 
     def _on_wrong_rate(self, found: int) -> None:

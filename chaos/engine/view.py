@@ -14,6 +14,7 @@ from chaos.graph.devices import GRAPH_RATE, DeviceInfo
 from chaos.protocol.answers import CallbackTimes, Level, MidiActivity, MidiCounts, Slots, StreamStatus
 from chaos.protocol.config import IN_MEMORY, file_system_of
 from chaos.protocol.requests import AudioFormat, Format, MidiFormat
+from chaos.system.limits import memlock_advice
 from chaos.terms.latency import Latency
 from chaos.terms.moments import utc_text
 
@@ -56,6 +57,7 @@ class StreamView:
     heard: MidiActivity | None = None
     remarks: list[str] = field(default_factory=list)
     leader: str | None = None  # whose clock drives the device in place of its own
+    priority: list[str] = field(default_factory=list)  # what is to be said of that of PipeWire's data thread
     trace: Trace = field(default_factory=Trace)
     latency: Latency | None = None
     standby_s: float | None = None  # in standby: how much it holds
@@ -90,6 +92,10 @@ class StreamView:
             f"the device runs by the clock of {self.leader}, not by its own: PipeWire matches its rate to that by"
             " resampling, and the drift is that clock's",
         ]
+
+    def remarked(self) -> list[str]:
+        """All that is to be said of it: those notes, and what may cost it frames."""
+        return [*self.notes, *_of_its_clock(self.stats()), *self.priority, *_of_its_memory(self.staging)]
 
     @property
     def head_frame(self) -> int:
@@ -157,7 +163,7 @@ class StreamView:
             reason=self.reason,
             midi=self.midi(stats),
             standby_s=self.standby_s,
-            notes=[*self.notes, *_of_its_clock(stats), *_of_its_memory(staging)],
+            notes=self.remarked(),
         )
 
     def midi(self, stats: dict[str, int]) -> MidiCounts | None:
@@ -204,7 +210,7 @@ def _of_its_memory(staging: Staging | None) -> list[str]:
     if staging.is_ready and staging.locked_bytes < staging.file_bytes:
         remarks.append(
             f"{staging.locked_bytes >> 10} of {staging.file_bytes >> 10} KiB of its slots are locked into memory,"
-            " the rest may be swapped: raise memlock in /etc/security/limits.d, or LimitMEMLOCK of the service"
+            f" the rest may be swapped: {memlock_advice()}"
         )
     return remarks
 

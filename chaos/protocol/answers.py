@@ -160,7 +160,8 @@ class Pong(msgspec.Struct, frozen=True):
 
 
 class PipeWireStatus(msgspec.Struct, frozen=True):
-    """`rt_policy` and `rt_priority` are those of the thread that runs the process callbacks, None where unknown."""
+    """`rt_policy` and `rt_priority` are those of the thread that runs the process callbacks, None where PipeWire is not
+    connected."""
 
     connected: bool
     version: str
@@ -189,11 +190,14 @@ class StoreStatus(msgspec.Struct, frozen=True):
 
 
 class EngineStatus(msgspec.Struct, frozen=True):
+    """`notes`: what on this machine may cost frames, a sentence each with what mends it."""
+
     pipewire: PipeWireStatus
     streams: list[StreamStatus]
     staging: StagingStatus
     store: StoreStatus
     event_seq: int
+    notes: list[str] = []
 
 
 class Devices(msgspec.Struct, frozen=True):
@@ -210,7 +214,7 @@ class DeviceFound(msgspec.Struct, frozen=True):
 
 class StreamBegun(msgspec.Struct, frozen=True):
     """`device` is None while it is away, `recording` empty until there are frames. `trace` has the moments
-    (CLOCK_MONOTONIC, ns) of the start's steps, where they were asked for."""
+    (CLOCK_MONOTONIC, ns) of the start's steps, where they were asked for; `notes` are those of the stream's status."""
 
     uri: str
     recording: str
@@ -220,6 +224,7 @@ class StreamBegun(msgspec.Struct, frozen=True):
     state: str
     reason: str = ""
     trace: dict[str, int] | None = None
+    notes: list[str] = []
 
 
 class ChunkSwitched(msgspec.Struct, frozen=True):

@@ -7,32 +7,34 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["DataThread", "data_thread"]
+from chaos.system.limits import priority_advice
 
-_POLICIES = {os.SCHED_OTHER: "other", os.SCHED_FIFO: "fifo", os.SCHED_RR: "rr"}
+__all__ = ["DataThread", "data_thread", "priority_notes"]
+
+_REAL_TIME = {os.SCHED_FIFO: "fifo", os.SCHED_RR: "rr"}
 
 
 class DataThread(NamedTuple):
-    """A thread that runs process callbacks; `policy` is "fifo", "rr" or "other", `priority` 0 for "other"."""
+    """The thread that runs process callbacks; `policy` is "fifo", "rr" or "other", `priority` 0 for "other"."""
 
-    tid: int
     policy: str
     priority: int
 
 
-def data_thread() -> DataThread | None:
-    """The thread that runs the process callbacks: the one with a real-time policy, else the one that is named so.
-
-    PipeWire names it "data-loop.0" from 1.0 on and not at all before; where nothing tells, None.
-    """
-    named = None
+def data_thread() -> DataThread:
+    """The thread that runs the process callbacks, in a process that is connected to PipeWire: the only one that anybody
+    gives a real-time policy. Where none has one, it hasn't either."""
     for entry in Path("/proc/self/task").iterdir():
         with suppress(OSError):
             tid = int(entry.name)
             policy = os.sched_getscheduler(tid) & ~getattr(os, "SCHED_RESET_ON_FORK", 0)
-            found = DataThread(tid, _POLICIES.get(policy, str(policy)), os.sched_getparam(tid).sched_priority)
-            if policy in (os.SCHED_FIFO, os.SCHED_RR):
-                return found
-            if (entry / "comm").read_text().startswith(("data-loop", "pw-data-loop")):
-                named = found
-    return named
+            if policy in _REAL_TIME:
+                return DataThread(_REAL_TIME[policy], os.sched_getparam(tid).sched_priority)
+    return DataThread("other", 0)
+
+
+def priority_notes() -> list[str]:
+    """That the data thread has no real-time priority, and what gives it one: a sentence, or none where it has."""
+    if data_thread().priority:
+        return []
+    return [f"the capture thread has no real-time priority, so a busy machine may cost cycles: {priority_advice()}"]
