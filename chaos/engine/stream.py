@@ -440,7 +440,7 @@ class InputStreamActor(Supervised):
 
     def _answer_start(self) -> None:
         self._pump.cancel(self._key("answer"))
-        self._view.priority = priority_notes()
+        self._view.priority = priority_notes() if self._feed.is_open else []
         self._replies.started(self._view, self._takes.current)
 
     def _on_wrong_rate(self, found: int) -> None:
