@@ -35,6 +35,7 @@ from chaos.store.objects import ObjectStore
 from chaos.store.repair import load_repaired
 from chaos.store.retired import gone_chunks, remove_left
 from chaos.store.store import Store
+from chaos.store.succession import forget_note, succeed
 from chaos.store.verify import wrong_metadata
 from chaos.store.writer import RecordingWriter
 from chaos.system.files import storage_errors
@@ -231,7 +232,10 @@ def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
     if not target.exists():
         if not head:
             return Recovered("removed", f"{uri} had not captured a frame", uri, staging=path)
-        writer = RecordingWriter.create(store, definition_of(told, staging))
+        definition = succeed(store, definition_of(told, staging))
+        writer = RecordingWriter.create(store, definition)
+        if definition.follows is not None:
+            forget_note(store, definition)
         info = load(target)
     else:
         info, _ = load_repaired(store.objects, target)

@@ -35,8 +35,8 @@ def leave_note(store: Store, ended: Ended) -> None:
 
 
 def succeed(store: Store, definition: Definition) -> Definition:
-    """The definition of a take that begins now, with the take that it `follows` if a crash ended that, and the time
-    in which nothing was captured. A note that can't be read counts for none."""
+    """The definition of a take that has begun, with the take that it `follows` if a crash ended that before, and the
+    time in which nothing was captured. A note that can't be read counts for none."""
     if definition.continues is not None:
         return definition
     device = _device(definition)
@@ -44,6 +44,8 @@ def succeed(store: Store, definition: Definition) -> Definition:
         if ended.device == device and ended.uri != definition.uri and store.path(ended.uri).exists():
             if ended.boot_id == definition.boot_id:
                 away_ns = definition.started_monotonic_ns - ended.monotonic_ns
+                if away_ns < 0:  # both ran at one time
+                    continue
             else:
                 away_ns = definition.started_wall_ns - ended.wall_ns
             return msgspec.structs.replace(definition, follows=ended.uri, away_ns=max(0, away_ns))

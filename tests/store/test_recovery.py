@@ -133,12 +133,42 @@ def test_the_next_take_says_what_it_follows_and_how_long_nothing_was_captured(st
     assert (after.follows, after.away_ns) == (None, None)
 
 
+def test_a_take_that_a_crash_ended_before_it_had_a_recording_follows_as_well(store: Path, slots: Path) -> None:
+    """All there is of it then is its staging file."""
+    ends = []
+    for take in (1, 2):
+        stream = CrashingStream(store, slots, f"stream://mic/{take}")
+        stream.write(100)
+        ends.append(stream.staging.slots.stats()["end_ns"])
+        assert not stream.recording.exists()
+        stream.crash()
+        recover(Store(store), slots)
+    last = CrashingStream(store, slots, "stream://mic/3")
+    last.write(50)
+    last.tick()
+    last.stop()
+    for take, ended_ns in enumerate(ends, 1):
+        shape = load(Store(store).path(f"stream://mic/{take + 1}")).definition
+        assert shape.follows == f"stream://mic/{take}"
+        assert shape.away_ns == shape.started_monotonic_ns - ended_ns
+
+
+def test_takes_that_ran_at_one_time_do_not_follow_each_other(store: Path, slots: Path) -> None:
+    streams = [CrashingStream(store, slots, f"stream://mic/{take}") for take in (1, 2)]
+    for stream in streams:
+        stream.write(RATE)
+        stream.crash()
+    recover(Store(store), slots)
+    assert [load(stream.recording).definition.follows for stream in streams] == [None, None]
+
+
 def test_another_devices_take_follows_nothing(store: Path, slots: Path) -> None:
     stream = CrashingStream(store, slots, "stream://mic/1")
     stream.write(100)
     stream.crash()
     recover(Store(store), slots)
     shape = definition("stream://mic/2", boot_id=boot_id())
+    shape = msgspec.structs.replace(shape, started_monotonic_ns=time.monotonic_ns())
     other = msgspec.structs.replace(shape, device={"identity": "serial:2"})
     assert succeed(Store(store), other).follows is None
     assert succeed(Store(store), shape).follows == "stream://mic/1"
