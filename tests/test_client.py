@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,11 @@ def test_a_daemon_that_does_not_answer_is_given_up(daemon: ScriptedDaemon) -> No
             client.call("status")
         late.set_result({"late": 1})
         daemon.script["status"] = {"late": 0}
-        assert client.call("status") == {"late": 0}
+        found = None
+        while found is None:  # on a busy machine it may be given up once more
+            with suppress(DaemonUnreachable):
+                found = client.call("status")
+        assert found == {"late": 0}
 
 
 DYING = """
@@ -112,7 +117,7 @@ def test_events_hold_all_that_later_calls_do(client: Client, daemon: ScriptedDae
 
     daemon.script["status"] = tell
     for _ in range(500):
-        with client.events("stream_state", timeout_s=10) as events:
+        with client.events("stream_state", timeout_s=60) as events:
             client.call("status")
             assert next(events)["stream_uri"] == URI
 
@@ -130,7 +135,7 @@ def test_silence_and_the_end_of_the_daemon_are_told_apart(tmp_path: Path) -> Non
         with pytest.raises(TimedOut):
             next(events)
         daemon.publish("daemon_stopping")
-    events.timeout_s = 10
+    events.timeout_s = 60
     assert next(events)["type"] == "daemon_stopping"
     with pytest.raises(DaemonUnreachable):
         next(events)

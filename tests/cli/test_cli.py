@@ -386,7 +386,7 @@ def test_events_are_followed(daemon: ScriptedDaemon, run: Run, as_json: bool) ->
     daemon.script["ping"] = lambda request: listening.set() or {"name": "chaosd"}
 
     def tell() -> None:
-        assert listening.wait(10)
+        assert listening.wait(60)
         daemon.publish("stream_state", URI, state="paused", reason="")
         for frame in (100, 200):
             daemon.publish("stream_gap", URI, first_frame=frame, n_frames=7, cause="missed", confidence="exact")

@@ -250,20 +250,20 @@ def test_waits_end_with_their_client_and_are_few(raw: Raw, context: Sockets, dae
         refused = client.ask("device_wait", name="mic", timeout_s=60, id="one too many")
         assert refused["error"]["code"] == "invalid_request"
         assert refused["error"]["hint"].startswith("wait for their answers")
-    theirs = [waits.get(timeout=10) for _ in range(2 * MAX_WAITS)]
+    theirs = [waits.get(timeout=60) for _ in range(2 * MAX_WAITS)]
     over = threading.Semaphore(0)
     for each in theirs:
         each.add_done_callback(lambda _: over.release())
     going.socket.close(linger=0)
     for _ in range(MAX_WAITS):
-        assert over.acquire(timeout=10)
+        assert over.acquire(timeout=60)
     assert raw.ask("ping")["ok"]
     lasting = [each for each in theirs if not each.cancelled()]
     assert len(lasting) == MAX_WAITS
     lasting[0].set_result({"device": "mic"})
     assert raw.receive()["result"] == {"device": "mic"}
     raw.send("device_wait", name="mic", timeout_s=60)
-    assert not waits.get(timeout=10).done()
+    assert not waits.get(timeout=60).done()
 
 
 def test_a_name_taken_over_keeps_its_own_waits(context: Sockets, daemon: ScriptedDaemon) -> None:
@@ -275,12 +275,12 @@ def test_a_name_taken_over_keeps_its_own_waits(context: Sockets, daemon: Scripte
         client.identity = b"controller"
         client.connect(daemon.config.endpoint)
         client.send(b'{"op": "device_wait", "name": "mic", "timeout_s": 60}')
-        found.append(waits.get(timeout=10))
+        found.append(waits.get(timeout=60))
         if len(found) == 1:
             over = threading.Event()
             found[0].add_done_callback(lambda _, over=over: over.set())
             client.close(linger=0)
-            assert over.wait(10)
+            assert over.wait(60)
     assert [each.cancelled() for each in found] == [True, False]
 
 
@@ -393,7 +393,7 @@ def test_only_whether_somebody_listens_for_heads_is_told(context: Sockets, daemo
         subscriber.connect(daemon.config.events_endpoint)
     first.subscribe(b"device_")
     first.subscribe(b"stream_")
-    assert daemon.heads_wanted.get(timeout=10)
+    assert daemon.heads_wanted.get(timeout=60)
     second.subscribe(b"stream_head_position stream://desk/take")
     second.subscribe(b"")
     second.subscribe(b"stream_")
@@ -402,11 +402,11 @@ def test_only_whether_somebody_listens_for_heads_is_told(context: Sockets, daemo
     first.close(linger=0)
     second.unsubscribe(b"stream_")
     second.unsubscribe(b"stream_head_position stream://desk/take")
-    assert not daemon.heads_wanted.get(timeout=10)
+    assert not daemon.heads_wanted.get(timeout=60)
     second.subscribe(b"stream_head")
-    assert daemon.heads_wanted.get(timeout=10)
+    assert daemon.heads_wanted.get(timeout=60)
     second.close(linger=0)
-    assert not daemon.heads_wanted.get(timeout=10)
+    assert not daemon.heads_wanted.get(timeout=60)
     assert daemon.heads_wanted.empty()
 
 
@@ -433,7 +433,7 @@ def test_nonsense_on_the_event_socket_is_ignored(context: Sockets, daemon: Scrip
     odd.connect(daemon.config.events_endpoint)
     odd.send_multipart([b"hello", b"\x01"])
     odd.send(b"\x01stream_")
-    assert daemon.heads_wanted.get(timeout=10)
+    assert daemon.heads_wanted.get(timeout=60)
 
 
 def test_events_come_in_order_and_by_topic(context: Sockets, daemon: ScriptedDaemon) -> None:
@@ -442,10 +442,10 @@ def test_events_come_in_order_and_by_topic(context: Sockets, daemon: ScriptedDae
         subscriber.connect(daemon.config.events_endpoint)
         subscriber.subscribe(topic)
         subscriber.subscribe(b"stream_head_position")
-        assert daemon.heads_wanted.get(timeout=10)
+        assert daemon.heads_wanted.get(timeout=60)
         subscriber.unsubscribe(b"stream_head_position")
         if subscriber is one:
-            assert not daemon.heads_wanted.get(timeout=10)
+            assert not daemon.heads_wanted.get(timeout=60)
     gap = {"first_frame": 1, "n_frames": 2, "cause": "missed", "confidence": "exact"}
     for _ in range(300):
         daemon.publish("stream_gap", URI, **gap)
@@ -464,7 +464,7 @@ def test_close_sends_what_was_handed_in_and_answers_who_waits(tmp_path: Path, co
         subscriber = context.socket(zmq.SUB)
         subscriber.connect(daemon.config.events_endpoint)
         subscriber.subscribe(b"")
-        daemon.heads_wanted.get(timeout=10)
+        daemon.heads_wanted.get(timeout=60)
         raw = Raw(context, daemon)
         raw.send("device_wait", name="mic", timeout_s=60, id="waiting")
         assert raw.ask("shutdown", id="last")["id"] == "last"

@@ -46,7 +46,7 @@ class Site:
         self.endpoint = f"tcp://127.0.0.1:{free_port()}"
 
     def client(self, keys: Keys | None = None, **options: Any) -> Client:
-        return Client(self.endpoint, keys=(keys or self.laptop).folder, **{"timeout_s": 30, **options})
+        return Client(self.endpoint, keys=(keys or self.laptop).folder, **{"timeout_s": 60, **options})
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def daemon(tmp_path: Path, site: Site) -> Iterator[ScriptedDaemon]:
 
 
 def test_with_the_right_keys_all_is_as_it_is_at_home(site: Site, daemon: ScriptedDaemon) -> None:
-    with site.client() as client, client.events("daemon_stopping", timeout_s=10) as events:
+    with site.client() as client, client.events("daemon_stopping", timeout_s=60) as events:
         assert client.reachable()
         assert client.call("ping") == {"name": "chaosd"}
         daemon.publish("daemon_stopping")
@@ -127,7 +127,7 @@ def test_raw_bytes_get_nothing_but_the_greeting(site: Site, daemon: ScriptedDaem
 def test_a_removed_key_is_out_at_once(
     site: Site, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with site.client() as client, client.events("daemon_stopping", timeout_s=10) as events:
+    with site.client() as client, client.events("daemon_stopping", timeout_s=60) as events:
         client.call("ping")
         site.recorder.remove("laptop")
         site.recorder.add("somebody-else", site.recorder.own().public)

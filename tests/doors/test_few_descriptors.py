@@ -66,7 +66,7 @@ class Serving:
         self._process.stdin.flush()
 
     def client(self) -> Client:
-        return Client(f"ipc://{self.folder}/command", f"ipc://{self.folder}/events", timeout_s=20)
+        return Client(f"ipc://{self.folder}/command", f"ipc://{self.folder}/events", timeout_s=60)
 
     def n_open(self) -> int:
         return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
@@ -133,7 +133,7 @@ def test_where_few_files_may_be_open_few_clients_may_come(tmp_path: Path, limit:
         for number in range(2 * limit):
             path = tmp_path / ("events" if number % 2 else "command")
             idle = stack.enter_context(socket.socket(socket.AF_UNIX))
-            idle.settimeout(10)
+            idle.settimeout(60)
             idle.connect(str(path))
             idle.recv(10)  # what ZeroMQ says first, or the end
             idle.settimeout(0)

@@ -117,7 +117,7 @@ def test_a_start_and_a_stop_during_recovery_are_answered(folder: Path, graph: St
     go_on = threading.Event()
 
     def recover(*arguments: object) -> Any:
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         raise OSError("the disk is broken")
 
     with mock.patch("chaos.store.recovery.bring_in", recover), Engine(config_in(folder)) as engine:
@@ -221,14 +221,14 @@ def test_without_threads_at_the_start_it_says_why_and_ends(folder: Path, graph: 
 
     with mock.patch.object(pykka.ThreadingActor, "_start_actor_loop", daemon_only):
         engine.start()
-        assert asked.wait(10)
+        assert asked.wait(60)
     assert "no new thread" in str(engine.defect)
     futures = [engine.submit(each) for each in (r.Status(), r.DeviceList(), r.DeviceWait(name="x", timeout_s=1))]
     begun = time.monotonic()
     assert not engine.close()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 40
     assert all(isinstance(future.exception(0), ChaosError) for future in futures)
-    kinds = [told.get(timeout=10).event for _ in range(told.qsize())]
+    kinds = [told.get(timeout=60).event for _ in range(told.qsize())]
     assert [event.recoverable for event in kinds if isinstance(event, DaemonError)] == [False]
 
 
@@ -253,7 +253,7 @@ def test_what_hangs_in_storage_is_left_behind_and_named(
         assert hangs.wait(30)
         begun = time.monotonic()
         assert not engine.close(4)
-        assert time.monotonic() - begun < 11
+        assert time.monotonic() - begun < 40
         assert isinstance(stopped.exception(0), ChaosError)
         assert list((folder / "staging").iterdir())
         go_on.set()
@@ -280,7 +280,7 @@ def test_streams_are_stored_though_the_daemon_hangs(folder: Path, graph: StillGr
     begun = time.monotonic()
     with mock.patch("chaos.engine.engine.HANGS_AFTER_S", 0.5):
         assert not engine.close(2)
-    assert time.monotonic() - begun < 9
+    assert time.monotonic() - begun < 40
     assert isinstance(waiting.exception(0), ChaosError)
     finished = load(Store(folder / "store").path(URI)).finish
     assert finished is not None
@@ -313,7 +313,7 @@ def test_a_pipe_in_place_of_a_journal_holds_nobody_up(folder: Path, graph: Still
     assert isinstance(ask(engine, r.Ping()), Pong)
     begun = time.monotonic()
     assert engine.close()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 40
     assert all(future.done() for future in asked)
 
 

@@ -81,19 +81,19 @@ def test_each_sink_is_told_of_what_happens_while_it_is_there(tmp_path: Path) -> 
     later: queue.SimpleQueue[Published] = queue.SimpleQueue()
     engine.add_sink(all_of_it.put)
     with engine:
-        first = all_of_it.get(timeout=10)
+        first = all_of_it.get(timeout=60)
         assert (first.seq, type(first.event), first.run_id) == (1, DaemonStarted, engine.run_id)
         engine.add_sink(later.put)
         ask(engine, START)
-        assert isinstance(all_of_it.get(timeout=10).event, StreamState)
-        told = later.get(timeout=10)
+        assert isinstance(all_of_it.get(timeout=60).event, StreamState)
+        told = later.get(timeout=60)
         assert (told.stream_uri, told.event) == (
             URI, StreamState(state="waiting", reason="PipeWire is not running")
         )
         engine.remove_sink(later.put)
         ask(engine, StreamStop(uri=URI))
-        assert isinstance(all_of_it.get(timeout=10).event, StreamStopped)
-    assert isinstance(all_of_it.get(timeout=10).event, DaemonStopping)
+        assert isinstance(all_of_it.get(timeout=60).event, StreamStopped)
+    assert isinstance(all_of_it.get(timeout=60).event, DaemonStopping)
     assert later.empty()
 
 
@@ -107,7 +107,7 @@ def test_a_sink_that_fails_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptur
     engine.add_sink(fail)
     engine.add_sink(told.put)
     with engine:
-        assert isinstance(told.get(timeout=10).event, DaemonStarted)
+        assert isinstance(told.get(timeout=60).event, DaemonStarted)
         assert isinstance(ask(engine, Ping()), Pong)
     assert "a sink failed at daemon_started" in caplog.text
 
@@ -127,7 +127,7 @@ def test_a_client_may_ask_for_the_end(tmp_path: Path) -> None:
     with Engine(config_in(tmp_path), on_end=lambda: asked.put("end")) as engine:
         ask(engine, START)
         assert isinstance(ask(engine, Shutdown()), Nothing)
-        assert asked.get(timeout=10) == "end"
+        assert asked.get(timeout=60) == "end"
     assert engine.close()
 
 

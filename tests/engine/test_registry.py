@@ -68,7 +68,7 @@ class Lab:
 
     def ring(self, key: object) -> None:
         self.pump.timers.pop(key)()  # type: ignore[call-overload]
-        self.actor.on_receive(self.actor.actor_inbox.get(timeout=1).message)
+        self.actor.on_receive(self.actor.actor_inbox.get(timeout=60).message)
 
     def events(self, kind: type) -> list[Any]:
         return [emit.event for emit in self.daemon.of(m.Emit) if isinstance(emit.event, kind)]
@@ -175,7 +175,7 @@ def test_a_wait_ends_with_its_client(lab: Lab) -> None:
         lab.actor.on_receive(m.Wait("mic", 60, future))
     for future in futures[1:]:
         future.cancel()
-        lab.actor.on_receive(lab.actor.actor_inbox.get(timeout=1).message)
+        lab.actor.on_receive(lab.actor.actor_inbox.get(timeout=60).message)
     assert len(lab.actor._waits) == 1
     lab.tell(session_manager(), *node(40, "mic", 1), port(40, 0))
     settle(lab, 40)

@@ -34,7 +34,7 @@ from chaos.terms.latency import Latency
 from chaos.terms.ledger import Cause, Confidence
 
 HURT, OTHER = "stream://mic/hurt", "stream://mic/other"
-WITHIN_S = 8.0
+WITHIN_S = 60.0
 
 MESSAGES: dict[type[Supervised], tuple[type, ...]] = {
     DaemonActor: (m.Command, m.Emit, m.StreamGone, m.HeadsWanted, m.End, m.Call),
@@ -120,7 +120,7 @@ class Scene:
     def unanswered(self) -> list[object]:
         return [asked for future, asked in self.asked.items() if not future.done()]
 
-    def run_until(self, is_so: Callable[[], bool], within_s: float = 10.0) -> bool:
+    def run_until(self, is_so: Callable[[], bool], within_s: float = 60.0) -> bool:
         deadline, moment = time.monotonic() + within_s, threading.Event()
         while not is_so() and time.monotonic() < deadline:
             self.graph.run()

@@ -208,7 +208,7 @@ class LoneStream:
     def unplug(self) -> None:
         self.give(Target(self.connection, None, (), "name:mic is away"))
 
-    def take_in(self, until: type, timeout_s: float = 20.0) -> Any:
+    def take_in(self, until: type, timeout_s: float = 60.0) -> Any:
         """Hands on what rotators tell, up to the first message of that type."""
         while True:
             message = self.actor.actor_inbox.get(timeout=timeout_s).message

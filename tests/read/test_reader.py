@@ -81,7 +81,7 @@ def test_the_hint_names_a_command_that_help_shows(tmp_path: Path) -> None:
 
 
 @given(first=st.integers(-100, 100), last=st.integers(-100, 100))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_slice_equals_the_model(
     rotator: Rotator, recording: reader.Recording, first: int, last: int
 ) -> None:

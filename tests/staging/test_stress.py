@@ -160,7 +160,7 @@ def test_nothing_is_lost_doubled_or_mixed_while_all_three_race(staging: Staging)
     rotator.work()
     rotator.lost += gap[1] if gap else 0
     staging._put("gap_cause", "Q", 99)  # tells the follower to end
-    said, error = follower.communicate(timeout=30)
+    said, error = follower.communicate(timeout=60)
     assert follower.returncode == 0, error
     seen, _, checked = json.loads(said)
     assert n_frames == callback.offered == rotator.stored + rotator.lost

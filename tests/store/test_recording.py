@@ -69,7 +69,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     steps=STEPS,
     channels=st.integers(1, 4),
@@ -349,7 +349,7 @@ def test_checkpoints_write_only_what_is_new(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_torn_checkpoint_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     store = tmp_path_factory.mktemp("store")
     rotator = Rotator(RecordingWriter.create(Store(store), definition(chunk_frames=64)))

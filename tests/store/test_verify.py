@@ -99,7 +99,7 @@ def test_one_flipped_bit_names_its_chunk(path: Path, chunk: int) -> None:
     assert bad.expected == next(one.hash for one in load(path).chunks if one.chunk == chunk)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data())
 def test_no_flipped_bit_goes_unseen(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     store = tmp_path_factory.mktemp("store")

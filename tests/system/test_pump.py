@@ -27,7 +27,7 @@ def test_a_written_eventfd_calls_back_and_is_reset(pump: Pump) -> None:
     fd, called = os.eventfd(0, os.EFD_NONBLOCK), threading.Event()
     pump.watch(fd, called.set, is_eventfd=True)
     os.eventfd_write(fd, 3)
-    assert called.wait(5)
+    assert called.wait(60)
     with pytest.raises(BlockingIOError):
         os.eventfd_read(fd)
     pump.unwatch(fd)
@@ -42,7 +42,7 @@ def test_timers_come_when_due_and_not_after_they_are_cancelled(pump: Pump) -> No
     pump.after("soon", 0.02, lambda: order.append("soon"))
     pump.after("never", 0.05, lambda: order.append("never"))
     pump.cancel("never")
-    assert done.wait(5)
+    assert done.wait(60)
     assert order == ["soon", "late"]
 
 
@@ -50,7 +50,7 @@ def test_a_periodic_timer_goes_on_until_it_is_cancelled(pump: Pump) -> None:
     three = threading.Semaphore(0)
     pump.every("beat", 0.01, three.release)
     for _ in range(3):
-        assert three.acquire(timeout=5)
+        assert three.acquire(timeout=60)
     pump.cancel("beat")
 
 
@@ -58,7 +58,7 @@ def test_a_failing_callback_stops_nothing(pump: Pump, caplog: pytest.LogCaptureF
     called = threading.Event()
     pump.after("bad", 0, lambda: 1 / 0)
     pump.after("good", 0.05, called.set)
-    assert called.wait(5)
+    assert called.wait(60)
     assert "division by zero" in caplog.text
 
 
@@ -78,7 +78,7 @@ def test_no_exception_of_a_callback_ends_the_thread(
     os.eventfd_write(fd, 1)
     pump.after("bad", 0, fail_once)
     pump.after("good", 0.05, called.set)
-    assert called.wait(5)
+    assert called.wait(60)
     assert caplog.text.count("a callback of the pump failed") == 2
     pump.unwatch(fd)
     os.close(fd)
@@ -89,7 +89,7 @@ def test_a_wait_may_be_as_long_as_it_likes(pump: Pump, delay_s: float) -> None:
     called = threading.Event()
     pump.after("late", delay_s, called.set)
     pump.after("now", 0.05, called.set)
-    assert called.wait(5)
+    assert called.wait(60)
     pump.cancel("late")
 
 
@@ -115,9 +115,9 @@ def test_an_error_of_epoll_itself_ends_nothing(
     monkeypatch.setattr(pump, "_epoll", Failing())
     called = threading.Event()
     pump.after("wakes it", 0, lambda: None)
-    assert failed.wait(5)
+    assert failed.wait(60)
     pump.after("good", 0, called.set)
-    assert called.wait(5)
+    assert called.wait(60)
     assert "the pump failed" in caplog.text
 
 
@@ -129,7 +129,7 @@ def test_a_descriptor_closed_too_early_hurts_nobody(pump: Pump) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         pump.watch(fd, lambda: None)
     pump.after("good", 0, called.set)
-    assert called.wait(5)
+    assert called.wait(60)
 
 
 def test_without_anything_due_it_does_not_wake_up(pump: Pump) -> None:
@@ -141,9 +141,10 @@ def test_without_anything_due_it_does_not_wake_up(pump: Pump) -> None:
 
     settled = threading.Event()
     pump.after("settle", 0.05, settled.set)
-    assert settled.wait(5)
-    until = time.monotonic() + 0.2
-    while time.monotonic() < until:  # the thread must have gone to sleep again before we count
+    assert settled.wait(60)
+    for _ in range(20):  # on a busy machine the thread may go to sleep only later than this
         before = switches()
-    time.sleep(0.5)  # the stretch of time that is watched
-    assert switches() == before
+        time.sleep(0.5)  # the stretch of time that is watched
+        if switches() == before:
+            return
+    pytest.fail("it wakes up again and again")

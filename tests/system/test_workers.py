@@ -25,11 +25,11 @@ workers.close()
 
 
 def test_tasks_are_done_side_by_side_up_to_the_limit() -> None:
-    workers, meet, done = Workers(2, "two"), threading.Barrier(2, timeout=10), threading.Semaphore(0)
+    workers, meet, done = Workers(2, "two"), threading.Barrier(2, timeout=60), threading.Semaphore(0)
     for _ in range(6):
         workers.submit(lambda: (meet.wait(), done.release()))
     for _ in range(6):
-        assert done.acquire(timeout=10)
+        assert done.acquire(timeout=60)
     workers.close()
 
 
@@ -37,16 +37,16 @@ def test_a_task_that_fails_ends_no_thread(caplog: pytest.LogCaptureFixture) -> N
     workers, done = Workers(1, "one"), threading.Event()
     workers.submit(lambda: 1 // 0)
     workers.submit(done.set)
-    assert done.wait(10)
+    assert done.wait(60)
     assert "a task of one failed" in caplog.text
     workers.close()
 
 
 def test_nothing_begins_after_the_end() -> None:
     workers, begun, go_on, late = Workers(1, "one"), threading.Event(), threading.Event(), threading.Event()
-    workers.submit(lambda: (begun.set(), go_on.wait(10)))
+    workers.submit(lambda: (begun.set(), go_on.wait(60)))
     workers.submit(late.set)
-    assert begun.wait(10)
+    assert begun.wait(60)
     workers.close()
     workers.submit(late.set)
     go_on.set()
@@ -61,7 +61,7 @@ def test_without_any_thread_it_says_so() -> None:
     assert workers.n_open == 0
     done = threading.Event()
     workers.submit(done.set)
-    assert done.wait(10)
+    assert done.wait(60)
     workers.close()
 
 
