@@ -58,10 +58,24 @@ def n_channels(client: RawClient, name: str) -> int:
     return int(client.call("device_find", name=name)["device"]["format"]["channels"])
 
 
+def await_device(client: RawClient, name: str, n: int) -> None:
+    """Waits until it is listed with so many channels: a busy machine may list it with some of them first."""
+    client.call("device_wait", name=name, timeout_s=50)
+    while n_channels(client, name) != n:
+        client.event("device_changed")
+
+
 def await_channels(client: RawClient, n: int) -> None:
     """On a busy machine a device may first be told with fewer ports than it was made with."""
     while client.event("device_changed")["device"]["format"]["channels"] != n:
         pass
+
+
+def await_reason(client: RawClient, uri: str, part: str) -> dict[str, Any]:
+    """Waits until the stream waits for that reason, whatever it waited for before."""
+    while part not in (told := client.event("stream_state", stream_uri=uri, state="waiting"))["reason"]:
+        pass
+    return told
 
 
 def test_ports_that_come_and_go_are_seen_and_a_capture_goes_on(
@@ -69,8 +83,7 @@ def test_ports_that_come_and_go_are_seen_and_a_capture_goes_on(
 ) -> None:
     uri = "stream://slow/1"
     with slow_node(session, "slow", "FL", "FR") as node:
-        client.call("device_wait", name="slow", timeout_s=50)
-        assert n_channels(client, "slow") == 2
+        await_device(client, "slow", 2)
         client.call("stream_start", uri=uri, device_identity="slow", format=AUDIO)
         client.event("stream_head_position", stream_uri=uri)
         node.add("LFE")
@@ -94,9 +107,7 @@ def test_a_node_whose_ports_come_slowly_is_listed(session: Session, loud: Counti
     with slow_node(session, "late", "FL") as node:
         pass_time(client, 19_200)  # 400 ms
         node.add("FR")
-        client.call("device_wait", name="late", timeout_s=50)
-        while n_channels(client, "late") != 2:
-            client.event("device_changed")
+        await_device(client, "late", 2)
 
 
 def test_a_second_node_of_the_same_name_stops_nothing(
@@ -159,8 +170,7 @@ def test_another_with_the_same_serial_at_another_port(
         if accepts == "before":
             client.event("stream_state", stream_uri=uri, state="streaming")
         else:
-            told = client.event("stream_state", stream_uri=uri, state="waiting")
-            assert "another port" in told["reason"]
+            told = await_reason(client, uri, "another port")
             assert "usb-2" in told["reason"]
             pass_time(client)
             if accepts == "never":
@@ -186,7 +196,7 @@ def tone(session: Session, name: str, *channels: str) -> SlowNode:
 def test_channels_in_another_order_are_not_swapped(session: Session, loud: CountingSource, client: RawClient) -> None:
     uri = "stream://swap/1"
     node = tone(session, "swap", "FL", "FR")
-    client.call("device_wait", name="swap", timeout_s=50)
+    await_device(client, "swap", 2)
     client.call("stream_start", uri=uri, device_identity="swap", format=AUDIO)
     client.event("stream_head_position", stream_uri=uri)
     node.close()
@@ -199,9 +209,7 @@ def test_channels_in_another_order_are_not_swapped(session: Session, loud: Count
     node.close()
     client.event("stream_state", stream_uri=uri, state="waiting")
     node = tone(session, "swap", "AUX0", "AUX1")
-    told = client.event("stream_state", stream_uri=uri, state="waiting")
-    while "AUX0" not in told["reason"]:
-        told = client.event("stream_state", stream_uri=uri, state="waiting")
+    await_reason(client, uri, "AUX0")
     pass_time(client)
     node.close()
     stopped = client.call("stream_stop", uri=uri)
@@ -223,8 +231,7 @@ def test_a_device_that_changes_its_shape_for_a_while_is_waited_for(
         device.remove()
         client.event("stream_state", stream_uri=uri, state="waiting")
         call.insert()
-        told = client.event("stream_state", stream_uri=uri, state="waiting")
-        assert "MONO" in told["reason"]
+        await_reason(client, uri, "MONO")
         pass_time(client)
         call.remove()
         device.insert()
@@ -326,7 +333,7 @@ def test_more_channels_than_sixty_four(session: Session, loud: CountingSource, c
     uri = "stream://many/1"
     names = [f"AUX{number}" for number in range(100)]
     node = tone(session, "many", *names)
-    client.call("device_wait", name="many", timeout_s=50)
+    await_device(client, "many", 100)
     started = client.call("stream_start", uri=uri, device_identity="many", format=AUDIO)
     assert started["format"]["channels"] == 100
     before = client.event("stream_head_position", stream_uri=uri)["frame"]

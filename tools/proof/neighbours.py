@@ -37,7 +37,7 @@ def _ports(scene: Scene, n: int) -> None:
     try:
         for channel in ("FL", "FR"):
             node.add(channel)
-        scene.engine.call("device_wait", name="ports", timeout_s=50)
+        scene.await_device("ports", 2)
         with scene.stream("ports") as uri:
             for _ in range(n):
                 node.add("LFE")
@@ -96,7 +96,7 @@ def _other_order(scene: Scene, n: int) -> None:
         return node
 
     node = plugged("FL", "FR")
-    scene.engine.call("device_wait", name="swapped", timeout_s=50)
+    scene.await_device("swapped", 2)
     with scene.stream("swapped", is_own=lambda samples: (samples[0] == 0.25) & (samples[1] == 0.5)) as uri:
         for _ in range(n):
             node.close()
@@ -137,7 +137,7 @@ def _many_channels(scene: Scene, n: int) -> None:
     try:
         for channel in range(CHANNELS):
             node.add(f"AUX{channel}")
-        scene.engine.call("device_wait", name="desk", timeout_s=50)
+        scene.await_device("desk", CHANNELS)
         for _ in range(n):
             with scene.stream("desk", is_own=lambda samples: np.all(samples == levels, axis=0), **_LARGE):
                 time.sleep(_CYCLES_S)

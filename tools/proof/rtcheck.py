@@ -182,7 +182,7 @@ def _watched(
         begin(source, n_frames)
         others = [_begin_beside(engine, source, request, number) for number in range(N_STARTS)]
         with stopped(engine.pid):
-            time.sleep(0.1)  # the fault lasts: some cycles are missed
+            time.sleep(0.5)  # the fault lasts: some cycles are missed
         disk.set(0.6)
         status = engine.await_status(uri, lambda status: status["overruns"] > 0)
         disk.set(0)

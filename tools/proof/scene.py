@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,6 +68,18 @@ class Scene:
         with CountingSource(self.session, name=name, **{"source_id": SIDE_ID, **options}) as source:  # type: ignore[arg-type]
             self.engine.call("device_wait", name=f"node:{source.node_id}", timeout_s=50)
             yield source
+
+    def await_device(self, name: str, n_channels: int) -> None:
+        """Waits until it is listed with so many channels: a busy machine may list it with some of them first.
+
+        Raises RigError when it is not.
+        """
+        self.engine.call("device_wait", name=name, timeout_s=50)
+        deadline = time.monotonic() + 60
+        while self.engine.call("device_find", name=name)["device"]["format"]["channels"] != n_channels:
+            if time.monotonic() > deadline:
+                raise RigError(f"{name} is not listed with {n_channels} channels")
+            time.sleep(0.01)
 
     @contextmanager
     def stream(self, identity: str, *, is_own: IsOwn | None = None, **fields: object) -> Iterator[str]:
