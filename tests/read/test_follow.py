@@ -10,6 +10,7 @@ import pytest
 from handmade import Engine
 
 from chaos import _layout
+from chaos.read import follow
 from chaos.read import recording as reader
 from chaos.read.follow import Lapped
 from chaos.staging import reader as staging
@@ -93,7 +94,9 @@ def test_one_that_was_lapped_is_told_once_and_misses_nothing(engine: Engine) -> 
 
 
 @pytest.mark.parametrize(("lapped", "goes_on"), [("catch_up", 400), ("skip", 6644)])
-def test_one_that_was_lapped_goes_on_as_asked(engine: Engine, lapped: str, goes_on: int) -> None:
+def test_one_that_was_lapped_goes_on_as_asked(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, lapped: str, goes_on: int
+) -> None:
     engine.cycle(500)
     with reader.open(engine.writer.path) as recording:
         follower = recording.follow(400, first_frame=0, lapped=lapped)  # type: ignore[arg-type]
@@ -104,8 +107,8 @@ def test_one_that_was_lapped_goes_on_as_asked(engine: Engine, lapped: str, goes_
         engine.cycle(500)
         if lapped == "skip":
             goes_on += 500
-            feeder = threading.Timer(0.05, lambda: engine.cycle(400))
-            feeder.start()
+            naps = iter([lambda: engine.cycle(400)])  # more comes only once it waits at the head
+            monkeypatch.setattr(follow.time, "sleep", lambda _: next(naps)())
         block = next(follower)
         np.testing.assert_array_equal(block, engine.model[:, goes_on : goes_on + 400])
         assert (follower.frame, follower.n_laps) == (goes_on + 400, 1)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -301,14 +300,15 @@ def test_coverage_reaches_to_the_first_hole(spans: list[tuple[int, int]]) -> Non
         assert coverage.to == next(frame for frame in range(100) if frame not in covered)
 
 
-def test_a_reader_who_looks_for_a_writer_keeps_none_out(tmp_path: Path) -> None:
+def test_a_reader_who_looks_for_a_writer_keeps_none_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "journal.jsonl"
     Journal.create(path, definition()).close()
     looking = os.open(path, os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
     with pytest.raises(StreamExists):
         Journal.reopen(path)
-    threading.Timer(0.01, os.close, [looking]).start()
+    pauses = iter([lambda: None, lambda: os.close(looking)])
+    monkeypatch.setattr(journals.time, "sleep", lambda _: next(pauses)())
     Journal.reopen(path).close()
 
 
