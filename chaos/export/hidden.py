@@ -5,31 +5,34 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-__all__ = ["open_hidden", "sweep"]
+__all__ = ["open_hidden", "remove_hidden", "sweep"]
 
-_HIDDEN = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+_HIDDEN = re.compile(r"\..+\.[0-9a-f]{8,16}\.part")
 
 
-def open_hidden(out: Path) -> tuple[Path, int]:
-    """A new, empty file beside `out`, and a descriptor of it to read and write, which is the caller's to close.
+def open_hidden(out: Path, stack: ExitStack) -> tuple[Path, int]:
+    """A new, empty file beside `out`, and a descriptor of it to read and write.
 
-    It is locked, so that no `sweep` takes it for one that was left. Raises OSError.
+    The stack closes it, and removes what has not got its own name by then. It is locked, so that no `sweep` takes it
+    for one that was left. Raises OSError.
     """
     while True:
-        path = out.with_name(f".{out.name[:50]}.{os.urandom(4).hex()}.part")
+        path = out.with_name(f".{out.name[:50]}.{os.urandom(8).hex()}.part")
+        stack.callback(remove_hidden, path)  # before it is there: a signal may end us right after it was made
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink:  # a sweep may have come between
-                return path, fd
-        except BaseException:
-            os.close(fd)
-            path.unlink(missing_ok=True)
-            raise
-        os.close(fd)
+        stack.callback(os.close, fd)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:  # a sweep may have come between
+            return path, fd
+
+
+def remove_hidden(path: Path) -> None:
+    """What can't be removed now the next save into this folder sweeps."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeAlias
 from chaos.export.encoded import EncodedFile
 from chaos.export.events import EventSource, JoinedEventSource
 from chaos.export.file import OutFile, Wanted, checked_container
-from chaos.export.hidden import open_hidden, sweep
+from chaos.export.hidden import open_hidden, remove_hidden, sweep
 from chaos.export.joined import JoinedSource
 from chaos.export.labels import label_track
 from chaos.export.midifile import MidiFile
@@ -277,7 +277,7 @@ def _write(files: Sequence[AnyFile], progress: Progress | None, force: bool, lab
             source = group[0].source
             for file in group:
                 with storage_errors("write", file.out):
-                    hidden[file.out], file.fd = _open_hidden(file.out, stack)
+                    hidden[file.out], file.fd = open_hidden(file.out, stack)
                     file.begin(file.fd)
             for block in source.blocks():
                 for file in group:
@@ -292,7 +292,7 @@ def _write(files: Sequence[AnyFile], progress: Progress | None, force: bool, lab
                     out = _labels_of(file.out)
                     track = label_track(file.account.cues(), source.recording.sample_rate)
                     with storage_errors("write", out):
-                        hidden[out], fd = _open_hidden(out, stack)
+                        hidden[out], fd = open_hidden(out, stack)
                         write_all(fd, track.encode(), 0)
                         os.fsync(fd)
         for out, path in hidden.items():
@@ -300,20 +300,6 @@ def _write(files: Sequence[AnyFile], progress: Progress | None, force: bool, lab
                 _appear(path, out, force)
                 sync_folder(out.parent)
     return [file.report() for file in files]
-
-
-def _open_hidden(out: Path, stack: ExitStack) -> tuple[Path, int]:
-    """As `open_hidden`; the stack closes it, and removes what has not got its own name by then."""
-    path, fd = open_hidden(out)
-    stack.callback(os.close, fd)
-    stack.callback(_unlink_hidden, path)
-    return path, fd
-
-
-def _unlink_hidden(path: Path) -> None:
-    """What can't be removed now the next save into this folder sweeps."""
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
 
 
 def _labels_of(out: Path) -> Path:
@@ -349,7 +335,7 @@ def _appear(hidden: Path, out: Path, force: bool) -> None:
     except OSError:  # a file system without hard links
         _check_free(out, force)
         hidden.rename(out)
-    _unlink_hidden(hidden)
+    remove_hidden(hidden)
 
 
 def _total(progress: Progress | None, n_all: int) -> Callable[[int], None]:

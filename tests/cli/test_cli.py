@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click
 import msgspec
@@ -644,6 +645,25 @@ def test_an_interrupted_save_leaves_nothing(tmp_path: Path, run: Run, number: si
     done = run("--store", tmp_path / "store", "save", "stream://long/gap", folder / "p.wav", "--to", "10")
     assert done.exit_code == 0
     assert sorted(path.name for path in folder.iterdir()) == [".mine.part", "p.wav"]
+
+
+def test_a_save_that_is_interrupted_right_after_it_made_its_file_leaves_nothing(
+    run: Run, store: Path, tmp_path: Path
+) -> None:
+    real = os.open
+
+    def interrupted(path: Any, *options: Any, **more: Any) -> int:
+        fd = real(path, *options, **more)
+        if str(path).endswith(".part"):
+            os.close(fd)
+            raise SystemExit(143)
+        return fd
+
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with mock.patch("os.open", interrupted):
+        assert run("--store", store, "save", URI, folder / "o.wav").exit_code == 143
+    assert list(folder.iterdir()) == []
 
 
 def on_terminal(*arguments: object, answer: str) -> tuple[int, str]:
