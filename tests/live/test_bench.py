@@ -33,8 +33,10 @@ def test_starts_are_timed_step_by_step(session: Session) -> None:
     found = measure_starts(session, 256, rounds=2)
     assert len(found.to_frame) == len(found.to_answer) == 2
     assert list(found.steps) == list(STEPS)
-    for before, after in pairwise(STEPS):
-        assert found.steps[before][0] <= found.steps[after][0]
+    # Links are noted once they are asked for, and the first frame may come while they are.
+    for steps in ([each for each in STEPS if each != "first_frame"], ["node_made", "first_frame", "recording_made"]):
+        for before, after in pairwise(steps):
+            assert found.steps[before][0] <= found.steps[after][0]
 
 
 def test_storing_is_more_than_hashing() -> None:
