@@ -20,6 +20,7 @@ from chaos.read.planes import Planes, planes_of
 from chaos.read.recording import Recording
 from chaos.store.holds import hold
 from chaos.store.info import SealedChunk
+from chaos.store.objects import open_chunk
 from chaos.store.retired import gone_chunks
 from chaos.store.slices import gaps_in
 from chaos.store.store import Store
@@ -197,7 +198,7 @@ class Source:
         n_read = 0
         reason = ""
         try:
-            with Path(sealed.path).open("rb", buffering=0) as file, memoryview(self._buffer) as view:
+            with open_chunk(Path(sealed.path)) as file, memoryview(self._buffer) as view:
                 while n_read < len(view) and (n := file.readinto(view[n_read:])):
                     n_read += n
                 if os.fstat(file.fileno()).st_size != len(view):

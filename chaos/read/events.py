@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chaos.read.samples import Samples
+from chaos.store.objects import open_chunk
 from chaos.terms.form import MidiForm, records
 from chaos.terms.messages import Message, messages_of
 
@@ -44,7 +45,8 @@ class MidiContent:
         return found.view(np.recarray)
 
     def of_file(self, path: str, chunk: int, begin: int, end: int) -> Samples:
-        raw = Path(path).read_bytes()
+        with open_chunk(Path(path)) as file:
+            raw = file.read(self._form.chunk_bytes)
         if len(raw) < self._form.chunk_bytes:
             raise ValueError(f"it has {len(raw)} bytes, not {self._form.chunk_bytes}")
         return self.of_slot(raw, chunk, begin, end)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from chaos.store.objects import open_chunk
 from chaos.terms.form import AudioForm
 from chaos.terms.formats import SAMPLES
 
@@ -37,7 +39,9 @@ class AudioContent:
     def of_file(self, path: str, chunk: int, begin: int, end: int) -> Samples:
         """Mapped, read-only."""
         shape = self._form.channels, self._form.chunk_frames
-        return np.memmap(path, self.dtype, "r", shape=shape).view(np.ndarray)[:, begin:end]
+        with open_chunk(Path(path)) as file:
+            mapped: Samples = np.memmap(file, self.dtype, "r", shape=shape).view(np.ndarray)
+        return mapped[:, begin:end]
 
     def nothing(self, n_frames: int) -> Samples:
         return np.zeros((self._form.channels, n_frames), self.dtype)

@@ -11,23 +11,29 @@ import os
 import re
 from collections.abc import Container
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 from blake3 import blake3
 
 from chaos.system.files import make_folders, open_regular, sync_folder
 
-__all__ = ["BLOCK_BYTES", "ObjectStore", "hash_file"]
+__all__ = ["BLOCK_BYTES", "ObjectStore", "hash_file", "open_chunk"]
 
 BLOCK_BYTES = 1 << 20
 _IS_DIGEST = re.compile("[0-9a-f]{64}").fullmatch
+
+
+def open_chunk(path: Path) -> FileIO:
+    """A chunk's file for reading, unbuffered; OSError for what is not a regular file."""
+    return FileIO(open_regular(path, follow=True))
 
 
 def hash_file(path: Path) -> str:
     """BLAKE3-256 (64 hex digits) over a file's bytes, read block by block."""
     hasher = blake3()
     buffer = memoryview(bytearray(BLOCK_BYTES))
-    with os.fdopen(open_regular(path, follow=True), "rb", buffering=0) as file:
+    with open_chunk(path) as file:
         while n_bytes := file.readinto(buffer):
             hasher.update(buffer[:n_bytes])
     return hasher.hexdigest()

@@ -8,6 +8,7 @@ version: that is reported and left alone.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -38,7 +39,7 @@ from chaos.store.store import Store
 from chaos.store.succession import forget_note, succeed
 from chaos.store.verify import wrong_metadata
 from chaos.store.writer import RecordingWriter
-from chaos.system.files import storage_errors
+from chaos.system.files import open_regular, storage_errors
 from chaos.system.machine import machine_id
 from chaos.terms.errors import ChaosError, InvalidRequest
 
@@ -151,7 +152,7 @@ def _guarded(path: Path, work: Callable[[], Recovered | None]) -> Recovered | No
 @contextmanager
 def _owned(path: Path) -> Iterator[bool]:
     """Holds the lock of a staging file; False while its daemon lives or another recovery is working on it."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = open_regular(path, os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield os.fstat(fd).st_nlink > 0
@@ -189,7 +190,13 @@ def _from_staging(left: _Left, path: Path) -> Recovered | None:
 
 def _is_damaged(path: Path) -> bool:
     """Whether no release of chaosd can read the file."""
-    with path.open("rb") as file:
+    try:
+        opened = open_regular(path)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ELOOP, errno.ENXIO):
+            return True  # a pipe, a link, a socket: nothing of ours
+        raise
+    with os.fdopen(opened, "rb") as file:
         magic, version = struct.unpack("<8sI", file.read(12).ljust(12, b"\0"))
     if magic == MAGIC and version != _layout.LAYOUT:
         return False
@@ -202,7 +209,7 @@ def _is_damaged(path: Path) -> bool:
 
 def _unreadable(path: Path, error: ChaosError) -> Recovered | None:
     """A file that begins with zeros was being made; one of another version may hold frames."""
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         is_half_made = not file.read(8).strip(b"\0")
     if not is_half_made:
         return Recovered("left", f"{error.message}; {error.hint}", staging=str(path))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -51,6 +52,14 @@ def recording(rotator: Rotator) -> reader.Recording:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "_BLOCK_SAMPLES", 2)
+
+
+def test_a_pipe_in_place_of_a_chunk_is_damage_and_holds_nobody_up(recording: reader.Recording, tmp_path: Path) -> None:
+    chunk = recording.path / "audio/c/0/0"
+    chunk.unlink()
+    os.mkfifo(chunk)
+    report = save(recording, tmp_path / "out.wav")
+    assert [damage.reason for damage in report.damaged] == ["unreadable"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from recorded import START_NS, Rotator, checked, definition
 
 from chaos.read import recording as reader
+from chaos.read.events import MidiContent
 from chaos.store.lines import GapLine
 from chaos.store.slices import chunk_spans
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRange, InvalidRequest, InvalidURI, RecordingNotFound, StorageFailed
+from chaos.terms.form import MidiForm
 from chaos.terms.ledger import Cause, ClockAnchor
 
 
@@ -235,6 +238,24 @@ def test_a_cut_chunk_is_never_read(recording: reader.Recording) -> None:
     chunk.write_bytes(content[:100])
     with pytest.raises(StorageFailed, match="4"):
         recording[64:65]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_in_place_of_a_chunk_is_told(
+    recording: reader.Recording, tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    """Reading waited for ever for whoever would write into a pipe."""
+    chunk = recording.path / "audio/c/0/4"
+    chunk.unlink()
+    make(chunk)
+    with pytest.raises(StorageFailed, match="could not read"):
+        recording[64:65]
+
+
+def test_nor_does_a_pipe_hold_up_who_reads_events(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "chunk")
+    with pytest.raises(OSError, match="not a regular file"):
+        MidiContent(MidiForm(16, 1024)).of_file(str(tmp_path / "chunk"), 0, 0, 16)
 
 
 def test_what_is_retired_meanwhile_is_a_gap(rotator: Rotator, recording: reader.Recording) -> None:

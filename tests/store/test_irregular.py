@@ -10,9 +10,11 @@ import pytest
 from crashing import fast_folder
 from recorded import Rotator, definition
 
+from chaos.staging.layout import SUFFIX
 from chaos.store.catalog import CATALOG, Catalog
 from chaos.store.info import load
 from chaos.store.pins import pin, pins
+from chaos.store.recovery import recover
 from chaos.store.retention import retire
 from chaos.store.signature import SIGNATURES_NAME
 from chaos.store.store import Store
@@ -81,6 +83,20 @@ def test_of_a_chunk(store: Store, make: Make) -> None:
     path = record(store, "1")
     instead(Path(load(path).chunks[1].path), make)
     assert len(verify(path).bad) == 1
+
+
+@irregular
+def test_of_what_a_dead_daemon_left(store: Store, make: Make, tmp_path: Path) -> None:
+    """Neither a staging file that is found nor one that a journal names keeps recovery waiting."""
+    make(tmp_path / f"mic~2.00000000{SUFFIX}")
+    named = tmp_path / "named"
+    make(named)
+    stream = Rotator(RecordingWriter.create(store, definition("stream://mic/1", staging=str(named))), 1)
+    stream.write(64)
+    stream.writer.close()
+    report = recover(store, tmp_path)
+    assert "regular file" in " ".join(item.text for item in report.items)
+    assert load(stream.writer.path).finish is not None
 
 
 @irregular
