@@ -1,4 +1,4 @@
-"""libzmq ends a process that has no descriptor left for a client: it must never come to that."""
+"""libzmq ends a process that has no descriptor left for a client: it must never come to that. And what clients leave."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 import pytest
+import zmq
 
 from chaos.client import Client
+from chaos.doors.zmq.subscriptions import MAX_PREFIXES
 from chaos.system import descriptors
 from chaos.system.descriptors import GUARANTEED
 from chaos.terms.errors import ChaosError, LimitReached
@@ -67,6 +70,11 @@ class Serving:
 
     def client(self) -> Client:
         return Client(f"ipc://{self.folder}/command", f"ipc://{self.folder}/events", timeout_s=60)
+
+    def own_mib(self) -> int:
+        """The memory that belongs to no file."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.split("RssAnon:")[1].split()[0]) >> 10
 
     def n_open(self) -> int:
         return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
@@ -155,6 +163,28 @@ def await_room(serving: Serving) -> None:
             client.call("ping")
             return
     raise AssertionError("no new client is served")
+
+
+def test_what_subscribers_beyond_the_cap_cost_is_given_back(tmp_path: Path) -> None:
+    """Each left over a megabyte behind, and one with many prefixes all of them until it had been read."""
+    with Serving(tmp_path, 4096) as serving, serving.client() as client:
+        serving.go()
+        assert client.call("ping")
+        before = serving.own_mib()
+        for number in range(10):
+            with zmq.Context() as context, context.socket(zmq.SUB) as greedy:
+                greedy.linger, greedy.sndhwm, greedy.reconnect_ivl = 0, 0, 60_000
+                dropped = greedy.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+                greedy.connect(f"ipc://{tmp_path}/events")
+                for each in range(2 * MAX_PREFIXES):
+                    greedy.subscribe(b"stream_gap stream://a/%d-%d" % (number, each))
+                assert dropped.poll(60_000)
+                greedy.disable_monitor()
+                dropped.close()
+        deadline = time.monotonic() + 60
+        while (held := serving.own_mib()) > before + 4:
+            assert time.monotonic() < deadline, f"{before} MiB before, {held} after"
+            assert client.call("ping")
 
 
 @pytest.mark.parametrize("limit", [64, 1024])

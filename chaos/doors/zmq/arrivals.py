@@ -71,7 +71,7 @@ class Arrivals:
         found = [fd for fd in self._heard if held - self._held_before.get(fd, held) > MAX_UNFINISHED_BYTES]
         if found:
             self._before_greed = min(self._held_before[fd] for fd in found)
-            self._trim_at = now + _TRIM_AFTER_S
+            self._trim_at = now + _TRIM_AFTER_S  # anew: they may still send
         for fd in self._heard:
             with suppress(OSError):
                 self._epoll.modify(fd, _ONCE)
@@ -79,11 +79,16 @@ class Arrivals:
         self._look_at = None
         return found
 
+    def trim_soon(self) -> None:
+        """Much of what clients had us keep has been freed, or is about to be."""
+        if self._trim_at is None:
+            self._trim_at = time.monotonic() + _TRIM_AFTER_S
+
     def close(self) -> None:
         self._epoll.close()
 
     def _trim(self, now: float) -> None:
-        """Gives back what the allocator kept of dropped frames: else each sender could add as much to it unseen."""
+        """Gives back what the allocator kept of what was freed: else each sender could add as much to it unseen."""
         if self._trim_at is not None and now >= self._trim_at:
             self._trim_at, self._before_greed = None, math.inf
             if _malloc_trim is not None:

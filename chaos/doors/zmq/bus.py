@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Self
 
 import zmq
@@ -40,6 +41,7 @@ _RETRY_MS = 10
 _QUEUED_COMMANDS = 16
 _QUEUED_ANSWERS = 64
 _QUEUED_EVENTS = 4096
+_SUBSCRIPTIONS_AT_ONCE = 256
 
 
 class Bus:
@@ -219,8 +221,13 @@ class Bus:
                 log.exception("the bus could not do what it was handed")
 
     def _listen(self) -> None:
+        """Many at a time: ZeroMQ queues what subscribers say without end, and commands wait meanwhile."""
         was_wanted = self._subscriptions.want_heads
-        self._subscriptions.take(self._events.recv_multipart(copy=False))
+        with suppress(zmq.Again):
+            for _ in range(_SUBSCRIPTIONS_AT_ONCE):
+                self._subscriptions.take(self._events.recv_multipart(zmq.NOBLOCK, copy=False))
+        if self._subscriptions.have_many_gone():
+            self._arrivals.trim_soon()
         if self._subscriptions.want_heads != was_wanted:
             self._on_heads(not was_wanted)
 

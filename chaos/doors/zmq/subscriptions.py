@@ -13,6 +13,7 @@ __all__ = ["MAX_PREFIXES", "MAX_PREFIX_BYTES", "Subscriptions"]
 MAX_PREFIXES = 10_000
 MAX_PREFIX_BYTES = 1024
 _HEADS = b"stream_head_position"
+_MANY = 1000
 
 
 class Subscriptions:
@@ -25,10 +26,18 @@ class Subscriptions:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._n_heads = 0
+        self._n_gone = 0
 
     @property
     def want_heads(self) -> bool:
         return self._n_heads > 0
+
+    def have_many_gone(self) -> bool:
+        """Whether over a thousand prefixes have gone since this was last true."""
+        if self._n_gone <= _MANY:
+            return False
+        self._n_gone = 0
+        return True
 
     def take(self, message: Sequence[zmq.Frame]) -> None:
         """Takes what came over the socket; what is not about a subscription is ignored."""
@@ -37,6 +46,7 @@ class Subscriptions:
             if told[:1] not in (b"\0", b"\1"):
                 continue
             step = 1 if told[:1] == b"\1" else -1
+            self._n_gone += step == -1
             prefix = told[1:]
             if _HEADS.startswith(prefix) or prefix.startswith(_HEADS):
                 self._n_heads += step
