@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chaos import _layout
 from chaos.staging.layout import MAGIC, N_NOTES, NONE, NOTE, Note
-from chaos.system.files import open_regular
+from chaos.system.files import IRREGULAR, open_regular
 from chaos.system.machine import boot_id
 from chaos.terms.errors import StorageFailed
 from chaos.terms.form import form_of
@@ -24,18 +24,18 @@ class StagingReader:
 
     Raises:
         FileNotFoundError: there is none.
-        StorageFailed: this is not a staging file, or one of another version, or one that can't be read.
+        StorageFailed: this is not a staging file, or one of another version.
+        OSError: it can't be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             opened = open_regular(path)
-        except FileNotFoundError:
-            raise
         except OSError as error:
-            message = f"{path} can't be read: {error.strerror}"
-            raise StorageFailed(message, hint="see who owns it, and what put it there") from error
+            if error.errno not in IRREGULAR:
+                raise
+            raise StorageFailed(f"{path}: {error.strerror}", hint="it can be deleted") from error
         with os.fdopen(opened, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < _layout.CONTROL:

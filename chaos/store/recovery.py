@@ -8,7 +8,6 @@ version: that is reported and left alone.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -39,7 +38,7 @@ from chaos.store.store import Store
 from chaos.store.succession import forget_note, succeed
 from chaos.store.verify import wrong_metadata
 from chaos.store.writer import RecordingWriter
-from chaos.system.files import open_regular, storage_errors
+from chaos.system.files import IRREGULAR, open_regular, storage_errors
 from chaos.system.machine import machine_id
 from chaos.terms.errors import ChaosError, InvalidRequest
 
@@ -193,8 +192,8 @@ def _is_damaged(path: Path) -> bool:
     try:
         opened = open_regular(path)
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ELOOP, errno.ENXIO):
-            return True  # a pipe, a link, a socket: nothing of ours
+        if error.errno in IRREGULAR:
+            return True
         raise
     with os.fdopen(opened, "rb") as file:
         magic, version = struct.unpack("<8sI", file.read(12).ljust(12, b"\0"))

@@ -18,6 +18,7 @@ from chaos.terms.errors import StorageFailed, StorageFull
 
 __all__ = [
     "FULL",
+    "IRREGULAR",
     "MOST_BYTES",
     "is_taken",
     "make_folders",
@@ -37,6 +38,8 @@ _DIRECT_BYTES = 1 << 20
 _BLOCK = 4096
 _SMALL_BYTES = 64 << 20
 MOST_BYTES = 1 << 32
+IRREGULAR = (errno.EINVAL, errno.ELOOP, errno.ENXIO)
+"""What `open_regular` fails with where there is something else: a folder or pipe, a link, a socket."""
 """More than any chunk file has."""
 
 

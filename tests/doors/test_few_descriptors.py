@@ -1,4 +1,4 @@
-"""libzmq ends a process that has no descriptor left for a client: it must never come to that. And what clients leave."""
+"""libzmq ends a process that has no descriptor left for a client: it must never come to that."""
 
 from __future__ import annotations
 
