@@ -13,7 +13,7 @@ import math
 import socket
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 import zmq
@@ -24,7 +24,7 @@ from chaos.system.watched import ConnectionLost, Curve, NotAdmitted, WatchedSock
 from chaos.terms.errors import ChaosError, DeviceNotFound, InvalidRequest, TimedOut, Unauthorized, error_from_code
 from chaos.terms.visible import visible
 
-__all__ = ["Client", "DaemonUnreachable", "Events"]
+__all__ = ["Asking", "Client", "DaemonUnreachable", "Events", "Told"]
 
 _PATIENCE_S = {
     "stream_start": 30.0,
@@ -38,6 +38,14 @@ _SETTLED = ("streaming", "waiting", "stalled")
 _HANGS = "it may be suspended, or very busy"
 
 
+class Told(Protocol):
+    """Events, one after the other; see `Events`."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def __next__(self) -> dict[str, Any]: ...
+
+
 class DaemonUnreachable(ChaosError):
     """No daemon listens, it went away, or it does not answer."""
 
@@ -45,7 +53,57 @@ class DaemonUnreachable(ChaosError):
     exit_code = 7
 
 
-class Client:
+class Asking:
+    """What is the same for a daemon and for an engine of one's own (`chaos.local`): both have `call` and `events`."""
+
+    def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def events(self, *prefixes: str, timeout_s: float | None = None) -> Told:
+        raise NotImplementedError
+
+    def default_device(self) -> dict[str, Any]:
+        """The `Device` that is recorded from where none is named. Raises DeviceNotFound."""
+        for device in self.call("device_list", direction="input", format="audio")["devices"]:
+            if device["is_default"] and not device["is_monitor"]:
+                return dict(device)
+        raise DeviceNotFound(
+            "there is no default device to capture", hint="name one of those that `chaosctl devices` lists"
+        )
+
+    def start(self, *, settle_s: float = 15.0, **fields: Any) -> dict[str, Any]:
+        """`stream_start`, then wait until it streams, or waits for its device: the result's `state`, and its `reason`.
+
+        Raises what `call` raises, the stream's own error, and TimedOut after `settle_s`, which stops nothing.
+        """
+        uri = fields["uri"]
+        with self.events(f"stream_state {uri}", f"stream_error {uri}", timeout_s=settle_s) as events:
+            started = self.call("stream_start", **fields)
+            how = {name: str(started.get(name, "")) for name in ("state", "reason")}
+            while how["state"] not in _SETTLED:
+                how = self._next_state(events, uri, how)
+        return {**started, **how}
+
+    def _next_state(self, events: Told, uri: str, how: dict[str, str]) -> dict[str, str]:
+        try:
+            event = next(events)
+        except TimedOut:
+            status = self.call("stream_status", uri=uri)
+            how = {name: str(status.get(name, "")) for name in ("state", "reason")}
+            if how["state"] in _SETTLED:
+                return how
+            raise TimedOut(
+                f"{uri} is still {how['state']}",
+                hint=f"`chaosctl status {uri}` says why; `chaosctl stop {uri}` gives up",
+            ) from None
+        if event["stream_uri"] != uri:
+            return how
+        if event["type"] == "stream_error" and not event["recoverable"]:
+            raise error_from_code(event["error"]["code"], event["error"]["message"])
+        return {name: str(event.get(name, how[name])) for name in how}
+
+
+class Client(Asking):
     """A connection to one daemon, for one thread at a time; made with the first call.
 
     `timeout_s` is how long a quick op may take. Slow ones (`verify`, `stream_stop`, ...) have longer; a
@@ -162,46 +220,6 @@ class Client:
             link.close()
             raise
         return Events(link, self.events_endpoint, timeout_s)
-
-    def default_device(self) -> dict[str, Any]:
-        """The `Device` that is recorded from where none is named. Raises DeviceNotFound."""
-        for device in self.call("device_list", direction="input", format="audio")["devices"]:
-            if device["is_default"] and not device["is_monitor"]:
-                return dict(device)
-        raise DeviceNotFound(
-            "there is no default device to capture", hint="name one of those that `chaosctl devices` lists"
-        )
-
-    def start(self, *, settle_s: float = 15.0, **fields: Any) -> dict[str, Any]:
-        """`stream_start`, then wait until it streams, or waits for its device: the result's `state`, and its `reason`.
-
-        Raises what `call` raises, the stream's own error, and TimedOut after `settle_s`, which stops nothing.
-        """
-        uri = fields["uri"]
-        with self.events(f"stream_state {uri}", f"stream_error {uri}", timeout_s=settle_s) as events:
-            started = self.call("stream_start", **fields)
-            how = {name: str(started.get(name, "")) for name in ("state", "reason")}
-            while how["state"] not in _SETTLED:
-                how = self._next_state(events, uri, how)
-        return {**started, **how}
-
-    def _next_state(self, events: Events, uri: str, how: dict[str, str]) -> dict[str, str]:
-        try:
-            event = next(events)
-        except TimedOut:
-            status = self.call("stream_status", uri=uri)
-            how = {name: str(status.get(name, "")) for name in ("state", "reason")}
-            if how["state"] in _SETTLED:
-                return how
-            raise TimedOut(
-                f"{uri} is still {how['state']}",
-                hint=f"`chaosctl status {uri}` says why; `chaosctl stop {uri}` gives up",
-            ) from None
-        if event["stream_uri"] != uri:
-            return how
-        if event["type"] == "stream_error" and not event["recoverable"]:
-            raise error_from_code(event["error"]["code"], event["error"]["message"])
-        return {name: str(event.get(name, how[name])) for name in how}
 
     def _answer(self, link: WatchedSocket, request_id: str, deadline: float) -> dict[str, Any] | None:
         while frames := _receive(link, self.endpoint, deadline):

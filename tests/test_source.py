@@ -61,7 +61,8 @@ ROOMS: dict[str, set[str]] = {
     "engine": {"export", "store", "staging", "graph", "hot", "protocol", "system", "terms"},
     "doors": {"engine", "protocol", "system", "terms"},
     "client": {"protocol", "system", "terms"},
-    "cli": {"client", "export", "read", "store", "protocol", "system", "terms"},
+    "local": {"client", "engine", "protocol", "system", "terms"},
+    "cli": {"client", "local", "export", "read", "store", "protocol", "system", "terms"},
     "daemon": {"doors", "engine", "protocol", "system", "terms"},
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from chaos import __version__
-from chaos.cli import daemon, devices, finding, keys, recordings, retention, sessions, standby, streams
+from chaos.cli import daemon, devices, finding, keys, record, recordings, retention, sessions, standby, streams
 from chaos.cli.out import say
 from chaos.cli.session import Session, remote_endpoint
 from chaos.terms.errors import ChaosError
@@ -82,7 +82,7 @@ def main(
     ctx.obj = Session(remote_endpoint(host) if host else endpoint, events, store)
 
 
-for _family in (devices, streams, standby, sessions, finding, recordings, retention, daemon, keys):
+for _family in (devices, record, streams, standby, sessions, finding, recordings, retention, daemon, keys):
     for _command in _family.COMMANDS:
         main.add_command(_command)
 

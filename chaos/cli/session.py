@@ -15,7 +15,7 @@ from chaos.cli.out import say, say_json
 from chaos.terms.errors import StreamNotFound
 
 if TYPE_CHECKING:
-    from chaos.client import Client
+    from chaos.client import Asking, Client
     from chaos.system.keys import Keys
     from chaos.system.signing import SigningKeys
     from chaos.terms.places import Range, Timeline
@@ -172,7 +172,7 @@ def only_stream(chaosd: Client, command: str) -> str:
     return uris[0]
 
 
-def midi_instruments(chaosd: Client) -> list[dict[str, Any]]:
+def midi_instruments(chaosd: Asking) -> list[dict[str, Any]]:
     """The MIDI devices that can be recorded, but for ALSA's own port, which gives back what is sent to it."""
     found = chaosd.call("device_list", direction="input", format="midi")["devices"]
     return [device for device in found if not device["description"].startswith("Midi Through")]

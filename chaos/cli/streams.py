@@ -23,9 +23,9 @@ from chaos.cli.session import (
 from chaos.terms.errors import DeviceNotFound, PipeWireUnavailable, StreamNotFound
 
 if TYPE_CHECKING:
-    from chaos.client import Client
+    from chaos.client import Asking
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "target_device", "uri_for"]
 
 _WATCH_S = 0.25
 
@@ -138,11 +138,11 @@ def start(
         "trace": trace or None,
     }
     with session.client() as chaosd:
-        device = _target(chaosd, target, wait, "midi" if midi else "audio")
+        device = target_device(chaosd, target, wait, "midi" if midi else "audio")
         if latency is not None:
             own_rate = None if device is None else device["format"].get("sample_rate")
             request["latency_frames"] = parse_latency_frames(latency, rate or own_rate)
-        request["uri"] = uri or _uri_for(target if device is None else device["description"] or device["name"])
+        request["uri"] = uri or uri_for(target if device is None else device["description"] or device["name"])
         # What chooses one of several devices that share a name must reach chaosd as it is.
         is_exact = target is not None and target.startswith(("node:", "object:"))
         request["device_identity"] = target if device is None or is_exact else device["identity"]
@@ -172,7 +172,7 @@ def _trace_lines(moments: dict[str, int]) -> list[str]:
     return [f"{(at_ns - moments['asked']) / 1e6:9.1f} ms  {step.replace('_', ' ')}" for step, at_ns in moments.items()]
 
 
-def _target(chaosd: Client, target: str | None, wait: bool, kind: str) -> dict[str, Any] | None:
+def target_device(chaosd: Asking, target: str | None, wait: bool, kind: str) -> dict[str, Any] | None:
     """The device to record; None if it is not there and we wait for it. Raises DeviceNotFound, DeviceAmbiguous."""
     if target is None and kind == "midi":
         return _only_midi_device(chaosd)
@@ -188,7 +188,7 @@ def _target(chaosd: Client, target: str | None, wait: bool, kind: str) -> dict[s
         raise
 
 
-def _only_midi_device(chaosd: Client) -> dict[str, Any]:
+def _only_midi_device(chaosd: Asking) -> dict[str, Any]:
     found = midi_instruments(chaosd)
     if len(found) != 1:
         hint = "; ".join(f'--target "{device["description"]}"' for device in found[:5])
@@ -200,7 +200,7 @@ def _only_midi_device(chaosd: Client) -> dict[str, Any]:
     return found[0]
 
 
-def _uri_for(name: str | None) -> str:
+def uri_for(name: str | None) -> str:
     import datetime as dt
 
     from chaos.terms.uri import make_uri, slug
@@ -278,7 +278,7 @@ def status(session: Session, uri: str | None, watch: bool, as_json: bool) -> Non
         table(STREAM_HEADERS, stream_rows(found["streams"]))
 
 
-def _watch(chaosd: Client, uri: str | None, as_json: bool) -> None:
+def _watch(chaosd: Asking, uri: str | None, as_json: bool) -> None:
     import time
 
     from chaos.cli.show import STREAM_HEADERS, stream_rows, watching

@@ -1,0 +1,133 @@
+"""`chaosctl record`: one line from device to file, with chaosd and without; each frame is looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from harness import Daemon, RawClient, SourceFactory
+from rig import Session
+
+from chaos.store.store import Store
+from chaos.store.verify import verify
+
+RATE = 48_000
+COMMAND = str(Path(sys.executable).with_name("chaosctl"))
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def alone(session: Session, tmp_path: Path) -> dict[str, str]:
+    """The environment of somebody who runs no chaosd."""
+    nowhere = {"CHAOS_ENDPOINT": f"ipc://{tmp_path}/none.c", "CHAOS_EVENTS": f"ipc://{tmp_path}/none.e"}
+    return {**os.environ, **session.env, **nowhere, "CHAOS_STORE": str(tmp_path / "store")}
+
+
+def record(env: dict[str, str], folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[bytes]:
+    done = subprocess.run(
+        [COMMAND, "record", *arguments],
+        env=env,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr.decode()
+    return done
+
+
+def test_without_a_daemon_it_records_by_itself(
+    alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    source = counting_source("solo", description="Solo desk", driver=True, speed=4)
+    done = record(alone, tmp_path, "Solo", "take.wav", "--for", "2s", "--strict", "--json")
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert (told["clean"], told["lost_frames"]) == (True, 0)
+    assert told["n_frames"] >= told["file"]["n_frames"] == 2 * RATE
+    samples, rate = soundfile.read(tmp_path / "take.wav", dtype="float32")
+    assert (samples.shape, rate) == ((2 * RATE, 2), RATE)
+    found = source.check(samples.T)
+    assert found.ok, found
+    report = verify(Store(tmp_path / "store").path(told["uri"]))
+    assert (report.ok, report.lost_frames) == (True, 0)
+    assert b"Ctrl-C" in done.stderr
+
+
+def test_the_daemon_that_runs_does_it(
+    daemon: Daemon, client: RawClient, counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    source = counting_source("desk", description="Big desk", driver=True, speed=4)
+    client.call("device_wait", name=source.name, timeout_s=10)
+    env = {**os.environ, **daemon.session.env, "CHAOS_ENDPOINT": daemon.command, "CHAOS_EVENTS": daemon.events}
+    said = record(env, tmp_path, source.name, "--for", "1s").stdout.decode()
+    [file] = tmp_path.glob("*.wav")
+    assert file.name.startswith("big-desk-")
+    assert said.startswith(f"{file.name}: 0:00:01.000 (48000 frames), 0 gaps, 0 frames lost, hash ")
+    found = source.check(soundfile.read(file, dtype="float32")[0].T)
+    assert found.ok, found
+    assert client.call("stream_list")["streams"] == []
+    assert len(client.call("recording_list")["recordings"]) == 1
+
+
+def test_ctrl_c_ends_it_and_the_file_is_there(
+    alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    source = counting_source("solo", driver=True, speed=4)
+    running = subprocess.Popen(
+        [COMMAND, "record", source.name, "-", "--strict"],
+        env=alone,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stdout is not None
+    assert running.stderr is not None
+    begin = running.stdout.read(RATE * 8)
+    running.send_signal(signal.SIGINT)
+    rest, said = running.stdout.read(), running.stderr.read()  # `communicate` would miss what is buffered already
+    assert running.wait(60) == 0, said.decode()
+    running.stdout.close()
+    running.stderr.close()
+    samples = np.frombuffer(begin + rest, "<f4").reshape(-1, 2)
+    found = source.check(samples.T)
+    assert found.ok, found
+    assert f"({len(samples)} frames)".encode() in said
+
+
+def test_a_pipe_of_so_many_seconds_has_so_many(
+    alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    source = counting_source("solo", driver=True, speed=4)
+    samples = record(alone, tmp_path, source.name, "-", "--for", "1s").stdout
+    assert len(samples) == RATE * 8
+    found = source.check(np.frombuffer(samples, "<f4").reshape(-1, 2).T)
+    assert found.ok, found
+
+
+def test_where_the_file_fails_the_recording_is_there(
+    alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    source = counting_source("solo", channels=3, driver=True, speed=4)
+    done = record(alone, tmp_path, source.name, "take.opus", "--for", "1s", code=4)
+    [line] = [each for each in done.stderr.decode().splitlines() if "the recording is there" in each]
+    uri = line.rpartition(" ")[2]
+    report = verify(Store(tmp_path / "store").path(uri))
+    assert (report.ok, report.n_frames >= RATE) == (True, True)
+    assert not (tmp_path / "take.opus").exists()
+
+
+def test_what_is_not_there_is_said(alone: dict[str, str], session: Session, tmp_path: Path) -> None:
+    assert b"no-such" in record(alone, tmp_path, "no-such", "take.wav", code=3).stderr
+    assert list(tmp_path.glob("*.wav")) == []
