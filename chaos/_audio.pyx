@@ -24,6 +24,12 @@ cdef extern from "_kernels.h" nogil:
     void chaos_level_f32(const float *src, uint64_t n, double *peak, double *mean_square)
     void chaos_level_s16(const int16_t *src, uint64_t n, double *peak, double *mean_square)
     void chaos_level_s32(const int32_t *src, uint64_t n, double *peak, double *mean_square)
+    struct chaos_measure:
+        double peak, squares, sum
+        uint64_t n_clipped, first_clipped, n_odd, first_odd
+    void chaos_measure_f32(const float *src, uint64_t n, chaos_measure *m)
+    void chaos_measure_s16(const int16_t *src, uint64_t n, chaos_measure *m)
+    void chaos_measure_s32(const int32_t *src, uint64_t n, chaos_measure *m)
 
 cdef enum:                  # codes of chaos.terms.formats
     F32 = 1
@@ -133,6 +139,30 @@ cdef class AudioSlots(Slots):
         finally:
             free(planes)
             PyBuffer_Release(&view)
+
+    def measure(self, uint32_t slot, uint64_t first, uint64_t end):
+        """Of each channel what frames [first, end) of a slot are like, which is not given back meanwhile: (peak, sum of
+        squares, sum, n_clipped, first_clipped, n_odd, first_odd). Full scale is 1.0; odd are NaN and infinite ones, which
+        count for nothing else. `first_` is a frame of the slot, or `end`."""
+        cdef Writer *w = self.alive()
+        if slot >= w.definition.n_slots or not first <= end <= w.definition.chunk_frames:
+            raise ValueError("no such frames")
+        cdef uint64_t k, n = end - first
+        cdef uint8_t *at
+        cdef chaos_measure m
+        cdef list found = []
+        for k in range(w.definition.channels):
+            at = (w.data + <uint64_t>slot * w.definition.slot_bytes
+                  + (k * w.definition.chunk_frames + first) * w.definition.sample_bytes)
+            with nogil:
+                if w.definition.sample_format == 1:
+                    chaos_measure_f32(<const float *>at, n, &m)
+                elif w.definition.sample_format == 2:
+                    chaos_measure_s16(<const int16_t *>at, n, &m)
+                else:
+                    chaos_measure_s32(<const int32_t *>at, n, &m)
+            found.append((m.peak, m.squares, m.sum, m.n_clipped, first + m.first_clipped, m.n_odd, first + m.first_odd))
+        return found
 
     def levels(self, uint64_t n_frames):
         """(peak, mean square) of each channel over the last n_frames of the filling slot; full scale is 1.0."""

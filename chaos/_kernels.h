@@ -221,4 +221,42 @@ CHAOS_LEVEL(chaos_level_f32, float, 1.0)
 CHAOS_LEVEL(chaos_level_s16, int16_t, 32768.0)
 CHAOS_LEVEL(chaos_level_s32, int32_t, 2147483648.0)
 
+/* What n samples of one channel are like, full scale being 1.0; those that are no number are counted and left out. */
+struct chaos_measure {
+    double peak, squares, sum;
+    uint64_t n_clipped, first_clipped, n_odd, first_odd;    /* first_: from the first sample on, n where there is none */
+};
+
+#define CHAOS_MEASURE(NAME, T, FULL)                                                                                \
+    static void NAME(const T *src, uint64_t n, struct chaos_measure *m) {                                           \
+        double top = 0, squares = 0, sum = 0;                                                                       \
+        m->n_clipped = m->n_odd = 0;                                                                                \
+        m->first_clipped = m->first_odd = n;                                                                        \
+        for (uint64_t i = 0; i < n; i++) {                                                                          \
+            double v = (double)src[i] / FULL;                                                                       \
+            double a = v < 0 ? -v : v;                                                                              \
+            if (!(a <= CHAOS_FINITE)) {                                                                             \
+                if (m->n_odd++ == 0)                                                                                \
+                    m->first_odd = i;                                                                               \
+                continue;                                                                                           \
+            }                                                                                                       \
+            if (a >= CHAOS_CLIPPED && m->n_clipped++ == 0)                                                          \
+                m->first_clipped = i;                                                                               \
+            if (a > top)                                                                                            \
+                top = a;                                                                                            \
+            squares += v * v;                                                                                       \
+            sum += v;                                                                                               \
+        }                                                                                                           \
+        m->peak = top;                                                                                              \
+        m->squares = squares;                                                                                       \
+        m->sum = sum;                                                                                               \
+    }
+
+#define CHAOS_FINITE 3.4028234663852886e38  /* the largest float */
+#define CHAOS_CLIPPED (32767.0 / 32768.0)   /* the highest sample of a converter of 16 bits, and all above it */
+
+CHAOS_MEASURE(chaos_measure_f32, float, 1.0)
+CHAOS_MEASURE(chaos_measure_s16, int16_t, 32768.0)
+CHAOS_MEASURE(chaos_measure_s32, int32_t, 2147483648.0)
+
 #endif

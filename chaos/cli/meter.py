@@ -108,4 +108,12 @@ def told_line(event: Mapping[str, Any], sample_rate: int) -> str:
         return f"gap at {at}: {event['n_frames']} frames ({cause}, {event['confidence']})"
     if kind == "stream_error":
         return f"error: {event['error']['message']}"
+    if kind == "stream_silent":
+        at = duration(event["since_frame"], sample_rate)
+        return f"silent since {at}" if event["silent"] else f"not silent any more, at {at}"
+    for flag, word in (("clipping", "clipped"), ("not_finite", "NaN or infinite")):
+        if kind == f"stream_{flag}":
+            at, n = duration(event["first_frame"], sample_rate), event["n_samples"]
+            since = f"samples are {word} since {at}"
+            return since if event[flag] else f"no more samples are {word}: {n} were, from {at} on"
     return kind.removeprefix("stream_").replace("_", " ")

@@ -231,7 +231,8 @@ class _Take:
         """Records until it is to end; what `stream_stop` answers."""
         from chaos.cli.meter import Meter
 
-        topics = [f"stream_{kind} {self.uri}" for kind in ("started", "gap", "error")]
+        kinds = ("started", "gap", "error", "silent", "clipping", "not_finite")
+        topics = [f"stream_{kind} {self.uri}" for kind in kinds]
         with self._chaosd.events(*topics, timeout_s=_LOOK_S) as told:
             started = self._chaosd.start(**request | ({"roll": _NO_ROLL} if pipes else {}))
             what = started["device"]["description"] if started["device"] else request["device_identity"]
@@ -343,6 +344,10 @@ def _finish(
             raise
         raise InvalidRequest(f"standard output refused: {error}", hint="save it as above") from error
     account = saved or {**stopped, "n_frames": stopped["n_frames"], "gaps": [None] * stopped["n_gaps"]}
+    from chaos.cli.show import signal_lines
+
+    for line in signal_lines(stopped.get("signal"), take.sample_rate):
+        say(line, err=True)
     if as_json:
         told = {**stopped, "file": saved}
         print_json(told) if str(out) != "-" else say(_line(take, account), err=True)

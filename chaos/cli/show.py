@@ -39,6 +39,7 @@ __all__ = [
     "removal_lines",
     "retired_lines",
     "saved_lines",
+    "signal_lines",
     "size",
     "stream_format",
     "stream_lines",
@@ -212,8 +213,26 @@ def stream_lines(stream: Wire) -> list[str]:
         f" drift {'not known yet' if drift is None else f'{drift:+.1f} ppm'}",
         _heard(stream),
         f"  recording  {_where(stream)}",
+        *(f"  signal     {line}" for line in signal_lines(stream.get("signal"), rate)),
         *note_lines(stream),
     ]
+
+
+def signal_lines(signal: Wire | None, sample_rate: int | None) -> list[str]:
+    """What is wrong with a take's samples, a line each; nothing where all is well."""
+    if signal is None:
+        return []
+
+    def at(frame: int) -> str:
+        return duration(frame, sample_rate) if sample_rate else f"frame {frame}"
+
+    lines = []
+    if signal["silent_since_frame"] is not None:
+        lines.append(f"silent since {at(signal['silent_since_frame'])}")
+    for kind, word in (("clipped", "clipped"), ("not_finite", "NaN or infinite")):
+        if n := signal[f"n_{kind}"]:
+            lines.append(f"{n} sample{'s' if n > 1 else ''} {word}, the first at {at(signal[f'first_{kind}_frame'])}")
+    return lines
 
 
 def _where(stream: Wire) -> str:

@@ -75,6 +75,8 @@ _WATCH_S = 0.25
     metavar="TIME",
     help="Record nothing yet, but hold the last TIME (60s) in memory, until: chaosctl keep, or save --last 30s.",
 )
+@click.option("--silent-below", type=float, metavar="DB", help="Say that it is silent below this peak. Default: -60.")
+@click.option("--silent-after", metavar="TIME", help="... for this long. Default: 30s.")
 @click.option("--trace", is_flag=True, help="Also show when each step of the start was done.")
 @json_option
 @click.pass_obj
@@ -100,6 +102,8 @@ def start(
     roll_on_format_change: bool,
     wait: bool,
     standby: str | None,
+    silent_below: float | None,
+    silent_after: str | None,
     trace: bool,
     as_json: bool,
 ) -> None:
@@ -134,6 +138,8 @@ def start(
         "require_own_clock": require_own_clock or None,
         "roll_on_format_change": roll_on_format_change or None,
         "wait": wait or None,
+        "silent_below_dbfs": silent_below,
+        "silent_after_s": None if silent_after is None else parse_duration_s(silent_after),
         "standby_s": None if standby is None else parse_duration_s(standby),
         "trace": trace or None,
     }
@@ -242,7 +248,9 @@ def stop(session: Session, uri: str | None, strict: bool, as_json: bool) -> None
             f"stopped{ending}: {stopped['n_frames']} frames in {stopped['n_chunks']} chunks,"
             f" {stopped['n_gaps']} gaps, {stopped['lost_frames']} frames lost"
         )
-        say(f"  {stopped['recording']}")
+        from chaos.cli.show import signal_lines
+
+        say(*(f"  {line}" for line in signal_lines(stopped.get("signal"), None)), f"  {stopped['recording']}")
         say(f"  next: chaosctl verify {stopped['uri']}")
     if strict and stopped["lost_frames"]:
         leave(EXIT_LOST)

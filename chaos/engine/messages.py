@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import msgspec
 from pykka import ActorDeadError, ActorRef
 
+from chaos.protocol.answers import SignalStatus
 from chaos.protocol.events import Event
 from chaos.protocol.requests import Request
 from chaos.store.info import SealedChunk
@@ -265,6 +266,7 @@ class Progress(msgspec.Struct, frozen=True):
 
     n_chunks_sealed: int
     drift_ppm: float | None
+    signal: SignalStatus | None = None
 
 
 class Broken(msgspec.Struct, frozen=True):

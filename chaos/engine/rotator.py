@@ -40,6 +40,7 @@ from chaos.engine.messages import (
     refuse,
     settle,
 )
+from chaos.engine.signal import Signal
 from chaos.engine.standby import Begin, Entry, Standby
 from chaos.engine.supervised import Supervised
 from chaos.engine.watch import Watch
@@ -58,6 +59,7 @@ from chaos.system.files import is_taken
 from chaos.system.kernelclock import ClockQuality, clock_quality, wall_offset_ns
 from chaos.terms.chunking import is_short
 from chaos.terms.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
+from chaos.terms.form import MidiForm
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 from chaos.terms.marks import Mark
 from chaos.terms.moments import utc_text
@@ -89,6 +91,8 @@ class RotatorPlan:
     margin_bytes: int = 0
     quality: Callable[[], ClockQuality] = clock_quality
     standby_s: float | None = None
+    silent_below_dbfs: float = -60.0
+    silent_after_s: float = 30.0
 
 
 class ChunkRotatorActor(Supervised):
@@ -122,6 +126,7 @@ class ChunkRotatorActor(Supervised):
         self._step_due = False  # the clock was set since the last anchor
         self._stall: Gap | None = None  # told as an open gap, though it may turn out to be none
         self._closed = -1
+        self._signal: Signal | None = None  # from the first samples on
         self._standby: Standby | None = None  # until it is kept
         self._n_held = 0  # frames that it was kept with
         self._has_begun = False  # in standby
@@ -149,6 +154,7 @@ class ChunkRotatorActor(Supervised):
                 self._work()
             case Tick():
                 self._work(checkpoint=True)
+                self._listen()
                 self._look_at_flow()
                 self._look_at_wall_clock()
                 self._look_for_space()
@@ -334,6 +340,7 @@ class ChunkRotatorActor(Supervised):
             self._stream.tell(Began(self._defined(*self._started(stats)), None))
         head, rate = stats["head_frame"], stats["sample_rate"]
         is_short = self._staging.is_ready and not stats["slots_free"]
+        self._listen_to_full()
         while self._full and (is_short or standby.is_over((self._full[0][1] + 1) * size, head, rate)):
             self._slots.give_back(self._full.popleft()[0])
             is_short = False
@@ -387,6 +394,7 @@ class ChunkRotatorActor(Supervised):
 
     def _count_from(self, begin: Begin, first: int) -> None:
         """From now on chunks and frames are the recording's; what was told of them is told again as it has them."""
+        self._signal = None  # what is held is measured as the recording has it
         self._ledger = begin.entries
         self._full = deque((slot, chunk - begin.chunk) for slot, chunk in self._full)
         self._told_open, self._closed, self._stall = -1, self._closed - first, None
@@ -469,6 +477,7 @@ class ChunkRotatorActor(Supervised):
         first = chunk * self._staging.form.chunk_frames
         n_frames = min(self._staging.form.chunk_frames, self._slots.stats()["head_frame"] - first)
         self._account_for(first + n_frames, is_sealed=True)
+        self._measure(slot, chunk, n_frames)
         with self._staging.slot(slot) as data:
             try:
                 if self._path is not None:
@@ -492,8 +501,48 @@ class ChunkRotatorActor(Supervised):
         self._plan.emit(
             events.StreamChunkSealed(chunk=chunk, path=path, hash=sealed.hash, first_frame=first, n_frames=n_frames)
         )
-        self._stream.tell(Progress(self._n_sealed, self._watch.drift_ppm))
+        self._tell_progress()
         return True
+
+    # -- what the samples are like
+
+    def _listen(self) -> None:
+        """Measures what has come since the last time."""
+        self._take_over()
+        self._listen_to_full()
+        if (filling := self._slots.filling()) is not None:
+            self._measure(*filling)
+        if self._signal is not None:
+            self._tell_progress()
+
+    def _listen_to_full(self) -> None:
+        for slot, chunk in self._full:
+            first = chunk * self._staging.form.chunk_frames
+            self._measure(slot, chunk, min(self._staging.form.chunk_frames, self._slots.stats()["head_frame"] - first))
+
+    def _measure(self, slot: int, chunk: int, n_frames: int) -> None:
+        """Measures a slot's first frames, as far as that was not done."""
+        if isinstance(self._staging.form, MidiForm):
+            return
+        if self._signal is None:
+            rate, channels = self._slots.stats()["sample_rate"], self._staging.form.channels
+            self._signal = Signal(rate, channels, self._plan.silent_below_dbfs, self._plan.silent_after_s)
+        origin = chunk * self._staging.form.chunk_frames
+        first, end = max(self._signal.frame, origin), origin + n_frames
+        if end <= first:
+            return
+        found = [
+            (peak, squares, total, n_clipped, origin + clipped, n_odd, origin + odd)
+            for peak, squares, total, n_clipped, clipped, n_odd, odd in self._slots.measure(
+                slot, first - origin, end - origin
+            )
+        ]
+        for event in self._signal.take(first, end, found):
+            self._plan.emit(event)
+
+    def _tell_progress(self) -> None:
+        signal = None if self._signal is None else self._signal.status()
+        self._stream.tell(Progress(self._n_sealed, self._watch.drift_ppm, signal))
 
     def _checkpoint(self) -> None:
         assert self._recording is not None

@@ -197,8 +197,9 @@ class InputStreamActor(Supervised):
                 if recording is not None:
                     self._on_recording(str(recording))
                 self._answer_start()
-            case Progress(n_chunks, drift_ppm):
+            case Progress(n_chunks, drift_ppm, signal):
                 self._view.n_chunks_sealed = n_chunks
+                self._view.signal = signal
                 self._view.drift_ppm = drift_ppm
             case WrongRate(found):
                 self._on_wrong_rate(found)
@@ -495,7 +496,8 @@ class InputStreamActor(Supervised):
             lost_frames=stats["lost_frames"] if counts else 0,
             clean=clean,
         )
-        result = StreamEnded(uri=self._view.uri, **msgspec.structs.asdict(stopped))
+        signal = self._view.signal if counts else None
+        result = StreamEnded(uri=self._view.uri, signal=signal, **msgspec.structs.asdict(stopped))
         self._view.state = "stopped" if clean else "error"
         if self._error is None:
             self._answer_start()

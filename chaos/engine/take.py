@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -228,6 +228,7 @@ def make_take(
         raise
     chunk_path = Path(request.chunk_path) if request.chunk_path else None
     plan = RotatorPlan(store, definition, emit, chunk_path, config.free_margin_bytes, standby_s=standby_s)
+    plan = replace(plan, silent_below_dbfs=request.silent_below_dbfs, silent_after_s=request.silent_after_s)
     rotator = ChunkRotatorActor.start(_Voice(stream, number), staging, plan)
     made = Take(number, uri, channels, staging, rotator, wake, pump)
     made.listen()

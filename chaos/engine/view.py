@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from chaos.engine.activity import activity_of
 from chaos.engine.trace import Trace
 from chaos.graph.devices import GRAPH_RATE, DeviceInfo
-from chaos.protocol.answers import CallbackTimes, Level, MidiActivity, MidiCounts, Slots, StreamStatus
+from chaos.protocol.answers import CallbackTimes, Level, MidiActivity, MidiCounts, SignalStatus, Slots, StreamStatus
 from chaos.protocol.config import IN_MEMORY, file_system_of
 from chaos.protocol.requests import AudioFormat, Format, MidiFormat
 from chaos.system.limits import memlock_advice
@@ -60,6 +60,7 @@ class StreamView:
     priority: list[str] = field(default_factory=list)  # what is to be said of that of PipeWire's data thread
     trace: Trace = field(default_factory=Trace)
     latency: Latency | None = None
+    signal: SignalStatus | None = None
     standby_s: float | None = None  # in standby: how much it holds
 
     def stats(self) -> dict[str, int]:
@@ -75,7 +76,7 @@ class StreamView:
         self.staging, self.recording = staging, ""
         self.sample_rate = self.drift_ppm = None
         self.started_wall_ns = self.n_chunks_sealed = 0
-        self.heard = None
+        self.heard = self.signal = None
 
     @property
     def has_begun(self) -> bool:
@@ -162,6 +163,7 @@ class StreamView:
             callback_ns=self.callback_ns(stats),
             reason=self.reason,
             midi=self.midi(stats),
+            signal=self.signal,
             standby_s=self.standby_s,
             notes=self.remarked(),
         )

@@ -12,6 +12,7 @@ from chaos.terms.latency import Latency
 __all__ = [
     "RESULTS",
     "CallbackTimes",
+    "ChannelSignal",
     "ChunkSwitched",
     "Device",
     "DeviceAudioFormat",
@@ -32,6 +33,7 @@ __all__ = [
     "SessionMember",
     "SessionStatus",
     "SessionsListed",
+    "SignalStatus",
     "Slots",
     "StagingStatus",
     "StoreStatus",
@@ -81,6 +83,29 @@ class Level(msgspec.Struct, frozen=True):
 
     peak_dbfs: float | None
     rms_dbfs: float | None
+
+
+class ChannelSignal(msgspec.Struct, frozen=True):
+    """Of one channel over the last full second, but for `n_clipped`, which counts the whole take. None is minus
+    infinity; `dc` is the mean, 1.0 being full scale."""
+
+    peak_dbfs: float | None
+    rms_dbfs: float | None
+    dc: float
+    n_clipped: int
+
+
+class SignalStatus(msgspec.Struct, frozen=True):
+    """What a take's samples are like, up to `frame`. Samples from 32767/32768 of full scale on count as clipped; what
+    is NaN or infinite is counted, and is in no level."""
+
+    frame: int
+    channels: list[ChannelSignal]
+    silent_since_frame: int | None
+    n_clipped: int
+    first_clipped_frame: int | None
+    n_not_finite: int
+    first_not_finite_frame: int | None
 
 
 class MidiActivity(msgspec.Struct, frozen=True):
@@ -145,6 +170,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     reason: str = ""  # of the state
     activity: MidiActivity | None = None  # of a MIDI stream; audio has levels
     midi: MidiCounts | None = None  # None of audio
+    signal: SignalStatus | None = None  # of audio, once it was measured
     standby_s: float | None = None  # of one in standby: how much of the past it holds, once that has gone by
     notes: list[str] = []  # what is done to the device's samples on their way, a sentence each
 
@@ -262,6 +288,7 @@ class StreamEnded(msgspec.Struct, frozen=True):
     n_gaps: int
     lost_frames: int
     clean: bool
+    signal: SignalStatus | None = None
 
 
 class SessionBegun(msgspec.Struct, frozen=True):

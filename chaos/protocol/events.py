@@ -178,6 +178,30 @@ class StreamGap(Event, frozen=True, kw_only=True):
         )
 
 
+class StreamSilent(Event, frozen=True, kw_only=True):
+    """No sample has been above `below_dbfs` since that frame, for as long as was asked; or one is again."""
+
+    silent: bool
+    since_frame: int
+    below_dbfs: float
+
+
+class StreamClipping(Event, frozen=True, kw_only=True):
+    """Samples are at full scale; or none has been for a second."""
+
+    clipping: bool
+    first_frame: int
+    n_samples: int
+
+
+class StreamNotFinite(Event, frozen=True, kw_only=True):
+    """The device brings samples that are NaN or infinite; or none for a second."""
+
+    not_finite: bool
+    first_frame: int
+    n_samples: int
+
+
 class StreamMark(Event, frozen=True, kw_only=True):
     """Somebody marked a frame of the take that runs."""
 

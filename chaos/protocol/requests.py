@@ -118,7 +118,7 @@ class StreamStart(Request, tag="stream_start"):
     nothing is kept while another clock than the device's own drives it; with `roll_on_format_change` one that comes
     back with other channels or another rate is recorded on in a new take. With `trace` the answer tells when the start
     came to each of its steps. With `standby_s` the last seconds are held in memory, and nothing is recorded until
-    `StreamKeep`.
+    `StreamKeep`. A stream is silent where no sample has been above `silent_below_dbfs` for `silent_after_s`.
 
     Raises InvalidURI, InvalidFormat, InvalidChunkSize (as far as the request alone tells; `chunking` judges the
     rest), PathNotAllowed, InvalidRequest.
@@ -141,6 +141,8 @@ class StreamStart(Request, tag="stream_start"):
     roll_on_format_change: bool = False
     trace: bool = False
     standby_s: Annotated[float, msgspec.Meta(ge=STANDBY_SECONDS[0], le=STANDBY_SECONDS[1])] | None = None
+    silent_below_dbfs: Annotated[float, msgspec.Meta(ge=-200, le=0)] = -60.0
+    silent_after_s: Annotated[float, msgspec.Meta(ge=1, le=86400)] = 30.0
 
     def __post_init__(self) -> None:
         check_uri(self.uri)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from chaos.cli.main import main
 from chaos.cli.meter import Meter, bar, told_line
 from chaos.cli.record import device_and_file, until_when
+from chaos.cli.show import signal_lines
 from chaos.terms.errors import InvalidRequest
 
 NOW = dt.datetime(2026, 11, 26, 17, 0, tzinfo=dt.UTC).astimezone()
@@ -102,8 +103,32 @@ def test_a_peak_is_held_and_clipping_stays_lit() -> None:
     assert "stalled: nothing comes" in meter.line({**quiet, "state": "stalled", "reason": "nothing comes"}, 1, 79, 6.0)
 
 
+def test_what_is_wrong_with_the_samples_in_words() -> None:
+    fine: dict[str, Any] = {
+        "silent_since_frame": None,
+        "n_clipped": 0,
+        "first_clipped_frame": None,
+        "n_not_finite": 0,
+        "first_not_finite_frame": None,
+    }
+    assert signal_lines(None, 48_000) == signal_lines(fine, 48_000) == []
+    bad = {**fine, "silent_since_frame": 0, "n_clipped": 112, "first_clipped_frame": 48_000, "n_not_finite": 1}
+    assert signal_lines({**bad, "first_not_finite_frame": 24_000}, 48_000) == [
+        "silent since 0:00:00.000",
+        "112 samples clipped, the first at 0:00:01.000",
+        "1 sample NaN or infinite, the first at 0:00:00.500",
+    ]
+
+
 def test_events_in_words() -> None:
     gap = {"type": "stream_gap", "first_frame": 48_000, "n_frames": 256, "cause": "device_away", "confidence": "clock"}
     assert told_line(gap, 48_000) == "gap at 0:00:01.000: 256 frames (device away, clock)"
     assert told_line({**gap, "n_frames": None}, 48_000) == "gap at 0:00:01.000, not over yet (device away)"
+    silent = {"type": "stream_silent", "silent": True, "since_frame": 96_000}
+    assert told_line(silent, 48_000) == "silent since 0:00:02.000"
+    assert told_line({**silent, "silent": False}, 48_000) == "not silent any more, at 0:00:02.000"
+    clipping = {"type": "stream_clipping", "clipping": True, "first_frame": 48_000, "n_samples": 3}
+    assert told_line(clipping, 48_000) == "samples are clipped since 0:00:01.000"
+    over = {**clipping, "clipping": False, "n_samples": 112}
+    assert told_line(over, 48_000) == "no more samples are clipped: 112 were, from 0:00:01.000 on"
     assert told_line({"type": "stream_error", "error": {"message": "no room"}}, 48_000) == "error: no room"

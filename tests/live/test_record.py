@@ -55,6 +55,9 @@ def test_without_a_daemon_it_records_by_itself(
     told: dict[str, Any] = json.loads(done.stdout)
     assert (told["clean"], told["lost_frames"]) == (True, 0)
     assert told["n_frames"] >= told["file"]["n_frames"] == 2 * RATE
+    heard = told["signal"]
+    assert (heard["frame"], heard["n_not_finite"], heard["silent_since_frame"]) == (told["n_frames"], 0, None)
+    assert heard["channels"][0]["peak_dbfs"] <= 0
     samples, rate = soundfile.read(tmp_path / "take.wav", dtype="float32")
     assert (samples.shape, rate) == ((2 * RATE, 2), RATE)
     found = source.check(samples.T)
