@@ -31,9 +31,10 @@ from proof.clients import CLIENTS
 from proof.engine import Engine
 from proof.fuzz import TARGETS, Fuzzed, fuzz, seeds
 from proof.neighbours import NEIGHBOURS
+from proof.promises import PROMISES
 from proof.scene import KEPT, Abuse, Scene, Take
 
-__all__ = ["ABUSES", "Row", "main", "report", "run"]
+__all__ = ["ABUSES", "Row", "held_by", "main", "report", "run"]
 
 ABUSES = (*NEIGHBOURS, *CLIENTS)
 RUNS = 1_000_000
@@ -189,8 +190,25 @@ def report(rows: Sequence[Row], fuzzed: Sequence[Fuzzed]) -> str:
             f" {'1' if each.defect else '0'} |"
             for each in fuzzed
         ),
+        "",
+        "## What holds it",
+        "",
+        "Each promise about what others do, and the tests that hold it (below `tests/`). All but those in `live` and",
+        "`faults` need no PipeWire.",
+        "",
+        *held_by(),
     ]
     return "\n".join([*lines, ""])
+
+
+def held_by() -> list[str]:
+    """The table of promises."""
+    lines = ["| promise | tests | above |", "| --- | --- | --- |"]
+    for each in PROMISES:
+        tests = ", ".join(f"`{test}`" for test in each.tests)
+        above = next((abuse.name for abuse in ABUSES if each.abuse and each.abuse in abuse.name), "")
+        lines.append(f"| {each.text} | {tests} | {above} |")
+    return lines
 
 
 def _line(row: Row) -> str:

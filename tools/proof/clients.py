@@ -133,6 +133,26 @@ def _start_and_stop(scene: Scene, n: int) -> None:
         scene.engine.call("stream_stop", uri=scene.start(scene.source.name))
 
 
+def _start_stop(scene: Scene, n: int) -> None:
+    """Nobody waits for an answer: none of the streams may run on."""
+    form = {"type": "audio"}
+    with scene.client() as client:
+        for number in range(n):
+            uri = f"stream://behind/{scene.chance.randrange(1 << 60)}"
+            fields = {"uri": uri, "device_identity": scene.source.name, "format": form, "staging_seconds": 1}
+            for op, more in (("stream_start", fields), ("stream_stop", {"uri": uri})):
+                client.send(json.dumps({"op": op, "id": f"{number}", **more}).encode())
+        for _ in range(2 * n):
+            if not client.poll(50_000):
+                raise RigError("a start or its stop was not answered")
+            answer = json.loads(client.recv())
+            if not answer["ok"]:
+                raise RigError(f"refused: {answer['error']['message']}")
+    streams = scene.engine.call("stream_list")["streams"]
+    if [each["uri"] for each in streams] != [KEPT]:
+        raise RigError(f"streams run on: {[each['uri'] for each in streams]}")
+
+
 def _stop_twice(scene: Scene, n: int) -> None:
     """By two clients at once, each of which is answered."""
     for _ in range(n):
@@ -261,6 +281,7 @@ CLIENTS = (
     Abuse("a mutated message", 1_000_000, _mutate, batch=2000, weight=6),
     Abuse("a stream started and stopped", 1_000, _start_and_stop, batch=20),
     Abuse("a subscriber that comes, goes, or doesn't read", 1, _subscribe, batch=50, lasts_s=3600, weight=4),
+    Abuse("a start and its stop, sent at once", 500, _start_stop, batch=10),
     Abuse("a stream stopped by two clients at once", 500, _stop_twice, batch=10),
     Abuse(f"{STREAMS} streams at once, and a client more", 5, a_hundred),
     Abuse(f"{IDLE} connections at once that say nothing", 200, _crowd, batch=5),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -131,6 +132,21 @@ def _foreign_link(scene: Scene, n: int) -> None:
             scene.engine.await_status(KEPT, lambda status, head=before: status["head_frame"] > head + 4096)
 
 
+def _removed(scene: Scene, n: int) -> None:
+    """A node of chaosd's own is destroyed, as `pw-cli destroy` does it, or one of its ports; it is made anew."""
+    with scene.device("plain") as source, scene.stream(source.name, is_own=of_beside) as uri:
+        name = "chaosd." + uri.removeprefix("stream://").replace("/", ".")
+        for number in range(n):
+            graph = json.loads(scene.session.run("pw-dump", "--no-colors"))
+            found = [each["id"] for each in graph if each.get("info", {}).get("props", {}).get("node.name") == name]
+            ports = [each["id"] for each in graph if each.get("info", {}).get("props", {}).get("node.id") in found]
+            before = scene.engine.call("stream_status", uri=uri)["head_frame"]
+            scene.session.run("pw-cli", "destroy", str((found if number % 2 else ports)[0]))
+            scene.engine.await_status(
+                uri, lambda status, head=before: status["state"] == "streaming" and status["head_frame"] > head + 4096
+            )
+
+
 def _many_channels(scene: Scene, n: int) -> None:
     levels = (np.arange(CHANNELS, dtype=np.float32)[:, np.newaxis] + 1) / 1024  # as ports.c has them
     node = SlowNode(scene.session, "desk")
@@ -154,5 +170,6 @@ NEIGHBOURS = (
     Abuse("a device that takes another shape for a while", 50, _other_shape, batch=2),
     Abuse("a source that hangs for over a second", 50, _stall, batch=2),
     Abuse("a link of another program's to the capture", 100, _foreign_link, batch=5),
+    Abuse("a node of the capture's that is removed by another program", 100, _removed, batch=4),
     Abuse(f"a stream of {CHANNELS} channels started and stopped", 50, _many_channels, batch=2),
 )
