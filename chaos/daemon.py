@@ -19,7 +19,7 @@ from chaos.engine.engine import Engine
 from chaos.protocol.config import Config, is_remote, session_folder
 from chaos.protocol.events import Published
 from chaos.protocol.requests import Status
-from chaos.system.descriptors import raise_limit
+from chaos.system.descriptors import check_clients_fit, raise_limit
 from chaos.system.files import share_as
 from chaos.system.keys import Keys, default_folder
 from chaos.system.signals import hear_signals, ignore_signals
@@ -38,9 +38,12 @@ def serve(engine: Engine, config: Config, stop: threading.Event) -> bool:
     """Runs an engine and its sockets until `stop` is set or a client asks for the end; then stops every stream.
 
     False where something could not be ended in time. Raises InvalidRequest where another daemon has the endpoints,
-    StorageFailed where a folder or a socket can't be made.
+    LimitReached where the process may open too few files for `ipc://`, StorageFailed where a folder or a socket can't
+    be made.
     """
     raise_limit()
+    if not (is_remote(config.endpoint) and is_remote(config.events_endpoint)):
+        check_clients_fit()
     if (folder := session_folder()) is not None:
         os.environ["XDG_RUNTIME_DIR"] = str(folder)  # PipeWire looks for its socket there
     config.prepare()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 from contextlib import suppress
 from pathlib import Path
 
 from chaos.terms.errors import LimitReached
 
-__all__ = ["GUARANTEED", "OF_STREAM", "check_room", "has_many", "max_connections", "n_open", "raise_limit"]
-
-log = logging.getLogger(__name__)
+__all__ = ["GUARANTEED", "OF_STREAM", "check_clients_fit", "check_room", "max_connections", "n_open", "raise_limit"]
 
 OF_STREAM = 12  # what a stream opens at most: seven are PipeWire's, three the recording's, one ours, one now and then
 GUARANTEED = 4096  # with so many, not even a burst of connections takes the last one (see `doors.zmq.connections`)
@@ -20,24 +17,21 @@ _MOST_SPARE = 128
 
 
 def raise_limit() -> int:
-    """Raises the soft limit to the hard one, and returns what holds now. A log line says so where that is little."""
+    """Raises the soft limit to the hard one, and returns what holds now."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    limit = _limit()
-    if not has_many():
-        log.warning(
-            "chaosd may open only %d files: few streams and clients have room, and a burst of connections could end it;"
-            " raise the limit to %d (`ulimit -n`)",
-            limit,
-            GUARANTEED,
+    return _limit()
+
+
+def check_clients_fit() -> None:
+    """Raises LimitReached where a burst of connections could take the last descriptor."""
+    if (limit := _limit()) < GUARANTEED:
+        raise LimitReached(
+            f"chaosd may open only {limit} files and needs {GUARANTEED}: with fewer, a burst of clients could end it",
+            hint=f"raise the hard limit: `ulimit -Hn {GUARANTEED}` as root, LimitNOFILE= in a unit of systemd",
+            details={"limit": limit, "needed": GUARANTEED},
         )
-    return limit
-
-
-def has_many() -> bool:
-    """Whether a burst of connections can't take the last one."""
-    return _limit() >= GUARANTEED
 
 
 def n_open() -> int:

@@ -175,7 +175,7 @@ class StagingFull(ChaosError):
 
 
 class LimitReached(ChaosError):
-    """The process may open no more files, and so takes no more streams."""
+    """The process may open no more files, and so takes no more streams; or so few that it doesn't begin."""
 
     code = "limit_reached"
     exit_code = 6

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from proof.scene import Abuse, Scene
 from rig import CountingSource, Session
 
 from chaos.doors.zmq.arrivals import MAX_UNFINISHED_BYTES
-from chaos.system.descriptors import OF_STREAM
+from chaos.system.descriptors import GUARANTEED, OF_STREAM
+from chaos.terms.errors import LimitReached
 
 FEW = 2000  # a long run does it so many times as often
 N_STREAMS = 25  # more files than SOFT_LIMIT; a long run has a hundred streams under 1,024
@@ -82,21 +85,34 @@ def test_more_streams_than_the_soft_limit_has_room_for_and_a_client(session: Ses
         stop(daemon, N_STREAMS)
 
 
-@pytest.mark.parametrize("limit", [64, 128])
-def test_where_few_files_may_be_open_streams_are_refused_and_what_runs_goes_on(
-    session: Session, tmp_path: Path, limit: int
-) -> None:
-    """`ulimit -n 64`, hard and soft."""
-    with limited(session, tmp_path, limit, limit) as daemon, CountingSource(session, driver=True) as source:
+def test_streams_are_refused_before_files_run_out_and_what_runs_goes_on(session: Session, tmp_path: Path) -> None:
+    """Where others have taken most of them already: what they could open is open, and counted."""
+    with limited(session, tmp_path, GUARANTEED, GUARANTEED) as daemon, CountingSource(session, driver=True) as source:
         daemon.client.call("device_wait", name=source.name, timeout_s=50)
-        n_started = 0
+        start(daemon, 0, source)
+        lower = (n_open(daemon) + 3 * OF_STREAM) * 4 // 3  # a quarter of it is not for streams
+        subprocess.run(["prlimit", f"--pid={daemon.pid}", f"--nofile={lower}:{lower}"], check=True)
+        n_started = 1
         while (refusal := refused(daemon, n_started, source)) is None:
             n_started += 1
         assert refusal.code == "limit_reached"
         assert "ulimit" in refusal.hint
-        assert n_open(daemon) < limit
+        assert n_started > 1
+        assert n_open(daemon) < lower
         assert daemon.new_client().call("ping")
         stop(daemon, n_started)
+
+
+@pytest.mark.parametrize("limit", [64, GUARANTEED - 1])
+def test_with_too_few_files_it_says_so_and_does_not_begin(session: Session, tmp_path: Path, limit: int) -> None:
+    """`ulimit -n 64`, hard and soft: libzmq would end the process when a burst of clients takes the last one."""
+    chaosd = str(Path(sys.executable).with_name("chaosd"))
+    command = ["prlimit", f"--nofile={limit}:{limit}", "--", chaosd, "--store", str(tmp_path / "store")]
+    done = subprocess.run(command, env=session.env, capture_output=True, text=True, timeout=50)
+    assert done.returncode == LimitReached.exit_code
+    assert f"only {limit} files" in done.stderr
+    assert "ulimit" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_more_idle_connections_than_may_come_cost_a_capture_nothing(session: Session, tmp_path: Path) -> None:

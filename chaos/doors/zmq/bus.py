@@ -27,7 +27,7 @@ from chaos.doors.zmq.subscriptions import MAX_PREFIX_BYTES, Subscriptions
 from chaos.protocol.codec import MAX_MESSAGE_BYTES, decode_request, encode_error, encode_ok, request_id
 from chaos.protocol.config import Config, ipc_path, is_remote
 from chaos.protocol.requests import DeviceWait, Request
-from chaos.system.descriptors import has_many, max_connections
+from chaos.system.descriptors import max_connections
 from chaos.system.keys import Keys
 from chaos.terms.errors import ChaosError, InternalError, InvalidRequest, StorageFailed, TimedOut
 
@@ -139,8 +139,6 @@ class Bus:
     def _socket(self, kind: int) -> zmq.Socket[bytes]:
         made = self._context.socket(kind)
         made.linger = _LINGER_MS
-        if not has_many():
-            made.set(zmq.BACKLOG, 1)  # a burst comes one by one, and can hardly outrun this thread
         if kind == zmq.ROUTER:
             made.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
             made.set(zmq.RCVHWM, _QUEUED_COMMANDS)
