@@ -243,6 +243,7 @@ static inline int device_process(void *object)
 	if (d->client.position == NULL)
 		return SPA_STATUS_OK;
 	if (!device_drives(d)) {
+		d->in_cycle = false;
 		device_obey(d);
 		d->n_cycles++;
 		d->fill(d, d->client.position->clock.position, d->client.position->clock.duration);
@@ -274,6 +275,17 @@ static inline int device_do_start(struct spa_loop *loop, bool async, uint32_t se
 	d->due_ns = 0;
 	/* While links are being made PipeWire may run a cycle without some of the followers. */
 	device_arm(d, d->started ? now_ns() + SETTLE_NS : 0);
+	return 0;
+}
+
+/* Another driver drives the node, or none any more: then it goes on by itself, a moment later. */
+static inline int device_do_turn(struct spa_loop *loop, bool async, uint32_t seq, const void *data, size_t size, void *user)
+{
+	struct device *d = user;
+	if (d->started && !d->in_cycle && device_drives(d)) {
+		d->due_ns = 0;
+		device_arm(d, now_ns() + SETTLE_NS);
+	}
 	return 0;
 }
 
@@ -353,6 +365,8 @@ static inline int device_set_io(void *object, uint32_t id, void *area, size_t si
 	if (id == SPA_IO_Clock)
 		device_hand_over(d, device_do_clock, &area, sizeof area);
 	client_io_changed(&d->client, id, area);
+	if (id == SPA_IO_Position)
+		device_hand_over(d, device_do_turn, NULL, 0);
 	return 0;
 }
 
