@@ -116,6 +116,11 @@ truth *arguments:
 truth-day:
     tools/truth --hours 24
 
+# Ten minutes of MIDI with faults (`just kills 50` for `kill -9` of MIDI and audio captures)
+[group('prove')]
+truth-events minutes="10":
+    tools/truth --events --minutes {{minutes}}
+
 # Every way in which a device can break the rules of clocks and buffers
 [group('prove')]
 truth-devices:

@@ -23,6 +23,8 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     const void *content     # what the form's `put` reads; only where the cycle lacks nothing
     uint64_t lacks          # the Cause for which none of its frames may be kept, or 0
     bint is_linked          # whether every channel is: then the device should bring frames
+    bint is_mixed           # whether PipeWire copied the content before the callback ran, see `is_steady`
+    bint is_resized         # whether the device may have filled it for another length than the clock has
 
 cdef struct Form:           # how one kind of content lies in a slot: all that the accounting does not know
     # Writes frames from_frame ... from_frame + n of the cycle to the slot and offset that the writer is at. Gives 0, or
@@ -64,6 +66,10 @@ cdef struct Writer:         # the callback's own
     uint64_t run_ns
     uint64_t xrun           # the driver's count at the last believed cycle
     uint64_t straight       # frames since the clock last jumped
+    uint64_t steady         # cycles since then, of mixed content, that kept pace with time
+    uint64_t n_straight     # cycles since then
+    uint64_t jumped_ns      # when it did, and when the last cycle called (CLOCK_MONOTONIC)
+    uint64_t called_ns
     uint64_t own_clock      # the only clock whose frames are kept; 0: any. Any thread may set it
     uint64_t other_clock    # the one that drives the device instead, once it has for REFUSE_MS, or 0; as any may read
     uint64_t refused        # frames of its cycles in a row

@@ -48,6 +48,10 @@ cdef enum:
     REFUSE_MS = 500         # a clock that is not the device's may drive it for so long while links are made
     BEGIN_S = 1             # cycles without data for so long begin the take
     FIRST_PART = 4          # a device has its frames before so much (1/n) of the cycle has passed
+    STEADY_CYCLES = 3       # what has been mixed is believed after so many that keep pace with time,
+    FAST_CYCLES = 16        # or of a clock that is faster than time after so many
+    FAST_MS = 100           # and so long
+    CATCH_UP_S = 2          # a driver that was late may run so many seconds of cycles without a pause
 
 
 cdef inline void signal(Writer *w) noexcept nogil:
@@ -207,13 +211,17 @@ cdef inline uint64_t frames_between(uint64_t from_ns, uint64_t to_ns, uint32_t r
 cdef bint is_possible(const Writer *w, const Cycle *c, uint64_t jump, uint64_t elapsed) noexcept nogil:
     """Whether a clock can have moved on by `jump` frames while the time for `elapsed` of them passed.
 
-    One that has kept time so far may be a few cycles off; one that runs faster (a graph that freewheels) may be any
-    number of times faster, but not without bound.
+    One that has kept time so far may be a few cycles off, or make up for the time that it was late; one that runs faster
+    (a graph that freewheels) may be any number of times faster, but not without bound.
     """
     cdef uint64_t slack = 2 * (c.n_frames + w.rt.quantum)
     cdef uint64_t run = w.rt.position - w.run_position
     cdef uint64_t last_ns = w.rt.end_ns - w.rt.quantum * 1000000000ULL // c.rate
-    if jump <= elapsed + elapsed // 8 + slack:
+    cdef uint64_t late = frames_between(w.run_ns, w.rt.end_ns, c.rate)
+    late = late - run if late > run else 0
+    if late > <uint64_t>CATCH_UP_S * c.rate:
+        late = <uint64_t>CATCH_UP_S * c.rate
+    if jump <= elapsed + elapsed // 8 + late + slack:
         return True
     if c.clock_flags & CLOCK_FREEWHEELS or run > 2 * frames_between(w.run_ns, w.rt.end_ns, c.rate):
         return jump <= slack + FASTEST * frames_between(last_ns, c.monotonic_ns, c.rate)
@@ -303,29 +311,51 @@ cdef bint must_be_its_own(const Cycle *c) noexcept nogil:
             and c.now_ns - c.monotonic_ns < cycle_ns)
 
 
+cdef inline bint is_steady(Writer *w, const Cycle *c, uint64_t since_ns) noexcept nogil:
+    """Whether what PipeWire's mixer has copied can be believed to be this cycle's.
+
+    The mixer runs before the callback, so the clock's position tells only that its copy is of no later cycle. Each
+    cycle wakes the callback once: once it has run for the cycle that the clock shows, it goes on to do so for as long
+    as no position is left out or comes twice. A callback that is one cycle behind shows neither for as long as it is
+    late each time by what lies between two cycles. That is next to nothing where a driver makes up for lost time by
+    cycles without a pause. So only cycles that come as far apart as they are long are counted, or many over a time in
+    which nothing could be made up for.
+    """
+    if since_ns * 2 >= c.n_frames * 1000000000ULL // c.rate:
+        w.steady += 1
+    w.n_straight += 1
+    return w.steady >= STEADY_CYCLES or (
+        w.n_straight >= FAST_CYCLES and c.now_ns - w.jumped_ns >= <uint64_t>FAST_MS * 1000000)
+
+
 cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil:
     """Whether the buffers hold this cycle's frames; where not, `slots_cycle` must not see it.
 
     A callback that comes late may run when the next cycle has moved the clock on but not filled the buffers yet: the
     position is new, the frames are old. PipeWire then calls again for the same cycle, and by then the device's buffer
     may have been replaced by silence, since the graph counted the late call as this cycle's. So the first cycle after
-    a jump (also one of no frames, also of one that was torn) is not believed, nor are those that follow it within
-    TRUST_MS, but for a first one that `must_be_its_own`. What is left out is booked as missed when the next believed
-    cycle comes.
+    a jump (also one of no frames, of one that was torn, of another length) is not believed, nor are those that follow it within
+    TRUST_MS, but for a first one that `must_be_its_own`; of mixed content they must be steady as well. What is left out
+    is booked as missed when the next believed cycle comes.
     """
+    cdef uint64_t since_ns = c.now_ns - w.called_ns
     cdef bint is_first = w.seen_ns == 0 and w.rt.callbacks + w.rt.distrusted == 0
     if c.n_frames == 0 or not count_by_time(w, c):
         w.rt.distrusted += 1
         return False
     w.jumped = w.jumped or c.clock_flags & CLOCK_JUMPED
-    if is_first or c.clock_id != w.seen_clock or c.position != w.seen_end:
+    if is_first or c.clock_id != w.seen_clock or c.position != w.seen_end or c.is_resized:
         w.trusted = is_first and must_be_its_own(c)
-        w.straight = 0
+        w.straight = w.steady = w.n_straight = 0
+        w.jumped_ns = c.now_ns
     elif not w.trusted:
         w.straight += c.n_frames
         w.trusted = w.straight * 1000 >= <uint64_t>TRUST_MS * c.rate
+        if c.is_mixed:
+            w.trusted = is_steady(w, c, since_ns) and w.trusted
     w.seen_end = c.position + c.n_frames
     w.seen_clock = c.clock_id
+    w.called_ns = c.now_ns
     if not w.trusted:
         w.rt.distrusted += 1
     return w.trusted
@@ -343,6 +373,7 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     next.own_clock = w.own_clock
     next.trusted = True
     next.straight = w.straight
+    next.called_ns = w.called_ns
     next.seen_end = w.seen_end
     next.seen_clock = w.seen_clock
     next.seen_position = w.seen_position

@@ -183,6 +183,11 @@ cdef void on_midi_process(void *data, spa_io_position *position) noexcept nogil:
     memset(&c, 0, sizeof(c))
     if position != NULL:
         from_clock(&c, s, position, began)
+    c.linked_ns = 0     # of no use: cycles before this one may have called, where the driver makes up for lost time
+    c.is_mixed = True
+    # Before 0.3.80 the server sets another quantum once the device has filled the cycle, and events don't tell for which.
+    c.is_resized = not s.tells_xruns and c.n_frames != s.last_frames
+    s.last_frames = c.n_frames
     c.lacks = CAUSE_NO_DATA
     s.events.n_bytes = 0
     if buffer != NULL:

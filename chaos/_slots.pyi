@@ -13,6 +13,8 @@ class Slots:
         linked_ns: int = 0,
         now_ns: int = 0,
         lacks: int = 0,
+        mixed: bool = False,
+        resized: bool = False,
     ) -> bool: ...
     def hands_over(
         self, following: Slots, position: int, n_frames: int, *, rate: int = 48000, clock_id: int = 1

@@ -82,7 +82,8 @@ cdef class Slots:
     # -- what the callback asks, for tests
 
     def trusts(self, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000, uint32_t clock_id=1,
-               object monotonic_ns=None, uint64_t linked_ns=0, uint64_t now_ns=0, uint64_t lacks=0):
+               object monotonic_ns=None, uint64_t linked_ns=0, uint64_t now_ns=0, uint64_t lacks=0,
+               bint mixed=False, bint resized=False):
         """Whether the callback would believe that the buffers hold this cycle; to be asked once per cycle."""
         cdef Cycle c
         memset(&c, 0, sizeof(c))
@@ -94,6 +95,8 @@ cdef class Slots:
         c.linked_ns = linked_ns
         c.now_ns = now_ns
         c.lacks = lacks
+        c.is_mixed = mixed
+        c.is_resized = resized
         return bool(slots_trusts(self.alive(), &c))
 
     def hands_over(self, Slots following, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from proof import devices, truth
+from proof import devices, keys, truth
 from proof.placing import Incarnation, place
-from rig import Session, decode, encode
+from rig import MIDI, Event, Session, decode, encode
 
 from chaos.store.info import load
 from chaos.store.lines import Definition
@@ -46,6 +46,36 @@ def test_every_frame_is_in_its_place_or_in_the_ledger(session: Session, tmp_path
     assert result.placed.ok, result.placed
     assert result.placed.in_ledger["missed"] > 0, "no fault was felt, so nothing was proved"
     assert result.placed.captured > 20_000
+
+
+@pytest.mark.faults
+def test_every_event_is_at_its_frame_or_in_a_gap(session: Session, tmp_path: Path) -> None:
+    found = keys.capture(session, tmp_path, seconds=8, seed=4)
+    assert found.ok, found
+    assert found.faults.total() > 0
+    assert found.stored > 0
+
+
+def anchor(frame: int, position: int) -> ClockAnchor:
+    return ClockAnchor(frame, position, 0, 0)
+
+
+def test_an_account_of_events_finds_what_is_wrong() -> None:
+    offered = [Event(keys.APART + at, 0, MIDI, bytes([0x90, at % 128, 1])) for at in (10, 300, 600, 900, 1500, 2100)]
+    anchors = [anchor(0, keys.APART), anchor(1000, keys.APART + 2000)]  # the clock jumped by 1,000 frames
+    gaps = [Gap(500, 200, Cause.MISSED, Confidence.EXACT), Gap(1000, 0, Cause.DRIVER_SWITCH, Confidence.CLOCK)]
+    right = [(10, offered[0].data), (300, offered[1].data), (900, offered[3].data), (1100, offered[5].data)]
+
+    found = keys.account([offered], right, anchors, gaps, 2000)
+    assert found.ok, found
+    assert (found.offered, found.stored, found.in_gaps) == (6, 4, {"missed": 1, "driver_switch": 1})
+
+    found = keys.account([offered], [*right[:1], (301, offered[1].data), *right[2:]], anchors, gaps, 2000)
+    assert (found.misplaced, found.lost) == (1, 1)
+    found = keys.account([offered], [*right, right[0]], anchors, gaps, 2000)
+    assert (found.misplaced, found.lost) == (1, 0), "doubled"
+    assert keys.account([offered], right, anchors, gaps[:1], 2000).lost == 1
+    assert keys.account([offered], right, anchors, gaps[1:], 2000).lost == 1
 
 
 @pytest.mark.faults

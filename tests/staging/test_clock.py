@@ -93,6 +93,26 @@ def test_a_clock_that_runs_away_costs_only_the_time_that_passed(device: Device, 
     assert head(device) == 9 * N
 
 
+def test_a_driver_that_was_late_may_make_up_for_it(device: Device) -> None:
+    device.run(5)
+    device.miss(0, 0.5)  # late it was, and then it runs eight cycles at once
+    device.run(1)
+    device.miss(7 * N, 0)
+    device.run(5)
+    assert device.gaps() == [(5 * N, 8 * N, Cause.MISSED, Confidence.EXACT)]
+
+
+def test_not_for_more_than_two_seconds(device: Device) -> None:
+    device.run(5)
+    device.miss(0, 10)
+    device.run(1)
+    device.miss(3 * RATE, 0)
+    device.run(5)
+    ((first, n, cause, _),) = device.gaps()
+    assert (first, cause) == (5 * N, Cause.DRIVER_SWITCH)
+    assert n <= N
+
+
 def test_a_pause_that_the_clock_shows_may_be_long(device: Device) -> None:
     device.run(5)
     device.miss(3600 * RATE, 3600)

@@ -120,3 +120,62 @@ def test_a_first_call_that_may_be_another_cycles_is_not(slots: Slots, how: dict[
 def test_only_the_first_call_is_believed_by_its_links(slots: Slots) -> None:
     assert not slots.trusts(48000 - 4096, 1024)
     assert not first(slots, linked_ms=3)
+
+
+class Calls:
+    """Calls of cycles whose content PipeWire's mixer has copied, some time apart."""
+
+    def __init__(self, slots: Slots, n_frames: int) -> None:
+        self._slots = slots
+        self._n_frames = n_frames
+        self._position = 480_000
+        self._now_ns = 1000 * MS
+
+    def missed(self, n_cycles: int) -> None:
+        self._position += n_cycles * self._n_frames
+
+    def believed(self, n_calls: int, apart_ns: int, *, resized: bool = False) -> list[bool]:
+        found = []
+        for _ in range(n_calls):
+            self._now_ns += apart_ns
+            found.append(
+                self._slots.trusts(self._position, self._n_frames, now_ns=self._now_ns, mixed=True, resized=resized)
+            )
+            self._position += self._n_frames
+        return found
+
+
+def test_mixed_cycles_are_believed_after_three_that_keep_pace(slots: Slots) -> None:
+    calls = Calls(slots, 1024)
+    assert calls.believed(6, CYCLE_NS) == [False] * 3 + [True] * 3
+    calls.missed(1)
+    assert calls.believed(6, CYCLE_NS) == [False] * 3 + [True] * 3
+
+
+def test_mixed_cycles_of_a_driver_that_makes_up_for_lost_time_are_not(slots: Slots) -> None:
+    calls = Calls(slots, 1024)
+    assert not any(calls.believed(46, 100_000))
+    assert calls.believed(4, CYCLE_NS) == [False, False, True, True]
+    assert all(calls.believed(46, 100_000)), "what is believed stays so for as long as no position is left out"
+    calls.missed(1)
+    assert not any(calls.believed(46, 100_000))
+
+
+def test_mixed_cycles_of_a_clock_that_is_faster_than_time_are_believed_later(slots: Slots) -> None:
+    calls = Calls(slots, 256)
+    assert calls.believed(110, MS) == [False] * 100 + [True] * 10
+    calls.missed(1)
+    assert calls.believed(20, 4 * MS) == [False] * 3 + [True] * 17, "these keep pace"
+    calls.missed(1)
+    assert calls.believed(17, 2 * MS) == [False] * 17, "not yet 100 ms"
+
+
+def test_a_cycle_that_may_have_another_length_begins_the_wait_anew(slots: Slots) -> None:
+    calls = Calls(slots, 1024)
+    assert calls.believed(5, CYCLE_NS) == [False] * 3 + [True] * 2
+    assert calls.believed(1, CYCLE_NS, resized=True) == [False]
+    assert calls.believed(4, CYCLE_NS) == [False] * 2 + [True] * 2
+
+
+def test_few_mixed_cycles_of_a_fast_clock_are_not_believed_however_long_they_take(slots: Slots) -> None:
+    assert Calls(slots, 8192).believed(20, 80 * MS) == [False] * 16 + [True] * 4

@@ -4,7 +4,8 @@ A counting source offers frames that carry their numbers, chaosd captures them, 
 chaosd stopped, PipeWire stopped, chaosd's data thread held up, another quantum, the device lost and back, a disk that
 dawdles. Afterwards each frame offered is in its place in the recording, or the ledger says where it is missing and
 why. Exit code 1 when that is not so. With --devices the device itself breaks the rules instead, one row each
-(proof.devices). SIGTERM ends a run after the take that is under way, with the account so far.
+(proof.devices), with --events a keyboard is captured (proof.keys). SIGTERM ends a run after the take that is under way,
+with the account so far.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 from rig import CountingSource, RigError, Session
 
 from chaos.store.info import load
+from proof import keys
 from proof.devices import ROWS, capture
 from proof.engine import Engine, data_thread
 from proof.faults import SlowDisk, hold_thread, stopped
@@ -233,6 +235,30 @@ def _devices(seed: int) -> bool:
     return kept
 
 
+def _events(minutes: float, seed: int) -> bool:
+    """Takes of half a minute of MIDI, and the account of their events; whether it is whole."""
+    total, kept = keys.Account(), True
+    began = time.monotonic()
+    with Session() as session:
+        while (left_s := 60 * minutes - (time.monotonic() - began)) > 1:
+            with tempfile.TemporaryDirectory(prefix="truth-") as folder:
+                found = keys.capture(session, Path(folder), seconds=min(30.0, left_s), seed=seed)
+            print(f"seed {seed}: {'kept' if found.ok else 'BROKEN'}", *found.first_bad[:5], sep="\n  ", file=sys.stderr)
+            kept &= found.ok
+            seed += 1
+            total.offered += found.offered
+            total.stored += found.stored
+            total.misplaced += found.misplaced
+            total.lost += found.lost
+            total.in_gaps += found.in_gaps
+            total.faults += found.faults
+    done = ", ".join(f"{kind} {n}" for kind, n in sorted(total.faults.items()))
+    lost = ", ".join(f"{cause} {n}" for cause, n in sorted(total.in_gaps.items())) or "none"
+    print(f"faults: {done}\nevents offered: {total.offered:,}; stored: {total.stored:,}; in gaps: {lost}")
+    print(f"misplaced: {total.misplaced:,}; lost outside the ledger: {total.lost:,}")
+    return kept
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/truth", description="Breaks things and accounts for every frame.")
     parser.add_argument("--minutes", type=float, default=1.0, metavar="N", help="how long, in real time (1)")
@@ -242,10 +268,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--speed", type=float, help="times real time (1; with --hours 100)")
     parser.add_argument("--format", choices=["f32", "s32"], default="f32", help="what is recorded (f32)")
     parser.add_argument("--devices", action="store_true", help="every way in which a device can break the rules, once")
+    parser.add_argument("--events", action="store_true", help="MIDI in place of audio, for --minutes")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)
-    if asked.devices:
-        kept = _devices(asked.seed)
+    if asked.devices or asked.events:
+        kept = _devices(asked.seed) if asked.devices else _events(asked.minutes, asked.seed or int(time.time()))
         print("the promise is kept" if kept else "THE PROMISE IS BROKEN")
         return 0 if kept else 1
     seed = asked.seed or int(time.time())

@@ -272,9 +272,9 @@ static inline int device_do_start(struct spa_loop *loop, bool async, uint32_t se
 	struct device *d = user;
 	d->started = *(const bool *)data;
 	d->in_cycle = false;
-	d->due_ns = 0;
 	/* While links are being made PipeWire may run a cycle without some of the followers. */
-	device_arm(d, d->started ? now_ns() + SETTLE_NS : 0);
+	d->due_ns = now_ns() + SETTLE_NS;	/* it makes up for no time that it didn't run */
+	device_arm(d, d->started ? d->due_ns : 0);
 	return 0;
 }
 
