@@ -280,7 +280,7 @@ def test_a_node_of_ours_that_others_remove_is_made_anew(
     uri = "stream://removed/1"
     with plug(session, "plug") as device:
         device.insert()
-        client.call("device_wait", name="plug", timeout_s=10)
+        client.call("device_wait", name="plug", timeout_s=50)
         client.call("stream_start", uri=uri, device_identity="plug", format={**AUDIO, "layout": layout})
         for _ in range(2):
             client.event("stream_head_position", stream_uri=uri)

@@ -71,7 +71,7 @@ def test_the_daemon_that_runs_does_it(
     daemon: Daemon, client: RawClient, counting_source: SourceFactory, tmp_path: Path
 ) -> None:
     source = counting_source("desk", description="Big desk", driver=True, speed=4)
-    client.call("device_wait", name=source.name, timeout_s=10)
+    client.call("device_wait", name=source.name, timeout_s=50)
     env = {**os.environ, **daemon.session.env, "CHAOS_ENDPOINT": daemon.command, "CHAOS_EVENTS": daemon.events}
     said = record(env, tmp_path, source.name, "--for", "1s").stdout.decode()
     [file] = tmp_path.glob("*.wav")
