@@ -512,8 +512,9 @@ class InputStreamActor(Supervised):
         self._life = Life.ENDED
         self._view.staging = None
         _try(self._feed.close)
+        is_told = tell(self._daemon, StreamGone(self._view.uri))  # first: whoever is answered finds it gone
         self._replies.ended(end)
-        if not tell(self._daemon, StreamGone(self._view.uri)):
+        if not is_told:
             self.stop()
 
     def _fail(self, error: BaseException) -> None:

@@ -90,7 +90,7 @@ def test_what_is_sent_behind_a_start_takes_effect_after_it(engine: Engine, graph
         assert begun.result(10).uri == uri
         assert stopped.result(10).clean
         assert late.exception(10) is None or isinstance(late.exception(), StreamNotFound)
-    assert not ask(engine, r.StreamList()).streams
+        assert not ask(engine, r.StreamList()).streams, "whoever is answered finds it gone"
 
 
 def test_what_is_sent_behind_a_start_that_fails_is_refused(engine: Engine, graph: StillGraph) -> None:

@@ -163,6 +163,19 @@ afterwards: *unaccounted* is what is neither right nor in the gap ledger, *forei
 recordings of other streams. *In the ledger* is what the machine was too busy to capture, and what was done to the
 capture itself. Memory (MiB) is what the process holds for itself, without slots; it and descriptors are those before
 and after, each with the capture running."""
+_REST = """## What stands in for what
+
+- A sound card, and plugs that are pulled: sources of our own that number their frames, and nodes that come and go.
+- A disk or a mount that hangs: an XFS that is frozen (`fsfreeze`). Whoever writes to it is beyond any signal, also
+  SIGKILL, until it thaws; so is chaosd's process, though it is done.
+- A disk that dies, and power that is cut: an XFS that is shut down under the writer, and mounted anew.
+- Not tried: real hardware, kernels that run out of memory, network file systems.
+
+## What holds it
+
+Each promise about what others do, and the tests that hold it (below `tests/`). All but those in `live` and `faults`
+need no PipeWire.""".splitlines()
+
 
 def report(rows: Sequence[Row], fuzzed: Sequence[Fuzzed]) -> str:
     lines = [
@@ -191,10 +204,7 @@ def report(rows: Sequence[Row], fuzzed: Sequence[Fuzzed]) -> str:
             for each in fuzzed
         ),
         "",
-        "## What holds it",
-        "",
-        "Each promise about what others do, and the tests that hold it (below `tests/`). All but those in `live` and",
-        "`faults` need no PipeWire.",
+        *_REST,
         "",
         *held_by(),
     ]
