@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from chaos.cli.meter import Meter
     from chaos.client import Asking, Told
 
-__all__ = ["COMMANDS", "device_and_file", "until_when"]
+__all__ = ["COMMANDS", "chosen_device", "device_and_file", "until_when"]
 
 _LOOK_S = 0.1
 _LATE_S = 1.0  # how much longer than asked it waits for frames that do not come
@@ -86,8 +86,8 @@ def record(
         _check_file(out, midi, force)
     kind = "midi" if midi else "audio"
     form = {"type": kind} if midi else {"type": kind, "sample_format": sample_format}
-    with _asked(session) as (chaosd, store), _until_asked() as stop:
-        device = _chosen(chaosd, name, kind)
+    with _asked(session) as (chaosd, store):
+        device = chosen_device(chaosd, name, kind)
         is_exact = name is not None and name.startswith(("node:", "object:"))
         request: dict[str, Any] = {
             "uri": uri_for(device["description"] or device["name"]),
@@ -96,9 +96,10 @@ def record(
         }
         if channel_map is not None:
             request["channel_map"] = [each.strip() for each in channel_map.split(",")]
-        take = _Take(chaosd, store, request["uri"], stop, seconds, end_at)
-        stopped = take.run(request, pipes=str(out) == "-" and not midi)
-        _finish(take, stopped, out, force=force, strict=strict, as_json=as_json)
+        with _until_asked() as stop:
+            take = _Take(chaosd, store, request["uri"], stop, seconds, end_at)
+            stopped = take.run(request, pipes=str(out) == "-" and not midi)
+            _finish(take, stopped, out, force=force, strict=strict, as_json=as_json)
 
 
 def device_and_file(arguments: Sequence[str]) -> tuple[str | None, Path | None]:
@@ -179,7 +180,7 @@ def _until_asked() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _chosen(chaosd: Asking, name: str | None, kind: str) -> dict[str, Any]:
+def chosen_device(chaosd: Asking, name: str | None, kind: str) -> dict[str, Any]:
     """The device of that name; without one, which one the person chooses."""
     if name is not None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         device = target_device(chaosd, name, False, kind)
@@ -191,7 +192,7 @@ def _chosen(chaosd: Asking, name: str | None, kind: str) -> dict[str, Any]:
     if not found:
         return dict(target_device(chaosd, None, False, kind) or {})  # says that there is none
     for number, each in enumerate(found, 1):
-        say(f"{number:3}  {each['description']}  ({device_format(each)})", err=True)
+        say(f"{number:3}  {each['description']}  ({device_format(each['format'])})", err=True)
     defaults = [number for number, each in enumerate(found, 1) if each["is_default"] and not each["is_monitor"]]
     number = click.prompt(
         "Record which one", type=click.IntRange(1, len(found)), default=defaults[0] if defaults else 1, err=True
@@ -343,7 +344,8 @@ def _finish(
         if isinstance(error, BrokenPipeError | ChaosError):
             raise
         raise InvalidRequest(f"standard output refused: {error}", hint="save it as above") from error
-    account = saved or {**stopped, "n_frames": stopped["n_frames"], "gaps": [None] * stopped["n_gaps"]}
+    n_frames = stopped["n_frames"] if take.pipe is None else take.pipe.n_written
+    account = saved or {**stopped, "n_frames": n_frames, "gaps": [None] * stopped["n_gaps"]}
     from chaos.cli.show import signal_lines
 
     for line in signal_lines(stopped.get("signal"), take.sample_rate):

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from chaos.cli.main import main
 from chaos.cli.meter import Meter, bar, told_line
-from chaos.cli.record import device_and_file, until_when
+from chaos.cli.record import chosen_device, device_and_file, until_when
 from chaos.cli.show import signal_lines
+from chaos.client import Asking
 from chaos.terms.errors import InvalidRequest
 
 NOW = dt.datetime(2026, 11, 26, 17, 0, tzinfo=dt.UTC).astimezone()
@@ -132,3 +133,30 @@ def test_events_in_words() -> None:
     over = {**clipping, "clipping": False, "n_samples": 112}
     assert told_line(over, 48_000) == "no more samples are clipped: 112 were, from 0:00:01.000 on"
     assert told_line({"type": "stream_error", "error": {"message": "no room"}}, 48_000) == "error: no room"
+
+
+def test_without_a_device_a_person_is_asked_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default one is offered; Enter takes it."""
+    form = {"type": "audio", "sample_rate": 48_000, "channels": 2, "positions": ["FL", "FR"]}
+    devices = [
+        {"description": name, "identity": name, "format": form, "is_default": name == "Desk", "is_monitor": False}
+        for name in ("Room", "Desk")
+    ]
+
+    class Scripted(Asking):
+        def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
+            assert (op, fields) == ("device_list", {"direction": "input", "format": "audio"})
+            return {"devices": devices}
+
+    for answer, chosen in (("\n", "Desk"), ("1\n", "Room"), ("7\n1\n", "Room")):
+
+        @click.command()
+        def ask(chosen: str = chosen) -> None:
+            with monkeypatch.context() as patched:
+                patched.setattr("sys.stdin.isatty", lambda: True)
+                patched.setattr("sys.stderr.isatty", lambda: True)
+                assert chosen_device(Scripted(), None, "audio")["identity"] == chosen
+
+        done = CliRunner().invoke(ask, input=answer)
+        assert done.exit_code == 0, (done.output, done.exception)
+        assert "  2  Desk  (2 ch 48000 Hz)" in done.output

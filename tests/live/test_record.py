@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from chaos.store.verify import verify
 
 RATE = 48_000
 COMMAND = str(Path(sys.executable).with_name("chaosctl"))
-
-Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 @pytest.fixture
@@ -113,8 +110,10 @@ def test_a_pipe_of_so_many_seconds_has_so_many(
     alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
 ) -> None:
     source = counting_source("solo", driver=True, speed=4)
-    samples = record(alone, tmp_path, source.name, "-", "--for", "1s").stdout
+    done = record(alone, tmp_path, source.name, "-", "--for", "1s")
+    samples = done.stdout
     assert len(samples) == RATE * 8
+    assert b"-: 0:00:01.000 (48000 frames), 0 gaps, 0 frames lost" in done.stderr
     found = source.check(np.frombuffer(samples, "<f4").reshape(-1, 2).T)
     assert found.ok, found
 
