@@ -16,6 +16,7 @@ class AudioSlots(Slots):
         monotonic_ns: int | None = None,
         clock_flags: int = 0,
         xrun: int = 0,
+        interleaved: bool = False,
         torn: bool = False,
         foreign: bool = False,
         doubting: bool = False,

@@ -1,6 +1,7 @@
 """Audio as a form of what slots hold: each chunk is (channels, chunk_frames) samples, planar, in C order.
 
-The graph has audio as planes of f32, one per channel; where s16 or s32 is recorded the copy converts.
+The graph has planes of f32, one per channel: the copy converts where s16 or s32 is recorded. A stream has one interleaved
+buffer of what is recorded.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -13,12 +14,10 @@ from chaos._layout cimport CAUSE_FOREIGN, CAUSE_NO_DATA
 from chaos._slots cimport Slots
 
 cdef extern from "_kernels.h" nogil:
+    void chaos_deinterleave_32(uint32_t *dst, uint64_t stride, const uint32_t *src, uint64_t channels, uint64_t n)
+    void chaos_deinterleave_16(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels, uint64_t n)
     void chaos_copy_planes(uint8_t *dst, uint64_t stride, const uint8_t *const *planes, uint64_t channels, uint64_t at,
                            uint64_t n)
-    void chaos_convert_16(int16_t *dst, uint64_t stride, const float *const *planes, uint64_t channels, uint64_t at,
-                          uint64_t n)
-    void chaos_convert_32(int32_t *dst, uint64_t stride, const float *const *planes, uint64_t channels, uint64_t at,
-                          uint64_t n)
     void chaos_interleave_32(uint32_t *dst, const uint32_t *const *planes, uint64_t channels, uint64_t n)
     void chaos_interleave_16(uint16_t *dst, const uint16_t *const *planes, uint64_t channels, uint64_t n)
     void chaos_level_f32(const float *src, uint64_t n, double *peak, double *mean_square)
@@ -30,6 +29,12 @@ cdef extern from "_kernels.h" nogil:
     void chaos_measure_f32(const float *src, uint64_t n, chaos_measure *m)
     void chaos_measure_s16(const int16_t *src, uint64_t n, chaos_measure *m)
     void chaos_measure_s32(const int32_t *src, uint64_t n, chaos_measure *m)
+
+cdef extern from "_convert.h" nogil:
+    void chaos_convert_16(int16_t *dst, uint64_t stride, const float *const *planes, uint64_t channels, uint64_t at,
+                          uint64_t n)
+    void chaos_convert_32(int32_t *dst, uint64_t stride, const float *const *planes, uint64_t channels, uint64_t at,
+                          uint64_t n)
 
 cdef enum:                  # codes of chaos.terms.formats
     F32 = 1
@@ -50,13 +55,18 @@ cdef uint64_t put(Writer *w, const Cycle *c, uint64_t from_frame, uint64_t n) no
     cdef uint64_t channels = w.definition.channels
     cdef uint64_t stride = w.definition.chunk_frames
     cdef uint8_t *to = place_of(w)
-    if w.definition.sample_format == S16:
-        chaos_convert_16(<int16_t *>to, stride, from_.planes, channels, from_frame, n)
-    elif w.definition.sample_format == S32:
-        chaos_convert_32(<int32_t *>to, stride, from_.planes, channels, from_frame, n)
+    if from_.planes != NULL and w.definition.sample_format == S16:
+        chaos_convert_16(<int16_t *>to, stride, <const float *const *>from_.planes, channels, from_frame, n)
+    elif from_.planes != NULL and w.definition.sample_format == S32:
+        chaos_convert_32(<int32_t *>to, stride, <const float *const *>from_.planes, channels, from_frame, n)
+    elif from_.planes != NULL:
+        chaos_copy_planes(to, stride * width, from_.planes, channels, from_frame * width, n * width)
+    elif width == 2:
+        chaos_deinterleave_16(<uint16_t *>to, stride, <const uint16_t *>from_.interleaved + from_frame * channels,
+                              channels, n)
     else:
-        chaos_copy_planes(to, stride * width, <const uint8_t *const *>from_.planes, channels, from_frame * width,
-                          n * width)
+        chaos_deinterleave_32(<uint32_t *>to, stride, <const uint32_t *>from_.interleaved + from_frame * channels,
+                              channels, n)
     return 0
 
 
@@ -82,13 +92,14 @@ cdef class AudioSlots(Slots):
         self.writer.form = &AUDIO
 
     def cycle(self, uint64_t position, uint64_t n_frames, object data, *, uint32_t rate=48000, uint32_t clock_id=1,
-              object monotonic_ns=None, uint32_t clock_flags=0, uint64_t xrun=0, bint torn=False, bint foreign=False,
-              bint doubting=False, bint linked=False):
+              object monotonic_ns=None, uint32_t clock_flags=0, uint64_t xrun=0, bint interleaved=False,
+              bint torn=False, bint foreign=False, bint doubting=False, bint linked=False):
         """Runs what the callback runs for one cycle, without the GIL; for tests.
 
         Args:
             position: the clock's position where the cycle begins, frames.
-            data: bytes-like, (channels, n_frames) samples of f32; None where the device delivered nothing.
+            data: bytes-like, (channels, n_frames) samples of f32, or (n_frames, channels) interleaved of what is
+                recorded; None where the device delivered nothing.
             clock_flags: of the driver's clock, as PipeWire numbers them.
             xrun: frames that the driver has lost so far.
             torn: pretend that the next cycle began during the copy.
@@ -102,7 +113,7 @@ cdef class AudioSlots(Slots):
         cdef Cycle c
         cdef Py_buffer view
         cdef uint64_t live = position + (1 if torn else 0)
-        cdef const float **planes = NULL
+        cdef const uint8_t **planes = NULL
         cdef uint64_t k
         memset(&c, 0, sizeof(c))
         memset(&buffers, 0, sizeof(buffers))
@@ -126,14 +137,17 @@ cdef class AudioSlots(Slots):
             return
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            if <uint64_t>view.len != channels * n_frames * sizeof(float):
+            if <uint64_t>view.len != channels * n_frames * (w.definition.sample_bytes if interleaved else sizeof(float)):
                 raise ValueError("data does not hold channels x n_frames samples")
-            planes = <const float **>malloc(channels * sizeof(void *))
-            if planes == NULL:
-                raise MemoryError
-            for k in range(channels):
-                planes[k] = <const float *>view.buf + k * n_frames
-            buffers.planes = planes
+            if interleaved:
+                buffers.interleaved = view.buf
+            else:
+                planes = <const uint8_t **>malloc(channels * sizeof(void *))
+                if planes == NULL:
+                    raise MemoryError
+                for k in range(channels):
+                    planes[k] = <uint8_t *>view.buf + k * n_frames * sizeof(float)
+                buffers.planes = planes
             with nogil:
                 slots_cycle(w, &c)
         finally:

@@ -12,7 +12,9 @@ class Capture:
         name: str,
         description: str,
         positions: list[str],
+        sample_format: str = "f32",
         sample_rate: int = 0,
+        interleaved: bool = False,
         latency_frames: int | None = None,
     ) -> None: ...
     @property

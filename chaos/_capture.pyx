@@ -34,28 +34,32 @@ cdef extern from *:
     int mlock(const void *at, size_t n) nogil
 
 cdef uint32_t next_handle = 1
+cdef dict SPA_FORMATS = {"f32": SPA_AUDIO_FORMAT_F32, "s16": SPA_AUDIO_FORMAT_S16, "s32": SPA_AUDIO_FORMAT_S32}
 
 
 cdef class Capture:
     """A capture node of ours in the graph, with its links: alive from construction to `close`, which may come twice.
 
-    It is a `pw_filter`. Of audio it has one 32-bit float DSP port per channel: buffers are shared with the device's own
-    ports, and there is no volume, resampler or remixer between; what else is recorded than f32 the copy converts. Of
-    events (`MidiSlots`) it has one port that takes MIDI 1 and UMP. It doesn't link itself: `link` does, and nobody else.
+    A planar capture is a `pw_filter` with one 32-bit float DSP port per channel: buffers are shared with the device's
+    own ports, and there is no volume, resampler or remixer between; where s16 or s32 is recorded the copy converts. An
+    interleaved one is a `pw_stream` without AUTOCONNECT, whose converter gives f32, s16 or s32. One of events (`MidiSlots`) is a `pw_filter` with one port that
+    takes MIDI 1 and UMP. None links itself: `link` does, and nobody else.
 
     Args:
         slots: where frames go, of the same shape; the caller keeps them open until after `close`.
         name: node.name.
         description: what people see in a patchbay.
         positions: the channels' names ("FL", ...), one per channel; of events one, which nobody sees.
+        sample_format: "f32", "s16" or "s32".
+        sample_rate: Hz, for an interleaved stream; a filter takes the graph's.
+        interleaved: which of both.
         latency_frames: quantum to ask for, or None.
-        sample_rate: Hz, what that is counted in; 0 for 48,000.
 
     Attributes:
         handle: stands in the records of this capture (CAPTURE_STATE, LINK_STATE) as their id.
 
     Raises:
-        FormatUnsupported: more than 256 channels.
+        FormatUnsupported: more than 256 channels, or more than 64 interleaved.
         ValueError: the slots are closed, or of another shape.
         PipeWireUnavailable: the connection is gone.
     """
@@ -63,31 +67,37 @@ cdef class Capture:
     cdef Connection connection
     cdef Slots slots
     cdef Slots next
+    cdef StreamData *data
     cdef CaptureState *state
     cdef object __weakref__
 
     def __cinit__(self, Connection connection, Slots slots, *, str name, str description, list positions,
-                  int sample_rate=0, latency_frames=None):
+                  str sample_format="f32", int sample_rate=0, bint interleaved=False, latency_frames=None):
         global next_handle
         connection.alive()
         cdef Writer *writer = slots.alive()
         cdef bytes node_name = name.encode()
         cdef bytes node_description = description.encode()
+        cdef uint32_t width = 2 if sample_format == "s16" else 4
         cdef bint is_midi = isinstance(slots, MidiSlots)
         if not 1 <= len(positions) <= MAX_CHANNELS:
             raise FormatUnsupported(f"{len(positions)} channels in one stream", hint=f"1 to {MAX_CHANNELS} work")
-        if writer.definition.channels != len(positions):
+        if interleaved and len(positions) > SPA_AUDIO_MAX_CHANNELS:
+            raise FormatUnsupported(f"{len(positions)} interleaved channels",
+                                    hint=f"up to {SPA_AUDIO_MAX_CHANNELS} work interleaved; planar f32 takes more")
+        if writer.definition.channels != len(positions) or not (is_midi or writer.definition.sample_bytes == width):
             raise ValueError("the slots are for another shape")
         self.connection = connection
         self.slots = slots
-        self.state = <CaptureState *>calloc(1, sizeof(CaptureState))
-        if self.state == NULL:
+        self.data = <StreamData *>calloc(1, sizeof(StreamData))
+        if self.data == NULL:
             raise MemoryError
+        self.state = &self.data.state
         if is_midi:
             self.state.events.pod = <uint8_t *>calloc(1, EVENT_BYTES)
             if self.state.events.pod == NULL:
-                free(self.state)
-                self.state = NULL
+                free(self.data)
+                self.data = NULL
                 raise MemoryError
             mlock(self.state.events.pod, EVENT_BYTES)       # as far as the limit allows; written to, it is there
             memset(self.state.events.pod, 1, EVENT_BYTES)
@@ -97,6 +107,7 @@ cdef class Capture:
         self.state.handle = next_handle
         next_handle += 1
         self.state.channels = len(positions)
+        self.state.sample_bytes = width
         self.state.guard.node_id = INVALID_ID
         cdef pw_properties *props = pw_properties_new(
             b"media.type", <const char *>(b"Midi" if is_midi else b"Audio"), b"media.category", <const char *>b"Capture",
@@ -115,6 +126,8 @@ cdef class Capture:
             connection.guards = &self.state.guard
             if is_midi:
                 self.open_midi(props)
+            elif interleaved:
+                self.open_stream(props, positions, sample_format, sample_rate)
             else:
                 self.open_filter(props, positions)
         except BaseException:
@@ -163,8 +176,30 @@ cdef class Capture:
         check(pw_filter_connect(s.filter, PW_FILTER_FLAG_RT_PROCESS | PW_FILTER_FLAG_CUSTOM_LATENCY, NULL, 0),
               "connecting a filter")
 
+    cdef int open_stream(self, pw_properties *props, list positions, str sample_format, int sample_rate) except -1:
+        cdef CaptureState *s = self.state
+        cdef spa_audio_info_raw info
+        cdef spa_pod_builder builder
+        cdef uint8_t scratch[2048]
+        cdef const spa_pod *params[1]
+        memset(&info, 0, sizeof(info))
+        info.format = SPA_FORMATS[sample_format]
+        info.channels = s.channels
+        info.rate = sample_rate
+        for k, position in enumerate(positions):
+            info.position[k] = channel_code(position, k)
+        spa_pod_builder_init(&builder, scratch, sizeof(scratch))
+        params[0] = spa_format_audio_raw_build(&builder, SPA_PARAM_EnumFormat, &info)
+        self.data.data_loop = pw_data_loop_get_loop(pw_context_get_data_loop(self.connection.context))
+        s.stream = pw_stream_new(self.connection.core, b"chaosd capture", props)
+        check_pointer(s.stream, "making a stream")
+        listen_to_stream(self.data)
+        check(pw_stream_connect(s.stream, PW_DIRECTION_INPUT, INVALID_ID,
+                                PW_STREAM_FLAG_MAP_BUFFERS | PW_STREAM_FLAG_RT_PROCESS, params, 1),
+              "connecting a stream")
+
     cdef int alive(self) except -1:
-        if self.state == NULL:
+        if self.data == NULL:
             raise InternalError("the capture is closed")
         return self.connection.alive()
 
@@ -253,7 +288,7 @@ cdef class Capture:
 
     def close(self):
         """Takes the node out of the graph; when it returns, the callback has run for the last time."""
-        if self.state == NULL:
+        if self.data == NULL:
             return
         cdef CaptureState *s = self.state
         if self.connection.core != NULL:
@@ -263,16 +298,31 @@ cdef class Capture:
                 if s.filter != NULL:
                     spa_hook_remove(&s.hook)
                     pw_filter_destroy(s.filter)
+                if s.stream != NULL:
+                    spa_hook_remove(&s.hook)
+                    pw_stream_destroy(s.stream)
             self.drop_links()           # now: without them the callback would see cycles that bring nothing
             self.connection.unlock()
         free(s.events.pod)
-        free(self.state)
+        free(self.data)
+        self.data = NULL
         self.state = NULL
         self.slots = self.next = None
 
     def __del__(self):
-        if self.state != NULL:
+        if self.data != NULL:
             try:
                 warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self)
             finally:
                 self.close()
+
+
+cdef uint32_t channel_code(str position, int index):
+    """SPA's number for a channel's name; AUX<index> where SPA knows no such name."""
+    cdef bytes wanted = b":" + position.encode()
+    cdef const spa_type_info *t = spa_type_audio_channel
+    while t.name != NULL:
+        if (<bytes>t.name).endswith(wanted):
+            return t.type
+        t += 1
+    return 0x1000 + index

@@ -11,15 +11,204 @@
 #include <immintrin.h>
 #endif
 
+/* Interleaved (n frames of `channels` samples) to planar: dst is the first channel's place, `stride` samples lie between
+ * one channel's place and the next.
+ *
+ * Tiles of several channels by a cache line's worth of frames are transposed in registers, so that each line of dst is
+ * written whole and once, however the planes lie to each other in the cache; the last frames go sample by sample.
+ * A tile is made of squares: of 4 x 4 samples of 32 bits or 8 x 8 of 16 bits in 128-bit registers, or, where the
+ * processor has AVX2, of two such squares side by side in 256-bit ones; these stream what they write past the caches
+ * where that pays. */
+#define CHAOS_VECTOR(NAME, T, BYTES) typedef T NAME __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias))
+#define CHAOS_BLOCK 128   /* frames */
 #define CHAOS_INLINE static inline __attribute__((always_inline))
 
-/* Streaming stores write whole lines to memory without reading them first, as other stores do. They keep no order of
- * their own, not even before one that releases, so that a fence must end them. It waits until they have left the
- * processor, about 0.3 us: from so many bytes a cycle on, streaming gains more than that. */
-#define CHAOS_STREAM_BYTES 16384
+CHAOS_VECTOR(chaos_4x32, uint32_t, 16);
+CHAOS_VECTOR(chaos_8x16, uint16_t, 16);
+CHAOS_VECTOR(chaos_8x32, uint32_t, 32);
+CHAOS_VECTOR(chaos_16x16, uint16_t, 32);
+
+/* Squares side by side: 4 channels, frames 0-3 (and 4-7). In: each frame's channels; out: each channel's frames. */
+#define CHAOS_SQUARE_32(V, LOW, HIGH, LOW2, HIGH2)                                                                      \
+    V t0 = __builtin_shufflevector(r[0], r[1], LOW), t1 = __builtin_shufflevector(r[0], r[1], HIGH);                          \
+    V t2 = __builtin_shufflevector(r[2], r[3], LOW), t3 = __builtin_shufflevector(r[2], r[3], HIGH);                          \
+    r[0] = __builtin_shufflevector(t0, t2, LOW2), r[1] = __builtin_shufflevector(t0, t2, HIGH2);                              \
+    r[2] = __builtin_shufflevector(t1, t3, LOW2), r[3] = __builtin_shufflevector(t1, t3, HIGH2)
+/* The same for 8 channels of 16 bits, frames 0-7 (and 8-15): three rounds of taking pairs apart. */
+#define CHAOS_SQUARE_16(V, LOW, HIGH, LOW2, HIGH2, LOW4, HIGH4)                                                         \
+    V t[8];                                                                                                             \
+    for (int k = 0; k < 4; k++) {                                                                                       \
+        t[2 * k] = __builtin_shufflevector(r[2 * k], r[2 * k + 1], LOW);                                                   \
+        t[2 * k + 1] = __builtin_shufflevector(r[2 * k], r[2 * k + 1], HIGH);                                              \
+    }                                                                                                                   \
+    for (int k = 0; k < 8; k += 4) {                                                                                    \
+        r[k] = __builtin_shufflevector(t[k], t[k + 2], LOW2), r[k + 1] = __builtin_shufflevector(t[k], t[k + 2], HIGH2);      \
+        r[k + 2] = __builtin_shufflevector(t[k + 1], t[k + 3], LOW2);                                                      \
+        r[k + 3] = __builtin_shufflevector(t[k + 1], t[k + 3], HIGH2);                                                     \
+    }                                                                                                                   \
+    for (int k = 0; k < 4; k++) {                                                                                       \
+        t[2 * k] = __builtin_shufflevector(r[k], r[k + 4], LOW4);                                                          \
+        t[2 * k + 1] = __builtin_shufflevector(r[k], r[k + 4], HIGH4);                                                     \
+    }                                                                                                                   \
+    for (int k = 0; k < 8; k++)                                                                                         \
+        r[k] = t[k]
+#define CHAOS_LIST(...) __VA_ARGS__
+
+CHAOS_INLINE void chaos_square_4x32(chaos_4x32 *r)
+{
+    CHAOS_SQUARE_32(chaos_4x32, CHAOS_LIST(0, 4, 1, 5), CHAOS_LIST(2, 6, 3, 7), CHAOS_LIST(0, 1, 4, 5),
+                    CHAOS_LIST(2, 3, 6, 7));
+}
+
+CHAOS_INLINE void chaos_square_8x16(chaos_8x16 *r)
+{
+    CHAOS_SQUARE_16(chaos_8x16, CHAOS_LIST(0, 8, 1, 9, 2, 10, 3, 11), CHAOS_LIST(4, 12, 5, 13, 6, 14, 7, 15),
+                    CHAOS_LIST(0, 1, 8, 9, 2, 3, 10, 11), CHAOS_LIST(4, 5, 12, 13, 6, 7, 14, 15),
+                    CHAOS_LIST(0, 1, 2, 3, 8, 9, 10, 11), CHAOS_LIST(4, 5, 6, 7, 12, 13, 14, 15));
+}
+
+/* Goes through the channels a cache line of src at a time, in that through blocks of frames whose lines fit the
+ * first-level cache, in each through the channels in groups of WIDTH (the last group may overlap the one before), in
+ * each through tiles of TILE frames. LOAD(V, from, behind) is a register of the squares that hold SPAN frames (`behind`
+ * is the way from one square to the next), STORE(to, v) writes one. Where a frame has fewer channels than a group,
+ * registers reach into the frames behind it, and so as many are left over. `tiled` is how many frames were done.
+ * CHAOS_STEP hides from the compiler that it could know all frames' places beforehand: it would keep them on the stack,
+ * which costs more than to add them up. */
+#define CHAOS_STEP(p, by) __asm__("" : "=r"(p) : "0"((p) + (by)))
+#define CHAOS_TILES(T, V, SQUARE, LOAD, STORE, WIDTH, SPAN, TILE)                                                      \
+    const uint64_t width = channels < WIDTH ? channels : WIDTH, line = 64 / sizeof(T);                                 \
+    const uint64_t reach = (WIDTH - 1) / channels, tiled = n < reach ? 0 : (n - reach) / (TILE) * (TILE);              \
+    for (uint64_t first = 0; first < channels; first += line)                                                          \
+        for (uint64_t begin = 0; begin < tiled; begin += CHAOS_BLOCK)                                                  \
+            for (uint64_t group = first; group < channels && group < first + line; group += WIDTH) {                   \
+                const uint64_t c = channels < WIDTH ? 0 : group + WIDTH > channels ? channels - WIDTH : group;         \
+                const uint64_t end = begin + CHAOS_BLOCK < tiled ? begin + CHAOS_BLOCK : tiled;                        \
+                for (uint64_t at = begin; at < end; at += TILE) {                                                      \
+                    V r[(TILE) / (SPAN)][WIDTH];                                                                       \
+                    const T *from = src + at * channels + c;                                                           \
+                    T *to = dst + c * stride + at;                                                                     \
+                    for (int s = 0; s < (TILE) / (SPAN); s++) {                                                        \
+                        for (int k = 0; k < WIDTH; k++) {                                                              \
+                            r[s][k] = LOAD(V, from, WIDTH * channels);                                                 \
+                            CHAOS_STEP(from, channels);                                                                \
+                        }                                                                                              \
+                        CHAOS_STEP(from, (SPAN - WIDTH) * channels);                                                   \
+                        SQUARE(r[s]);                                                                                  \
+                    }                                                                                                  \
+                    for (uint64_t k = 0; k < WIDTH && k < width; k++) {                                                \
+                        for (int s = 0; s < (TILE) / (SPAN) && k >= group - c; s++) /* the others are there */         \
+                            STORE((V *)(to + s * (SPAN)), r[s][k]);                                                    \
+                        to += stride;                                                                                  \
+                    }                                                                                                  \
+                }                                                                                                      \
+            }
+
+#define CHAOS_GET(V, from, behind) (*(const V *)(from))
+#define CHAOS_PUT(to, v) (*(to) = (v))
+
+#define CHAOS_PAIR(T)                                                                                                   \
+    static void chaos_pair_##T(T *restrict a, T *restrict b, const T *restrict src, uint64_t n)                         \
+    {                                                                                                                   \
+        for (uint64_t i = 0; i < n; i++) {                                                                              \
+            a[i] = src[2 * i];                                                                                          \
+            b[i] = src[2 * i + 1];                                                                                      \
+        }                                                                                                               \
+    }
+
+CHAOS_PAIR(uint32_t)
+CHAOS_PAIR(uint16_t)
+
+#define CHAOS_PLAIN(T, BITS, V, SQUARE, WIDTH)                                                                         \
+    static void chaos_plain_##BITS(T *dst, uint64_t stride, const T *src, uint64_t channels, uint64_t n)               \
+    {                                                                                                                  \
+        CHAOS_TILES(T, V, SQUARE, CHAOS_GET, CHAOS_PUT, WIDTH, WIDTH, WIDTH)                                           \
+        for (uint64_t c = 0; c < channels; c++)                                                                        \
+            for (uint64_t i = tiled; i < n; i++)                                                                       \
+                dst[c * stride + i] = src[i * channels + c];                                                           \
+    }
+
+CHAOS_PLAIN(uint32_t, 32, chaos_4x32, chaos_square_4x32, 4)
+CHAOS_PLAIN(uint16_t, 16, chaos_8x16, chaos_square_8x16, 8)
+
 #ifdef __x86_64__
 #define CHAOS_AVX2 __attribute__((target("avx2")))
+
+CHAOS_INLINE CHAOS_AVX2 void chaos_square_8x32(chaos_8x32 *r)
+{
+    CHAOS_SQUARE_32(chaos_8x32, CHAOS_LIST(0, 8, 1, 9, 4, 12, 5, 13), CHAOS_LIST(2, 10, 3, 11, 6, 14, 7, 15),
+                    CHAOS_LIST(0, 1, 8, 9, 4, 5, 12, 13), CHAOS_LIST(2, 3, 10, 11, 6, 7, 14, 15));
+}
+
+CHAOS_INLINE CHAOS_AVX2 void chaos_square_16x16(chaos_16x16 *r)
+{
+    CHAOS_SQUARE_16(chaos_16x16,
+                    CHAOS_LIST(0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27),
+                    CHAOS_LIST(4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15, 31),
+                    CHAOS_LIST(0, 1, 16, 17, 2, 3, 18, 19, 8, 9, 24, 25, 10, 11, 26, 27),
+                    CHAOS_LIST(4, 5, 20, 21, 6, 7, 22, 23, 12, 13, 28, 29, 14, 15, 30, 31),
+                    CHAOS_LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
+                    CHAOS_LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31));
+}
+
+/* A frame's channels in the lower half, those of the frame behind the first square in the upper. */
+#define CHAOS_GET_TWO(V, from, behind)                                                                                 \
+    ((V)_mm256_loadu2_m128i((const __m128i_u *)((from) + (behind)), (const __m128i_u *)(from)))
+#define CHAOS_STREAM(to, v) _mm256_stream_si256((__m256i *)(to), (__m256i)(v))
+#define CHAOS_WIDE(NAME, T, BITS, V, SQUARE, STORE, WIDTH)                                                             \
+    CHAOS_AVX2 static void NAME##_##BITS(T *dst, uint64_t stride, const T *src, uint64_t channels, uint64_t n)         \
+    {                                                                                                                  \
+        CHAOS_TILES(T, V, SQUARE, CHAOS_GET_TWO, STORE, WIDTH, 2 * WIDTH, 4 * WIDTH)                                   \
+        _mm256_zeroupper(); /* gcc leaves it out before a call in tail position; SSE code would be slow from then on */\
+        if (tiled < n)                                                                                                 \
+            chaos_plain_##BITS(dst + tiled, stride, src + tiled * channels, channels, n - tiled);                      \
+    }
+
+CHAOS_WIDE(chaos_wide, uint32_t, 32, chaos_8x32, chaos_square_8x32, CHAOS_PUT, 4)
+CHAOS_WIDE(chaos_wide, uint16_t, 16, chaos_16x16, chaos_square_16x16, CHAOS_PUT, 8)
+CHAOS_WIDE(chaos_lines, uint32_t, 32, chaos_8x32, chaos_square_8x32, CHAOS_STREAM, 4)
+CHAOS_WIDE(chaos_lines, uint16_t, 16, chaos_16x16, chaos_square_16x16, CHAOS_STREAM, 8)
+
+/* Streaming stores write whole lines to memory without reading them first, as other stores do. Each row must begin at
+ * the same place in its line: the stride is in whole lines; what comes before the first line goes the plain way. Such
+ * stores keep no order of their own, not even before one that releases, so that a fence must end them. It waits until
+ * they have left the processor, about 0.3 us: from CHAOS_STREAM_BYTES on, streaming gains more than that. */
+#define CHAOS_STREAM_BYTES 16384
+#define CHAOS_STREAMED(T, BITS)                                                                                        \
+    static void chaos_streamed_##BITS(T *dst, uint64_t stride, const T *src, uint64_t channels, uint64_t n)            \
+    {                                                                                                                  \
+        const uint64_t to_line = (-(uintptr_t)dst & 63) / sizeof(T), lead = to_line < n ? to_line : n;                 \
+        chaos_plain_##BITS(dst, stride, src, channels, lead);                                                          \
+        chaos_lines_##BITS(dst + lead, stride, src + lead * channels, channels, n - lead);                             \
+        _mm_sfence();                                                                                                  \
+    }
+
+CHAOS_STREAMED(uint32_t, 32)
+CHAOS_STREAMED(uint16_t, 16)
+
+#define CHAOS_BEST(T, BITS)                                                                                            \
+    if (!__builtin_cpu_supports("avx2"))                                                                               \
+        chaos_plain_##BITS(dst, stride, src, channels, n);                                                             \
+    else if (n * channels * sizeof(T) >= CHAOS_STREAM_BYTES && stride * sizeof(T) % 64 == 0)                           \
+        chaos_streamed_##BITS(dst, stride, src, channels, n);                                                          \
+    else                                                                                                               \
+        chaos_wide_##BITS(dst, stride, src, channels, n)
+#else
+#define CHAOS_BEST(T, BITS) chaos_plain_##BITS(dst, stride, src, channels, n)
 #endif
+
+#define CHAOS_DEINTERLEAVE(T, BITS)                                                                                    \
+    static void chaos_deinterleave_##BITS(T *dst, uint64_t stride, const T *src, uint64_t channels, uint64_t n)        \
+    {                                                                                                                  \
+        if (channels == 1)                                                                                             \
+            memcpy(dst, src, n * sizeof(T));                                                                           \
+        else if (channels == 2)                                                                                        \
+            chaos_pair_##T(dst, dst + stride, src, n);                                                                 \
+        else                                                                                                           \
+            CHAOS_BEST(T, BITS);                                                                                       \
+    }
+
+CHAOS_DEINTERLEAVE(uint32_t, 32)
+CHAOS_DEINTERLEAVE(uint16_t, 16)
 
 /* Copies planes: n bytes of each, to dst and from there on a `stride` (bytes) further for each.
  *
@@ -79,7 +268,6 @@ static void chaos_copy_planes(uint8_t *dst, uint64_t stride, const uint8_t *cons
 
 /* Planes side by side, the other way round: n frames of `channels` samples each. Not for the RT callback. Goes through
  * blocks of frames that the first-level cache holds, so that each line of dst is filled before it is driven out. */
-#define CHAOS_BLOCK 128   /* frames */
 #define CHAOS_INTERLEAVE(T, BITS)                                                                                      \
     static void chaos_interleave_##BITS(T *restrict dst, const T *const *planes, uint64_t channels, uint64_t n)        \
     {                                                                                                                  \
@@ -99,108 +287,19 @@ static void chaos_copy_planes(uint8_t *dst, uint64_t stride, const uint8_t *cons
 CHAOS_INTERLEAVE(uint32_t, 32)
 CHAOS_INTERLEAVE(uint16_t, 16)
 
-/* Planes of f32 as whole numbers of 16 or 32 bits: n samples of each from the sample `at` on, to dst and from there on a
- * `stride` (samples) further for each. Full scale is 2^15 or 2^31; rounded to the nearest, ties to even, and clipped to
- * the greatest value that f32 tells apart from full scale. What came of whole numbers of up to 24 bits (16 for s16) comes
- * out as those. No dither; NaN is the lowest. */
-#define CHAOS_TOP_16 32767.0f
-#define CHAOS_TOP_32 2147483520.0f
-#define CHAOS_FULL_16 32768.0f
-#define CHAOS_FULL_32 2147483648.0f
-
-CHAOS_INLINE int32_t chaos_whole(float v, float full, float top)
+/* Whether n bytes are all zero: looks no further than the first that isn't. */
+static int chaos_is_zero(const uint8_t *at, uint64_t n)
 {
-    v *= full;
-    v = v > -full ? v : -full;
-    return (int32_t)lrintf(v < top ? v : top);
+    uint64_t word = 0, i = 0;
+    for (; i + sizeof(word) <= n && word == 0; i += sizeof(word))
+        memcpy(&word, at + i, sizeof(word));
+    if (word != 0)
+        return 0;
+    for (; i < n; i++)
+        if (at[i] != 0)
+            return 0;
+    return 1;
 }
-
-#define CHAOS_PLAIN(BITS)                                                                                              \
-    static void chaos_plain_##BITS(int##BITS##_t *dst, uint64_t stride, const float *const *planes, uint64_t channels, \
-                                   uint64_t at, uint64_t n)                                                            \
-    {                                                                                                                  \
-        for (uint64_t c = 0; c < channels; c++)                                                                        \
-            for (uint64_t i = 0; i < n; i++)                                                                           \
-                dst[c * stride + i] = (int##BITS##_t)chaos_whole(planes[c][at + i], CHAOS_FULL_##BITS, CHAOS_TOP_##BITS); \
-    }
-
-CHAOS_PLAIN(16)
-CHAOS_PLAIN(32)
-
-#ifdef __x86_64__
-/* Eight at once. */
-CHAOS_INLINE CHAOS_AVX2 __m256i chaos_whole_8(const float *from, float full, float top)
-{
-    const __m256 v = _mm256_mul_ps(_mm256_loadu_ps(from), _mm256_set1_ps(full));
-    return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v, _mm256_set1_ps(-full)), _mm256_set1_ps(top)));
-}
-
-/* What fills half a cache line: 8 samples of 32 bits or 16 of 16. */
-CHAOS_INLINE CHAOS_AVX2 __m256i chaos_half_32(const float *from)
-{
-    return chaos_whole_8(from, CHAOS_FULL_32, CHAOS_TOP_32);
-}
-
-CHAOS_INLINE CHAOS_AVX2 __m256i chaos_half_16(const float *from)
-{
-    const __m256i low = chaos_whole_8(from, CHAOS_FULL_16, CHAOS_TOP_16);
-    const __m256i high = chaos_whole_8(from + 8, CHAOS_FULL_16, CHAOS_TOP_16);
-    return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);     /* packs goes by halves of a register */
-}
-
-/* The streamed way begins with what comes before the first whole line of a plane's place. */
-#define CHAOS_WIDE(NAME, BITS, STORE, LEAD)                                                                            \
-    CHAOS_AVX2 static void NAME##_##BITS(int##BITS##_t *dst, uint64_t stride, const float *const *planes,              \
-                                         uint64_t channels, uint64_t at, uint64_t n)                                   \
-    {                                                                                                                  \
-        const uint64_t half = 32 / sizeof(*dst);                                                                       \
-        for (uint64_t c = 0; c < channels; c++) {                                                                      \
-            int##BITS##_t *to = dst + c * stride;                                                                      \
-            const float *from = planes[c] + at;                                                                        \
-            const uint64_t to_line = (LEAD) ? (-(uintptr_t)to & 63) / sizeof(*to) : 0;                                 \
-            const uint64_t lead = to_line < n ? to_line : n;                                                           \
-            uint64_t i = lead;                                                                                         \
-            for (uint64_t k = 0; k < lead; k++)                                                                        \
-                to[k] = (int##BITS##_t)chaos_whole(from[k], CHAOS_FULL_##BITS, CHAOS_TOP_##BITS);                      \
-            if (c + 1 < channels)                                                                                      \
-                chaos_ask_for((const uint8_t *)(planes[c + 1] + at), n * sizeof(float));                               \
-            for (; i + 2 * half <= n; i += 2 * half) {                                                                 \
-                const __m256i first = chaos_half_##BITS(from + i), second = chaos_half_##BITS(from + i + half);        \
-                STORE((__m256i *)(to + i), first);                                                                     \
-                STORE((__m256i *)(to + i) + 1, second);                                                                \
-            }                                                                                                          \
-            for (; i < n; i++)                                                                                         \
-                to[i] = (int##BITS##_t)chaos_whole(from[i], CHAOS_FULL_##BITS, CHAOS_TOP_##BITS);                      \
-        }                                                                                                              \
-        if (LEAD)                                                                                                      \
-            _mm_sfence();                                                                                              \
-    }
-
-CHAOS_WIDE(chaos_wide, 16, _mm256_storeu_si256, 0)
-CHAOS_WIDE(chaos_wide, 32, _mm256_storeu_si256, 0)
-CHAOS_WIDE(chaos_streamed, 16, _mm256_stream_si256, 1)
-CHAOS_WIDE(chaos_streamed, 32, _mm256_stream_si256, 1)
-
-#define CHAOS_BEST(BITS)                                                                                               \
-    if (!__builtin_cpu_supports("avx2"))                                                                               \
-        chaos_plain_##BITS(dst, stride, planes, channels, at, n);                                                      \
-    else if (n * channels * sizeof(*dst) >= CHAOS_STREAM_BYTES)                                                        \
-        chaos_streamed_##BITS(dst, stride, planes, channels, at, n);                                                   \
-    else                                                                                                               \
-        chaos_wide_##BITS(dst, stride, planes, channels, at, n)
-#else
-#define CHAOS_BEST(BITS) chaos_plain_##BITS(dst, stride, planes, channels, at, n)
-#endif
-
-#define CHAOS_CONVERT(BITS)                                                                                            \
-    static void chaos_convert_##BITS(int##BITS##_t *dst, uint64_t stride, const float *const *planes,                  \
-                                     uint64_t channels, uint64_t at, uint64_t n)                                       \
-    {                                                                                                                  \
-        CHAOS_BEST(BITS);                                                                                              \
-    }
-
-CHAOS_CONVERT(16)
-CHAOS_CONVERT(32)
 
 /* Peak and mean square of n samples, full scale being 1.0. Not for the RT callback: it reads a whole window. */
 #define CHAOS_LEVEL(NAME, T, FULL)                                                                                  \

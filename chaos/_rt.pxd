@@ -1,13 +1,13 @@
 """A capture as its callbacks know it."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from chaos._audio cimport AudioBuffers
 from chaos._connection cimport MAX_CHANNELS, Guard, Records
 from chaos._cycle cimport Writer
 from chaos._link cimport OwnLink
 from chaos._midi cimport MidiEvents
-from chaos.pipewire cimport pw_buffer, pw_filter, spa_hook
+from chaos.pipewire cimport pw_buffer, pw_filter, pw_loop, pw_stream, spa_hook, spa_io_position
 
 cdef extern from "<stdint.h>" nogil:
     const uint32_t INVALID_ID "UINT32_MAX"
@@ -19,13 +19,16 @@ cdef struct CaptureState:
     Records *records
     uint32_t handle
     uint32_t channels
+    uint32_t sample_bytes
     pw_filter *filter
+    pw_stream *stream
     spa_hook hook
+    spa_io_position *position           # of a stream; a filter is handed its own
     void *ports[MAX_CHANNELS]
     pw_buffer *buffers[MAX_CHANNELS]
-    const float *planes[MAX_CHANNELS]
+    const uint8_t *planes[MAX_CHANNELS]
     bint tells_xruns                    # whether the server's clock has the field
-    AudioBuffers content                # those planes
+    AudioBuffers content                # those planes, or a stream's one buffer
     MidiEvents events                   # or a cycle's events
     uint64_t fed_ns                     # when the link of events was first seen, 0 without one
     bint is_heard                       # whether an event has come over it
@@ -37,6 +40,11 @@ cdef struct CaptureState:
     uint64_t last_end                   # position behind the last cycle, and how long that was
     uint64_t last_frames
 
+cdef struct StreamData:         # what a stream's callbacks are handed
+    CaptureState state
+    pw_loop *data_loop
+
 cdef uint32_t node_id_of(const CaptureState *s) noexcept nogil
 cdef void listen_to_filter(CaptureState *s) noexcept nogil
 cdef void listen_to_midi(CaptureState *s) noexcept nogil
+cdef void listen_to_stream(StreamData *s) noexcept nogil

@@ -1,4 +1,4 @@
-"""The callbacks of a capture's filter: the process callback, which is real-time, and the loop's own.
+"""The callbacks of a capture's filter or stream: the process callback, which is real-time, and the loop's own.
 
 The process callback hands each cycle to `slots_cycle`; the loop's callbacks queue records that `Connection.drain`
 empties. None of them runs Python: PipeWire's threads never take the GIL.
@@ -28,6 +28,9 @@ STATES = {-1: "error", 0: "unconnected", 1: "connecting", 2: "paused", 3: "strea
 
 
 # ---- the process callback ------------------------------------------------------------------------------------------
+
+cdef extern from "_kernels.h" nogil:
+    bint chaos_is_zero(const uint8_t *at, uint64_t n)
 
 cdef extern from *:
     """
@@ -98,8 +101,15 @@ cdef inline Verdict look_at(const spa_data *d, uint64_t n_bytes, bint is_linked,
 
 
 cdef inline bint is_fed(const CaptureState *s) noexcept nogil:
-    """Is every channel linked?"""
+    """Is every channel linked? A stream's converter makes up silence for one that is not, and says EMPTY only where
+    that is all it has; a device's own silence can then not be told from none."""
     return chaos_load(&s.n_active) == s.channels
+
+
+cdef inline bint is_made_up(const spa_data *d, uint64_t n_bytes, uint32_t offset) noexcept nogil:
+    """May a stream's converter have made this up? On 0.3.65 it gives zeros, and doesn't say so, for a device that
+    brings nothing: a cycle of nothing but zeros can't be told from that."""
+    return chaos_is_zero(<const uint8_t *>d.data + offset, n_bytes)
 
 
 cdef inline void refuse_foreign(CaptureState *s, Cycle *c) noexcept nogil:
@@ -136,7 +146,7 @@ cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogi
             continue
         d = &s.buffers[k].buffer.datas[0]
         verdict = look_at(d, c.n_frames * 4, linked, &offset)
-        s.planes[k] = <const float *>(<const uint8_t *>d.data + offset)
+        s.planes[k] = <const uint8_t *>d.data + offset
         if verdict != USABLE:
             c.lacks = CAUSE_NO_DATA
             s.writer.rt.short_buffers += verdict == SPOILT
@@ -208,10 +218,52 @@ cdef void on_midi_process(void *data, spa_io_position *position) noexcept nogil:
     slots_timed(s.writer, now_ns() - began)
 
 
+cdef void on_stream_process(void *data) noexcept nogil:
+    """One cycle, interleaved. Of several buffers only the last belongs to this cycle; all go back."""
+    cdef CaptureState *s = <CaptureState *>data
+    cdef uint64_t began = now_ns()
+    cdef Cycle c
+    cdef pw_buffer *buffer = NULL
+    cdef pw_buffer *later = pw_stream_dequeue_buffer(s.stream)
+    cdef spa_data *d
+    cdef Verdict verdict
+    cdef uint32_t offset, bound = 64
+    memset(&c, 0, sizeof(c))
+    while later != NULL and bound > 0:
+        if buffer != NULL:
+            pw_stream_queue_buffer(s.stream, buffer)
+        buffer = later
+        later = pw_stream_dequeue_buffer(s.stream)
+        bound -= 1
+    if later != NULL:
+        pw_stream_queue_buffer(s.stream, later)
+    if s.position != NULL and s.position.clock.rate.denom != 0:
+        from_clock(&c, s, s.position, began)
+        c.linked_ns = 0     # a converter stands between: what it brings first is not believed by its links alone
+        c.lacks = CAUSE_NO_DATA
+        c.is_linked = is_fed(s)
+        if buffer != NULL:
+            d = &buffer.buffer.datas[0]
+            verdict = look_at(d, c.n_frames * s.channels * s.sample_bytes, False, &offset)
+            s.writer.rt.short_buffers += verdict == SPOILT
+            if verdict == USABLE and c.is_linked and not is_made_up(d, c.n_frames * s.channels * s.sample_bytes, offset):
+                s.content.interleaved = <const uint8_t *>d.data + offset
+                c.content = &s.content
+                c.lacks = 0
+        refuse_foreign(s, &c)
+        if slots_trusts(s.writer, &c):
+            take_in(s, &c)
+    if buffer != NULL:
+        pw_stream_queue_buffer(s.stream, buffer)
+    slots_timed(s.writer, now_ns() - began)
+
+
 # ---- the loop's callbacks ------------------------------------------------------------------------------------------
 
 cdef uint32_t node_id_of(const CaptureState *s) noexcept nogil:
-    return pw_filter_get_node_id(s.filter) if s.filter != NULL else INVALID_ID
+    if s.filter != NULL:
+        return pw_filter_get_node_id(s.filter)
+    return pw_stream_get_node_id(s.stream) if s.stream != NULL else INVALID_ID
 
 
 cdef void on_state_changed(void *data, int old, int state, const char *error) noexcept nogil:
@@ -245,6 +297,20 @@ cdef void on_port_param(void *data, void *port, uint32_t id, const spa_pod *para
         records_push_text(s.records, RECORD_LATENCY, s.handle, 0, 0, text)
 
 
+cdef int take_position(spa_loop *loop, c_bool is_async, uint32_t seq, const void *data, size_t size,
+                       void *user_data) noexcept nogil:
+    cdef CaptureState *s = <CaptureState *>user_data
+    s.position = (<spa_io_position **>data)[0]
+    return 0
+
+
+cdef void on_io_changed(void *data, uint32_t id, void *area, uint32_t size) noexcept nogil:
+    """Hands the clock's place to the data thread, in that thread: it never sees a place that is going away."""
+    cdef StreamData *s = <StreamData *>data
+    if id == SPA_IO_Position:
+        pw_loop_invoke(s.data_loop, take_position, 1, &area, sizeof(area), True, &s.state)
+
+
 cdef pw_filter_events filter_events
 filter_events.version = PW_VERSION_FILTER_EVENTS
 filter_events.state_changed = on_state_changed
@@ -256,6 +322,12 @@ midi_events.state_changed = on_state_changed
 midi_events.param_changed = on_port_param
 midi_events.process = on_midi_process
 
+cdef pw_stream_events stream_events
+stream_events.version = PW_VERSION_STREAM_EVENTS
+stream_events.state_changed = on_state_changed
+stream_events.io_changed = on_io_changed
+stream_events.process = on_stream_process
+
 
 cdef void listen_to_filter(CaptureState *s) noexcept nogil:
     pw_filter_add_listener(s.filter, &s.hook, &filter_events, s)
@@ -263,6 +335,10 @@ cdef void listen_to_filter(CaptureState *s) noexcept nogil:
 
 cdef void listen_to_midi(CaptureState *s) noexcept nogil:
     pw_filter_add_listener(s.filter, &s.hook, &midi_events, s)
+
+
+cdef void listen_to_stream(StreamData *s) noexcept nogil:
+    pw_stream_add_listener(s.state.stream, &s.state.hook, &stream_events, s)
 
 
 def judged(uint32_t offset, uint32_t size, uint32_t flags, uint32_t maxsize, uint64_t n_bytes, *, bint linked=True):

@@ -45,6 +45,30 @@ cdef extern from "<spa/param/param.h>" nogil:
         SPA_PARAM_Buffers
         SPA_PARAM_Latency
 
+cdef extern from "<spa/param/audio/raw.h>" nogil:
+    enum:
+        SPA_AUDIO_FORMAT_F32
+        SPA_AUDIO_FORMAT_S16
+        SPA_AUDIO_FORMAT_S32
+        SPA_AUDIO_MAX_CHANNELS
+    cdef struct spa_audio_info_raw:
+        uint32_t format
+        uint32_t flags
+        uint32_t rate
+        uint32_t channels
+        uint32_t *position
+
+cdef extern from "<spa/param/audio/type-info.h>" nogil:
+    cdef struct spa_type_info:
+        uint32_t type
+        uint32_t parent
+        const char *name
+        const spa_type_info *values
+    const spa_type_info *spa_type_audio_channel
+
+cdef extern from "<spa/param/audio/format-utils.h>" nogil:
+    const spa_pod *spa_format_audio_raw_build(spa_pod_builder *builder, uint32_t id, const spa_audio_info_raw *info)
+
 cdef extern from "<spa/buffer/buffer.h>" nogil:
     cdef struct spa_chunk:
         uint32_t offset
@@ -64,6 +88,8 @@ cdef extern from "<spa/buffer/buffer.h>" nogil:
         SPA_CHUNK_FLAG_EMPTY
 
 cdef extern from "<spa/node/io.h>" nogil:
+    enum:
+        SPA_IO_Position
     cdef struct spa_io_clock:
         uint32_t flags
         uint32_t id
@@ -74,6 +100,12 @@ cdef extern from "<spa/node/io.h>" nogil:
         uint64_t next_nsec
     cdef struct spa_io_position:
         spa_io_clock clock
+
+cdef extern from "<spa/support/loop.h>" nogil:
+    cdef struct spa_loop:
+        pass
+    ctypedef int (*spa_invoke_func_t)(spa_loop *loop, c_bool is_async, uint32_t seq, const void *data, size_t size,
+                                      void *user_data) noexcept nogil
 
 cdef extern from "<pipewire/pipewire.h>" nogil:
     void pw_init(int *argc, char ***argv)
@@ -87,6 +119,8 @@ cdef extern from "<pipewire/pipewire.h>" nogil:
 
     cdef struct pw_loop:
         pass
+    int pw_loop_invoke(pw_loop *loop, spa_invoke_func_t func, uint32_t seq, const void *data, size_t size, bint block,
+                       void *user_data)
 
     cdef struct pw_thread_loop:
         pass
@@ -102,8 +136,12 @@ cdef extern from "<pipewire/pipewire.h>" nogil:
 
     cdef struct pw_context:
         pass
+    cdef struct pw_data_loop:
+        pass
     pw_context *pw_context_new(pw_loop *main_loop, pw_properties *props, size_t user_data_size)
     void pw_context_destroy(pw_context *context)
+    pw_data_loop *pw_context_get_data_loop(pw_context *context)
+    pw_loop *pw_data_loop_get_loop(pw_data_loop *loop)
 
     cdef struct pw_proxy:
         pass
@@ -199,3 +237,24 @@ cdef extern from "<pipewire/filter.h>" nogil:
     int pw_filter_update_params(pw_filter *filter, void *port_data, const spa_pod **params, uint32_t n_params)
     pw_buffer *pw_filter_dequeue_buffer(void *port_data)
     int pw_filter_queue_buffer(void *port_data, pw_buffer *buffer)
+
+cdef extern from "<pipewire/stream.h>" nogil:
+    cdef struct pw_stream:
+        pass
+    cdef struct pw_stream_events:
+        uint32_t version
+        void (*state_changed)(void *data, int old, int state, const char *error) noexcept nogil
+        void (*io_changed)(void *data, uint32_t id, void *area, uint32_t size) noexcept nogil
+        void (*process)(void *data) noexcept nogil
+    enum:
+        PW_VERSION_STREAM_EVENTS
+        PW_STREAM_FLAG_MAP_BUFFERS
+        PW_STREAM_FLAG_RT_PROCESS
+    pw_stream *pw_stream_new(pw_core *core, const char *name, pw_properties *props)
+    void pw_stream_add_listener(pw_stream *stream, spa_hook *listener, const pw_stream_events *events, void *data)
+    int pw_stream_connect(pw_stream *stream, int direction, uint32_t target_id, int flags, const spa_pod **params,
+                          uint32_t n_params)
+    uint32_t pw_stream_get_node_id(pw_stream *stream)
+    void pw_stream_destroy(pw_stream *stream)
+    pw_buffer *pw_stream_dequeue_buffer(pw_stream *stream)
+    int pw_stream_queue_buffer(pw_stream *stream, pw_buffer *buffer)

@@ -41,7 +41,7 @@ _WATCH_S = 0.25
 @click.option(
     "--layout",
     type=click.Choice(["planar", "interleaved"]),
-    hidden=True,  # of former versions; it changes nothing
+    help="How PipeWire delivers samples. Default: planar, the device's own buffers.",
 )
 @click.option("--chunk-size", metavar="BYTES", help="Chunk size, all channels together: 65536, 64k, 2M.")
 @click.option(

@@ -194,14 +194,24 @@ class Feed:
         name, number = parse_uri(self._view.uri)
         node, label = f"chaosd.{name}.{number}", f"chaosd {name}/{number}"
         positions, latency = [channel.name for channel in take.channels], self._request.latency_frames
-        rate = 0 if isinstance(asked, MidiFormat) else asked.sample_rate or device.sample_rate or 0
+        if isinstance(asked, MidiFormat):
+            return Capture(
+                connection,
+                take.staging.slots,
+                name=node,
+                description=label,
+                positions=positions,
+                latency_frames=latency,
+            )
         return Capture(
             connection,
             take.staging.slots,
             name=node,
             description=label,
             positions=positions,
-            sample_rate=rate,
+            sample_format=asked.sample_format,
+            sample_rate=asked.sample_rate or device.sample_rate or 0,
+            interleaved=asked.layout == "interleaved",
             latency_frames=latency,
         )
 

@@ -15,10 +15,18 @@ from chaos.graph.devices import DeviceInfo, DeviceMap
 from chaos.graph.followed import Followed
 from chaos.terms.errors import ChannelsMismatch
 
-__all__ = ["Followers"]
+__all__ = ["Followers", "Unported"]
 
 UNCLAIMED = 256
 SHARED = 1024
+
+
+class Unported(msgspec.Struct, frozen=True):
+    """A device is there and not all ports that a stream needs of it: `node_id` is the stream's own node, where it
+    lacks ports."""
+
+    device: DeviceInfo
+    node_id: int | None
 
 
 class _Follower(msgspec.Struct):
@@ -73,7 +81,7 @@ class Followers:
             if follower.follow.node_id == node_id:
                 tell(follower.follow.stream, Intruder(name))
 
-    def inform(self, connection: Connection | None, only: pykka.ActorRef[Any] | None = None) -> list[DeviceInfo]:
+    def inform(self, connection: Connection | None, only: pykka.ActorRef[Any] | None = None) -> list[Unported]:
         """Tells all, or only one, whose target has changed; gives the devices that lack ports."""
         self._remember_shared()
         present = self._devices.devices()
@@ -97,7 +105,7 @@ class Followers:
 
     def _target(
         self, follower: _Follower, connection: Connection | None, present: list[DeviceInfo]
-    ) -> tuple[Target, DeviceInfo | None]:
+    ) -> tuple[Target, Unported | None]:
         if connection is None:
             follower.followed.lose()
             return Target(None, None, ()), None
@@ -115,7 +123,7 @@ class Followers:
         node_id = follow.node_id
         own = self._devices.ports(node_id, "input") if node_id is not None else []
         if node_id is None or not own or len(own) != len(outs):
-            return target, None if device.ports else device
+            return target, Unported(device, node_id if not own else None)
         if not all(self._devices.is_there(out) for out in outs):
             return target, None
         pairs = tuple((device.node_id, out.id, node_id, to.id, out.serial) for out, to in zip(outs, own, strict=True))

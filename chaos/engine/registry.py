@@ -123,7 +123,7 @@ class DeviceRegistryActor(Supervised):
             return
         self._connection = connection
         self._listener = listener
-        self._porting = Porting(self._map, listener)
+        self._porting = Porting(self._remote, self._map, listener)
         self._decoder = Decoder()
         self._pump.watch(connection.wake_fd, lambda: tell(self.actor_ref, Drain()), is_eventfd=True)
         self._drain()
@@ -205,8 +205,8 @@ class DeviceRegistryActor(Supervised):
     def _inform(self, only: pykka.ActorRef[Any] | None = None) -> None:
         unported = self._followers.inform(self._connection, only)
         if self._porting is not None and not self._map.has_session_manager:
-            for device in unported:
-                self._porting.give(device)
+            for each in unported:
+                self._porting.give(each)
 
     # -- questions
 

@@ -35,7 +35,6 @@ from chaos.graph.devices import DeviceInfo, DeviceMap
 from chaos.protocol.answers import StreamsListed
 from chaos.protocol.config import Config
 from chaos.protocol.requests import (
-    AudioFormat,
     MidiFormat,
     SetMark,
     StreamAcceptPort,
@@ -55,7 +54,6 @@ from chaos.system.pump import Pump
 from chaos.system.workers import Workers
 from chaos.terms.errors import (
     ForeignClock,
-    FormatUnsupported,
     InvalidRequest,
     PathNotAllowed,
     StreamExists,
@@ -136,9 +134,6 @@ class Streams:
         """`member`: the session that the stream belongs to."""
         self._refuse_at_end()
         form = request.format
-        if isinstance(form, AudioFormat) and form.layout == "planar" and form.sample_format != "f32":
-            hint = "planar is f32; leave layout out for s16 and s32"
-            raise FormatUnsupported(f"planar {form.sample_format}", hint=hint)
         if isinstance(form, MidiFormat):
             _check_midi(request)
         if request.uri in self._running:

@@ -54,7 +54,8 @@ assert tuple(SAMPLE_BYTES) == get_args(SampleFormat)
 class AudioFormat(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="audio"):
     """Audio. `sample_rate` and `channels` left out are the device's own.
 
-    `layout`, "planar" or "interleaved", changes nothing: what is captured and recorded is planar. Raises InvalidFormat.
+    `layout` is how the samples are asked of PipeWire, "planar" or "interleaved"; left out, planar. What is recorded is
+    always planar. Raises InvalidFormat.
     """
 
     sample_rate: int | None = None

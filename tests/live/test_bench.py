@@ -24,7 +24,7 @@ def test_the_bare_client_copies(session: Session) -> None:
 
 
 def test_callback_and_memcpy_are_timed_in_turns(session: Session) -> None:
-    found = measure_callback(session, 2, 1024, sample_format="f32", rounds=2, window_s=0.2)
+    found = measure_callback(session, 2, 1024, interleaved=False, rounds=2, window_s=0.2)
     assert len(found.callback_us) == len(found.memcpy_us) == 2
     assert found.ratio > 0
 

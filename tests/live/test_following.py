@@ -184,12 +184,16 @@ def test_another_device_of_the_same_name_is_not_taken(
     assert_all_in_place(client.call("stream_stop", uri=uri)["recording"], PLUG_ID)
 
 
-def test_a_stream_may_wait_for_its_device(session: Session, loud: CountingSource, client: RawClient) -> None:
-    uri = "stream://late/1"
-    started = client.call("stream_start", uri=uri, device_identity="late", format=AUDIO, wait=True)
+@pytest.mark.parametrize("layout", ["planar", "interleaved"])
+def test_a_stream_may_wait_for_its_device(
+    session: Session, loud: CountingSource, client: RawClient, layout: str
+) -> None:
+    uri = f"stream://late/{layout}"
+    form = {**AUDIO, "layout": layout}
+    started = client.call("stream_start", uri=uri, device_identity=f"late-{layout}", format=form, wait=True)
     assert started["state"] == "waiting"
     assert started["recording"] == ""
-    with plug(session, "late") as device:
+    with plug(session, f"late-{layout}") as device:
         for _ in range(3):
             device.insert()
             client.event("stream_state", stream_uri=uri, state="streaming")
@@ -219,16 +223,18 @@ def link_anyhow(session: Session, output: str, to: str) -> None:
         session.run("pw-link", output, to)
 
 
+@pytest.mark.parametrize("layout", ["planar", "interleaved"])
 def test_a_link_that_others_make_is_removed_and_no_frame_of_it_kept(
-    session: Session, loud: CountingSource, client: RawClient
+    session: Session, loud: CountingSource, client: RawClient, layout: str
 ) -> None:
     """PipeWire would mix the louder source in: that must never be in the recording."""
-    uri = "stream://mixed/1"
-    with plug(session, "quiet") as device:
+    uri = f"stream://mixed/{layout}"
+    with plug(session, f"quiet-{layout}") as device:
         device.insert()
-        client.call("device_wait", name="quiet", timeout_s=50)
-        client.call("stream_start", uri=uri, device_identity="quiet", format=AUDIO)
-        inputs = inputs_of(session, "chaosd.mixed.1")
+        client.call("device_wait", name=f"quiet-{layout}", timeout_s=50)
+        form = {**AUDIO, "layout": layout}
+        client.call("stream_start", uri=uri, device_identity=f"quiet-{layout}", format=form)
+        inputs = inputs_of(session, f"chaosd.mixed.{layout}")
         assert len(inputs) == 2
         for port in inputs * 3:
             client.event("stream_head_position", stream_uri=uri)

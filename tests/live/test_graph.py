@@ -154,12 +154,13 @@ def test_the_quantum_may_change(session: Session, counting_source: SourceFactory
     assert_in_pieces(source, samples, gaps)
 
 
+@pytest.mark.parametrize("layout", ["planar", "interleaved"])
 def test_a_rate_change_is_waited_out(
-    settings: Session, counting_source: SourceFactory, client: RawClient
+    settings: Session, counting_source: SourceFactory, client: RawClient, layout: str
 ) -> None:
-    source = counting_source("retuned")
-    uri = "stream://retuned/1"
-    start(client, source.name, uri)
+    source = counting_source(f"retuned-{layout}")
+    uri = f"stream://retuned/{layout}"
+    start(client, source.name, uri, layout=layout)
     await_frames(client, uri, 12_000)
     set_rate(settings, 44100)
     told = client.event("stream_state", stream_uri=uri, state="waiting")
@@ -167,10 +168,10 @@ def test_a_rate_change_is_waited_out(
     assert "48000" in told["reason"]
     # The settings are told before the graph has followed them: set back at once, it would lose nothing, rightly. So
     # half a second of another recording passes at that rate.
-    other = counting_source("at-44100", rate=44100, driver=True)
-    start(client, other.name, "stream://other/1")
-    await_frames(client, "stream://other/1", 22_050)
-    assert other.check(stop(client, "stream://other/1")[0]).ok
+    other = counting_source(f"at-44100-{layout}", rate=44100, driver=True)
+    start(client, other.name, f"stream://other/{layout}")
+    await_frames(client, f"stream://other/{layout}", 22_050)
+    assert other.check(stop(client, f"stream://other/{layout}")[0]).ok
     other.stop()
     set_rate(settings, 48000)
     client.event("stream_state", stream_uri=uri, state="streaming")
@@ -218,8 +219,8 @@ def test_a_suspended_device_leaves_a_gap(
     assert (found.silent, found.foreign) == (0, 0), (found, gaps)
 
 
-@pytest.mark.parametrize("channels", [2, 8])
-def test_no_session_manager_is_no_hindrance(tmp_path: Path, channels: int) -> None:
+@pytest.mark.parametrize(("layout", "channels"), [("planar", 2), ("interleaved", 8)])
+def test_no_session_manager_is_no_hindrance(tmp_path: Path, layout: str, channels: int) -> None:
     """Nobody gives the device its ports: chaosd does."""
     uri = "stream://bare/1"
     with Session(wireplumber=False) as session, Daemon(session, tmp_path) as daemon:
@@ -227,7 +228,7 @@ def test_no_session_manager_is_no_hindrance(tmp_path: Path, channels: int) -> No
         assert client.call("status")["pipewire"]["session_manager"] is False
         bare = CountingSource(session, name="bare", driver=True, ports=False, source_id=3, channels=channels)
         with bare as source:
-            start(client, "bare", uri)
+            start(client, "bare", uri, layout=layout)
             await_frames(client, uri, 24_000)
             samples, gaps = stop(client, uri)
     assert samples.shape[0] == channels

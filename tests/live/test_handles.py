@@ -21,13 +21,14 @@ def held():
     threads = len(list(Path("/proc/self/task").iterdir()))
     return [len(os.listdir("/proc/self/fd")), threads, sum(".staging" in line or "pipewire" in line for line in maps)]
 
-def once(n):
+def once(n, interleaved):
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     path = Path(os.environ["XDG_RUNTIME_DIR"]) / f"{n}.staging"
     staging = Staging(path, uri="stream://h/1", recording="", run_id="0" * 32,
                       form=AudioForm(2, 1024, "f32"), n_slots=3, sample_rate=48000, wake_fd=wake)
     connection = Connection()
-    capture = Capture(connection, staging.slots, name=f"handle-{n}", description="a handle", positions=["FL", "FR"])
+    capture = Capture(connection, staging.slots, name=f"handle-{n}", description="a handle", positions=["FL", "FR"],
+                      sample_rate=48000, interleaved=interleaved)
     # Descriptors that are still on their way when a connection ends stay open in libpipewire (seen with 0.3.65);
     # so what comes with the node's birth has to arrive first.
     while capture.node_id is None:
@@ -51,10 +52,10 @@ def once(n):
     os.close(wake)
 
 for n in range(4):
-    once(n)
+    once(n, n % 2 == 1)
 before = held()
 for n in range(100):
-    once(n)
+    once(n, n % 2 == 1)
 print(json.dumps([before, held()]))
 """
 

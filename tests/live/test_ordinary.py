@@ -344,6 +344,12 @@ def test_more_channels_than_sixty_four(session: Session, loud: CountingSource, c
     samples = samples_of(stopped["recording"])
     last = samples[:, samples.any(axis=0)][:, -1]
     assert last.tolist() == [(number + 1) / 1024 for number in range(100)]
+    form = {**AUDIO, "layout": "interleaved"}
+    with slow_node(session, "many-too", *names):
+        client.call("device_wait", name="many-too", timeout_s=50)
+        with pytest.raises(RefusedError) as caught:
+            client.call("stream_start", uri="stream://many/2", device_identity="many-too", format=form)
+    assert caught.value.code == "format_unsupported"
 
 
 def test_a_node_that_says_what_no_device_should_harms_nobody(

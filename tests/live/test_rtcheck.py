@@ -10,12 +10,12 @@ from proof import rtcheck
 from rig import Session
 
 
-@pytest.mark.parametrize(("channels", "sample_format"), rtcheck.CASES)
+@pytest.mark.parametrize(("channels", "layout", "sample_format"), rtcheck.CASES)
 def test_the_callback_does_not_allocate_lock_fault_or_call_the_kernel(
-    session: Session, tmp_path: Path, channels: int, sample_format: str
+    session: Session, tmp_path: Path, channels: int, layout: str, sample_format: str
 ) -> None:
     assert platform.machine() == "x86_64", "Syscall User Dispatch is x86-64's"
-    case = rtcheck.check(session, tmp_path, channels, sample_format)
+    case = rtcheck.check(session, tmp_path, channels, layout, sample_format)
     expect_clean(case)
     assert {"device_away", "missed", "overrun"} <= set(case.causes)
     assert case.n_chunks > 20

@@ -23,7 +23,10 @@ def rolled_to(event: dict[str, Any], former: list[str]) -> str:
     return str(event["take"])
 
 
-def test_takes_join_without_a_seam(session: Session, client: RawClient, counting_source: SourceFactory) -> None:
+@pytest.mark.parametrize("layout", ["planar", "interleaved"])
+def test_takes_join_without_a_seam(
+    session: Session, client: RawClient, counting_source: SourceFactory, layout: str
+) -> None:
     session.force_quantum(256)
     source = counting_source("tape", driver=True)
     client.call("device_wait", name=source.name, timeout_s=50)
@@ -31,7 +34,7 @@ def test_takes_join_without_a_seam(session: Session, client: RawClient, counting
         "stream_start",
         uri=URI,
         device_identity=source.name,
-        format={"type": "audio"},
+        format={"type": "audio", "layout": layout},
         chunk_size_bytes=16384,
         roll="1s",
     )

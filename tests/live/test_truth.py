@@ -34,7 +34,7 @@ DEFINITION = Definition(
 PLANS = (
     truth.Plan(seconds=30, seed=1),
     truth.Plan(seconds=15, seed=2, quantum=64, pause_s=0.1, faults={"client_stopped": 1, "data_thread_held": 2}),
-    truth.Plan(seconds=15, seed=3, channels=8, quantum=256, pause_s=0.3, sample_format="s32"),
+    truth.Plan(seconds=15, seed=3, channels=8, quantum=256, pause_s=0.3, interleaved=True),
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 from functools import cache
 
 import numpy as np
@@ -11,7 +10,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proof.kernels import WAYS, addresses, load_kernels
+from prepared import pages
+from proof.kernels import WAYS, load_kernels
 
 from chaos._audio import interleave
 
@@ -20,100 +20,73 @@ GUARD = 0x5A
 LINE = 64
 
 
-def pages(n_bytes: int) -> npt.NDArray[np.uint8]:
-    """That many bytes at the very end of their pages; the page behind them can't be read or written."""
-    whole = -(-n_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-    raw = np.frombuffer(mmap.mmap(-1, whole + mmap.PAGESIZE), np.uint8)
-    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(raw.ctypes.data + whole), mmap.PAGESIZE, 0) == 0
-    return raw[whole - n_bytes : whole]
+def check(source: npt.NDArray[np.generic], way: str, before: int, stride: int) -> bool:
+    """Deinterleaves `source`, (frames, channels), to `before` samples behind the begin of a cache line.
 
-
-FORMS = {"s16": (2, np.int16, 32767.0), "s32": (3, np.int32, 2147483520.0)}
-
-
-def whole(samples: npt.NDArray[np.float32], form: str) -> npt.NDArray[np.integer]:
-    """What they are as whole numbers, by numpy. NaN is the lowest."""
-    _, dtype, top = FORMS[form]
-    full = -float(np.iinfo(dtype).min)
-    low = np.where(np.isnan(samples), np.float32(-1), samples).astype(np.float64)
-    return np.rint(np.clip(low * full, -full, top)).astype(dtype)
-
-
-def noise(n: int, seed: int) -> npt.NDArray[np.float32]:
-    """Samples within and beyond full scale, halves between two whole numbers, bit patterns with infinities and NaNs."""
-    rng = np.random.default_rng(seed)
-    kinds = (
-        rng.uniform(-1.2, 1.2, n),
-        (rng.integers(-40_000, 40_000, n) + 0.5) / 32768,
-        rng.integers(-(1 << 23), 1 << 23, n) / (1 << 23),
-        np.frombuffer(rng.bytes(4 * n), np.float32),
-    )
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.choose(rng.integers(0, 4, n), [kind.astype(np.float32) for kind in kinds])
-
-
-def check(channels: int, n_frames: int, way: str, form: str, *, at: int, before: int, stride: int) -> bool:
-    """Converts planes, from sample `at` on, to `before` samples behind the begin of a cache line.
-
-    Reads behind a plane would fault; what is not a sample's place must stay as it was. False where the processor
+    Reads behind the source would fault; what is not a sample's place must stay as it was. False where the processor
     lacks the way.
     """
-    code, dtype, _ = FORMS[form]
-    width = np.dtype(dtype).itemsize
-    planes = [pages(4 * (at + n_frames)).view(np.float32) for _ in range(channels)]
-    for number, plane in enumerate(planes):
-        plane[:] = noise(len(plane), n_frames + number)
+    n_frames, channels = source.shape
+    width = source.itemsize
+    given_bytes = pages(source.nbytes)
+    given_bytes[:] = np.frombuffer(source.tobytes(), np.uint8)
     room = np.full((before + channels * stride) * width + 2 * LINE, GUARD, np.uint8)
     first = -room.ctypes.data % LINE + before * width
     expected = room.copy()
-    for number, plane in enumerate(planes):
-        place = first + number * stride * width
-        expected[place : place + n_frames * width] = whole(plane[at:], form).view(np.uint8)
+    planes = expected[first : first + channels * stride * width].reshape(channels, stride * width)
+    planes[:, : n_frames * width] = np.ascontiguousarray(source.T).view(np.uint8).reshape(channels, n_frames * width)
     to = room.ctypes.data + first
-    if not kernels().convert(WAYS[way], code, to, stride, addresses(planes), channels, at, n_frames):
+    if not kernels().deinterleave(WAYS[way], width, to, stride, given_bytes.ctypes.data, channels, n_frames):
         return False
     assert np.array_equal(room, expected)
     return True
 
 
+def whole_lines(n_samples: int, width: int) -> int:
+    return -(-n_samples * width // LINE) * LINE // width
+
+
 @given(
     channels=st.integers(1, 64),
     n_frames=st.one_of(st.integers(0, 70), st.integers(0, 1100)),
-    at=st.integers(0, 40),
     before=st.integers(0, LINE - 1),
     spare=st.integers(0, 70),
-    form=st.sampled_from(list(FORMS)),
+    lines=st.booleans(),
+    dtype=st.sampled_from([np.uint16, np.uint32]),
     way=st.sampled_from(list(WAYS)),
 )
-def test_every_sample_is_converted_in_its_place(
-    channels: int, n_frames: int, at: int, before: int, spare: int, form: str, way: str
+def test_every_sample_finds_its_place(
+    channels: int, n_frames: int, before: int, spare: int, lines: bool, dtype: type[np.unsignedinteger], way: str
 ) -> None:
-    check(channels, n_frames, way, form, at=at, before=before, stride=n_frames + spare)
+    source = np.random.default_rng(n_frames).integers(0, np.iinfo(dtype).max, (n_frames, channels), dtype)
+    stride = n_frames + spare
+    if lines or way == "streamed":
+        stride = whole_lines(stride, source.itemsize)
+    check(source, way, before, stride)
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("n_frames", [*range(67), 1023, 1024, 8192])
-def test_all_lengths_at_all_places(n_frames: int, form: str, way: str) -> None:
-    for before in range(LINE // np.dtype(FORMS[form][1]).itemsize):
-        if not check(3, n_frames, way, form, at=before % 5, before=before, stride=n_frames + 3):
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+@pytest.mark.parametrize("channels", range(1, 65))
+def test_all_channel_counts_at_all_places(channels: int, dtype: type[np.unsignedinteger], way: str) -> None:
+    for before in range(LINE // np.dtype(dtype).itemsize):
+        n_frames = 257 + before
+        source = np.arange(n_frames * channels, dtype=np.uint64).astype(dtype).reshape(n_frames, channels)
+        stride = whole_lines(n_frames + 3, source.itemsize)
+        if not check(source, way, before, stride):
             pytest.skip("this processor lacks the way")
+        if way != "streamed":
+            check(source, way, before, stride + 1)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_what_was_whole_is_so_again(form: str) -> None:
-    """Of 16 bits all numbers; of 32 bits those whose upper 24 say all, as a converter gives them."""
-    code, dtype, top = FORMS[form]
-    full = -float(np.iinfo(dtype).min)
-    numbers = np.arange(-32768, 32768)
-    if form == "s32":
-        numbers = np.random.default_rng(1).integers(-(1 << 23), 1 << 23, 1 << 16) << 8
-    plane = (numbers / full).astype(np.float32)
-    found = np.zeros(len(plane), dtype)
-    assert kernels().convert(WAYS["best"], code, found.ctypes.data, len(plane), addresses([plane]), 1, 0, len(plane))
-    assert np.array_equal(found, numbers)
-    beyond = np.array([1.0, 2.0, np.inf, -1.0, -2.0, -np.inf], np.float32)
-    assert whole(beyond, form).tolist() == [top] * 3 + [-full] * 3
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+@pytest.mark.parametrize("channels", range(1, 65))
+def test_all_short_lengths(channels: int, dtype: type[np.unsignedinteger], way: str) -> None:
+    for n_frames in range(67):
+        source = np.arange(n_frames * channels, dtype=np.uint64).astype(dtype).reshape(n_frames, channels)
+        if not check(source, way, n_frames % 7, whole_lines(n_frames + 3, source.itemsize)):
+            pytest.skip("this processor lacks the way")
 
 
 @given(
@@ -133,7 +106,8 @@ def test_planes_are_copied(channels: int, n_bytes: int, at: int, before: int, sp
     expected = room.copy()
     for number, source in enumerate(sources):
         expected[first + number * stride : first + number * stride + n_bytes] = source[at:]
-    kernels().copy_planes(room.ctypes.data + first, stride, addresses(sources), channels, at, n_bytes)
+    addresses = (ctypes.c_void_p * channels)(*(source.ctypes.data for source in sources))
+    kernels().copy_planes(room.ctypes.data + first, stride, addresses, channels, at, n_bytes)
     assert np.array_equal(room, expected)
 
 

@@ -37,14 +37,16 @@ class Rig:
         self.position = 1000
         self.ns = 10**9
 
-    def cycle(self, data: Samples | None, n_frames: int = 0, *, jump: int = 0, torn: bool = False,
-              clock_id: int = 1) -> None:  # fmt: skip
+    def cycle(self, data: Samples | None, n_frames: int = 0, *, jump: int = 0, interleaved: bool = False,
+              torn: bool = False, clock_id: int = 1) -> None:  # fmt: skip
         """One cycle of the graph with (channels, n) samples as they are to be recorded, or of n_frames without data."""
         n = data.shape[1] if data is not None else n_frames
         self.position += jump
         self.ns += jump * 10**9 // 48000
-        raw = None if data is None else in_graph(data).tobytes()
-        self.slots.cycle(self.position, n, raw, torn=torn, clock_id=clock_id, monotonic_ns=self.ns)
+        raw = None if data is None else (np.ascontiguousarray(data.T) if interleaved else in_graph(data)).tobytes()
+        self.slots.cycle(
+            self.position, n, raw, interleaved=interleaved, torn=torn, clock_id=clock_id, monotonic_ns=self.ns
+        )
         self.position += n
         self.ns += n * 10**9 // 48000
 
@@ -112,12 +114,13 @@ def same(a: Samples, b: Samples) -> bool:
 @given(
     channels=st.integers(1, 64),
     sample_format=st.sampled_from(sorted(DTYPES)),
+    interleaved=st.booleans(),
     chunk_frames=st.integers(1, 3000),
     n_slots=st.integers(2, 6),
     buffers=st.lists(st.integers(1, 8192), min_size=1, max_size=6),
 )
 def test_any_partition_gives_the_same_bytes_in_the_same_chunks(
-    channels: int, sample_format: str, chunk_frames: int, n_slots: int, buffers: list[int]
+    channels: int, sample_format: str, interleaved: bool, chunk_frames: int, n_slots: int, buffers: list[int]
 ) -> None:
     # A slot for every chunk that one buffer can touch: the rotator only comes between buffers.
     n_slots = max(n_slots, max(buffers) // chunk_frames + 3)
@@ -127,7 +130,7 @@ def test_any_partition_gives_the_same_bytes_in_the_same_chunks(
     with rig(channels, sample_format, chunk_frames, n_slots) as r:
         at = 0
         for n in buffers:
-            r.cycle(source[:, at : at + n])
+            r.cycle(source[:, at : at + n], interleaved=interleaved)
             r.rotate()
             at += n
         assert same(r.finish(), source)

@@ -29,7 +29,7 @@ DOCS = README.parent / "docs"
 QUICK_SHAPES = ((2, 256), (2, 1024), (64, 1024))
 ALL_SHAPES = tuple((channels, quantum) for channels in (2, 8, 32, 64) for quantum in (64, 256, 1024))
 OTHERS = ("jack_capture", "arecord", "ffmpeg", "sounddevice")
-CALLBACKS = ((2, 1024, "f32"), (64, 1024, "f32"), (64, 1024, "s32"))
+CALLBACKS = ((2, 1024, False), (64, 1024, False), (64, 1024, True))
 
 
 def measure(session: Session, *, quick: bool) -> Findings:
@@ -54,8 +54,8 @@ def measure(session: Session, *, quick: bool) -> Findings:
     say("callback")
     rounds, window_s = (2, 2.0) if quick else (5, 4.0)
     callbacks = [
-        measure_callback(session, channels, quantum, sample_format=sample_format, rounds=rounds, window_s=window_s)
-        for channels, quantum, sample_format in CALLBACKS
+        measure_callback(session, channels, quantum, interleaved=interleaved, rounds=rounds, window_s=window_s)
+        for channels, quantum, interleaved in CALLBACKS
     ]
     say("faster than real time")
     rounds, window_s = (2, 1.5) if quick else (5, 4.0)

@@ -1,6 +1,6 @@
 """What a device can do wrong, one row each, and the account of every frame that it offered meanwhile.
 
-A faulty driver (rig.faulty) is captured in real time, as f32 and as s32 at once, and told to break one rule a few
+A faulty driver (rig.faulty) is captured in real time, planar and interleaved at once, and told to break one rule a few
 times. Its frames carry the position that its clock gave them, so that afterwards each frame of the recording is right,
 or in the ledger, or wrong; and each that was offered is in the recording, or lies where the ledger says that something
 is missing.
@@ -24,7 +24,7 @@ from proof.placing import samples_at
 
 __all__ = ["ROWS", "Account", "Row", "capture"]
 
-SAMPLE_FORMATS = ("f32", "s32")
+LAYOUTS = ("planar", "interleaved")
 RATE = 48000
 CHUNK_S = 0.5
 PAUSE_S = 0.1
@@ -74,12 +74,12 @@ ROWS = (
 
 @dataclass
 class Account:
-    """Of one row in one format, in frames. `before` came before the first that was captured; `wrong` carry another
+    """Of one row in one layout, in frames. `before` came before the first that was captured; `wrong` carry another
     number than their place in the recording should; `unaccounted` were offered between captured ones, and no gap says
     so; `stretched` gaps are longer or shorter than what they stand for, where the clock tells that exactly."""
 
     row: str
-    sample_format: str
+    layout: str
     offered: int = 0
     before: int = 0
     captured: int = 0
@@ -92,7 +92,7 @@ class Account:
 
     @property
     def uri(self) -> str:
-        return f"stream://truth/{self.sample_format}"
+        return f"stream://truth/{self.layout}"
 
     @property
     def ok(self) -> bool:
@@ -100,11 +100,11 @@ class Account:
 
 
 def capture(session: Session, folder: Path, row: Row, *, quantum: int = 1024, seed: int = 0) -> list[Account]:
-    """Plays one row against an engine of its own in `folder`: an account per format. Raises RigError where the rig
+    """Plays one row against an engine of its own in `folder`: an account per layout. Raises RigError where the rig
     itself fails."""
     session.force_quantum(quantum)
     rng = random.Random(seed)
-    accounts = [Account(row.name, sample_format) for sample_format in SAMPLE_FORMATS]
+    accounts = [Account(row.name, layout) for layout in LAYOUTS]
     with (
         Engine(session, folder) as engine,
         FaultyDriver(
@@ -116,7 +116,7 @@ def capture(session: Session, folder: Path, row: Row, *, quantum: int = 1024, se
                 "stream_start",
                 uri=account.uri,
                 device_identity="truth-device",
-                format={"type": "audio", "sample_format": account.sample_format},
+                format={"type": "audio", "layout": account.layout},
                 chunk_size_bytes=int(CHUNK_S * RATE) * 8,
                 wait=True,
             )

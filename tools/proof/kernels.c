@@ -1,16 +1,15 @@
-/* kernels: times chaosd's copies of planes, as they are and converted, beside memcpy of what is written and a plain loop.
+/* kernels: times chaosd's deinterleave kernels beside memcpy of the same bytes and a plain loop.
  *
- * As in a capture, the sources are buffers of the graph that are used again and again, and what is written walks
+ * As in a capture, the source is one buffer of the graph that is used again and again, and what is written walks
  * through a slot, a row of n frames in each plane at a time. */
-#include <math.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
 
+#include "_convert.h"
 #include "_kernels.h"
 
 enum what { KERNEL, MEMCPY, LOOP };
-enum form { F32 = 1, S16 = 2, S32 = 3 };
 
 static uint64_t now_ns(void)
 {
@@ -19,53 +18,50 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-__attribute__((noinline)) static void loop(enum form form, void *slot, uint64_t stride, const float *const *planes,
-					   uint64_t channels, uint64_t row, uint64_t n)
+__attribute__((noinline)) static void loop_32(uint32_t *dst, uint64_t stride, const uint32_t *src, uint64_t channels,
+					      uint64_t n)
 {
 	for (uint64_t i = 0; i < n; i++)
-		for (uint64_t c = 0; c < channels; c++) {
-			const uint64_t place = c * stride + row + i;
-			const float v = planes[c][i];
-			if (form == F32)
-				((float *)slot)[place] = v;
-			else if (form == S32)
-				((int32_t *)slot)[place] = (int32_t)lrintf(fminf(fmaxf(v * 0x1p31f, -0x1p31f), 0x1.fffffep30f));
-			else
-				((int16_t *)slot)[place] = (int16_t)lrintf(fminf(fmaxf(v * 0x1p15f, -0x1p15f), 32767.0f));
-		}
+		for (uint64_t c = 0; c < channels; c++)
+			dst[c * stride + i] = src[i * channels + c];
+}
+
+__attribute__((noinline)) static void loop_16(uint16_t *dst, uint64_t stride, const uint16_t *src, uint64_t channels,
+					      uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		for (uint64_t c = 0; c < channels; c++)
+			dst[c * stride + i] = src[i * channels + c];
 }
 
 /* Fills a slot of channels x stride samples (a multiple of n) once, n frames at a time; returns nanoseconds. */
-uint64_t fill_slot(int what, int form, void *slot, const float *const *planes, uint64_t channels, uint64_t stride,
-		   uint64_t n)
+uint64_t fill_slot(int what, int width, void *slot, const void *src, uint64_t channels, uint64_t stride, uint64_t n)
 {
-	const uint64_t width = form == S16 ? 2 : 4;
 	uint64_t began = now_ns();
 	for (uint64_t at = 0; at + n <= stride; at += n) {
 		if (what == MEMCPY)
-			memcpy((char *)slot + at * channels * width, planes[0], n * channels * width);
-		else if (what == LOOP)
-			loop(form, slot, stride, planes, channels, at, n);
-		else if (form == F32)
-			chaos_copy_planes((uint8_t *)slot + at * width, stride * width, (const uint8_t *const *)planes,
-					  channels, 0, n * width);
-		else if (form == S32)
-			chaos_convert_32((int32_t *)slot + at, stride, planes, channels, 0, n);
+			memcpy((char *)slot + at * channels * width, src, n * channels * width);
+		else if (what == KERNEL && width == 4)
+			chaos_deinterleave_32((uint32_t *)slot + at, stride, src, channels, n);
+		else if (what == KERNEL)
+			chaos_deinterleave_16((uint16_t *)slot + at, stride, src, channels, n);
+		else if (width == 4)
+			loop_32((uint32_t *)slot + at, stride, src, channels, n);
 		else
-			chaos_convert_16((int16_t *)slot + at, stride, planes, channels, 0, n);
+			loop_16((uint16_t *)slot + at, stride, src, channels, n);
 	}
 	return now_ns() - began;
 }
 
-/* One conversion by one of the ways, for tests. Returns 0, and does nothing, where the processor lacks the way. */
-int convert(int way, int form, void *dst, uint64_t stride, const float *const *planes, uint64_t channels, uint64_t at,
-	    uint64_t n)
+/* One deinterleave by one of the ways, for tests; streamed needs a stride of whole cache lines. Returns 0, and does
+ * nothing, where the processor lacks the way. */
+int deinterleave(int way, int width, void *dst, uint64_t stride, const void *src, uint64_t channels, uint64_t n)
 {
 	static const struct {
-		void (*of_32)(int32_t *, uint64_t, const float *const *, uint64_t, uint64_t, uint64_t);
-		void (*of_16)(int16_t *, uint64_t, const float *const *, uint64_t, uint64_t, uint64_t);
+		void (*of_32)(uint32_t *, uint64_t, const uint32_t *, uint64_t, uint64_t);
+		void (*of_16)(uint16_t *, uint64_t, const uint16_t *, uint64_t, uint64_t);
 	} ways[] = {
-		{ chaos_convert_32, chaos_convert_16 },
+		{ chaos_deinterleave_32, chaos_deinterleave_16 },
 		{ chaos_plain_32, chaos_plain_16 },
 #ifdef __x86_64__
 		{ chaos_wide_32, chaos_wide_16 },
@@ -78,10 +74,38 @@ int convert(int way, int form, void *dst, uint64_t stride, const float *const *p
 	if (way > 1)
 		return 0;
 #endif
-	if (form == S32)
-		ways[way].of_32(dst, stride, planes, channels, at, n);
+	if (width == 4)
+		ways[way].of_32(dst, stride, src, channels, n);
 	else
-		ways[way].of_16(dst, stride, planes, channels, at, n);
+		ways[way].of_16(dst, stride, src, channels, n);
+	return 1;
+}
+
+/* The same of the planes of f32 that become whole numbers of `width` bytes. */
+int convert(int way, int width, void *dst, uint64_t stride, const float *const *planes, uint64_t channels, uint64_t at,
+	    uint64_t n)
+{
+	static const struct {
+		void (*to_32)(int32_t *, uint64_t, const float *const *, uint64_t, uint64_t, uint64_t);
+		void (*to_16)(int16_t *, uint64_t, const float *const *, uint64_t, uint64_t, uint64_t);
+	} ways[] = {
+		{ chaos_convert_32, chaos_convert_16 },
+		{ chaos_convert_plain_32, chaos_convert_plain_16 },
+#ifdef __x86_64__
+		{ chaos_convert_wide_32, chaos_convert_wide_16 },
+		{ chaos_convert_streamed_32, chaos_convert_streamed_16 },
+	};
+	if (way > 1 && !__builtin_cpu_supports("avx2"))
+		return 0;
+#else
+	};
+	if (way > 1)
+		return 0;
+#endif
+	if (width == 4)
+		ways[way].to_32(dst, stride, planes, channels, at, n);
+	else
+		ways[way].to_16(dst, stride, planes, channels, at, n);
 	return 1;
 }
 

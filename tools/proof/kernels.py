@@ -1,4 +1,4 @@
-"""How fast planes are copied and converted, beside memcpy of what is written, numpy and a plain C loop."""
+"""How fast the deinterleave kernels are, beside memcpy of the same bytes, numpy and a plain C loop."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from chaos.terms.chunking import chunk_frames
-from chaos.terms.formats import SAMPLES
 from proof.native import library
 
-__all__ = ["WAYS", "Bandwidth", "addresses", "load_kernels", "measure_kernels"]
+__all__ = ["WAYS", "Bandwidth", "load_kernels", "measure_kernels"]
 
 CHANNELS = (1, 2, 4, 6, 8, 16, 32, 64)
 FORMATS: dict[str, np.dtype[np.generic]] = {"f32": np.dtype("<f4"), "s32": np.dtype("<i4"), "s16": np.dtype("<i2")}
@@ -26,7 +25,7 @@ WAYS = {"best": 0, "plain": 1, "wide": 2, "streamed": 3}
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """GB/s (of bytes written) by way of doing it; `ratio` is the kernel's to memcpy's.
+    """GB/s (of bytes read) by way of doing it; `ratio` is the kernel's to memcpy's.
 
     Each slot's time is the shortest of all rounds: what else the machine did meanwhile is in none of them.
     """
@@ -41,13 +40,14 @@ class Bandwidth:
 
 
 def load_kernels() -> ctypes.CDLL:
-    """The kernels as a library: `fill_slot`, `convert` and `copy_planes` (see kernels.c)."""
+    """The kernels as a library: `fill_slot`, `deinterleave`, `convert` and `copy_planes` (see kernels.c)."""
     kernels = ctypes.CDLL(str(library("kernels")))
     kernels.fill_slot.restype = ctypes.c_uint64
     pointer, count = ctypes.c_void_p, ctypes.c_uint64
     kernels.fill_slot.argtypes = [ctypes.c_int, ctypes.c_int, pointer, pointer, count, count, count]
     kernels.copy_planes.argtypes = [pointer, count, pointer, count, count, count]
     kernels.copy_planes.restype = None
+    kernels.deinterleave.argtypes = [ctypes.c_int, ctypes.c_int, pointer, count, pointer, count, count]
     kernels.convert.argtypes = [ctypes.c_int, ctypes.c_int, pointer, count, pointer, count, count, count]
     return kernels
 
@@ -64,12 +64,12 @@ def _measure(kernels: ctypes.CDLL, name: str, dtype: np.dtype[np.generic], chann
     stride = chunk_frames(None, channels=channels, sample_rate=48000, sample_format=name)
     n_slots = -(-MEMORY_BYTES // (channels * stride * dtype.itemsize))
     slots: npt.NDArray[np.generic] = np.zeros((n_slots, channels, stride), dtype)
-    source = np.linspace(-1, 1, QUANTUM * channels, endpoint=False, dtype=np.float32).reshape(channels, QUANTUM)
+    source = np.arange(QUANTUM * channels, dtype=dtype).reshape(QUANTUM, channels)
     shortest: dict[str, list[float]] = {kind: [math.inf] * n_slots for kind in (*KINDS, "numpy")}
     for number in range(rounds):
         kinds = list(shortest)
         for kind in kinds[number % len(kinds) :] + kinds[: number % len(kinds)]:
-            times = (_fill(kernels, name, kind, slot, source) for slot in slots)
+            times = (_fill(kernels, kind, slot, source) for slot in slots)
             shortest[kind] = list(map(min, shortest[kind], times))
     n_bytes = n_slots * (stride // QUANTUM * QUANTUM) * channels * dtype.itemsize
     speed = {kind: n_bytes / sum(times) / 1e9 for kind, times in shortest.items()}
@@ -77,21 +77,15 @@ def _measure(kernels: ctypes.CDLL, name: str, dtype: np.dtype[np.generic], chann
 
 
 def _fill(
-    kernels: ctypes.CDLL, name: str, kind: str, slot: npt.NDArray[np.generic], source: npt.NDArray[np.float32]
+    kernels: ctypes.CDLL, kind: str, slot: npt.NDArray[np.generic], source: npt.NDArray[np.generic]
 ) -> float:
     """Seconds that it takes to fill one slot."""
     channels, stride = slot.shape
     if kind != "numpy":
-        planes = addresses(list(source))
-        form = SAMPLES[name].code  # type: ignore[index]
-        return float(kernels.fill_slot(KINDS[kind], form, slot.ctypes.data, planes, channels, stride, QUANTUM)) / 1e9
-    full = float(SAMPLES[name].full_scale)  # type: ignore[index]
+        at, width = slot.ctypes.data, slot.itemsize
+        ns = kernels.fill_slot(KINDS[kind], width, at, source.ctypes.data, channels, stride, QUANTUM)
+        return float(ns) / 1e9
     began = time.perf_counter()
     for at in range(0, stride - QUANTUM + 1, QUANTUM):
-        slot[:, at : at + QUANTUM] = source if name == "f32" else np.rint(source * full)
+        slot[:, at : at + QUANTUM] = source.T
     return time.perf_counter() - began
-
-
-def addresses(planes: list[npt.NDArray[np.generic]]) -> ctypes.Array[ctypes.c_void_p]:
-    """Where they lie, as the kernels take it."""
-    return (ctypes.c_void_p * len(planes))(*(plane.ctypes.data for plane in planes))

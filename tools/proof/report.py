@@ -84,7 +84,7 @@ def aims(found: Findings) -> list[Aim]:
             what = f"faster than real time, to what the disk writes, {speed.channels} ch"
             at_least(what, 0.95, speed.to_disk)
     for one in found.callbacks:
-        if one.sample_format == "f32":
+        if not one.interleaved:
             what = f"callback to memcpy, planar {one.channels} ch, q{one.quantum}"
             at_most(what, CALLBACK_AIM, one.ratio)
     worst = min((one for one in found.kernels if one.channels >= 4), key=lambda one: one.ratio)
@@ -257,7 +257,7 @@ def _speed_parts(found: Findings) -> list[str]:
     ]
     callbacks = [
         (
-            f"{one.channels} ch, q{one.quantum}, {one.sample_format}",
+            f"{one.channels} ch, q{one.quantum}, {'interleaved' if one.interleaved else 'planar'}",
             _spread(one.callback_us, 1),
             _spread(one.memcpy_us, 1),
             f"{one.ratio:.2f}",
@@ -285,16 +285,16 @@ def _speed_parts(found: Findings) -> list[str]:
         " data thread of the client that only copies, in turns. Both begin with what the caches hold after a sleep.",
         _table(("", "callback", "memcpy", "ratio"), callbacks),
         *_callback_limits(found.callbacks),
-        "## Copying and converting",
-        "GB/s written, from planes of 1024 frames of f32 into slots that together are larger than a process's share of"
-        " the caches, each slot's time being the shortest of some rounds.",
+        "## Deinterleave kernels",
+        "GB/s from a buffer of 1024 frames into slots that together are larger than a process's share of the caches,"
+        " each slot's time being the shortest of some rounds.",
         _table(("", "kernel", "memcpy", "numpy", "plain C loop", "kernel to memcpy"), kernels),
     ]
 
 
 def _callback_limits(callbacks: Sequence[Callback]) -> list[str]:
     """What stands in the way where the callback takes longer than its copy."""
-    slow = [one for one in callbacks if one.sample_format == "f32" and one.ratio > CALLBACK_AIM]
+    slow = [one for one in callbacks if not one.interleaved and one.ratio > CALLBACK_AIM]
     if not slow:
         return []
     beyond = "; ".join(

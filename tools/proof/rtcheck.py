@@ -1,7 +1,7 @@
 """The proof of RT-safety: chaosd captures with its process callback under watch.
 
-`rtwatch.c` is preloaded into chaosd and counts what a real-time callback must not do. Five captures (as f32, s16
-and s32, 2 and 64 channels; MIDI) go over chunk boundaries, a gap, an overrun, and the device's loss and return;
+`rtwatch.c` is preloaded into chaosd and counts what a real-time callback must not do. Six captures (planar and
+interleaved, as f32 and converted; MIDI) go over chunk boundaries, a gap, an overrun, and the device's loss and return;
 beside each, others begin on the running device while their slots are still being prepared. Allowed is one eventfd write
 per full slot, and one when capture begins or has a slot again. Exit code 1 for anything else, or for a detector that
 missed what it was shown.
@@ -40,7 +40,10 @@ OFFENCES = ("allocations", "frees", "locks", "syscalls", "page_faults", "migrati
 GETPPID = 110
 SET_BYTES = 8 * (len(COUNTERS) + N_SYSCALLS)
 N_STARTS = 5
-CASES = ((2, "f32"), (2, "s16"), (64, "f32"), (64, "s32"))
+CASES = (
+    *((2, "planar", "f32"), (64, "planar", "f32"), (8, "planar", "s32")),
+    *((2, "interleaved", "s16"), (64, "interleaved", "f32")),
+)
 MIDI_CHUNK_FRAMES = 240_000
 
 
@@ -118,15 +121,15 @@ class _Source(Protocol):
     def stop(self) -> None: ...
 
 
-def check(session: Session, folder: Path, channels: int, sample_format: str) -> Case:
+def check(session: Session, folder: Path, channels: int, layout: str, sample_format: str) -> Case:
     """One capture of audio under watch. Raises RigError where the rig itself fails."""
 
     def device() -> _Source:
         return CountingSource(session, name="watched", channels=channels, driver=True, patience_ms=0, hold=True)
 
-    form = {"type": "audio", "sample_format": sample_format}
+    form = {"type": "audio", "layout": layout, "sample_format": sample_format}
     request = {"format": form, "chunk_size_bytes": SAMPLE_BYTES[sample_format] * channels * 1100}
-    return _watched(session, folder, f"{sample_format} {channels} ch", device, request, 24_000)
+    return _watched(session, folder, f"{layout} {sample_format} {channels} ch", device, request, 24_000)
 
 
 def check_midi(session: Session, folder: Path) -> Case:
@@ -254,9 +257,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit("rtcheck: needs an x86-64 kernel with Syscall User Dispatch (5.11 or newer)")
     report = []
     with Session() as session:
-        for channels, sample_format in CASES:
+        for channels, layout, sample_format in CASES:
             with tempfile.TemporaryDirectory(prefix="rtcheck-") as folder:
-                report.append(check(session, Path(folder), channels, sample_format))
+                report.append(check(session, Path(folder), channels, layout, sample_format))
         with tempfile.TemporaryDirectory(prefix="rtcheck-") as folder:
             report.append(check_midi(session, Path(folder)))
     ok = all(case.ok for case in report)

@@ -57,7 +57,7 @@ class Callback:
 
     channels: int
     quantum: int
-    sample_format: str
+    interleaved: bool
     callback_us: list[float] = field(default_factory=list)
     memcpy_us: list[float] = field(default_factory=list)
 
@@ -141,14 +141,14 @@ def _copy(session: Session, channels: int, window_s: float) -> float:
 
 
 def measure_callback(
-    session: Session, channels: int, quantum: int, *, sample_format: str, rounds: int, window_s: float
+    session: Session, channels: int, quantum: int, *, interleaved: bool, rounds: int, window_s: float
 ) -> Callback:
     """The two alternate at real-time pace, each alone with the same device; the engine times its callbacks itself."""
-    found = Callback(channels, quantum, sample_format)
+    found = Callback(channels, quantum, interleaved)
     session.force_quantum(quantum)
     with CountingSource(session, name="timed", channels=channels, driver=True) as source:
         for _ in range(rounds):
-            found.callback_us.append(_callback_us(session, source, sample_format, window_s))
+            found.callback_us.append(_callback_us(session, source, interleaved, window_s))
             with bare(session, source) as client:
                 time.sleep(window_s)
             found.memcpy_us.append(client.copy_us)
@@ -156,9 +156,9 @@ def measure_callback(
     return found
 
 
-def _callback_us(session: Session, source: CountingSource, sample_format: str, window_s: float) -> float:
+def _callback_us(session: Session, source: CountingSource, interleaved: bool, window_s: float) -> float:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, Engine(session, Path(folder)) as engine:
-        wanted = {"type": "audio", "sample_format": sample_format}
+        wanted = {"type": "audio", "layout": "interleaved" if interleaved else "planar"}
         engine.call("stream_start", uri=URI, device_identity=source.name, format=wanted)
         before = engine.await_status(URI, lambda status: status["callbacks"] > 20)
         time.sleep(window_s)

@@ -60,7 +60,7 @@ class Plan:
     channels: int = 2
     quantum: int = 1024
     speed: float = 1.0
-    sample_format: str = "f32"
+    interleaved: bool = False
     pause_s: float = 0.7
     quanta: tuple[int, ...] = QUANTA
     faults: dict[str, int] = field(default_factory=lambda: dict(FAULTS))
@@ -116,7 +116,7 @@ class _Run:
             "stream_start",
             uri=self._uri,
             device_identity=self._source.name,
-            format={"type": "audio", "sample_format": self._plan.sample_format},
+            format={"type": "audio", "layout": "interleaved" if self._plan.interleaved else "planar"},
             chunk_size_bytes=int(self._plan.chunk_s * RATE) * 4 * self._plan.channels,
             staging_seconds=self._plan.staging_s,
             wait=True,
@@ -216,10 +216,10 @@ def _report(total: Placed, faults: Counter[str], torn: int, seconds: float) -> s
 
 
 def _devices(seed: int) -> bool:
-    """Every row of proof.devices, as f32 and as s32, as a table; whether each frame of all is accounted for."""
+    """Every row of proof.devices, planar and interleaved, as a table; whether each frame of all is accounted for."""
     kept = True
     heads = f"{'offered':>8} {'before':>8} {'captured':>8} {'wrong':>6} {'unaccounted':>11}"
-    print(f"{'device':26} {'format':6} {heads}  in the ledger")
+    print(f"{'device':26} {'layout':12} {heads}  in the ledger")
     with Session() as session:
         for row in ROWS:
             with tempfile.TemporaryDirectory(prefix="truth-") as folder:
@@ -230,7 +230,7 @@ def _devices(seed: int) -> bool:
                 figures = (
                     f"{found.offered:8} {found.before:8} {found.captured:8} {found.wrong:6} {unaccounted:11}  {lost}"
                 )
-                print(f"{row.name:26} {found.sample_format:6} {figures}", *found.notes[:3], sep="\n    ", flush=True)
+                print(f"{row.name:26} {found.layout:12} {figures}", *found.notes[:3], sep="\n    ", flush=True)
                 kept &= found.ok
     return kept
 
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first take, then 1 more each (0: by the clock)")
     parser.add_argument("--channels", type=int, default=2, metavar="N")
     parser.add_argument("--speed", type=float, help="times real time (1; with --hours 100)")
-    parser.add_argument("--format", choices=["f32", "s32"], default="f32", help="what is recorded (f32)")
+    parser.add_argument("--interleaved", action="store_true", help="through the deinterleave kernel")
     parser.add_argument("--devices", action="store_true", help="every way in which a device can break the rules, once")
     parser.add_argument("--events", action="store_true", help="MIDI in place of audio, for --minutes")
     parser.add_argument("--json", action="store_true")
@@ -292,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 seed=seed,
                 channels=asked.channels,
                 speed=speed,
-                sample_format=asked.format,
+                interleaved=asked.interleaved,
             )
             with tempfile.TemporaryDirectory(prefix="truth-") as folder:
                 result = run(session, Path(folder), plan)
