@@ -29,43 +29,66 @@ def retire(session: Session, keep: str | None, dry_run: bool, yes: bool, as_json
     On a terminal it shows what would go and asks. What was deleted is listed in each recording's gaps (cause: retired).
     Pinned audio is kept.
     """
-    from chaos.cli.show import retired_lines, retired_total
+    from chaos.cli.show import kept_lines, retired_lines, retired_total
     from chaos.terms.units import parse_keep
 
     if keep is not None:
         parse_keep(keep)
     asks = sys.stdin.isatty() and not (yes or dry_run or as_json)
-    retired = _retired(session, keep, dry_run=dry_run or asks)
-    if asks and retired:
-        say(*retired_lines(retired))
+    found = _retired(session, keep, dry_run=dry_run or asks)
+    if asks and found["retired"]:
+        say(*retired_lines(found["retired"]), *kept_lines(found))
         click.confirm("Delete this audio?", abort=True)
-        retired = _retired(session, keep, dry_run=False)
-    if as_json:
-        print_json({"retired": retired})
-    elif not retired:
-        say("Nothing to retire.")
+        found = _retired(session, keep, dry_run=False)
+        say(retired_total(found["retired"], dry_run=dry_run))
+    elif as_json:
+        print_json(found)
+    elif not found["retired"]:
+        say(_nothing(found), *kept_lines(found))
     else:
-        say(*(() if asks else retired_lines(retired)), retired_total(retired, dry_run=dry_run))
+        say(*retired_lines(found["retired"]), *kept_lines(found), retired_total(found["retired"], dry_run=dry_run))
 
 
-def _retired(session: Session, keep: str | None, *, dry_run: bool) -> list[dict[str, Any]]:
-    """What was retired, or would be: by the daemon, which does it for streams that run too, or by ourselves."""
+def _nothing(found: dict[str, Any]) -> str:
+    """Why nothing goes, as far as no recording of its own is the reason."""
+    limits = list(dict.fromkeys(each for each in (found.get("keep"), *found.get("stream_keeps", ())) if each))
+    if not limits:
+        return "Nothing to retire: no limit is set. Say what to keep, for example: chaosctl retire --keep 7d"
+    if found.get("kept"):
+        return f"Nothing to retire (to keep: {', '.join(limits)}), but some is kept beyond that:"
+    return f"Nothing to retire: all audio is within what is to be kept ({', '.join(limits)})."
+
+
+def _retired(session: Session, keep: str | None, *, dry_run: bool) -> dict[str, Any]:
+    """What was retired, or would be, and what stays: by the daemon, which does it for streams that run too, or by
+    ourselves."""
+    import msgspec
+
     from chaos.terms.units import parse_keep
 
     asked = {"keep": keep, "dry_run": dry_run or None}
     with session.client_if_running() as chaosd:
         if chaosd is not None and session.store is None:
             given = {name: value for name, value in asked.items() if value is not None}
-            return list(chaosd.call("retire", **given)["retired"])
-        from chaos.store.retention import plan
+            return chaosd.call("retire", **given)
+        from chaos.store.catalog import Catalog
+        from chaos.store.kept import Kept
+        from chaos.store.retention import limits, plan
         from chaos.store.retention import retire as retire_here
         from chaos.store.store import Store
 
         store = Store(session.store_of(None))
         store.share()
         what = None if keep is None else parse_keep(keep)
-        found = plan(store, what) if dry_run else retire_here(store, what)
-        return [each.to_wire() for each in found if not each.live]
+        kept: list[Kept] = []
+        if not store.root.is_dir():
+            return {"retired": [], "kept": [], "keep": keep, "stream_keeps": []}
+        with Catalog(store) as catalog:
+            work = plan if dry_run else retire_here
+            found = work(store, what, on_kept=kept.append, catalog=catalog, afresh=True)
+            own = limits(catalog)
+        retired = [each.to_wire() for each in found if not each.live]
+        return {"retired": retired, "kept": msgspec.to_builtins(kept), "keep": keep, "stream_keeps": own}
 
 
 @click.command()

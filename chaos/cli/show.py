@@ -31,6 +31,7 @@ __all__ = [
     "device_rows",
     "duration",
     "event_line",
+    "kept_lines",
     "level",
     "mark_lines",
     "progress",
@@ -388,6 +389,16 @@ def retired_lines(retired: Sequence[Wire]) -> list[str]:
         f"{each['uri']}: {each['chunks']} chunks, {each['n_frames']} frames, {size(each['n_bytes'])}"
         for each in retired
     ]
+
+
+_MOST_KEPT = 10
+
+
+def kept_lines(found: Wire) -> list[str]:
+    """What stays although a limit has no room for it, and what to type."""
+    kept = found.get("kept", ())
+    lines = [line for each in kept[:_MOST_KEPT] for line in (f"  {each['text']}", f"    {each['hint']}")]
+    return [*lines, *([f"  and {len(kept) - _MOST_KEPT} more"] if len(kept) > _MOST_KEPT else [])]
 
 
 def retired_total(retired: Sequence[Wire], *, dry_run: bool) -> str:

@@ -90,7 +90,8 @@ from chaos.terms.errors import (
 
 if TYPE_CHECKING:
     from chaos.store.recovery import RecoveryReport
-    from chaos.store.retention import Doubt, Retired
+    from chaos.store.kept import Kept
+    from chaos.store.retention import Retired
 
 __all__ = ["DaemonActor"]
 
@@ -417,10 +418,10 @@ class DaemonActor(Supervised):
     def _on_retired(self, retired: list[Retired]) -> None:
         tell(self.actor_ref, Call(lambda: self._streams.retire(retired)))
 
-    def _on_doubt(self, doubt: Doubt) -> None:
+    def _on_doubt(self, doubt: Kept) -> None:
         tell(self.actor_ref, Call(lambda: self._tell_doubt(doubt)))
 
-    def _tell_doubt(self, doubt: Doubt) -> None:
+    def _tell_doubt(self, doubt: Kept) -> None:
         """Once for each recording: it is found anew at every pass."""
         if doubt.recording not in self._doubted:
             self._doubted.add(doubt.recording)
@@ -428,9 +429,10 @@ class DaemonActor(Supervised):
             self._emit(events.RetentionHeld(recording=doubt.recording, text=doubt.text), doubt.uri)
 
     def _retire_regularly(self) -> None:
-        self._pump.every(
-            "retention", RETIRE_EVERY_S, lambda: tell(self.actor_ref, Command(Retire(), _told_in_the_log()))
-        )
+        def retire() -> None:
+            self._recordings.retire_regularly(_told_in_the_log())
+
+        self._pump.every("retention", RETIRE_EVERY_S, lambda: tell(self.actor_ref, Call(retire)))
 
 
 def _names(request: Request) -> set[str]:

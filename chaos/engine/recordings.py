@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from chaos.export.jobs import Slicer
     from chaos.store.catalog import Catalog
     from chaos.store.recovery import RecoveryReport
-    from chaos.store.retention import Doubt, Retired
+    from chaos.store.kept import Kept
+    from chaos.store.retention import Retired
     from chaos.store.verify import VerifyReport
 
 __all__ = ["Recordings"]
@@ -49,7 +50,7 @@ class Recordings:
         config: Config,
         running: Callable[[str], StreamView | None],
         on_retired: Callable[[list[Retired]], object],
-        on_doubt: Callable[[Doubt], object],
+        on_doubt: Callable[[Kept], object],
     ) -> None:
         self._config = config
         self._running = running
@@ -194,16 +195,31 @@ class Recordings:
         return virtual_in(takes_of(self._store, uri), first, end)
 
     def retire(self, request: Retire, future: Future[Any]) -> None:
+        """For somebody who asked, and so is told why something stays."""
+        self._retire(request, future, afresh=True)
+
+    def retire_regularly(self, future: Future[Any]) -> None:
+        """What is due by what was configured."""
+        self._retire(Retire(), future, afresh=False)
+
+    def _retire(self, request: Retire, future: Future[Any], *, afresh: bool) -> None:
         chosen = request.keep or self._config.keep
         keep = None if chosen is None else parse_keep(chosen)
 
         def work() -> dict[str, Any]:
-            from chaos.store.retention import plan, retire
+            from chaos.store.retention import limits, plan, retire
 
+            kept: list[Kept] = []
+            catalog = self.catalog()
             if request.dry_run:
-                return {"retired": [each.to_wire() for each in plan(self._store, keep, catalog=self.catalog())]}
-            retired = retire(self._store, keep, on_doubt=self._on_doubt, catalog=self.catalog())
-            self._on_retired(retired)
-            return {"retired": [each.to_wire() for each in retired]}
+                found = plan(self._store, keep, on_kept=kept.append, catalog=catalog, afresh=afresh)
+            else:
+                found = retire(self._store, keep, on_kept=kept.append, catalog=catalog, afresh=afresh)
+                self._on_retired(found)
+                for each in kept:
+                    if each.reason == "doubt":
+                        self._on_doubt(each)
+            own = limits(catalog)
+            return {"retired": [each.to_wire() for each in found], "kept": kept, "keep": chosen, "stream_keeps": own}
 
         self.work(future, work)

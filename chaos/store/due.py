@@ -30,7 +30,7 @@ class Due:
 
         def work(base: sqlite3.Connection) -> list[Path]:
             also, values = ("", ()) if keep is None else (" AND keep = ?", (keep,))
-            wait = f"oldest_ns IS NOT NULL AND {_not_waiting(now)}{also}"
+            wait = f"oldest_ns IS NOT NULL AND {_not_waiting(now, 'abs(wait_ns)')}{also}"
             terms = {
                 "oldest_ns < ?": (now.wall_ns - keep_ns,),
                 "oldest_ns > ?": (now.wall_ns + SAME_NS,),
@@ -94,13 +94,15 @@ class Due:
 
         return self._catalog.ask(work)
 
-    def wait(self, paths: Iterable[Path], now: Now) -> None:
-        """Nothing can go of these takes for now: they are passed over for some minutes, or until they change."""
+    def wait(self, paths: Iterable[Path], now: Now, *, only_by_age: bool = False) -> None:
+        """Nothing can go of these takes for now: they are passed over for some minutes, or until they change; or
+        nothing by its age, which is in doubt. That stands in the catalogue as a moment below zero."""
+        until_ns = (now.wall_ns + _WAIT_NS) * (-1 if only_by_age else 1)
 
         def work(base: sqlite3.Connection) -> None:
             query = "UPDATE take SET wait_ns = ? WHERE name = ? AND take = ?"
             with transaction(base):
-                base.executemany(query, [(now.wall_ns + _WAIT_NS, path.parent.name, path.stem) for path in paths])
+                base.executemany(query, [(until_ns, path.parent.name, path.stem) for path in paths])
 
         self._catalog.ask(work)
 
@@ -123,6 +125,6 @@ class Due:
         return self._catalog.ask(work)
 
 
-def _not_waiting(now: Now) -> str:
+def _not_waiting(now: Now, until: str = "wait_ns") -> str:
     """In SQL. What is to wait for longer was so told under another clock."""
-    return f"(wait_ns < {now.wall_ns:d} OR wait_ns > {now.wall_ns + _WAIT_NS:d})"
+    return f"({until} < {now.wall_ns:d} OR {until} > {now.wall_ns + _WAIT_NS:d})"

@@ -18,6 +18,7 @@ import msgspec
 from chaos.store.age import Age, Clocks, Now, RecordingAge
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME, Journal
+from chaos.store.kept import Kept, doubted, pinned, unrecovered
 from chaos.store.lines import GapLine
 from chaos.store.metadata import write_metadata
 from chaos.store.pins import RETENTION, pinned_hashes
@@ -30,7 +31,7 @@ from chaos.terms.units import Keep, parse_keep
 if TYPE_CHECKING:
     from chaos.store.catalog import Catalog
 
-__all__ = ["Doubt", "Retired", "collect", "plan", "retire"]
+__all__ = ["Retired", "collect", "limits", "plan", "retire"]
 
 log = logging.getLogger(__name__)
 
@@ -54,22 +55,16 @@ class Retired(msgspec.Struct, frozen=True):
 
 # ---- what is to go
 
-class Doubt(msgspec.Struct, frozen=True):
-    """A recording of which nothing goes by its age, though one clock says so: another contradicts it."""
-
-    uri: str
-    recording: str
-    text: str
-
-
 class _Stored(msgspec.Struct, frozen=True):
-    """A chunk that is there, when its last frame was captured and how long ago, and whether it has to stay."""
+    """A chunk that is there, when its last frame was captured and how long ago, and whether it has to stay, and whether
+    for a pin."""
 
     info: RecordingInfo
     sealed: SealedChunk
     end_ns: int
     age: Age
     stays: bool
+    is_pinned: bool
 
     @property
     def n_bytes(self) -> int:
@@ -80,22 +75,35 @@ def plan(
     store: Store,
     keep: Keep | None,
     now: Now | None = None,
-    on_doubt: Callable[[Doubt], object] | None = None,
+    on_kept: Callable[[Kept], object] | None = None,
     catalog: Catalog | None = None,
+    *,
+    afresh: bool = False,
 ) -> list[Retired]:
     """What is to be retired: by each recording's own `keep`, then by the store's. A size that a recording is to keep
     counts for all takes of its stream.
 
     The catalogue names the takes that something may go of, their journals say what. Recordings that are damaged, or
     whose writer died, are left out until they are recovered. A controller's files are its own, and never go. Where
-    clocks contradict one another about a chunk's age it stays, and `on_doubt` is told once for each recording.
+    clocks contradict one another about a chunk's age it stays.
+
+    `on_kept` is told once for each recording why something of it stays. Of what waits nothing is told, and for some
+    minutes it is not looked at; `afresh`, as for a person, everything is.
     """
     with _opened(store, catalog) as catalog:
-        planned, doubts = _Plan(store, catalog, now or Now.read()).made(keep)
-    for doubt in doubts:
-        if on_doubt is not None:
-            on_doubt(doubt)
+        made = _Plan(store, catalog, now or Now.read(), afresh=afresh)
+        planned = made.made(keep)
+        if on_kept is not None:
+            for each in made.kept():
+                on_kept(each)
     return planned
+
+
+def limits(catalog: Catalog) -> list[str]:
+    """What recordings are to keep for themselves ("7d"), each once."""
+    from chaos.store.due import Due
+
+    return Due(catalog).keeps()
 
 
 @contextmanager
@@ -109,20 +117,25 @@ def _opened(store: Store, catalog: Catalog | None) -> Iterator[Catalog]:
 class _Plan:
     """One pass: which chunks go, by their recordings' own rules and by the store's."""
 
-    def __init__(self, store: Store, catalog: Catalog, now: Now) -> None:
+    def __init__(self, store: Store, catalog: Catalog, now: Now, *, afresh: bool) -> None:
         from chaos.store.due import Due
 
         self._store = store
         self._now = now
+        self._catalog = catalog
         self._due = Due(catalog)
+        self._afresh = afresh
+        if afresh:
+            self._due.wake()
         stand = self._due.least_stand_ns(now.boot_id)
         self._stands = [] if stand is None else [stand]
         self._pinned: set[str] | None = None
         self._known: dict[Path, list[_Stored]] = {}
-        self._doubts: dict[Path, Doubt] = {}
+        self._doubts: dict[Path, Kept] = {}
+        self._pins: dict[Path, tuple[str, set[str]]] = {}
         self._doomed: dict[Path, dict[int, _Stored]] = {}
 
-    def made(self, keep: Keep | None) -> tuple[list[Retired], list[Doubt]]:
+    def made(self, keep: Keep | None) -> list[Retired]:
         for text in self._due.keeps():
             own = _own_keep(text)
             if own is not None:
@@ -135,9 +148,18 @@ class _Plan:
             retired = _retired(stored[0].info, [each.sealed for each in doomed.values()]) if doomed else None
             if retired is not None and retired.chunks:
                 planned.append(retired)
-            elif retired is not None or all(each.stays or each.age.doubt for each in stored):
+            elif retired is not None or all(each.stays for each in stored):
                 self._due.wait([path], self._now)
-        return planned, list(self._doubts.values())
+            elif all(each.stays or each.age.doubt for each in stored):
+                self._due.wait([path], self._now, only_by_age=True)
+        return planned
+
+    def kept(self) -> Iterator[Kept]:
+        """Why something stays that was to go."""
+        yield from self._doubts.values()
+        yield from pinned(self._store, self._pins)
+        if self._afresh:
+            yield from unrecovered(self._catalog.unchecked())
 
     def _choose(self, keep: Keep, own: str | None) -> None:
         if keep.seconds is not None:
@@ -163,10 +185,29 @@ class _Plan:
         stored = [each for path in paths for each in self._stored(path)]
         stored.sort(key=lambda each: each.end_ns)
         left = [each for each in stored if each.sealed.chunk not in self._doomed.get(each.info.path, {})]
-        for each in _beyond(left, keep, excess, self._doubts):
+        for each in self._beyond(left, keep, excess):
             self._doomed.setdefault(each.info.path, {})[each.sealed.chunk] = each
             excess -= each.n_bytes
         return max(excess, 0)
+
+    def _beyond(self, stored: list[_Stored], keep: Keep, excess: int) -> Iterator[_Stored]:
+        """Those of `stored` (oldest first) that `keep` has no room for: what is too old, or `excess` bytes."""
+        longest_ns = None if keep.seconds is None else int(keep.seconds * 1_000_000_000)
+        for each in stored:
+            path, uri = each.info.path, each.info.definition.uri
+            if longest_ns is None:
+                if excess <= 0:
+                    return
+            elif each.age.least_ns <= longest_ns:
+                if each.age.doubt and longest_ns < each.age.most_ns and not each.stays:
+                    self._doubts.setdefault(path, doubted(uri, path, each.age.doubt))
+                continue
+            if each.stays:
+                if each.is_pinned:
+                    self._pins.setdefault(path, (uri, set()))[1].add(each.sealed.hash)
+                continue
+            excess -= each.n_bytes
+            yield each
 
     def _stored(self, path: Path) -> list[_Stored]:
         """What this recording holds, in order; nothing of one that nothing may go of now."""
@@ -199,38 +240,15 @@ def _recordings(store: Store) -> Iterator[RecordingInfo]:
             yield info
 
 
-def _stored(info: RecordingInfo, pinned: set[str], age: RecordingAge) -> Iterator[_Stored]:
+def _stored(info: RecordingInfo, hashes: set[str], age: RecordingAge) -> Iterator[_Stored]:
     gone = {sealed.chunk for sealed in gone_chunks(info)}
     for sealed in info.chunks:
         if sealed.chunk not in gone:
             # A gap that has not ended may have begun in the newest chunk of a live one.
-            stays = sealed.hash in pinned or (info.is_live and sealed == info.chunks[-1])
+            is_pinned = sealed.hash in hashes
+            stays = is_pinned or (info.is_live and sealed == info.chunks[-1])
             end = sealed.end_frame - 1
-            yield _Stored(info, sealed, age.wall_ns(end), age.at(end), stays)
-
-
-def _beyond(stored: list[_Stored], keep: Keep, excess: int, doubts: dict[Path, Doubt]) -> list[_Stored]:
-    """Those of `stored` (oldest first) that `keep` has no room for: what is too old, or `excess` bytes."""
-    if keep.seconds is not None:
-        longest_ns = int(keep.seconds * 1_000_000_000)
-        for each in stored:
-            if each.age.doubt and each.age.least_ns <= longest_ns < each.age.most_ns and not each.stays:
-                doubts.setdefault(each.info.path, _doubt(each))
-        return [each for each in stored if each.age.least_ns > longest_ns and not each.stays]
-    gone = []
-    for each in stored:
-        if excess <= 0:
-            break
-        if not each.stays:
-            gone.append(each)
-            excess -= each.n_bytes
-    return gone
-
-
-def _doubt(stored: _Stored) -> Doubt:
-    uri = stored.info.definition.uri
-    text = f"some of {uri} is not retired, since its age is in doubt: {stored.age.doubt}"
-    return Doubt(uri, str(stored.info.path), text)
+            yield _Stored(info, sealed, age.wall_ns(end), age.at(end), stays, is_pinned)
 
 
 def _retired(info: RecordingInfo, chunks: list[SealedChunk]) -> Retired:
@@ -248,8 +266,10 @@ def retire(
     store: Store,
     keep: Keep | None,
     now: Now | None = None,
-    on_doubt: Callable[[Doubt], object] | None = None,
+    on_kept: Callable[[Kept], object] | None = None,
     catalog: Catalog | None = None,
+    *,
+    afresh: bool = False,
 ) -> list[Retired]:
     """Retires what `plan` names of finished recordings, and answers with the plan: what it names of live ones
     their writers are to retire.
@@ -264,7 +284,7 @@ def retire(
                 remove_left(store.objects, load(path))
                 catalog.check([path])
         done = []
-        for each in plan(store, keep, now, on_doubt, catalog):
+        for each in plan(store, keep, now, on_kept, catalog, afresh=afresh):
             if each.live:
                 done.append(each)
                 continue

@@ -689,9 +689,22 @@ def test_retire_shows_what_would_go_and_asks(run: Run, store: Path) -> None:
     assert run(*keep, "--dry-run").stdout == done.stdout
     code, said = on_terminal(*keep, answer="y")
     assert (code, "deleted 1 chunks, 18.8 KiB in all" in said) == (0, True)
-    assert "Nothing to retire." in run(*keep).stdout
+    assert f"Nothing to retire: all audio is within what is to be kept ({CHUNK * 4}B)." in run(*keep).stdout
     gaps = json.loads(run("--store", store, "verify", URI, "--json").stdout)["gaps"]
     assert [gap["cause"] for gap in gaps] == ["missed", "retired"]
+
+
+def test_retire_says_why_nothing_goes_and_what_to_type(run: Run, store: Path) -> None:
+    assert "no limit is set. Say what to keep, for example: chaosctl retire --keep 7d" in run(
+        "--store", store, "retire"
+    ).stdout
+    assert run("--store", store, "pin", "interview", URI).exit_code == 0
+    said = run("--store", store, "retire", "--keep", "1B").stdout
+    assert said.splitlines() == [
+        "Nothing to retire (to keep: 1B), but some is kept beyond that:",
+        f"  some of {URI} is pinned: interview",
+        "    chaosctl unpin interview",
+    ]
 
 
 @pytest.mark.parametrize("keep", ["30", "500m", "7"])

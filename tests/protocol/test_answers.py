@@ -11,6 +11,7 @@ import pytest
 from chaos.export.report import SaveReport
 from chaos.protocol import answers
 from chaos.protocol.requests import REQUESTS
+from chaos.store.kept import Kept
 from chaos.store.retention import Retired
 from chaos.store.slices import ChunkSpan
 from chaos.store.summary import RecordingSummary
@@ -26,7 +27,7 @@ OF_RECORDINGS = {
     "recording_list": ("recordings",),
     "slice": ("first_frame", "n_frames", "chunks", "gaps"),
     "verify": VerifyReport.__struct_fields__,
-    "retire": ("retired",),
+    "retire": ("retired", "kept", "keep", "stream_keeps"),
 }
 """The results that store and export make."""
 
@@ -80,6 +81,7 @@ def test_the_page_has_the_fields_of_the_result(op: str) -> None:
         ("slice", "chunks", ChunkSpan),
         ("verify", "bad", Defect),
         ("retire", "retired", Retired),
+        ("retire", "kept", Kept),
     ],
 )
 def test_the_page_has_the_fields_of_what_is_inside(op: str, name: str, kind: type[msgspec.Struct]) -> None:

@@ -202,7 +202,6 @@ class StoreMachine(RuleBasedStateMachine):
     def retire_by_age(self) -> None:
         """Nothing here is an hour old, whatever the wall clock says."""
         assert retire(Store(self._store), Keep(HOUR_S, None)) == []
-        Due(self._catalog).wake()  # what is in doubt waits for minutes, also in a pass by size
 
     def _carry_out(self, retired: list[Retired]) -> None:
         for each in retired:

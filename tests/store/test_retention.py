@@ -25,6 +25,7 @@ from chaos.read import recording as reader
 from chaos.store import retention
 from chaos.store.age import Now
 from chaos.store.info import load
+from chaos.store.kept import Kept
 from chaos.store.objects import ObjectStore
 from chaos.store.pins import pin, pins, unpin
 from chaos.store.recovery import recover
@@ -312,17 +313,48 @@ def test_nothing_goes_that_one_clock_calls_young(
     store: Path, anchors: list[tuple[int, int]], boot: str, goes: bool, doubt: str
 ) -> None:
     path = captured(store, "1", anchors, boot)
-    told: list[retention.Doubt] = []
+    told: list[Kept] = []
     retire(Store(store), Keep(7 * 86400.0, None), NOW, told.append)
     assert bool(retired(path)) is goes
     assert [each.uri for each in told] == (["stream://mic/1"] if doubt else [])
     assert all(doubt in each.text for each in told)
 
 
+def test_a_take_whose_age_is_in_doubt_goes_by_size_all_the_same(store: Path) -> None:
+    """It must not wait meanwhile: younger audio would go in its place."""
+    old = captured(store, "1", [(HOUR_NS, 8 * DAY_NS)])
+    new = captured(store, "22", [(HOUR_NS // 2, HOUR_NS // 2)])
+    assert retire(Store(store), Keep(7 * 86400.0, None), NOW) == []
+    retire(Store(store), Keep(None, 4 * CHUNK_BYTES), NOW)
+    assert (retired(old), retired(new)) == ([(0, 64)], [])
+
+
+def test_who_asks_is_told_each_time_why_something_stays(store: Path) -> None:
+    captured(store, "1", [(HOUR_NS, 8 * DAY_NS)])
+    for afresh, n_told in ((False, 1), (False, 0), (True, 1), (True, 1)):
+        told: list[Kept] = []
+        retire(Store(store), Keep(7 * 86400.0, None), NOW, told.append, afresh=afresh)
+        assert [each.reason for each in told] == ["doubt"] * n_told
+        assert all("chaosctl retire --keep" in each.hint for each in told)
+
+
+def test_what_pins_and_crashes_keep_is_told(store: Path) -> None:
+    whole, broken = record(store, "1", 64), record(store, "2", 64)
+    pin(Store(store), "interview", load(whole.writer.path), 0, 32)
+    (broken.writer.path / "journal.jsonl").write_bytes(b"")
+    told: list[Kept] = []
+    retire(Store(store), Keep(None, 0), on_kept=told.append, afresh=True)
+    assert [(each.uri, each.reason, each.hint) for each in told] == [
+        ("stream://mic/1", "pinned", "chaosctl unpin interview"),
+        ("stream://mic/2", "unrecovered", "chaosctl recover"),
+    ]
+    assert retired(whole.writer.path) == [(32, 32)]
+
+
 def test_a_suspended_laptop_is_no_contradiction(store: Path) -> None:
     """Eight days, seven of which it slept."""
     path = captured(store, "1", [(DAY_NS, 8 * DAY_NS)])
-    told: list[retention.Doubt] = []
+    told: list[Kept] = []
     retire(Store(store), Keep(7 * 86400.0, None), NOW._replace(suspended_ns=7 * DAY_NS), told.append)
     assert retired(path) == [(0, 64)]
     assert told == []
@@ -332,7 +364,7 @@ def test_a_wall_clock_that_was_set_forward_ages_no_older_take(store: Path) -> No
     """What was captured an hour ago in this boot shows that the clock has jumped by ten days since."""
     old = captured(store, "1", [(0, 10 * DAY_NS + HOUR_NS)], "another boot")
     captured(store, "2", [(HOUR_NS, 10 * DAY_NS + HOUR_NS)])
-    told: list[retention.Doubt] = []
+    told: list[Kept] = []
     retire(Store(store), Keep(7 * 86400.0, None), NOW, told.append)
     assert retired(old) == []
     assert {each.uri for each in told} == {"stream://mic/1", "stream://mic/2"}
