@@ -89,8 +89,8 @@ from chaos.terms.errors import (
 )
 
 if TYPE_CHECKING:
-    from chaos.store.recovery import RecoveryReport
     from chaos.store.kept import Kept
+    from chaos.store.recovery import RecoveryReport
     from chaos.store.retention import Retired
 
 __all__ = ["DaemonActor"]

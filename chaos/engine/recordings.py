@@ -27,8 +27,8 @@ from chaos.terms.units import parse_keep
 if TYPE_CHECKING:
     from chaos.export.jobs import Slicer
     from chaos.store.catalog import Catalog
-    from chaos.store.recovery import RecoveryReport
     from chaos.store.kept import Kept
+    from chaos.store.recovery import RecoveryReport
     from chaos.store.retention import Retired
     from chaos.store.verify import VerifyReport
 
