@@ -369,7 +369,12 @@ class InputStreamActor(Supervised):
     # -- takes
 
     def _make_take(
-        self, device: DeviceInfo, channels: tuple[Channel, ...], number: int, continues: str | None
+        self,
+        device: DeviceInfo,
+        channels: tuple[Channel, ...],
+        number: int,
+        continues: str | None,
+        after_change: str | None,
     ) -> Take:
         return make_take(
             self.actor_ref,
@@ -384,6 +389,7 @@ class InputStreamActor(Supervised):
             pump=self._pump,
             emit=self._emit,
             continues=continues,
+            after_change=after_change,
             member=self._member,
             standby_s=self._view.standby_s,
         )

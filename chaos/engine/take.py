@@ -169,13 +169,15 @@ def make_take(
     pump: Pump,
     emit: Callable[[Event], None],
     continues: str | None = None,
+    after_change: str | None = None,
     member: Membership | None = None,
     standby_s: float | None = None,
 ) -> Take:
     """Slots for these channels of the device, as the request has it, and a rotator that listens to them.
 
-    `continues` is the URI of the take whose last frame is the neighbour of this one's first, `member` the session that
-    the stream belongs to. With `standby_s` it holds so much, and is no recording yet.
+    `continues` is the URI of the take whose last frame is the neighbour of this one's first, `after_change` that of the
+    one before, of another format, `member` the session that the stream belongs to. With `standby_s` it holds so much,
+    and is no recording yet.
 
     Raises StagingFull, StorageFailed, InvalidChunkSize.
     """
@@ -201,6 +203,7 @@ def make_take(
         boot_id=boot_id(),
         keep=request.keep,
         continues=continues,
+        after_change=after_change,
         session=member.session if member is not None else None,
         session_uris=list(member.uris) if member is not None else [],
         chunk_bytes=shape.chunk_bytes,

@@ -12,8 +12,9 @@ from chaos.graph.devices import DeviceInfo
 
 __all__ = ["Takes"]
 
-MakeTake = Callable[[DeviceInfo, tuple[Channel, ...], int, str | None], Take]
-"""Of the device, its channels, the take's number and the URI of the take that it continues."""
+MakeTake = Callable[[DeviceInfo, tuple[Channel, ...], int, str | None, str | None], Take]
+"""Of the device, its channels, the take's number, and the URI of the take that it continues, or that ended before it as
+the device changed its format."""
 
 
 class Takes:
@@ -31,17 +32,17 @@ class Takes:
 
     def begin(self, device: DeviceInfo, channels: tuple[Channel, ...]) -> Take:
         """Makes the first take. Raises as `make_take`."""
-        self.current = self._make(device, channels, 1, None)
+        self.current = self._make(device, channels, 1, None, None)
         return self.current
 
     def begin_anew(self, device: DeviceInfo, channels: tuple[Channel, ...]) -> Take:
-        """Makes a take that has nothing to do with the current one, which is stored; the callback must be detached.
+        """Makes a take of another format than the current one, which is stored; the callback must be detached.
 
         Raises as `make_take`; then all is as before.
         """
         assert self.current is not None
         former = self.current
-        self.current = self._make(device, channels, former.number + 1, None)
+        self.current = self._make(device, channels, former.number + 1, None, former.uri)
         self._past[former.number] = former
         former.store_rest(time.monotonic_ns())
         return self.current
@@ -49,7 +50,7 @@ class Takes:
     def prepare(self, device: DeviceInfo) -> Take:
         """Makes the take that is to continue the current one. Raises as `make_take`."""
         assert self.current is not None
-        self.following = self._make(device, self.current.channels, self.current.number + 1, self.current.uri)
+        self.following = self._make(device, self.current.channels, self.current.number + 1, self.current.uri, None)
         return self.following
 
     def roll(self) -> Take | None:

@@ -460,7 +460,8 @@ def _rows(base: sqlite3.Connection, query: str, *values: str | int) -> list[_Row
 
 def root_of(take: str, digest: Digest) -> str:
     """The take that a stream began with, of which this one goes on."""
-    went_on = digest.definition.continues is not None or digest.definition.follows is not None
+    shape = digest.definition
+    went_on = any(before is not None for before in (shape.continues, shape.follows, shape.after_change))
     return _ROLLED.sub("", take) if went_on else take
 
 

@@ -47,7 +47,7 @@ def recording_hash_v3(info: RecordingInfo, n_marks: int | None = None) -> str:
             ("chaosd recording", 3),
             *_lines(info, CLOCK_COLUMNS),
             ("positions", *shape.positions),
-            ("after", shape.continues, shape.follows, shape.away_ns),
+            ("after", shape.continues, shape.follows, shape.away_ns, shape.after_change),
             ("session", shape.session, *shape.session_uris),
             *(("latency", frame, each.quanta, each.frames, each.ns) for frame, each in info.latencies),
             *(("mark", mark.frame, mark.label) for mark in marks),

@@ -60,7 +60,8 @@ class Definition(msgspec.Struct, frozen=True):
     take of this device that a crash ended before this one, and `away_ns` how long nothing was captured between them:
     by CLOCK_MONOTONIC in one run of the kernel, else by the wall clock. `session` is the name under which streams were
     started together, `session_uris` are all of them. `chunk_bytes` is what a chunk of events
-    holds. `clock_errors`: the clock table has columns for the wall clock's error, too.
+    holds. `clock_errors`: the clock table has columns for the wall clock's error, too. `after_change` is the URI of the
+    stream's take before this one, which ended since the device had changed its channels or rate.
     """
 
     uri: str
@@ -85,6 +86,7 @@ class Definition(msgspec.Struct, frozen=True):
     session_uris: list[str] = []
     chunk_bytes: Positive | None = None
     clock_errors: bool = False
+    after_change: str | None = None
 
     @property
     def form(self) -> AudioForm | MidiForm:

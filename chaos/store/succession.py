@@ -37,7 +37,7 @@ def leave_note(store: Store, ended: Ended) -> None:
 def succeed(store: Store, definition: Definition) -> Definition:
     """The definition of a take that has begun, with the take that it `follows` if a crash ended that before, and the
     time in which nothing was captured. A note that can't be read counts for none."""
-    if definition.continues is not None:
+    if definition.continues is not None or definition.after_change is not None:
         return definition
     device = _device(definition)
     for ended in _notes(_note_path(store, definition.uri)):

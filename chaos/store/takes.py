@@ -22,11 +22,12 @@ __all__ = ["Take", "take_paths", "take_uris", "takes_of"]
 
 _NUMBER = re.compile(r"\.(\d{4,})")
 _FIRST = ".0001"
+_MOST_NAMED = 6
 
 
 class Take(NamedTuple):
     """A take on its stream's timeline: its frame 0 is the stream's `origin`. Before it `away` frames were not captured,
-    since the engine was down."""
+    since the engine was down or the device changed its format."""
 
     path: Path
     digest: Digest
@@ -37,7 +38,8 @@ class Take(NamedTuple):
         """The gap before the take."""
         if not self.away:
             return None
-        return Gap(self.origin - self.away, self.away, Cause.ENGINE_DOWN, Cause.ENGINE_DOWN.confidence)
+        cause = Cause.ENGINE_DOWN if self.digest.definition.after_change is None else Cause.DEVICE_AWAY
+        return Gap(self.origin - self.away, self.away, cause, cause.confidence)
 
 
 def take_paths(store: Store, uri: str) -> list[Path]:
@@ -55,17 +57,20 @@ def take_paths(store: Store, uri: str) -> list[Path]:
     return [path, *later] if path.exists() or not later else later
 
 
-def takes_of(store: Store, uri: str) -> list[Take]:
+def takes_of(store: Store, uri: str, *, alike: bool = True) -> list[Take]:
     """The takes that a URI stands for, on one timeline; the last one as far as its journal reaches.
 
-    Raises RecordingNotFound, StorageFailed, InvalidURI, or InvalidRequest where they differ in format.
+    Raises RecordingNotFound, StorageFailed, InvalidURI, or InvalidRequest where they differ in format: no array and no
+    file has frames of two rates. Unless they are to be `alike`: then each one's frames count at its own rate.
     """
     takes: list[Take] = []
-    for path, digest in _members(store, take_paths(store, uri), uri):
+    members = list(_members(store, take_paths(store, uri), uri))
+    if alike:
+        _check_alike(uri, [digest for _, digest in members])
+    for path, digest in members:
         if not takes:
             takes.append(Take(path, digest, 0, 0))
             continue
-        _check_alike(takes[0].digest, digest)
         away = _away(takes[-1].digest, digest)
         takes.append(Take(path, digest, takes[-1].origin + takes[-1].digest.n_frames + away, away))
     return takes
@@ -93,7 +98,7 @@ def _members(store: Store, paths: list[Path], uri: str) -> Iterator[tuple[Path, 
     others: set[str] = set()
     for number, path in enumerate(paths):
         digest = known.get(path) or read_digest(path)
-        before = digest.definition.continues or digest.definition.follows
+        before = digest.definition.continues or digest.definition.follows or digest.definition.after_change
         if number and (before is None or before in others):
             others.add(digest.definition.uri)
         else:
@@ -106,16 +111,22 @@ def _away(before: Digest, after: Digest) -> int:
         return 0
     if after.definition.follows == before.definition.uri and after.definition.away_ns is not None:
         away_ns = after.definition.away_ns
+    elif after.definition.after_change == before.definition.uri:
+        away_ns = after.definition.started_monotonic_ns - before.monotonic_ns(before.n_frames)
     else:
         away_ns = after.definition.started_wall_ns - before.ended_wall_ns
     return max(0, away_ns * after.definition.sample_rate // 1_000_000_000)
 
 
-def _check_alike(first: Digest, other: Digest) -> None:
-    here, there = first.definition, other.definition
-    one, two = ((each.channels, each.sample_rate, each.sample_format) for each in (here, there))
-    if one != two:
+def _check_alike(uri: str, digests: list[Digest]) -> None:
+    shapes = [each.definition for each in digests]
+    formats = {(each.channels, each.sample_rate, each.sample_format): each for each in shapes}
+    if len(formats) > 1:
+        told = ", ".join(f"{n} channels at {rate} Hz as {sample_format}" for n, rate, sample_format in formats)
+        whole = parse_uri(uri)[1]
+        singles = [each.uri + _FIRST if parse_uri(each.uri)[1] == whole else each.uri for each in shapes]
+        more = "" if len(singles) <= _MOST_NAMED else f" and {len(singles) - _MOST_NAMED} more (chaosctl list {uri})"
         raise InvalidRequest(
-            f"takes of {here.uri} differ in channels, rate or format: {one}, and {two} in {there.uri}",
-            hint=f"open them one by one: {here.uri}{_FIRST}, {there.uri}",
+            f"{uri} changed its format and has {len(singles)} takes: {told}",
+            hint=f"name one of them: {', '.join(singles[:_MOST_NAMED])}{more}",
         )

@@ -39,7 +39,8 @@ class Defect(msgspec.Struct, frozen=True):
 
 
 class TakeVerdict(msgspec.Struct, frozen=True):
-    """One take of a stream: where it begins on the stream's timeline, and what became of it."""
+    """One take of a stream: where it begins on the stream's timeline, and what became of it. Where takes differ in
+    format, the timeline has each one's frames at its own rate."""
 
     uri: str
     recording: str
@@ -53,6 +54,8 @@ class TakeVerdict(msgspec.Struct, frozen=True):
     proof: Proof
     all_checked: bool
     recording_hash_v3: str = ""
+    sample_rate: int = 0
+    channels: int = 0
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
@@ -117,7 +120,7 @@ def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyRepo
             TakeVerdict(
                 own, report.recording, origin, report.n_frames, report.state, report.clean,
                 report.ok, report.root_hash, report.recording_hash, report.proof, report.all_checked,
-                report.recording_hash_v3,
+                report.recording_hash_v3, report.sample_rate, report.channels,
             )
         )  # fmt: skip
     (last, newest), (_, oldest) = reports[-1], reports[0]

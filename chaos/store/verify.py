@@ -61,7 +61,7 @@ def verify_uri(store: Store, uri: str, progress: Callable[[int, int], None] | No
     """Verifies what a URI stands for: a stream's is all its takes. Raises what `takes_of` and `verify` do."""
     from chaos.store.takes import takes_of
 
-    takes = takes_of(store, uri)
+    takes = takes_of(store, uri, alike=False)
     if len(takes) == 1:
         return verify(takes[0].path, progress)
     n_all, n_before = sum(take.digest.n_chunks for take in takes), 0

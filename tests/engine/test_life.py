@@ -329,6 +329,7 @@ def test_another_shape_is_recorded_in_a_new_take_where_that_was_asked_for(folder
     assert recordings == ["1.0002.zarr", "1.zarr"]
     info = load(folder / "store" / "recordings" / "mic" / "1.0002.zarr")
     assert (info.definition.channels, info.definition.positions, info.definition.continues) == (1, ["MONO"], None)
+    assert info.definition.after_change == "stream://mic/1"
     stream.close()
 
 

@@ -262,6 +262,11 @@ def test_with_roll_on_format_change_it_goes_on_in_a_new_take(
         stopped = client.call("stream_stop", uri=uri)
     assert (stopped["clean"], stopped["recording"]) == (True, started["recording"])
     assert load(Path(first)).clean is True
+    report = client.call("verify", uri=uri)
+    assert (report["ok"], [(take["uri"], take["channels"]) for take in report["takes"]]) == (
+        True,
+        [(uri, 2), (f"{uri}.0002", 1)],
+    )
     assert_all_in_place(first, PLUG_ID)
     assert_all_in_place(stopped["recording"], PLUG_ID)
 

@@ -344,7 +344,7 @@ def test_version_3_of_it_is_what_the_protocol_says(tmp_path: Path) -> None:
         '["chaosd recording",3]\n["uri","stream://mic/1"]\n["device","serial:1"]\n["form",2,48000,"f32",16]\n'
         f'["started",{shape.started_wall_ns}]\n["length",16,true]\n["chunk",0,0,16,"{chunk}"]\n'
         f'["anchor",0,0,1000,{shape.started_wall_ns},-1,-1,0,0]\n["anchor",8,8,9,10,5,-1,2,-3]\n'
-        '["positions","AUX0","AUX1"]\n["after",null,null,null]\n["session",null]\n["latency",0,1.0,2,3]\n'
+        '["positions","AUX0","AUX1"]\n["after",null,null,null,null]\n["session",null]\n["latency",0,1.0,2,3]\n'
         '["mark",12,"b"]\n["mark",3,"a"]\n'
     )
     assert verify(path).recording_hash_v3 == blake3(text.encode()).hexdigest()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from blake3 import blake3
 from crashing import fast_folder
 from recorded import Rotator, definition
 from rolled import URI, begin, three_takes
 
+import chaos
+from chaos.store.digest import read_digest
 from chaos.store.info import load
 from chaos.store.marking import mark_in
 from chaos.store.pins import pin, pins, unpin
@@ -152,5 +155,46 @@ def test_takes_of_other_formats_are_removed_too(store: Store) -> None:
     mono = RecordingWriter.create(store, definition(f"{URI}.0002", channels=1, continues=URI))
     mono.finish(0, clean=True)
     assert take_uris(store, URI) == [URI, f"{URI}.0002"]
-    with pytest.raises(InvalidRequest, match="differ"):
-        verify_uri(store, URI)
+    assert [take.channels for take in verify_uri(store, URI).takes] == [2, 1]
+
+
+def changed(store: Path) -> list[Rotator]:
+    """Two channels, then, 48 frames later, one: the device changed its format."""
+    first = begin(store, "1", 0, 1)
+    first.anchor()
+    first.write(40)
+    first.stop()
+    end_ns = read_digest(first.writer.path).monotonic_ns(40)
+    shape = definition(f"{URI}.0002", channels=1, after_change=URI)
+    shape = msgspec.structs.replace(shape, started_monotonic_ns=end_ns + 1_000_000)
+    second = Rotator(RecordingWriter.create(Store(store), shape), 2)
+    second.write(30)
+    second.stop()
+    return [first, second]
+
+
+def test_a_stream_that_changed_its_format_is_all_its_takes_where_that_can_be(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    takes = changed(tmp_path)
+    assert take_uris(store, URI) == [URI, f"{URI}.0002"]
+    report = verify_uri(store, URI)
+    assert (report.ok, [(take.uri, take.channels, take.first_frame) for take in report.takes]) == (
+        True,
+        [(URI, 2, 0), (f"{URI}.0002", 1, 88)],
+    )
+    assert [(gap["first_frame"], gap["n_frames"], gap["cause"]) for gap in report.gaps] == [(40, 48, "device_away")]
+    with pytest.raises(InvalidRequest, match="changed its format and has 2 takes: 2 channels at 48000 Hz") as refused:
+        chaos.open(URI, tmp_path)
+    assert refused.value.hint == f"name one of them: {URI}.0001, {URI}.0002"
+    for number, take in enumerate(takes, 1):
+        with chaos.open(f"{URI}.000{number}", tmp_path) as one:
+            assert one.path == take.writer.path
+    for uri in reversed(take_uris(store, URI)):
+        remove(store, uri)
+    assert store.paths() == []
+
+
+def test_what_somebody_began_under_such_a_name_is_no_take_of_it(tmp_path: Path) -> None:
+    begin(tmp_path, "1", 0, 1).stop()
+    begin(tmp_path, "1.0002", 100, 2, channels=1).stop()
+    assert take_uris(Store(tmp_path), URI) == [URI]
