@@ -83,8 +83,8 @@ def list_(
         say("No recordings." if store.root.is_dir() else f"No recordings: there is no folder {store.root}.", err=True)
         return
     table(RECORDING_HEADERS, recording_rows(found))
-    if uri is not None:
-        say(*mark_lines(found))
+    if uri is not None and (lines := mark_lines(found)):
+        say(*lines)
     if most is not None and len(entries) > most:
         say(f"These are the newest {most}; --all lists all of them, --on DATE those of a day.", err=True)
 

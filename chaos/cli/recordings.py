@@ -262,6 +262,8 @@ def save(
         say_json(told if len(told) > 1 else told[0], err=to_pipe)
     else:
         say(*saved_lines(reports), err=to_pipe)
+        if labels and not any(report.labels for report in reports):
+            say("no label track was written: there are neither marks nor gaps in that range", err=True)
     if any(report.damaged for report in reports):
         leave(EXIT_BAD)
     if strict and any(report.missing_frames for report in reports):

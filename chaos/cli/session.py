@@ -119,7 +119,8 @@ def range_options(command: F) -> F:
             "first",
             metavar="PLACE",
             help="Start of the range: a frame (480000), a time from the start (30s) or before the end (-30s), a local"
-            " time (14:05, 2026-01-31T14:05) or one with a zone (2026-01-31T14:05:00Z). Default: where audio begins.",
+            " time (14:05, yesterday 14:05, 2026-01-31T14:05) or one with a zone (2026-01-31T14:05:00Z)."
+            " Default: where audio begins.",
         ),
         click.option("--last", metavar="TIME", help="The last part of it: 30s, 5m, 1h."),
     ):

@@ -209,12 +209,14 @@ def _begun_lines(begun: dict[str, Any]) -> list[str]:
 
 
 def _ended_lines(ended: dict[str, Any]) -> list[str]:
+    from chaos.cli.show import lost
+
     lines = [f"session {ended['session']} stopped"]
     for stream in ended["streams"]:
         ending = "" if stream["clean"] else ", after an error"
         lines.append(
             f"  {stream['uri']}: {stream['n_frames']} frames, {stream['n_gaps']} gaps,"
-            f" {stream['lost_frames']} frames lost{ending}"
+            f" {stream['lost_frames']} frames lost{lost(stream['lost_frames'], stream.get('sample_rate'))}{ending}"
         )
     return [*lines, f"  next: chaosctl session save {ended['session']} FOLDER"]
 

@@ -33,6 +33,7 @@ __all__ = [
     "event_line",
     "kept_lines",
     "level",
+    "lost",
     "mark_lines",
     "progress",
     "proof_lines",
@@ -113,6 +114,14 @@ def duration(n_frames: int, sample_rate: int | None) -> str:
         return f"{n_frames} frames"
     ms = n_frames * 1000 // sample_rate
     return f"{ms // 3_600_000}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.{ms % 1000:03}"
+
+
+def lost(n_frames: int, sample_rate: int | None) -> str:
+    """What follows a count of frames: ` (3.5 s)`; nothing after 0, or where the rate is not known."""
+    if not n_frames or not sample_rate:
+        return ""
+    seconds = n_frames / sample_rate
+    return f" ({seconds:.1f} s)" if seconds >= 1 else f" ({1000 * seconds:.3g} ms)"
 
 
 def decibels(levels: Sequence[Wire], most: int = 8) -> str:
@@ -207,13 +216,14 @@ def stream_lines(stream: Wire) -> list[str]:
         f"  format     {stream_format(stream['format'])}",
         f"  head       {duration(stream['head_frame'], rate)} (frame {stream['head_frame']})",
         f"  chunks     {stream['n_chunks_sealed']} sealed, of {stream['chunk_frames']} frames",
-        f"  loss       {stream['lost_frames']} frames in {stream['n_gaps']} gaps,"
+        f"  loss       {stream['lost_frames']} frames{lost(stream['lost_frames'], rate)} in {stream['n_gaps']} gaps,"
         f" {stream['overruns']} overruns, {stream['xruns']} xruns",
         f"  slots      {slots['free']} free, {slots['full']} full, {slots['total']} in total",
         f"  graph      quantum {stream['quantum']}, {stream['callbacks']} callbacks,"
         f" drift {'not known yet' if drift is None else f'{drift:+.1f} ppm'}",
         _heard(stream),
         f"  recording  {_where(stream)}",
+        *([f"  take       {stream['take']}, continues {stream['continues']}"] if stream.get("continues") else []),
         *(f"  signal     {line}" for line in signal_lines(stream.get("signal"), rate)),
         *note_lines(stream),
     ]
@@ -265,7 +275,7 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
     """A VerifyReport: the verdict, the root hash, and a line for each defect. It is "ok" where all was checked."""
     counts = (
         f"{report['n_frames']} frames in {report['n_chunks']} chunks,"
-        f" {len(report['gaps'])} gaps, {missing_frames} frames missing"
+        f" {len(report['gaps'])} gaps, {missing_frames} frames missing{lost(missing_frames, report.get('sample_rate'))}"
     )
     states = {take["state"] for take in report.get("takes", ())} | {report.get("state")}
     lines = [f"{'ok' if report['ok'] else 'BAD'}: {counts}"]
@@ -286,7 +296,33 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
         f"  {_take_verdict(take)}: {take['uri']}, {take['n_frames']} frames from {take['first_frame']} on"
         for take in report.get("takes", ())
     ]
-    return [*lines, *(f"  {_defect(defect)}" for defect in report["bad"])]
+    return [*lines, *_gap_lines(report), *(f"  {_defect(defect)}" for defect in report["bad"])]
+
+
+_MOST_GAPS = 20
+
+
+def _gap_lines(report: Wire) -> list[str]:
+    """The first gaps by frame: where and when they begin, how long they are, and why."""
+    gaps, takes = sorted(report["gaps"], key=lambda gap: gap["first_frame"]), report.get("takes", ())
+    lines = []
+    for gap in gaps[:_MOST_GAPS]:
+        before = [take for take in takes if take["first_frame"] <= gap["first_frame"]]
+        rate = before[-1]["sample_rate"] if before else report.get("sample_rate")
+        n_frames, sure = gap["n_frames"] or 0, "" if gap["confidence"] == "exact" else f" ({gap['confidence']})"
+        when = f", {_local(gap['utc'])}" if gap.get("utc") else ""
+        lines.append(
+            f"  gap at {duration(gap['first_frame'], rate)} (frame {gap['first_frame']}){when}:"
+            f" {n_frames} frames{lost(n_frames, rate)} {gap['cause']}{sure}"
+        )
+    return [*lines, *([f"  and {len(gaps) - _MOST_GAPS} more gaps (--json has all)"] if len(gaps) > _MOST_GAPS else [])]
+
+
+def _local(utc: str) -> str:
+    try:
+        return f"{dt.datetime.fromisoformat(utc).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    except (ValueError, OverflowError, OSError):
+        return utc
 
 
 def _take_verdict(take: Wire) -> str:
@@ -356,13 +392,25 @@ def recording_rows(recordings: Sequence[Wire]) -> list[tuple[str, ...]]:
             duration(each["n_frames"], each["sample_rate"]),
             size(each["n_bytes"]),
             str(each["n_gaps"]),
-            str(each["lost_frames"] + each["retired_frames"]),
+            f"{missing}{lost(missing, each['sample_rate'])}",
             each["state"],
             each["device"] or "-",
-            each["uri"],
+            each["uri"] + _what_before(each),
         )
         for each in recordings
+        for missing in [each["lost_frames"] + each["retired_frames"]]
     ]
+
+
+def _what_before(recording: Wire) -> str:
+    """Which take a take went on from, or came after."""
+    before = {
+        "continues": "continues {}",
+        "follows": "after a crash in {}",
+        "after_change": "after {}, in another format",
+    }
+    said = next((text.format(recording[key]) for key, text in before.items() if recording.get(key)), None)
+    return f"  ({said})" if said else ""
 
 
 def mark_lines(recordings: Sequence[Wire]) -> list[str]:
@@ -446,15 +494,11 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
             continue
         lines.append(
             f"{report.path}: {length}, {report.container} {report.subtype}, {report.channels} ch"
-            f" {report.sample_rate} Hz, {len(report.gaps)} gaps, {report.missing_frames} frames missing"
+            f" {report.sample_rate} Hz, {len(report.gaps)} gaps, {_missing(report)}"
         )
         if report.retired_frames:
             lines.append(f"  {report.retired_frames} of the missing frames were retired")
-        lines += [
-            f"  DAMAGED: chunk {damage.chunk} ({damage.reason}), frames {damage.first_frame} to"
-            f" {damage.first_frame + damage.n_frames}"
-            for damage in report.damaged
-        ]
+        lines += _damaged(report)
         if report.max_error is None:
             lines.append(f"  not exact: {report.subtype} is a lossy codec")
         elif not report.is_exact and report.max_error:
@@ -467,19 +511,28 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
     return lines
 
 
+def _missing(report: SaveReport) -> str:
+    n_frames = report.missing_frames
+    return f"{n_frames} frames missing{lost(n_frames, report.sample_rate)}"
+
+
+def _damaged(report: SaveReport) -> list[str]:
+    return [
+        f"  DAMAGED: chunk {damage.chunk} of {damage.take} ({damage.reason}), frames {damage.first_frame} to"
+        f" {damage.first_frame + damage.n_frames}"
+        for damage in report.damaged
+    ]
+
+
 def _saved_midi(report: SaveReport, length: str) -> list[str]:
     """What a MIDI file has, and what of the recording it can't say."""
     midi = report.midi
     assert midi is not None
     lines = [
         f"{report.path}: {length}, {report.container} {report.subtype}, {midi.n_events} events,"
-        f" {len(report.gaps)} gaps, {report.missing_frames} frames missing"
+        f" {len(report.gaps)} gaps, {_missing(report)}"
     ]
-    lines += [
-        f"  DAMAGED: chunk {damage.chunk} ({damage.reason}), frames {damage.first_frame} to"
-        f" {damage.first_frame + damage.n_frames}"
-        for damage in report.damaged
-    ]
+    lines += _damaged(report)
     if midi.max_shift_frames:
         lines.append(f"  not exact: events go to the nearest tick, at most {midi.max_shift_frames:.1f} frames away")
     if midi.drift_ppm:

@@ -243,10 +243,13 @@ def stop(session: Session, uri: str | None, strict: bool, as_json: bool) -> None
     if as_json:
         print_json(stopped)
     else:
+        from chaos.cli.show import lost
+
         ending = "" if stopped["clean"] else " after an error"
         say(
             f"stopped{ending}: {stopped['n_frames']} frames in {stopped['n_chunks']} chunks,"
             f" {stopped['n_gaps']} gaps, {stopped['lost_frames']} frames lost"
+            f"{lost(stopped['lost_frames'], stopped.get('sample_rate'))}"
         )
         from chaos.cli.show import signal_lines
 

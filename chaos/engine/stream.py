@@ -196,6 +196,7 @@ class InputStreamActor(Supervised):
                 self._view.started_wall_ns = definition.started_wall_ns
                 if recording is not None:
                     self._on_recording(str(recording))
+                self._view.take, self._view.continues = definition.uri, definition.continues
                 self._answer_start()
             case Progress(n_chunks, drift_ppm, signal):
                 self._view.n_chunks_sealed = n_chunks
@@ -503,7 +504,8 @@ class InputStreamActor(Supervised):
             clean=clean,
         )
         signal = self._view.signal if counts else None
-        result = StreamEnded(uri=self._view.uri, signal=signal, **msgspec.structs.asdict(stopped))
+        told = msgspec.structs.asdict(stopped)
+        result = StreamEnded(uri=self._view.uri, signal=signal, **told, sample_rate=self._view.sample_rate)
         self._view.state = "stopped" if clean else "error"
         if self._error is None:
             self._answer_start()

@@ -54,6 +54,8 @@ class StreamView:
     n_chunks_sealed: int = 0
     drift_ppm: float | None = None
     recording: str = ""
+    take: str | None = None
+    continues: str | None = None
     heard: MidiActivity | None = None
     remarks: list[str] = field(default_factory=list)
     leader: str | None = None  # whose clock drives the device in place of its own
@@ -74,6 +76,7 @@ class StreamView:
     def renew(self, staging: Staging) -> None:
         """The stream goes on in a take that has not begun."""
         self.staging, self.recording = staging, ""
+        self.take = self.continues = None
         self.sample_rate = self.drift_ppm = None
         self.started_wall_ns = self.n_chunks_sealed = 0
         self.heard = self.signal = None
@@ -165,6 +168,8 @@ class StreamView:
             midi=self.midi(stats),
             signal=self.signal,
             standby_s=self.standby_s,
+            take=self.take,
+            continues=self.continues,
             notes=self.remarked(),
         )
 

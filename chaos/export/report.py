@@ -15,12 +15,14 @@ class Damage(msgspec.Struct, frozen=True):
     """A sealed chunk that is not what was recorded, and the frames of it that were saved all the same.
 
     `reason` is one of `verify`'s: hash_mismatch, wrong_size, missing or unreadable. What could not be read is zeros.
+    `take` is the URI of the take whose chunk it is; frames count in what was saved.
     """
 
     reason: str
     chunk: int
     first_frame: int
     n_frames: int
+    take: str = ""
 
 
 class SaveReport(msgspec.Struct, frozen=True):
@@ -33,8 +35,8 @@ class SaveReport(msgspec.Struct, frozen=True):
     `is_exact` is False where the file can't be what was recorded: samples had to change (`max_error` is by how much at
     most, 1.0 is full scale, None where it was not measured; `clipped` counts samples beyond full scale), or chunks are
     damaged. `positions` are the channels in the file's order; `channel` (from 1) is the one that a file of one channel
-    has. `aligned_by` says which clock aligned several recordings; `midi` what became of messages in a MIDI file,
-    which has neither channels nor samples.
+    has. `labels` is the path of the label track, if one was written. `aligned_by` says which clock aligned several
+    recordings; `midi` what became of messages in a MIDI file, which has neither channels nor samples.
     """
 
     path: str
@@ -61,3 +63,4 @@ class SaveReport(msgspec.Struct, frozen=True):
     channel: int | None = None
     aligned_by: str | None = None
     midi: Loss | None = None
+    labels: str | None = None

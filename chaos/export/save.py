@@ -6,6 +6,7 @@ same folder removes.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import stat
@@ -14,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
+
+import msgspec
 
 from chaos.export.encoded import EncodedFile
 from chaos.export.events import EventSource, JoinedEventSource
@@ -26,6 +29,7 @@ from chaos.export.plain import PLAIN, PlainFile
 from chaos.export.report import SaveReport
 from chaos.export.source import Source, checked_range
 from chaos.read.recording import Recording, StreamRecording
+from chaos.store.store import name_and_take
 from chaos.store.timeline import align
 from chaos.system.files import storage_errors, sync_folder, write_all
 from chaos.terms.containers import MIDI_CONTAINERS, Container, GapFill, Subtype
@@ -58,7 +62,8 @@ def save(
     The container goes by the name's ending, else it is WAV, which becomes RF64 by itself where 4 GiB would overflow, or
     of a MIDI recording a Standard MIDI File; that has bars of `tempo` beats a minute, or without it a tick a frame.
     Gaps become zeros, NaN (float samples) or are cut out. The recording's marks and gaps
-    become cue points, and with `labels` also a label track for Audacity, `take.txt` beside `take.wav`.
+    become cue points, and with `labels`, if there are any, also a label track for Audacity: `take.txt` beside
+    `take.wav`.
     `progress` is called with frames done and frames in all. A file that exists is refused, or with `force` replaced at
     the end; it stays as it was when anything fails.
 
@@ -133,7 +138,7 @@ def save_aligned(
     files: list[AnyFile] = []
     for recording, first in zip(recordings, aligned.first_frames, strict=True):
         source = source_of(recording, first, first + aligned.n_frames, gaps)
-        stem = recording.uri.removeprefix("stream://").replace("/", "-")
+        stem = _name_of(recording)
         is_midi = _is_midi(recording)
         is_fit = container is not None and (container in MIDI_CONTAINERS) == is_midi
         ending: Container | None = container if is_fit else "mid" if is_midi else "wav"
@@ -199,6 +204,13 @@ def _told_errors(out: Path) -> Iterator[None]:
     except OSError:
         with storage_errors("write", out):
             raise
+
+
+def _name_of(recording: Recording) -> str:
+    """Of the file that it becomes: `desk-take`, and of one take among several `desk-take.0001`."""
+    name = recording.uri.removeprefix("stream://").replace("/", "-")
+    later = f"{glob.escape(name_and_take(recording.path)[1])}.[0-9][0-9][0-9][0-9]*.zarr"
+    return f"{name}.0001" if any(recording.path.parent.glob(later)) else name
 
 
 def _parts(recording: Recording, out: Path, wanted: Wanted) -> list[tuple[int | None, Path]]:
@@ -273,6 +285,7 @@ def _write(files: Sequence[AnyFile], progress: Progress | None, force: bool, lab
         for group in groups:
             stack.enter_context(group[0].source.held())
         hidden = {}
+        tracks: dict[Path, Path] = {}
         for group in groups:
             source = group[0].source
             for file in group:
@@ -288,9 +301,9 @@ def _write(files: Sequence[AnyFile], progress: Progress | None, force: bool, lab
                 with storage_errors("write", file.out):
                     file.end()
                     os.fsync(file.fd)
-                if labels:
-                    out = _labels_of(file.out)
-                    track = label_track(file.account.cues(), source.recording.sample_rate)
+                if labels and (cues := file.account.cues()):
+                    out = tracks[file.out] = _labels_of(file.out)
+                    track = label_track(cues, source.recording.sample_rate)
                     with storage_errors("write", out):
                         hidden[out], fd = open_hidden(out, stack)
                         write_all(fd, track.encode(), 0)
@@ -299,7 +312,15 @@ def _write(files: Sequence[AnyFile], progress: Progress | None, force: bool, lab
             with storage_errors("write", out):
                 _appear(path, out, force)
                 sync_folder(out.parent)
-    return [file.report() for file in files]
+        for file in files:
+            if labels and force and file.out not in tracks:  # what stands there is of what was replaced
+                with storage_errors("remove", _labels_of(file.out)):
+                    _labels_of(file.out).unlink(missing_ok=True)
+    reports = [file.report() for file in files]
+    return [
+        msgspec.structs.replace(report, labels=str(tracks[file.out]) if file.out in tracks else None)
+        for file, report in zip(files, reports, strict=True)
+    ]
 
 
 def _labels_of(out: Path) -> Path:

@@ -189,7 +189,7 @@ class Source:
         if reason:
             begin = max(sealed.first_frame, self.first)
             stop = min(sealed.first_frame + sealed.n_frames, self.end)
-            self.damaged.append(Damage(reason, chunk, begin, stop - begin))
+            self.damaged.append(Damage(reason, chunk, begin, stop - begin, self._shape.uri))
         self._hashes[chunk] = digest
         self._data = self._decoded(chunk)
 

@@ -173,6 +173,8 @@ class StreamStatus(msgspec.Struct, frozen=True):
     signal: SignalStatus | None = None  # of audio, once it was measured
     standby_s: float | None = None  # of one in standby: how much of the past it holds, once that has gone by
     notes: list[str] = []  # what is done to the device's samples on their way, a sentence each
+    take: str | None = None  # the URI of the take that runs
+    continues: str | None = None  # that of the take that it went on from without a seam
 
 
 
@@ -289,6 +291,7 @@ class StreamEnded(msgspec.Struct, frozen=True):
     lost_frames: int
     clean: bool
     signal: SignalStatus | None = None
+    sample_rate: int | None = None  # None where no frame ever came
 
 
 class SessionBegun(msgspec.Struct, frozen=True):

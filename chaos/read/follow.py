@@ -14,12 +14,12 @@ import time
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from chaos.read.missing import Missing, check_missing
-from chaos.terms.errors import InvalidRange, InvalidRequest, TimedOut
+from chaos.terms.errors import InvalidRange, InvalidRequest, StreamNotFound, TimedOut
 
 if TYPE_CHECKING:
     from chaos.read.samples import Samples
 
-__all__ = ["Follower", "Lapped", "WhenLapped"]
+__all__ = ["Follower", "Interrupted", "Lapped", "WhenLapped"]
 
 WhenLapped = Literal["error", "catch_up", "skip"]
 
@@ -32,6 +32,11 @@ class Lapped(InvalidRange):
     """The slots went round without the follower. `details`: its `frame`, their `oldest_frame`, the `head`."""
 
 
+class Interrupted(StreamNotFound):
+    """What was followed ended without being stopped: chaosd died, or the stream failed. `details`: the `frame` behind
+    the last one that is there."""
+
+
 class Followed(Protocol):
     """What a follower asks of a recording; the contracts are those of `chaos.read.recording.Recording`."""
 
@@ -39,6 +44,8 @@ class Followed(Protocol):
     def uri(self) -> str: ...
     @property
     def state(self) -> str: ...
+    @property
+    def clean(self) -> bool | None: ...
     @property
     def sample_rate(self) -> int: ...
     @property
@@ -52,8 +59,9 @@ class Followed(Protocol):
 class Follower:
     """An iterator over blocks (channels, n_frames) of a recording; the last one may be shorter.
 
-    It ends with the recording; of a finished one it gives all there is. `frame` is the first frame of the
-    next block, `n_laps` counts how often it was lapped. What then happens goes by `lapped`:
+    It ends when the recording is stopped; of a finished one it gives all there is. Where chaosd dies meanwhile, or had
+    died and the take is not recovered yet, it gives what is there and then raises Interrupted. `frame` is
+    the first frame of the next block, `n_laps` counts how often it was lapped. What then happens goes by `lapped`:
 
     "error": Lapped is raised, once per lap; asked again it goes on with the frame that was next.
     "catch_up": it goes on so without a word, and misses nothing: the sealed chunks have it.
@@ -86,6 +94,7 @@ class Follower:
         self._when_lapped = lapped
         self._timeout_s = timeout_s
         self._was_near = False
+        self._was_live = recording.state == "recording"
 
     def __iter__(self) -> Self:
         return self
@@ -94,10 +103,20 @@ class Follower:
         self._look_for_lap()
         end = self._await(self.frame + self._n_frames)
         if end <= self.frame:
+            if self._recording.state == "interrupted" or (self._was_live and self._recording.clean is False):
+                raise self._interrupted()
             raise StopIteration
         block = self._recording.read(self.frame, end, self._missing)
         self.frame = end
         return block
+
+    def _interrupted(self) -> Interrupted:
+        uri = self._recording.uri
+        return Interrupted(
+            f"{uri} ended without being stopped: chaosd died, or the stream failed; {self.frame} frames are there",
+            hint=f"start chaosd again, or run chaosctl recover; chaosctl list {uri} tells how it stands",
+            details={"frame": self.frame},
+        )
 
     def _look_for_lap(self) -> None:
         oldest, head = self._recording.oldest_staged_frame, self._recording.n_frames

@@ -7,6 +7,7 @@ become.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -112,6 +113,17 @@ class Recording:
         return self.definition.channels
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """(channels, frames) so far, as of the array that all of it would be; of MIDI (frames,)."""
+        is_midi = isinstance(self.definition.form, MidiForm)
+        return (self.n_frames,) if is_midi else (self.channels, self.n_frames)
+
+    @property
+    def device(self) -> dict[str, Any]:
+        """The device as it was at the start: `name`, `description`, `identity` and so on (PROTOCOL.md's Device)."""
+        return dict(self.definition.device)
+
+    @property
     def sample_rate(self) -> int:
         return self.definition.sample_rate
 
@@ -128,6 +140,11 @@ class Recording:
     def state(self) -> str:
         """"recording", "finished" or "interrupted" (its engine died)."""
         return self._info.state
+
+    @property
+    def clean(self) -> bool | None:
+        """Whether it was stopped rather than broken off; None while that is open."""
+        return self.info.clean
 
     @property
     def gaps(self) -> list[Gap]:
@@ -240,9 +257,12 @@ class Recording:
     def between(self, begin: float | datetime, end: float | datetime, missing: Missing = "zeros") -> Samples:
         """What lies between two moments: seconds since the first frame, or datetimes with a time zone.
 
-        What lies outside of the recording is left out. `missing`: "zeros", "nan" or "error", as in `read`.
-        InvalidRequest for a datetime without a zone.
+        What comes after the recording's end is left out. `missing`: "zeros", "nan" or "error", as in `read`.
+        InvalidRequest for a datetime without a zone, ValueError for what is no moment, and for seconds below 0: frames
+        are counted from the end by `recording[-48000:]`.
         """
+        for moment in (begin, end):
+            _check_moment(moment)
         n_frames = self.n_frames
         first, last = (min(max(self.frame_of(moment), 0), n_frames) for moment in (begin, end))
         return self.read(first, max(first, last), missing)
@@ -277,8 +297,8 @@ class Recording:
     ) -> Follower:
         """Blocks of `n_frames` from `first_frame` (None: the head) on, as they come; see `chaos.read.follow`.
 
-        `missing`: "zeros", "nan" or "error", as in `read`. It ends with the stream, also when chaosd died: then `state`
-        is "interrupted" until the take is recovered.
+        `missing`: "zeros", "nan" or "error", as in `read`. It ends when the stream is stopped; where chaosd died it
+        raises `chaos.read.follow.Interrupted` after the last frame.
         """
         first = self.n_frames if first_frame is None else first_frame
         return Follower(self, n_frames, first, missing, lapped, timeout_s)
@@ -350,3 +370,16 @@ class Recording:
                 f"frames {reached} to {last} of {self.uri} are neither sealed nor in staging",
                 hint="it may need chaosctl recover",
             )
+
+
+def _check_moment(moment: object) -> None:
+    """Raises ValueError for what `between` makes no sense of."""
+    if isinstance(moment, datetime):
+        return
+    if isinstance(moment, bool) or not isinstance(moment, int | float) or not math.isfinite(moment):
+        raise ValueError(f"{moment!r} is no moment: use seconds since the first frame, or a datetime with a time zone")
+    if moment < 0:
+        raise ValueError(
+            f"{moment!r} s is before the first frame: seconds count from there; the last second is"
+            " recording[-recording.sample_rate:]"
+        )

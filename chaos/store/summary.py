@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
 import msgspec
 
 from chaos.store.catalog import Entry
+from chaos.store.digest import Digest
+from chaos.terms.errors import ChaosError
+from chaos.terms.form import AudioForm
 from chaos.terms.marks import Mark
-from chaos.terms.moments import utc_text
+from chaos.terms.moments import utc_if_any
 
 __all__ = ["RecordingSummary"]
 
@@ -17,7 +22,9 @@ class RecordingSummary(msgspec.Struct, frozen=True):
     """A line of `recording_list`. A recording whose journal can't be read has the state "damaged".
 
     `gaps` has the frames that are missing by cause. `n_bytes` are those of the sealed chunks that are there;
-    `retired_frames` were captured and have gone since. `ended_utc` of a recording that goes on is where it has come to.
+    `retired_frames` were captured and have gone since. A recording that goes on has the frames and bytes that its slots
+    hold, too; its `ended_utc` is that of what is stored. `continues` is the take that it went on from without a seam,
+    `follows` the one that a crash ended before it, `after_change` the one that ended as the device changed its format.
     """
 
     uri: str
@@ -41,6 +48,8 @@ class RecordingSummary(msgspec.Struct, frozen=True):
     retired_frames: int = 0
     continues: str | None = None
     marks: list[Mark] = []
+    follows: str | None = None
+    after_change: str | None = None
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
@@ -48,11 +57,12 @@ class RecordingSummary(msgspec.Struct, frozen=True):
         if digest is None:
             return cls(entry.uri, str(entry.path), entry.state)
         shape = digest.definition
+        head = _head(digest) if entry.state == "recording" else digest.n_frames
         return cls(
             uri=entry.uri,
             recording=str(entry.path),
             state=entry.state,
-            n_frames=digest.n_frames,
+            n_frames=head,
             n_chunks=digest.n_chunks,
             n_gaps=digest.n_gaps,
             lost_frames=digest.lost_frames,
@@ -60,22 +70,39 @@ class RecordingSummary(msgspec.Struct, frozen=True):
             channels=shape.channels,
             sample_format=shape.sample_format,
             started_wall_ns=shape.started_wall_ns,
-            started_utc=_utc(shape.started_wall_ns),
+            started_utc=utc_if_any(shape.started_wall_ns),
             clean=digest.finish.clean if digest.finish else None,
             ended_wall_ns=digest.ended_wall_ns,
-            ended_utc=_utc(digest.ended_wall_ns),
+            ended_utc=utc_if_any(digest.ended_wall_ns),
             device=shape.device.get("description") or shape.device.get("name"),
             gaps={cause: n_frames for cause, (_, n_frames) in digest.gaps.items()},
-            n_bytes=digest.n_bytes,
+            n_bytes=digest.n_bytes + _unsealed_bytes(digest, head),
             retired_frames=sum(end - first for first, end in digest.retired),
             continues=shape.continues,
             marks=digest.marks,
+            follows=shape.follows,
+            after_change=shape.after_change,
         )
 
 
-def _utc(wall_ns: int) -> str | None:
-    """None for what is in no calendar: a journal may say anything."""
-    try:
-        return utc_text(wall_ns)
-    except (ValueError, OverflowError, OSError):
-        return None
+def _head(digest: Digest) -> int:
+    """Where a take that runs has come to: its journal tells no more than a second's worth, and of a chunk that is not
+    sealed nothing."""
+    shape = digest.definition
+    if shape.staging is None:
+        return digest.n_frames
+    from chaos.staging.reader import StagingReader  # only running takes have one
+
+    with suppress(OSError, ChaosError), StagingReader(Path(shape.staging)) as staging:
+        if staging.uri == shape.uri:
+            return max(digest.n_frames, staging.head_frame)
+    return digest.n_frames
+
+
+def _unsealed_bytes(digest: Digest, head: int) -> int:
+    """What the frames behind the last sealed chunk take, of audio that the store holds."""
+    form = digest.definition.form
+    if digest.definition.external or not isinstance(form, AudioForm) or digest.finish:
+        return 0
+    n_sealed = digest.held[-1][0] + digest.held[-1][1] if digest.held else 0
+    return max(0, head - n_sealed * form.chunk_frames) * (form.chunk_bytes // form.chunk_frames)

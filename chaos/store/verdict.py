@@ -11,6 +11,7 @@ from blake3 import blake3
 from chaos.store.hashes import stream_hash
 from chaos.store.signature import SignatureVerdict
 from chaos.terms.ledger import Cause
+from chaos.terms.moments import utc_if_any
 
 if TYPE_CHECKING:
     from chaos.store.takes import Take
@@ -64,9 +65,9 @@ class VerifyReport(msgspec.Struct, frozen=True):
     device and the clock, too, and `recording_hash_v3` also the marks and all else that a recording tells (see
     `chaos.store.hashes`): where two are equal, so are the recordings.
 
-    `gaps` are as on the wire; `lost_frames` leaves out what retention removed. Of a stream of several takes `takes` are
-    these, and all frames count on its timeline; `recording` is the newest take's, and the recording hashes are over
-    theirs.
+    `gaps` are as on the wire, each with the moment of its first frame (`utc`); `lost_frames` leaves out what retention
+    removed. Of a stream of several takes `takes` are these, and all frames count on its timeline; `recording` is the
+    newest take's, and the recording hashes are over theirs.
 
     `ok` says that what was checked has no defect, `all_checked` whether that was all of it: not while it is recorded or
     waits for recovery, when there are frames that are not sealed yet.
@@ -107,10 +108,12 @@ class VerifyReport(msgspec.Struct, frozen=True):
 def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyReport:
     """The report on a stream, of those on its takes."""
     bad, gaps, chunks, verdicts = [], [], [], []
+    ended_ns = 0
     for take, report in reports:
         own, origin = report.uri, take.origin
         if (between := take.gap()) is not None:
-            gaps.append(between.to_wire())
+            gaps.append({**between.to_wire(), "utc": utc_if_any(ended_ns)})
+        ended_ns = take.digest.ended_wall_ns
         gaps += [{**gap, "first_frame": gap["first_frame"] + origin} for gap in report.gaps]
         chunks += [{**chunk, "first_frame": chunk["first_frame"] + origin, "take": own} for chunk in report.chunks]
         for each in report.bad:

@@ -37,10 +37,12 @@ from chaos.store.objects import hash_file
 from chaos.store.retired import gone_chunks
 from chaos.store.signature import SIGNATURES_NAME, check_signatures
 from chaos.store.store import Store
+from chaos.store.timeline import wall_clock
 from chaos.store.verdict import Defect, TakeVerdict, VerifyReport, joined, proof_of
 from chaos.system.files import read_regular
 from chaos.terms.form import AudioForm, MidiForm
 from chaos.terms.ledger import Cause, Entries, Gap, Row, lost_frames
+from chaos.terms.moments import utc_if_any
 
 if TYPE_CHECKING:
     from chaos.store.takes import Take
@@ -116,7 +118,7 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         sample_rate=info.definition.sample_rate,
         channels=info.definition.channels,
         bad=bad,
-        gaps=[gap.to_wire() for gap in info.gaps],
+        gaps=_told_gaps(info),
         lost_frames=lost_frames(info.gaps),
         root_hash=root.hexdigest(),
         recording_hash=recording_hash(info),
@@ -134,6 +136,12 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> Ve
         proof=proof_of(not bad, [signatures]),
         signatures=signatures,
     )
+
+
+def _told_gaps(info: RecordingInfo) -> list[dict[str, Any]]:
+    """As on the wire, each with its moment; None where that is in no calendar."""
+    clock = wall_clock(info)
+    return [{**gap.to_wire(), "utc": utc_if_any(clock.wall_ns(gap.first_frame))} for gap in info.gaps]
 
 
 def _utc(wall_ns: int) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from chaos.terms.errors import InvalidRange
 
-__all__ = ["TIME_HINT", "Moment", "Time", "utc_text", "wall_ns_of"]
+__all__ = ["TIME_HINT", "Moment", "Time", "utc_if_any", "utc_text", "wall_ns_of"]
 
 TIME_HINT = 'a time is "start", "head", {"frame": N}, {"seconds_ago": s} or {"utc": "2026-01-31T12:00:00Z"}'
 
@@ -41,6 +41,14 @@ def utc_text(wall_ns: int) -> str:
     """RFC 3339 in UTC with all nine digits of the nanoseconds: "2026-01-31T12:00:00.123456789Z"."""
     seconds, rest_ns = divmod(wall_ns, 1_000_000_000)
     return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns:09d}Z"
+
+
+def utc_if_any(wall_ns: int) -> str | None:
+    """None for what is in no calendar: a journal may say anything."""
+    try:
+        return utc_text(wall_ns)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def wall_ns_of(moment: dt.datetime) -> int:

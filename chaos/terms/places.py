@@ -1,8 +1,8 @@
 """Places and ranges in a recording, as people write them: one rule for all commands.
 
 A number alone is a frame, a duration has a unit and counts from the start (`30s`) or back from the head (`-30s`), and a
-time of day or a date without a zone is local. What lies outside of the recording is moved to its start or head, and
-that is said.
+time of day (`14:05`, or with its day `yesterday 14:05`) or a date without a zone is local. What lies outside of the
+recording is moved to its start or head, and that is said.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["PLACE_HINT", "Range", "Timeline", "parse_place", "parse_range", "sho
 
 PLACE_HINT = (
     "use a frame (480000), a time from the start (30s) or before the end (-30s), start, head, a local time"
-    " (14:05, 2026-01-31T14:05) or one with a zone (2026-01-31T14:05:00Z)"
+    " (14:05, yesterday 14:05, 2026-01-31T14:05) or one with a zone (2026-01-31T14:05:00Z)"
 )
-_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(\.\d{1,6})?)?")
+_CLOCK = re.compile(r"(?:(today|yesterday)[ T]+)?(\d{1,2}):(\d\d)(?::(\d\d)(\.\d{1,6})?)?", re.IGNORECASE)
 _DAY = dt.timedelta(days=1)
 
 
@@ -60,19 +60,27 @@ def parse_range(last: str | None, first: str | None, end: str | None, timeline: 
             notes.append(f"only {timeline.n_frames} frames have been recorded, less than {last}: all of them are taken")
         return Range(max(begin, 0), timeline.n_frames, tuple(notes))
     places = [None if text is None else _place(text, timeline, notes) for text in (first, end)]
-    begin_, stop = places
-    if begin_ is not None and stop is not None and begin_ > stop:
-        raise InvalidRange(
-            f"the range ends at {end} (frame {stop}), before it begins at {first} (frame {begin_})",
-            hint="--from must not be after --to",
-        )
+    meant = list(notes)
     kept = [
         None if place is None else _moved(str(text), place, timeline, notes)
         for text, place in zip((first, end), places, strict=True)
     ]
-    if kept[0] is not None and kept[0] == (timeline.n_frames if kept[1] is None else kept[1]):
-        raise InvalidRange("nothing was recorded in that range", hint=_extent(timeline))
-    return Range(kept[0], kept[1], tuple(notes))
+    begin_, stop = kept
+    if begin_ is not None and stop is not None and begin_ > stop:
+        raise InvalidRange(
+            f"the range ends at {end} (frame {places[1]}), before it begins at {first} (frame {places[0]})"
+            + _told(meant),
+            hint="--from must not be after --to",
+        )
+    if places != [None, None] and (begin_ or 0) == (timeline.n_frames if stop is None else stop):
+        outside = [note.partition(";")[0] for note in notes[len(meant) :]]
+        raise InvalidRange(f"nothing was recorded in that range{_told([*meant, *outside])}", hint=_extent(timeline))
+    return Range(begin_, stop, tuple(notes))
+
+
+def _told(notes: list[str]) -> str:
+    """Which moments were meant."""
+    return f": {'; '.join(notes)}" if notes else ""
 
 
 def parse_place(text: str, timeline: Timeline) -> int:
@@ -121,9 +129,13 @@ def _place(text: str, timeline: Timeline, notes: list[str]) -> int:
 
 
 def _time_of_day(text: str, clock: re.Match[str], timeline: Timeline) -> dt.datetime:
-    """That time on the recording's day; where it goes over midnight, on the one day that has it."""
-    hour, minute, second, fraction = clock.groups()
+    """That time today or yesterday, where that is said; else on the recording's day, and where it goes over midnight on
+    the one day that has it."""
+    day_name, hour, minute, second, fraction = clock.groups()
     time = dt.time(int(hour), int(minute), int(second or 0), round(float(fraction or 0) * 1_000_000))
+    if day_name is not None:
+        day = dt.datetime.now().astimezone().date() - (_DAY if day_name.lower() == "yesterday" else dt.timedelta())
+        return _zoned(text, dt.datetime.combine(day, time))
     first, last = (timeline.moment_of(frame).astimezone() for frame in (0, timeline.n_frames))
     days = [first.date() + k * _DAY for k in range((last.date() - first.date()).days + 1)]
     if len(days) == 1:

@@ -17,11 +17,13 @@ from typing import Any
 from unittest import mock
 
 import click
+import handmade
 import msgspec
 import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
+from rolled import begin, three_takes
 from scripted import ScriptedDaemon
 
 import chaos
@@ -455,6 +457,69 @@ def test_verify_without_a_daemon(run: Run, store: Path, by_path: bool) -> None:
     assert run("--store", store, "verify", what, "--strict").exit_code == 5
 
 
+def test_verify_names_the_gaps(run: Run, store: Path) -> None:
+    said = run("--store", store, "verify", URI).stdout
+    assert f"1 gaps, {CHUNK} frames missing (100 ms)\n" in said
+    (line,) = (line for line in said.splitlines() if "gap at" in line)
+    assert line.startswith(f"  gap at 0:00:00.100 (frame {CHUNK}), ")
+    assert line.endswith(f": {CHUNK} frames (100 ms) missed")
+
+
+def test_many_gaps_are_named_up_to_some(run: Run, tmp_path: Path) -> None:
+    writer = RecordingWriter.create(Store(tmp_path / "store"), DEFINITION)
+    for first in range(0, 75, 3):
+        writer.gap(Gap(first, 2, Cause.MISSED, Confidence.EXACT))
+    writer.seal(0, memoryview(np.zeros(CHUNK, "<f4").tobytes()), 0, CHUNK)
+    writer.finish(CHUNK, clean=True)
+    said = run("--store", tmp_path / "store", "verify", URI).stdout
+    assert (said.count("gap at"), "  and 5 more gaps (--json has all)\n" in said) == (20, True)
+
+
+def test_a_running_take_is_listed_as_long_as_it_is(run: Run, tmp_path: Path) -> None:
+    engine = handmade.Engine(tmp_path)
+    try:
+        engine.cycle(700)
+        (found,) = json.loads(run("--store", tmp_path, "list", "--json").stdout)["recordings"]
+        assert (found["state"], found["n_frames"], found["n_bytes"]) == ("recording", 700, 700 * 8)
+        engine.cycle(700)
+        engine.rotate()
+        (found,) = json.loads(run("--store", tmp_path, "list", "--json").stdout)["recordings"]
+        assert (found["n_frames"], found["n_bytes"]) == (1400, 1400 * 8)
+        assert "0:00:00.029" in run("--store", tmp_path, "list").stdout
+    finally:
+        engine.close()
+
+
+def test_list_says_what_a_take_came_after(run: Run, tmp_path: Path) -> None:
+    three_takes(tmp_path)[2].stop()
+    said = run("--store", tmp_path, "list").stdout
+    assert "stream://mic/1.0002  (continues stream://mic/1)\n" in said
+    assert "stream://mic/1.0003  (after a crash in stream://mic/1.0002)\n" in said
+
+
+def test_no_label_track_is_written_where_nothing_is_to_be_in_it(run: Run, store: Path, tmp_path: Path) -> None:
+    out, track = tmp_path / "o.wav", tmp_path / "o.txt"
+    done = run("--store", store, "save", URI, out, "--to", CHUNK, "--labels")
+    assert (done.exit_code, track.exists()) == (0, False)
+    assert "no label track was written: there are neither marks nor gaps in that range" in done.stderr
+    track.write_text("of another save")
+    done = run("--store", store, "save", URI, out, "--to", CHUNK, "--labels", "--force")
+    assert (done.exit_code, track.exists()) == (0, False)
+    done = run("--store", store, "save", URI, out, "--labels", "--force", "--json")
+    assert (json.loads(done.stdout)["labels"], track.read_text().count("\n")) == (str(track), 1)
+
+
+def test_takes_of_one_stream_are_saved_under_names_of_their_own(run: Run, tmp_path: Path) -> None:
+    for take in ("1", "1.0002"):
+        stream = begin(tmp_path, take, 0, 1, **({"continues": "stream://mic/1"} if take != "1" else {}))
+        stream.anchor()
+        stream.write(40)
+        stream.stop()
+    done = run("--store", tmp_path, "save", "stream://mic/1.0001", "stream://mic/1.0002", tmp_path / "both")
+    assert done.exit_code == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["mic-1.0001.wav", "mic-1.0002.wav"]
+
+
 def flip_a_bit(chunk: Path) -> None:
     data = bytearray(chunk.read_bytes())
     data[17] ^= 4
@@ -579,7 +644,7 @@ def test_damage_has_its_own_exit_code(run: Run, store: Path, tmp_path: Path) -> 
     flip_a_bit(store / "recordings" / "desk" / "take.zarr" / "audio" / "c" / "0" / "2")
     done = run("--store", store, "save", URI, tmp_path / "o.wav")
     assert done.exit_code == 8
-    assert f"DAMAGED: chunk 2 (hash_mismatch), frames {2 * CHUNK} to {3 * CHUNK}" in done.stdout
+    assert f"DAMAGED: chunk 2 of {URI} (hash_mismatch), frames {2 * CHUNK} to {3 * CHUNK}" in done.stdout
     assert (tmp_path / "o.wav").exists()
     assert run("--store", store, "save", URI, tmp_path / "p.wav", "--to", str(2 * CHUNK)).exit_code == 0
 

@@ -57,10 +57,10 @@ class Engine:
             view.release()
             self.staging.slots.give_back(slot)
 
-    def finish(self) -> None:
+    def finish(self, *, clean: bool = True) -> None:
         n_frames, _ = self.staging.slots.finish(None)
         self.rotate()
-        self.writer.finish(n_frames, clean=True)
+        self.writer.finish(n_frames, clean=clean)
 
     def close(self) -> None:
         self.writer.close()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from handmade import Engine
 from chaos import _layout
 from chaos.read import follow
 from chaos.read import recording as reader
-from chaos.read.follow import Lapped
+from chaos.read.follow import Interrupted, Lapped
 from chaos.staging import reader as staging
 from chaos.terms.errors import InvalidRequest, TimedOut
 from chaos.terms.ledger import Cause
@@ -214,9 +215,25 @@ def test_a_follower_of_a_dead_engine_gets_what_it_had(engine: Engine) -> None:
     engine.cycle(1500)
     with reader.open(engine.writer.path) as recording:
         engine.writer.close()
-        blocks = list(recording.follow(1000, first_frame=0))
+        follower, blocks = recording.follow(1000, first_frame=0), []
+        with pytest.raises(Interrupted, match="ended without being stopped") as ended:
+            blocks.extend(iter(follower))
+        assert ended.value.details == {"frame": 1500}
         np.testing.assert_array_equal(np.concatenate(blocks, axis=1), engine.model)
         assert recording.state == "interrupted"
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_follower_tells_a_stop_from_an_end_that_nobody_asked_for(engine: Engine, clean: bool) -> None:
+    """Also where the take was recovered before it looked again."""
+    engine.cycle(1500)
+    with reader.open(engine.writer.path) as recording:
+        follower = recording.follow(1000, first_frame=0)
+        next(follower)
+        engine.finish(clean=clean)
+        assert next(follower).shape == (2, 500)
+        with nullcontext() if clean else pytest.raises(Interrupted):
+            assert list(follower) == []
 
 
 def test_whatever_is_read_beside_the_writer_is_right(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def test_moments_are_found_across_takes(store: Path, takes: list[Rotator]) -> No
             assert stream.frame_of(moment) == pytest.approx(frame, abs=1)
         assert stream.frame_of(100 / 48000) == 100
         np.testing.assert_array_equal(stream.between(0.0, 155 / 48000), stream[:])
+        assert (stream.shape, stream.device["identity"], stream.clean) == ((2, 155), "serial:1", stream.info.clean)
 
 
 def test_a_take_has_a_uri_of_its_own(store: Path, takes: list[Rotator]) -> None:

@@ -71,6 +71,7 @@ def test_a_good_recording_is_good(path: Path) -> None:
         "n_frames": 32,
         "cause": "device_away",
         "confidence": "exact",
+        "utc": "2026-01-31T12:00:00.000666656Z",
     }
     hashes = [sealed.hash for sealed in load(path).chunks]
     assert report.root_hash == blake3(b"".join(bytes.fromhex(one) for one in hashes)).hexdigest()

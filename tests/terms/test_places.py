@@ -98,6 +98,35 @@ def test_what_lies_outside_is_moved_and_said() -> None:
     assert "from 2026-01-31 13:00:00 CET to 2026-01-31 13:00:10 CET" in caught.value.hint
 
 
+def test_a_day_can_be_named() -> None:
+    today = dt.datetime.now().astimezone().date()
+    noon = dt.datetime.combine(today - dt.timedelta(days=1), dt.time(12)).astimezone()
+    days = timeline(2 * 86400, noon - dt.timedelta(hours=13))
+    assert parse_place("yesterday 14:03", days) == round((15 * 3600 + 180) * RATE)
+    assert parse_place("Yesterday 14:03:30.5", days) == round((15 * 3600 + 210.5) * RATE)
+    assert parse_place("today 00:30", days) == round((25 * 3600 + 1800) * RATE)
+    with pytest.raises(InvalidRange, match="not a place"):
+        parse_place("tomorrow 14:03", days)
+
+
+def test_errors_name_the_day_that_was_meant() -> None:
+    with pytest.raises(InvalidRange, match="14:00 is 2026-01-31 14:00:00 CET; 14:10 is 2026-01-31 14:10:00 CET"):
+        parse_range(None, "14:00", "14:10", TEN)
+    with pytest.raises(InvalidRange, match="13:00:02 is 2026-01-31 13:00:02 CET") as refused:
+        parse_range(None, "5s", "13:00:02", TEN)
+    assert "before it begins" in refused.value.message
+
+
+@pytest.mark.parametrize("first", [None, "start", "2s"])
+def test_an_end_before_a_short_take_is_moved_to_its_start(first: str | None) -> None:
+    with pytest.raises(InvalidRange) as refused:
+        parse_range(None, first, "-1m", TEN)
+    if first == "2s":
+        assert "the range ends at -1m" in refused.value.message
+    else:
+        assert "nothing was recorded in that range: -1m is before the recording begins" in refused.value.message
+
+
 def test_a_recording_over_midnight_has_most_times_once() -> None:
     night = timeline(30 * 3600, dt.datetime(2026, 1, 31, 19, tzinfo=dt.UTC))  # 20:00 to 02:00, two days later
     assert parse_place("04:00", night) == 8 * 3600 * RATE
