@@ -81,8 +81,10 @@ def _other_shape(scene: Scene, n: int) -> None:
     with scene.device("headset") as first, scene.stream("headset", is_own=of_beside) as uri:
         first.stop()
         for _ in range(n):
+            scene.engine.await_state(uri, "waiting")  # one that is there beside it never takes its place
             with CountingSource(scene.session, name="headset", channels=1, source_id=OTHER_ID):
                 scene.engine.await_status(uri, lambda status: "MONO" in (status["reason"] or ""))
+            scene.engine.await_status(uri, lambda status: "is away" in (status["reason"] or ""))
             with CountingSource(scene.session, name="headset", source_id=SIDE_ID):
                 scene.engine.await_state(uri, "streaming")
                 time.sleep(_CYCLES_S)
