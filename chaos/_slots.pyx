@@ -13,6 +13,9 @@ from chaos.atomics cimport chaos_fence, chaos_load, chaos_peek, chaos_store
 
 import warnings
 
+cdef extern from "_kernels.h" nogil:
+    void chaos_zero(uint8_t *dst, uint64_t n)
+
 
 cdef class Slots:
     """The slots of one staging file: alive from construction to `close`. A subclass says what form their content has.
@@ -146,7 +149,7 @@ cdef class Slots:
         chaos_store(&w.table[slot].chunk, NONE)
         chaos_fence()
         with nogil:
-            memset(place, 0, n)
+            chaos_zero(place, n)
         self.free_slot(slot)
 
     def take_notes(self):
