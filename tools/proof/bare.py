@@ -17,10 +17,12 @@ __all__ = ["Bare", "bare"]
 
 @dataclass
 class Bare:
-    """`copy_us` is the mean time of its memcpy per cycle, in its data thread; only known once it has ended."""
+    """`copy_us` is the mean time of its memcpy per cycle, in its data thread, `callback_us` that of its whole callback;
+    only known once it has ended."""
 
     pid: int
     copy_us: float = 0.0
+    callback_us: float = 0.0
 
 
 @contextmanager
@@ -39,6 +41,6 @@ def bare(session: Session, source: CountingSource) -> Iterator[Bare]:
         said = json.loads(child.stdout.readline())
         if not said["cycles"]:
             raise RigError(f"no cycle reached bare: {session.log('bare')}")
-        found.copy_us = said["copy_ns"] / said["cycles"] / 1000
+        found.copy_us, found.callback_us = (said[name] / said["cycles"] / 1000 for name in ("copy_ns", "callback_ns"))
     finally:
         session.end(child)

@@ -28,7 +28,7 @@ README = Path(__file__).parents[2] / "README.md"
 DOCS = README.parent / "docs"
 QUICK_SHAPES = ((2, 256), (2, 1024), (64, 1024))
 ALL_SHAPES = tuple((channels, quantum) for channels in (2, 8, 32, 64) for quantum in (64, 256, 1024))
-OTHERS = ("jack_capture", "arecord", "ffmpeg", "sounddevice")
+OTHERS = ("pw-record, RT", "jack_capture", "arecord", "ffmpeg", "sounddevice")
 CALLBACKS = ((2, 1024, False), (64, 1024, False), (64, 1024, True))
 
 
@@ -43,34 +43,34 @@ def measure(session: Session, *, quick: bool) -> Findings:
     if quick:
         costs = measure_costs(session, QUICK_SHAPES, rounds=2, window_s=2.5, once=OTHERS)
     else:
-        costs = measure_costs(session, QUICK_SHAPES, rounds=3, window_s=4, once=OTHERS)
+        costs = measure_costs(session, QUICK_SHAPES, rounds=3, window_s=3, once=OTHERS)
         others = [shape for shape in ALL_SHAPES if shape not in QUICK_SHAPES]
-        costs += measure_costs(session, others, rounds=2, window_s=4, once=OTHERS)
+        costs += measure_costs(session, others, rounds=1, window_s=3, never=OTHERS)
         costs.sort(key=lambda cost: (cost.channels, cost.quantum))
     say("storing")
     storing = [measure_storing(n, 20 if quick else 60) for n in dict.fromkeys(cost.channels for cost in costs)]
     say("kernels")
-    kernels = measure_kernels(3 if quick else 9)
+    kernels = measure_kernels(1 if quick else 3, 2)
     say("callback")
-    rounds, window_s = (2, 2.0) if quick else (5, 4.0)
+    rounds, window_s = (2, 2.0) if quick else (3, 2.5)
     callbacks = [
         measure_callback(session, channels, quantum, interleaved=interleaved, rounds=rounds, window_s=window_s)
         for channels, quantum, interleaved in CALLBACKS
     ]
     say("faster than real time")
-    rounds, window_s = (2, 1.5) if quick else (5, 4.0)
+    rounds, window_s = (2, 1.5) if quick else (3, 3.0)
     throughput = [measure_throughput(session, n, rounds=rounds, window_s=window_s) for n in (2, 64)]
     say("many streams")
-    counts, beside = ((1, 16), (16,)) if quick else ((1, 4, 16, 64), (1, 4, 16, 64))
-    streams = measure_streams(session, counts, window_s=4 if quick else 10, beside=beside)
+    counts, beside = ((1, 16), (16,)) if quick else ((1, 4, 16, 64), (1, 16))
+    streams = measure_streams(session, counts, window_s=4 if quick else 6, beside=beside)
     say("idle")
-    idle = measure_idle(session, 3 if quick else 30)
+    idle = measure_idle(session, 3 if quick else 10)
     say("latencies")
-    latencies = measure_latencies(session, 1 if quick else 7)
+    latencies = measure_latencies(session, 1 if quick else 3)
     say("starts")
     starts = [measure_starts(session, quantum, 9 if quick else 40) for quantum in (1024, 256)]
     say("commands")
-    commands = measure_commands(session, 3 if quick else 15)
+    commands = measure_commands(session, 3 if quick else 11)
     pipewire = session.run("pipewire", "--version").splitlines()[-1].removeprefix("Linked with libpipewire ")
     return Findings(
         seconds=time.monotonic() - began,
@@ -92,7 +92,7 @@ def measure(session: Session, *, quick: bool) -> Findings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/bench", description="Measures chaosd beside its peers.")
-    parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds: four minutes, not thirty")
+    parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds: four minutes, not twelve")
     parser.add_argument("--json", action="store_true", help="all figures on stdout")
     parser.add_argument(
         "--output", metavar="FOLDER", type=Path, default=DOCS, help="for the report (docs: README.md's figures, too)"

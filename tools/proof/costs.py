@@ -58,26 +58,40 @@ class Cost:
 
 
 def measure_costs(
-    session: Session, shapes: Sequence[tuple[int, int]], *, rounds: int, window_s: float, once: Sequence[str] = ()
+    session: Session,
+    shapes: Sequence[tuple[int, int]],
+    *,
+    rounds: int,
+    window_s: float,
+    once: Sequence[str] = (),
+    never: Sequence[str] = (),
 ) -> list[Cost]:
-    """Each shape is (channels, quantum); recorders in `once` are measured in the first round only.
+    """Each shape is (channels, quantum); recorders in `once` are measured in the first round only, those in `never`
+    not at all.
 
     Ours is measured over at least one whole chunk, so that its share of hashing and sealing is in it.
     """
-    return [_measure(session, channels, quantum, rounds, window_s, once) for channels, quantum in shapes]
+    peers = [peer for peer in PEERS if peer.name not in never]
+    return [_measure(session, channels, quantum, rounds, window_s, peers, once) for channels, quantum in shapes]
 
 
 def _measure(
-    session: Session, channels: int, quantum: int, rounds: int, window_s: float, once: Sequence[str]
+    session: Session,
+    channels: int,
+    quantum: int,
+    rounds: int,
+    window_s: float,
+    peers: Sequence[Peer],
+    once: Sequence[str],
 ) -> Cost:
     cost = Cost(channels, quantum)
     order = random.Random(channels * quantum)
-    cost.failed = {peer.name: "not installed" for peer in PEERS if not peer.is_installed}
+    cost.failed = {peer.name: "not installed" for peer in peers if not peer.is_installed}
     session.force_quantum(quantum)
     name = f"cost-{channels}-{quantum}"
     with CountingSource(session, name=name, channels=channels, driver=True, patience_ms=0) as source:
         for number in range(rounds):
-            recorders: list[Peer | str] = [OURS, BARE, *PEERS]
+            recorders: list[Peer | str] = [OURS, BARE, *peers]
             order.shuffle(recorders)
             for recorder in recorders:
                 if recorder == OURS:

@@ -22,18 +22,25 @@ _PATIENCE_S = 15.0
 class Engine:
     """A chaosd with store and endpoints in `folder`, answering once it is made; `client` talks to it.
 
-    `variables` are added to its environment, `options` to its command line. Raises RigError where it does not
-    come up.
+    `variables` are added to its environment, `options` to its command line; `program` is the chaosd to start (None:
+    this checkout's). Raises RigError where it does not come up.
     """
 
     def __init__(
-        self, session: Session, folder: Path, *, options: Sequence[str] = (), variables: Mapping[str, str] | None = None
+        self,
+        session: Session,
+        folder: Path,
+        *,
+        options: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        program: Path | None = None,
     ) -> None:
         self.session = session
         self.store = folder / "store"
         self.log_name = f"chaosd-{folder.name}"
         endpoints = [f"ipc://{session.runtime_dir}/{folder.name}.{kind}" for kind in "ce"]
-        command = [sys.executable, "-m", "chaos.daemon", "--endpoint", endpoints[0], "--events", endpoints[1]]
+        chaosd = [sys.executable, "-m", "chaos.daemon"] if program is None else [str(program)]
+        command = [*chaosd, "--endpoint", endpoints[0], "--events", endpoints[1]]
         setting = [f"{key}={value}" for key, value in (variables or {}).items()]
         started = time.monotonic()
         self.process: subprocess.Popen[bytes] = session.spawn(

@@ -6,6 +6,7 @@ import ctypes
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,8 @@ WAYS = {"best": 0, "plain": 1, "wide": 2, "streamed": 3}
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """GB/s (of bytes read) by way of doing it; `ratio` is the kernel's to memcpy's.
+    """GB/s (of bytes read) by way of doing it, in the run with the lowest `ratio`, which is the kernel's to memcpy's;
+    `ratios` are all runs'.
 
     Each slot's time is the shortest of all rounds: what else the machine did meanwhile is in none of them.
     """
@@ -37,6 +39,7 @@ class Bandwidth:
     loop: float
     numpy: float
     ratio: float
+    ratios: tuple[float, ...]
 
 
 def load_kernels() -> ctypes.CDLL:
@@ -52,15 +55,23 @@ def load_kernels() -> ctypes.CDLL:
     return kernels
 
 
-def measure_kernels(rounds: int = 15) -> list[Bandwidth]:
-    """All formats and channel counts; each round takes every way once, so that all see the same machine."""
+def measure_kernels(runs: int, rounds: int) -> list[Bandwidth]:
+    """All formats and channel counts in each run; each round takes every way once, so that all see the same machine."""
     kernels = load_kernels()
+    found = [
+        [_measure(kernels, name, dtype, channels, rounds) for name, dtype in FORMATS.items() for channels in CHANNELS]
+        for _ in range(runs)
+    ]
     return [
-        _measure(kernels, name, dtype, channels, rounds) for name, dtype in FORMATS.items() for channels in CHANNELS
+        Bandwidth(**min(same, key=lambda one: one["ratio"]), ratios=tuple(one["ratio"] for one in same))
+        for same in zip(*found, strict=True)
     ]
 
 
-def _measure(kernels: ctypes.CDLL, name: str, dtype: np.dtype[np.generic], channels: int, rounds: int) -> Bandwidth:
+def _measure(
+    kernels: ctypes.CDLL, name: str, dtype: np.dtype[np.generic], channels: int, rounds: int
+) -> dict[str, Any]:
+    """The fields of a Bandwidth of one run."""
     stride = chunk_frames(None, channels=channels, sample_rate=48000, sample_format=name)
     n_slots = -(-MEMORY_BYTES // (channels * stride * dtype.itemsize))
     slots: npt.NDArray[np.generic] = np.zeros((n_slots, channels, stride), dtype)
@@ -73,7 +84,8 @@ def _measure(kernels: ctypes.CDLL, name: str, dtype: np.dtype[np.generic], chann
             shortest[kind] = list(map(min, shortest[kind], times))
     n_bytes = n_slots * (stride // QUANTUM * QUANTUM) * channels * dtype.itemsize
     speed = {kind: n_bytes / sum(times) / 1e9 for kind, times in shortest.items()}
-    return Bandwidth(name, channels, ratio=speed["kernel"] / speed["memcpy"], **speed)
+    ratio = speed["kernel"] / speed["memcpy"]
+    return {"sample_format": name, "channels": channels, "ratio": ratio, **speed}
 
 
 def _fill(

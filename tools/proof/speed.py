@@ -53,17 +53,29 @@ class Throughput:
 @dataclass
 class Callback:
     """Mean microseconds per cycle, a figure per round: of our callback, and of the memcpy of the same bytes in the
-    data thread of a client that does no more than that."""
+    data thread of a client that does no more than that, and of that client's whole callback, which takes the buffers
+    and gives them back."""
 
     channels: int
     quantum: int
     interleaved: bool
     callback_us: list[float] = field(default_factory=list)
     memcpy_us: list[float] = field(default_factory=list)
+    bare_us: list[float] = field(default_factory=list)
 
     @property
     def ratio(self) -> float:
         return median(self.callback_us) / median(self.memcpy_us)
+
+    @property
+    def to_bare(self) -> float:
+        """Ours to the whole callback of the client that only copies."""
+        return median(self.callback_us) / median(self.bare_us)
+
+    @property
+    def limit(self) -> float:
+        """The ratio of the client that only copies: its callback to its memcpy."""
+        return median(self.bare_us) / median(self.memcpy_us)
 
 
 def measure_throughput(session: Session, channels: int, *, rounds: int, window_s: float) -> Throughput:
@@ -152,6 +164,7 @@ def measure_callback(
             with bare(session, source) as client:
                 time.sleep(window_s)
             found.memcpy_us.append(client.copy_us)
+            found.bare_us.append(client.callback_us)
     session.force_quantum(0)
     return found
 

@@ -8,7 +8,8 @@
  *
  * One JSON object per line on stdout:
  *   {"event": "ready"}                                       its ports are there
- *   {"event": "done", "cycles": N, "copy_ns": T}             at SIGTERM or SIGINT: T in memcpy, of N cycles with data
+ *   {"event": "done", "cycles": N, "copy_ns": T, "callback_ns": U}
+ *                                  at SIGTERM or SIGINT: T in memcpy, U in the whole callback, of N cycles with data
  * Exit codes: 0, 1 failed, 2 usage.
  */
 #define _GNU_SOURCE
@@ -38,7 +39,7 @@ struct bare {
 	int exit_code;
 
 	/* the data thread's */
-	uint64_t at, n_cycles, copy_ns;
+	uint64_t at, n_cycles, copy_ns, callback_ns;
 };
 
 static uint64_t now_ns(void)
@@ -51,7 +52,7 @@ static uint64_t now_ns(void)
 static void on_process(void *data, struct spa_io_position *position)
 {
 	struct bare *b = data;
-	const uint64_t stride = RATE * RING_S, n = position->clock.duration;
+	const uint64_t called = now_ns(), stride = RATE * RING_S, n = position->clock.duration;
 	struct pw_buffer *buffers[MAX_CHANNELS];
 	const void *planes[MAX_CHANNELS];
 	bool complete = true;
@@ -75,6 +76,8 @@ static void on_process(void *data, struct spa_io_position *position)
 	for (uint32_t c = 0; c < b->channels; c++)
 		if (buffers[c])
 			pw_filter_queue_buffer(b->ports[c], buffers[c]);
+	if (complete)
+		b->callback_ns += now_ns() - called;
 }
 
 static void on_state_changed(void *data, enum pw_filter_state old, enum pw_filter_state state, const char *error)
@@ -144,7 +147,8 @@ int main(int argc, char *argv[])
 		pw_main_loop_run(b.client.main_loop);
 	spa_hook_remove(&filter_hook);
 	pw_filter_destroy(b.filter);
-	printf("{\"event\": \"done\", \"cycles\": %" PRIu64 ", \"copy_ns\": %" PRIu64 "}\n", b.n_cycles, b.copy_ns);
+	printf("{\"event\": \"done\", \"cycles\": %" PRIu64 ", \"copy_ns\": %" PRIu64 ", \"callback_ns\": %" PRIu64 "}\n",
+		b.n_cycles, b.copy_ns, b.callback_ns);
 	client_close(&b.client);
 	pw_deinit();
 	return b.exit_code;
