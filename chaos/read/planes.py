@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from chaos.store.objects import open_chunk
 from chaos.terms.form import AudioForm
 from chaos.terms.formats import SampleFormat
 
@@ -45,7 +46,7 @@ class PlaneContent:
 
     def of_file(self, path: str, chunk: int, begin: int, end: int) -> Planes:
         """Mapped, read-only."""
-        with Path(path).open("rb") as file:
+        with open_chunk(Path(path)) as file:
             mapped = mmap.mmap(file.fileno(), self._form.chunk_bytes, access=mmap.ACCESS_READ)
         return [plane[begin:end] for plane in planes_of(self._form, memoryview(mapped))]
 

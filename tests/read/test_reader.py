@@ -254,6 +254,8 @@ def test_what_is_no_file_in_place_of_a_chunk_is_told(
     make(chunk)
     with pytest.raises(StorageFailed, match="could not read"):
         recording[64:65]
+    with pytest.raises(StorageFailed, match="could not read"):
+        recording.planes(64, 65)
 
 
 def test_nor_does_a_pipe_hold_up_who_reads_events(tmp_path: Path) -> None:
