@@ -169,7 +169,11 @@ class Daemon:
         self._under = under
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[RawClient] = []
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
 
     @property
     def pid(self) -> int:
