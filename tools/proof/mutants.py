@@ -77,8 +77,8 @@ MUTANTS = (
     Mutant(
         "newest-chunk-planned",
         "chaos/store/retention.py",
-        "stays = sealed.hash in pinned or (info.is_live and sealed == info.chunks[-1])",
-        "stays = sealed.hash in pinned",
+        "stays = is_pinned or (info.is_live and sealed == info.chunks[-1])",
+        "stays = is_pinned",
         (RETENTION + "test_the_newest_chunk_of_a_live_take_stays",),
     ),
     Mutant(
