@@ -124,12 +124,13 @@ def account(
         mine = sorted(
             (each for each in anchors if each.position // APART == number + 1), key=lambda anchor: anchor.position
         )
+        later = min((each.frame for each in anchors if each.position // APART > number + 1), default=n_frames)
         for event in events:
             if not mine:  # it was gone before anything of it was captured
                 break
             at = max(bisect_right(mine, event.frame, key=lambda anchor: anchor.position) - 1, 0)
             frame = mine[at].frame + event.frame - mine[at].position
-            if frame < 0 or frame >= n_frames:  # before the take, or behind what the device had played
+            if frame < 0 or frame >= later:  # before the take, or behind what the device had played
                 continue
             found.offered += 1
             if at + 1 < len(mine) and frame >= mine[at + 1].frame:  # the clock jumped over it faster than time went on
