@@ -10,13 +10,14 @@ from chaos._link cimport OwnLink, link_drop, link_make
 from chaos._midi cimport EVENT_BYTES, MidiSlots
 from chaos._rt cimport *
 from chaos._slots cimport Slots
-from chaos.atomics cimport chaos_store
+from chaos.atomics cimport chaos_load, chaos_store
 from chaos.clock cimport now_ns
 from chaos.pipewire cimport *
 
+import threading
 import warnings
 
-from chaos.terms.errors import FormatUnsupported, InternalError
+from chaos.terms.errors import FormatUnsupported, InternalError, PipeWireUnavailable
 
 cdef extern from *:
     """
@@ -33,6 +34,7 @@ cdef extern from *:
     const spa_pod *chaos_buffers_of(spa_pod_builder *builder, uint32_t size)
     int mlock(const void *at, size_t n) nogil
 
+cdef int ARRIVE_S = 1
 cdef uint32_t next_handle = 1
 cdef dict SPA_FORMATS = {"f32": SPA_AUDIO_FORMAT_F32, "s16": SPA_AUDIO_FORMAT_S16, "s32": SPA_AUDIO_FORMAT_S32}
 
@@ -69,11 +71,14 @@ cdef class Capture:
     cdef Slots next
     cdef StreamData *data
     cdef CaptureState *state
+    cdef bint is_made
+    cdef object closing
     cdef object __weakref__
 
     def __cinit__(self, Connection connection, Slots slots, *, str name, str description, list positions,
                   str sample_format="f32", int sample_rate=0, bint interleaved=False, latency_frames=None):
         global next_handle
+        self.closing = threading.Lock()
         connection.alive()
         cdef Writer *writer = slots.alive()
         cdef bytes node_name = name.encode()
@@ -135,6 +140,7 @@ cdef class Capture:
             raise
         finally:
             connection.unlock()
+        self.is_made = True
         connection.adopt(self)
 
     cdef int open_filter(self, pw_properties *props, list positions) except -1:
@@ -286,8 +292,28 @@ cdef class Capture:
         finally:
             self.connection.unlock()
 
+    cdef void let_arrive(self):
+        """Waits for what PipeWire sends for the node's birth and its links: descriptors that come for a node that is
+        gone already are never closed (seen with libpipewire 0.3.65). A node whose links all stand has had them."""
+        cdef uint64_t until = now_ns() + <uint64_t>ARRIVE_S * 1000000000
+        try:
+            if self.state.n_links and chaos_load(&self.state.n_active) == self.state.n_links:
+                return
+            while self.node_id is None and now_ns() < until:
+                self.connection.sync(ARRIVE_S)
+            self.connection.sync(ARRIVE_S)
+        except PipeWireUnavailable:
+            pass
+
     def close(self):
         """Takes the node out of the graph; when it returns, the callback has run for the last time."""
+        with self.closing:      # the stream and the connection may both close it, and the latter must outlive the wait
+            if self.is_made:
+                self.is_made = False
+                self.let_arrive()
+            self.destroy()
+
+    cdef void destroy(self):
         if self.data == NULL:
             return
         cdef CaptureState *s = self.state

@@ -111,6 +111,11 @@ cdef void on_core_done(void *data, uint32_t id, int seq) noexcept nogil:
         pw_thread_loop_signal(q.loop, False)
 
 
+cdef bint is_before(int done, int seq) noexcept nogil:
+    """Of what PipeWire counts in 30 bits. Threads that wait at once are answered in one go: the last may be ahead."""
+    return (<uint32_t>(done - seq) & 0x3FFFFFFF) >= 0x20000000
+
+
 cdef void on_core_error(void *data, uint32_t id, int seq, int res, const char *message) noexcept nogil:
     cdef Records *q = <Records *>data
     if id == PW_ID_CORE and res == -EPIPE:
@@ -215,7 +220,7 @@ cdef class Connection:
         with nogil:
             pw_thread_loop_lock(self.loop)
             seq = pw_core_sync(self.core, PW_ID_CORE, 0)
-            while self.records.done_seq != seq and waited == 0 and not self.records.broken:
+            while is_before(self.records.done_seq, seq) and waited == 0 and not self.records.broken:
                 waited = pw_thread_loop_timed_wait(self.loop, timeout_s)
             pw_thread_loop_unlock(self.loop)
         if waited != 0:

@@ -29,11 +29,9 @@ def once(n, interleaved):
     connection = Connection()
     capture = Capture(connection, staging.slots, name=f"handle-{n}", description="a handle", positions=["FL", "FR"],
                       sample_rate=48000, interleaved=interleaved)
-    # Descriptors that are still on their way when a connection ends stay open in libpipewire (seen with 0.3.65);
-    # so what comes with the node's birth has to arrive first.
-    while capture.node_id is None:
-        connection.sync()
-    connection.sync()
+    if n % 4 > 1:           # else it is closed before PipeWire has made its node
+        while capture.node_id is None:
+            connection.sync()
     capture.link([])
     if n % 3 == 0:
         connection.close()

@@ -22,7 +22,7 @@ from chaos.terms.errors import ChaosError
 from proof.fuzz import NOBODY
 from proof.scene import KEPT, PATIENCE_MS, Abuse, Scene
 
-__all__ = ["CLIENTS", "IDLE", "a_hundred", "crowd", "start_stop"]
+__all__ = ["CLIENTS", "IDLE", "a_hundred", "crowd"]
 
 IDLE = 1100
 STREAMS = 100
@@ -133,7 +133,7 @@ def _start_and_stop(scene: Scene, n: int) -> None:
         scene.engine.call("stream_stop", uri=scene.start(scene.source.name))
 
 
-def start_stop(scene: Scene, n: int) -> None:
+def _start_stop(scene: Scene, n: int) -> None:
     """Nobody waits for an answer: none of the streams may run on."""
     form = {"type": "audio"}
     with scene.client() as client:
@@ -281,7 +281,7 @@ CLIENTS = (
     Abuse("a mutated message", 1_000_000, _mutate, batch=2000, weight=6),
     Abuse("a stream started and stopped", 1_000, _start_and_stop, batch=20),
     Abuse("a subscriber that comes, goes, or doesn't read", 1, _subscribe, batch=50, lasts_s=3600, weight=4),
-    Abuse("a start and its stop, sent at once", 500, start_stop, batch=10),
+    Abuse("a start and its stop, sent at once", 500, _start_stop, batch=10),
     Abuse("a stream stopped by two clients at once", 500, _stop_twice, batch=10),
     Abuse(f"{STREAMS} streams at once, and a client more", 5, a_hundred),
     Abuse(f"{IDLE} connections at once that say nothing", 200, _crowd, batch=5),
