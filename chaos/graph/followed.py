@@ -27,7 +27,8 @@ class Followed:
     """A device that is kept track of, from when it was found or from its first coming.
 
     While its node is there, the node's serial names it, whatever else appears. When it has gone, one that has all its
-    names takes its place: not one that was there beside it, not one at another port of the machine unless it
+    names takes its place: not one that was there beside it, unless both are the same part of one piece of hardware,
+    whose new node may come before the old one has gone; not one at another port of the machine unless it
     `accepts_port_change`, and never at another port where its serial number is not its own alone.
     """
 
@@ -61,12 +62,17 @@ class Followed:
         there = [device for device in present if _is_kind_of(self._device, device)]
         here = next((device for device in there if device.object_serial == self._node), None)
         if here is not None:
-            twins = {device.object_serial for device in there if device.rungs == here.rungs}
+            twins = {each.object_serial for each in there if each.rungs == here.rungs and not _is_part_of(here, each)}
             self._device, self._twins, self._lost_track = here, twins - {here.object_serial}, False
             return Whereabouts(here)
         self._lost_track = self._lost_track or not self._twins <= {device.object_serial for device in there}
         others = [device for device in there if device.object_serial not in self._twins]
-        return self._find_again([device for device in others if _may_be(self._device, device)], shared)
+        found = self._find_again([device for device in others if _may_be(self._device, device)], shared)
+        beside = [f"node:{device.node_id}" for device in there if device.object_serial in self._twins]
+        if found.device is None and beside:
+            reason = f"{found.reason}; {' and '.join(beside)} has the same name, but was there beside it"
+            return Whereabouts(None, reason)
+        return found
 
     def _find_first(self, present: Sequence[DeviceInfo]) -> Whereabouts:
         try:
@@ -110,6 +116,11 @@ class Followed:
 
 def _is_kind_of(known: DeviceInfo, other: DeviceInfo) -> bool:
     return (known.role, known.kind) == (other.role, other.kind)
+
+
+def _is_part_of(known: DeviceInfo, other: DeviceInfo) -> bool:
+    """Whether both are of one piece of hardware: with the same names too, one is the other made anew."""
+    return known.hardware is not None and known.hardware == other.hardware
 
 
 def _may_be(known: DeviceInfo, other: DeviceInfo) -> bool:

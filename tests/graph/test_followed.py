@@ -72,9 +72,37 @@ def test_one_that_was_beside_it_never_takes_its_place(desk: Desk) -> None:
     assert desk.node_of(followed) == own
     desk.unplug(own)
     assert desk.node_of(followed) is None
+    assert desk.reason(followed).endswith(f"is away; node:{second} has the same name, but was there beside it")
     again = desk.plug()
     assert desk.node_of(followed) == again
     assert again != second
+
+
+@pytest.mark.parametrize("channels", [2, 1])
+def test_a_cards_new_node_may_come_before_the_old_one_has_gone(desk: Desk, channels: int) -> None:
+    """Its shape may be another: a headset takes a call. What is followed is that part of that card."""
+    card = desk.world.device(A)
+    part = {"device.id": str(card), "device.profile.name": "mic"}
+    own = desk.plug(props=part)
+    followed = follow(desk)
+    assert desk.node_of(followed) == own
+    new = desk.world.node("mic", channels=channels, props=part)
+    desk.look()
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    assert desk.node_of(followed) == new
+    assert desk.reason(followed) == ""
+
+
+def test_two_equal_cards_stay_two(desk: Desk) -> None:
+    cards = [desk.world.device(A) for _ in range(2)]
+    own, other = (desk.plug(props={"device.id": str(card)}) for card in cards)
+    device = desk.devices.find(f"node:{own}")
+    followed = Followed(device.identity, device)
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    assert desk.node_of(followed) is None
+    assert f"node:{other}" in desk.reason(followed)
 
 
 def test_where_the_other_left_too_nobody_can_tell(desk: Desk) -> None:
