@@ -72,7 +72,7 @@ def _retired(session: Session, keep: str | None, *, dry_run: bool) -> dict[str, 
             given = {name: value for name, value in asked.items() if value is not None}
             return chaosd.call("retire", **given)
         from chaos.store.catalog import Catalog
-        from chaos.store.kept import Kept
+        from chaos.store.kept import Kept, running
         from chaos.store.retention import limits, plan
         from chaos.store.retention import retire as retire_here
         from chaos.store.store import Store
@@ -88,6 +88,7 @@ def _retired(session: Session, keep: str | None, *, dry_run: bool) -> dict[str, 
             found = work(store, what, on_kept=kept.append, catalog=catalog, afresh=True)
             own = limits(catalog)
         retired = [each.to_wire() for each in found if not each.live]
+        kept += [running(each.uri, each.recording) for each in found if each.live]
         return {"retired": retired, "kept": msgspec.to_builtins(kept), "keep": keep, "stream_keeps": own}
 
 

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from chaos.store.catalog import Entry
     from chaos.store.store import Store
 
-__all__ = ["Kept", "doubted", "pinned", "unrecovered"]
+__all__ = ["Kept", "doubted", "pinned", "running", "unrecovered"]
 
-Reason = Literal["doubt", "pinned", "unrecovered"]
+Reason = Literal["doubt", "pinned", "running", "unrecovered"]
 
 
 class Kept(msgspec.Struct, frozen=True):
     """A recording of which something stays. `reason`: "doubt" (clocks contradict one another about its age), "pinned"
-    (or being saved), "unrecovered" (damaged, or its writer died); `text` and `hint` are for people."""
+    (or being saved), "running" (its writer alone may delete of it), "unrecovered" (damaged, or its writer died); `text`
+    and `hint` are for people."""
 
     uri: str
     recording: str
@@ -46,6 +47,12 @@ def pinned(store: Store, stays: dict[Path, tuple[str, set[str]]]) -> Iterator[Ke
         else:
             text, hint = f"some of {uri} is being saved by another program", "try again when that has ended"
         yield Kept(uri, str(path), "pinned", text, hint)
+
+
+def running(uri: str, recording: str) -> Kept:
+    text = f"{uri} is being recorded: only the chaosd that does can retire what is due of it"
+    hint = "ask that one (chaosctl retire, without --store), or stop it first"
+    return Kept(uri, recording, "running", text, hint)
 
 
 def unrecovered(entries: Iterable[Entry]) -> Iterator[Kept]:

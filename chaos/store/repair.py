@@ -49,6 +49,7 @@ def load_repaired(objects: ObjectStore, path: Path) -> tuple[RecordingInfo, list
     """The recording in this folder, its journal repaired first if that is damaged and no writer has it; and what was
     done, in words. Raises what `load` does where nothing else tells what is missing."""
     journal = path / JOURNAL_NAME
+    is_gone = _stand_in(path)
     reader = JournalReader(journal)
     first = next(reader.lines(), None)
     if isinstance(first, Header):
@@ -57,8 +58,18 @@ def load_repaired(objects: ObjectStore, path: Path) -> tuple[RecordingInfo, list
             return info, []
     elif reader.is_locked():
         return load(path), []
-    remarks = repair(objects, path)
+    remarks = [*(["its journal was gone"] if is_gone else []), *repair(objects, path)]
     return load(path), remarks
+
+
+def _stand_in(path: Path) -> bool:
+    """Puts an empty journal where that of a finished recording is gone; whether it was. One that isn't finished may
+    have a writer, whose journal has another name now."""
+    if os.path.lexists(path / JOURNAL_NAME) or _attributes(path).get("state") != "finished":
+        return False
+    with storage_errors("repair", path / JOURNAL_NAME), suppress(FileExistsError):
+        os.close(os.open(path / JOURNAL_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+    return True
 
 
 def _is_damaged(info: RecordingInfo) -> bool:

@@ -772,6 +772,24 @@ def test_retire_says_why_nothing_goes_and_what_to_type(run: Run, store: Path) ->
     ]
 
 
+def test_retire_without_the_daemon_says_what_only_the_writer_may_delete(run: Run, tmp_path: Path) -> None:
+    store = tmp_path / "running"
+    writer = RecordingWriter.create(Store(store), msgspec.structs.replace(DEFINITION, uri="stream://live/1"))
+    for chunk in range(3):
+        frames = np.full((DEFINITION.channels, DEFINITION.chunk_frames), chunk + 1, "<f4")
+        writer.seal(chunk, frames.data, chunk * DEFINITION.chunk_frames, DEFINITION.chunk_frames)
+    said = run("--store", store, "retire", "--keep", "1B").stdout
+    told = json.loads(run("--store", store, "retire", "--keep", "1B", "--json").stdout)
+    writer.finish(3 * DEFINITION.chunk_frames, clean=True)
+    assert said.splitlines() == [
+        "Nothing to retire (to keep: 1B), but some is kept beyond that:",
+        "  stream://live/1 is being recorded: only the chaosd that does can retire what is due of it",
+        "    ask that one (chaosctl retire, without --store), or stop it first",
+    ]
+    assert [(each["uri"], each["reason"]) for each in told["kept"]] == [("stream://live/1", "running")]
+    assert told["retired"] == []
+
+
 @pytest.mark.parametrize("keep", ["30", "500m", "7"])
 def test_what_to_keep_needs_its_unit(run: Run, store: Path, keep: str) -> None:
     assert run("--store", store, "retire", "--keep", keep).exit_code == 2

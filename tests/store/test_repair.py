@@ -201,3 +201,33 @@ def test_what_has_no_journal_and_no_metadata_is_no_recording(folder: Path) -> No
     (rotator.writer.path / "zarr.json").unlink()
     with pytest.raises(StorageFailed):
         load(rotator.writer.path)
+
+
+def test_a_journal_that_is_gone_is_made_again_where_the_recording_had_ended(folder: Path) -> None:
+    store = folder / "store"
+    rotator = record(store)
+    path, before = rotator.writer.path, verify(rotator.writer.path)
+    journal_of(rotator).unlink()
+    report = recover(Store(store), folder)
+    assert report.ok
+    assert [item.text.split("; ")[:2] for item in report.items] == [
+        [f"{before.uri} was repaired", "its journal was gone"]
+    ]
+    after = verify(path)
+    assert after.ok
+    assert (after.n_frames, after.gaps, after.recording_hash) == (before.n_frames, before.gaps, before.recording_hash)
+    with reader.open(path) as recording:
+        np.testing.assert_array_equal(recording[:], rotator.model)
+    assert recover(Store(store), folder).items == []
+
+
+def test_no_journal_is_put_beside_a_writer_whose_own_was_renamed(folder: Path) -> None:
+    rotator = Rotator(RecordingWriter.create(Store(folder / "store"), definition()))
+    rotator.write(40)
+    journal = journal_of(rotator)
+    journal.rename(journal.with_name("elsewhere"))
+    assert not recover(Store(folder / "store"), folder).ok
+    assert not journal.exists()
+    journal.with_name("elsewhere").rename(journal)
+    rotator.stop()
+    assert verify(rotator.writer.path).ok
