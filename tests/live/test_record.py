@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from chaos.store.verify import verify
 
 RATE = 48_000
 COMMAND = str(Path(sys.executable).with_name("chaosctl"))
+METER = rb"(?<=\x1b\[K)\d+:\d\d:\d\d[^\r]*?\[[-#|]+\][^\r]*"
 
 
 @pytest.fixture
@@ -133,3 +138,46 @@ def test_where_the_file_fails_the_recording_is_there(
 def test_what_is_not_there_is_said(alone: dict[str, str], session: Session, tmp_path: Path) -> None:
     assert b"no-such" in record(alone, tmp_path, "no-such", "take.wav", code=3).stderr
     assert list(tmp_path.glob("*.wav")) == []
+
+
+def test_a_person_chooses_the_device_and_sees_the_meters(
+    alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    """On a terminal of 80 columns: the devices with numbers, a line that is kept up to date, the file at the end."""
+    source = counting_source("solo", description="Solo desk", driver=True, speed=4)
+    main_end, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    with subprocess.Popen(
+        [COMMAND, "record"],
+        env={**alone, "TERM": "xterm"},
+        cwd=tmp_path,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    ) as child:
+        os.close(terminal)
+        shown = b""
+
+        def read_until(pattern: bytes) -> None:
+            nonlocal shown
+            while re.search(pattern, shown) is None:
+                shown += os.read(main_end, 65536)
+
+        read_until(rb"Record which one.*: $")
+        [line] = [each for each in shown.decode().splitlines() if "Solo desk" in each]
+        os.write(main_end, line.split()[0].encode() + b"\n")
+        read_until(METER)
+        child.send_signal(signal.SIGINT)
+        with suppress(OSError):  # EIO: the command has ended
+            while block := os.read(main_end, 65536):
+                shown += block
+        assert child.wait(60) == 0, shown.decode()
+    os.close(main_end)
+    text = shown.decode()
+    assert ": Solo desk, Ctrl-C ends it" in text
+    assert all(len(found.group()) < 80 for found in re.finditer(METER, shown)), text
+    [file] = tmp_path.glob("solo-desk-*.wav")
+    samples = soundfile.read(file, dtype="float32")[0].T
+    assert f"({samples.shape[-1]} frames)" in text[text.index(f"{file.name}: ") :]
+    found = source.check(samples)
+    assert found.ok, found
