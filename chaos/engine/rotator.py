@@ -1,7 +1,7 @@
 """The rotator: seals full slots into the recording, and keeps its ledger. It alone touches unsealed data.
 
-Over 400 lines, since sealing, checkpoints, the ledger, standby and the end of a take share one order of events, which
-would be harder to follow in pieces.
+Over 400 lines, since sealing, checkpoints, the ledger and the end of a take share one order of events, which would be
+harder to follow in pieces. What is held in standby is in `chaos.engine.holding`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import pykka
 
+from chaos.engine.holding import Holding, started
 from chaos.engine.messages import (
     Began,
     Broken,
@@ -41,7 +42,7 @@ from chaos.engine.messages import (
     settle,
 )
 from chaos.engine.signal import Signal
-from chaos.engine.standby import Begin, Entry, Standby
+from chaos.engine.standby import Entry
 from chaos.engine.supervised import Supervised
 from chaos.engine.watch import Watch
 from chaos.protocol import events
@@ -127,16 +128,14 @@ class ChunkRotatorActor(Supervised):
         self._stall: Gap | None = None  # told as an open gap, though it may turn out to be none
         self._closed = -1
         self._signal: Signal | None = None  # from the first samples on
-        self._standby: Standby | None = None  # until it is kept
+        self._holding: Holding | None = None  # in standby, until it is kept
         self._n_held = 0  # frames that it was kept with
-        self._has_begun = False  # in standby
         if plan.standby_s is not None:
-            self._standby = Standby(plan.standby_s)
-            staging.hold()
+            self._holding = Holding(plan.standby_s, staging, self._full, self._ledger, self._take_over)
 
     def begin(self) -> None:
         """Makes what a recording needs before its first frame, while the links are made."""
-        if self._standby is not None:
+        if self._holding is not None:
             return
         try:
             self._made = RecordingWriter.half_made(self._plan.store, self._plan.definition)
@@ -206,8 +205,8 @@ class ChunkRotatorActor(Supervised):
         self._look_at_rate()
         if self._recording is None:
             self._look_at_flow()  # first of all: a take may begin without a frame
-        if self._standby is not None:
-            self._hold(self._standby)
+        if self._holding is not None:
+            self._hold(self._holding)
             return
         try:
             if self._recording is None and not self._open():
@@ -330,30 +329,16 @@ class ChunkRotatorActor(Supervised):
 
     # -- standby
 
-    def _hold(self, standby: Standby) -> None:
-        """Gives back slots that have nothing of the last seconds, and the oldest one rather than lose a new frame."""
-        stats, size = self._slots.stats(), self._staging.form.chunk_frames
+    def _hold(self, holding: Holding) -> None:
+        """Tells of the first frame, and makes room for the next ones."""
+        stats = self._slots.stats()
         if not stats["first_ns"]:
             return
-        if not self._has_begun:
-            self._has_begun = True
-            self._stream.tell(Began(self._defined(*self._started(stats)), None))
-        head, rate = stats["head_frame"], stats["sample_rate"]
-        is_short = self._staging.is_ready and not stats["slots_free"]
+        if not holding.has_begun:
+            holding.has_begun = True
+            self._stream.tell(Began(self._defined(*started(stats)), None))
         self._listen_to_full()
-        while self._full and (is_short or standby.is_over((self._full[0][1] + 1) * size, head, rate)):
-            self._slots.give_back(self._full.popleft()[0])
-            is_short = False
-        self._ledger = standby.forget(self._ledger, self._first_held() * size)
-
-    def _first_held(self) -> int:
-        """The chunk that the oldest held frame lies in."""
-        head = self._slots.stats()["head_frame"]
-        filling = self._slots.filling()
-        self._take_over()  # what has become full since the two were read
-        if self._full:
-            return self._full[0][1]
-        return head // self._staging.form.chunk_frames if filling is None else filling[1]
+        holding.release()
 
     def _keep(self, future: Any) -> None:
         """Begins the recording with the oldest held frame, and goes on. Where storage refuses all is as before."""
@@ -362,9 +347,9 @@ class ChunkRotatorActor(Supervised):
             hint = "chaosctl start --standby 60s holds the last minute until chaosctl keep"
             refuse(future, InvalidRequest(f"{uri} has been recorded from its start: all of it is kept", hint=hint))
             return
-        if self._standby is not None:
+        if self._holding is not None:
             try:
-                self._begin_recording(self._standby)
+                self._begin_recording(self._holding)
             except ChaosError as error:
                 self._staging.hold_on()
                 refuse(future, error)
@@ -373,30 +358,20 @@ class ChunkRotatorActor(Supervised):
         recording = str(self._recording.path) if self._recording is not None else ""
         settle(future, StreamKept(uri, recording, self._n_held, self._slots.stats()["sample_rate"]))
 
-    def _begin_recording(self, standby: Standby) -> None:
-        stats = self._slots.stats()
-        if not stats["first_ns"]:  # then it begins with the first frame
-            self._staging.keep(0, 0, n_lost=0, n_gaps=0)
-            self._standby = None
+    def _begin_recording(self, holding: Holding) -> None:
+        begin = holding.keep()
+        if begin is None:  # then it begins with the first frame
+            self._holding = None
             return
-        started_ns, wall_ns = self._started(stats)
-        origin = ClockAnchor(0, stats["first_position"], started_ns, wall_ns)
-        size, chunk = self._staging.form.chunk_frames, self._first_held()
-        open_gap = self._staging.open_gap()
-        self._take_over()  # what has ended since is in the ledger
-        self._ledger = standby.forget(self._ledger, chunk * size)
-        begin = standby.begin(self._ledger, chunk, size, stats["sample_rate"], open_gap, origin)
-        self._staging.keep(begin.chunk, begin.monotonic_ns, n_lost=begin.n_lost, n_gaps=begin.n_gaps)
         n_held = self._slots.stats()["head_frame"]
         self._create(self._defined(begin.monotonic_ns, begin.wall_ns))
-        self._standby, self._n_held = None, n_held
-        self._count_from(begin, begin.chunk * size)
+        self._holding, self._n_held = None, n_held
+        holding.count_from(begin)
+        self._tell_anew(begin.chunk * self._staging.form.chunk_frames)
 
-    def _count_from(self, begin: Begin, first: int) -> None:
-        """From now on chunks and frames are the recording's; what was told of them is told again as it has them."""
+    def _tell_anew(self, first: int) -> None:
+        """Frames count from `first` on from now on: what was told of them is told again as the recording has them."""
         self._signal = None  # what is held is measured as the recording has it
-        self._ledger = begin.entries
-        self._full = deque((slot, chunk - begin.chunk) for slot, chunk in self._full)
         self._told_open, self._closed, self._stall = -1, self._closed - first, None
         if self._anchor is not None:
             self._anchor = msgspec.structs.replace(self._anchor, frame=self._anchor.frame - first)
@@ -414,13 +389,8 @@ class ChunkRotatorActor(Supervised):
         stats = self._slots.stats()
         if not stats["first_ns"]:
             return False
-        self._create(self._defined(*self._started(stats)))
+        self._create(self._defined(*started(stats)))
         return True
-
-    @staticmethod
-    def _started(stats: dict[str, int]) -> tuple[int, int]:
-        """When the first frame came, by CLOCK_MONOTONIC and the wall clock."""
-        return stats["first_ns"], time.time_ns() - (time.monotonic_ns() - stats["first_ns"])
 
     def _defined(self, started_ns: int, wall_ns: int) -> Definition:
         return msgspec.structs.replace(
@@ -645,7 +615,8 @@ class ChunkRotatorActor(Supervised):
         self._work()
         uri, head = self._plan.definition.uri, self._slots.stats()["head_frame"]
         mark = Mark(head if frame is None else frame, label)
-        if self._recording is None and not self._has_begun:
+        is_held = self._holding is not None and self._holding.has_begun
+        if self._recording is None and not is_held:
             refuse(future, InvalidRequest(f"nothing of {uri} has been recorded yet", hint="try again once frames come"))
             return
         try:
@@ -664,7 +635,7 @@ class ChunkRotatorActor(Supervised):
     def _finish(self, end_ns: int | None) -> None:
         """Stores the rest and closes the recording. What storage refuses stays in staging for another start; what was
         in standby goes."""
-        if self._standby is not None:
+        if self._holding is not None:
             self._stream.tell(Stored(0, None))
             self.stop()
             return

@@ -1,0 +1,94 @@
+"""A take in standby: its full slots are held instead of sealed, until a recording begins with the oldest of them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from chaos.engine.standby import Begin, Entry, Standby
+from chaos.staging.owner import Staging
+from chaos.terms.ledger import ClockAnchor
+
+__all__ = ["Holding", "started"]
+
+Item = TypeVar("Item")
+
+
+class Holding:
+    """Holds at least the last `seconds` of what `staging` captures. For the rotator's thread.
+
+    `full` are the rotator's full slots as (slot, chunk), the oldest first, and `ledger` what is to be written of them;
+    both are changed in place. `take_over` adds to them what the callback has handed in since.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        staging: Staging,
+        full: deque[tuple[int, int]],
+        ledger: deque[Entry],
+        take_over: Callable[[], None],
+    ) -> None:
+        self.has_begun = False  # whether the first frame has been told of
+        self._standby = Standby(seconds)
+        self._staging = staging
+        self._slots = staging.slots
+        self._full = full
+        self._ledger = ledger
+        self._take_over = take_over
+        staging.hold()
+
+    def release(self) -> None:
+        """Gives back slots that have nothing of the last seconds, and the oldest one rather than lose a new frame."""
+        is_ready, stats, size = self._staging.is_ready, self._slots.stats(), self._staging.form.chunk_frames
+        head, rate = stats["head_frame"], stats["sample_rate"]
+        is_short = is_ready and not stats["slots_free"]
+        while self._full and (is_short or self._standby.is_over((self._full[0][1] + 1) * size, head, rate)):
+            self._slots.give_back(self._full.popleft()[0])
+            is_short = False
+        self._forget(self._first_held() * size)
+
+    def keep(self) -> Begin | None:
+        """Has the recording begin with the oldest held frame; None where none has come, so that it begins with the
+        first. `Staging.hold_on` takes it back; once the recording is there, `count_from` is due."""
+        stats = self._slots.stats()
+        if not stats["first_ns"]:
+            self._staging.keep(0, 0, n_lost=0, n_gaps=0)
+            return None
+        origin = ClockAnchor(0, stats["first_position"], *started(stats))
+        size, chunk = self._staging.form.chunk_frames, self._first_held()
+        open_gap = self._staging.open_gap()
+        self._take_over()  # what has ended since is in the ledger
+        self._forget(chunk * size)
+        begin = self._standby.begin(self._ledger, chunk, size, stats["sample_rate"], open_gap, origin)
+        self._staging.keep(begin.chunk, begin.monotonic_ns, n_lost=begin.n_lost, n_gaps=begin.n_gaps)
+        return begin
+
+    def count_from(self, begin: Begin) -> None:
+        """From now on chunks and frames are the recording's, in the slots and in the ledger."""
+        _replace(self._full, [(slot, chunk - begin.chunk) for slot, chunk in self._full])
+        _replace(self._ledger, begin.entries)
+
+    def _first_held(self) -> int:
+        """The chunk that the oldest held frame lies in."""
+        head = self._slots.stats()["head_frame"]
+        filling = self._slots.filling()
+        self._take_over()  # what has become full since the two were read
+        if self._full:
+            return self._full[0][1]
+        return head // self._staging.form.chunk_frames if filling is None else filling[1]
+
+    def _forget(self, first: int) -> None:
+        _replace(self._ledger, self._standby.forget(self._ledger, first))
+
+
+def started(stats: dict[str, int]) -> tuple[int, int]:
+    """When the first frame came, by CLOCK_MONOTONIC and the wall clock."""
+    return stats["first_ns"], time.time_ns() - (time.monotonic_ns() - stats["first_ns"])
+
+
+def _replace(old: deque[Item], new: Iterable[Item]) -> None:
+    old.clear()
+    old.extend(new)
