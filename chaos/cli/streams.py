@@ -73,7 +73,8 @@ _WATCH_S = 0.25
 @click.option(
     "--standby",
     metavar="TIME",
-    help="Record nothing yet, but hold the last TIME (60s) in memory, until: chaosctl keep, or save --last 30s.",
+    help="Record nothing yet, but hold the last TIME (60s) in memory, until: chaosctl keep, or save --last 30s."
+    " Whole chunks are held, so it may be one chunk (usually 10 s) more than TIME.",
 )
 @click.option("--silent-below", type=float, metavar="DB", help="Say that it is silent below this peak. Default: -60.")
 @click.option("--silent-after", metavar="TIME", help="... for this long. Default: 30s.")
