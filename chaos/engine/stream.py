@@ -399,7 +399,7 @@ class InputStreamActor(Supervised):
         self._view.trace.note("recording_made")
         self._view.recording = recording
         if self._view.standby_s is not None:  # takes are as long as was asked for from here on
-            self._view.standby_s = None
+            self._view.keep()
             self._time_roll()
 
     def _roll(self) -> None:

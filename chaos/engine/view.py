@@ -81,6 +81,10 @@ class StreamView:
         self.started_wall_ns = self.n_chunks_sealed = 0
         self.heard = self.signal = None
 
+    def keep(self) -> None:
+        """What was in standby is a recording from here on: what was said of it counted from elsewhere."""
+        self.standby_s = self.heard = self.signal = None
+
     @property
     def has_begun(self) -> bool:
         """Whether frames have come, be it in standby."""

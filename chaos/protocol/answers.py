@@ -131,9 +131,9 @@ class CallbackTimes(msgspec.Struct, frozen=True):
 
 
 class MidiCounts(msgspec.Struct, frozen=True):
-    """Of the events that the take has: `n_at_zero` stand at the first frame of their cycle, where a bridge puts those
-    that come too late for their own; `n_beyond` said a frame behind it, and stand at its last one. `latency` is what
-    the device's port says, None until it does."""
+    """Of the events since the take's capture began, be it in standby: `n_at_zero` stand at the first frame of their
+    cycle, where a bridge puts those that come too late for their own; `n_beyond` said a frame behind it, and stand at
+    its last one. `latency` is what the device's port says, None until it does."""
 
     n_events: int
     n_at_zero: int
@@ -144,7 +144,8 @@ class MidiCounts(msgspec.Struct, frozen=True):
 class StreamStatus(msgspec.Struct, frozen=True):
     """A stream as it stands. `device`: PROTOCOL's Device, None until it was there once; `drift_ppm`: the device's
     clock against the monotonic one, None until known. Before the first frame `started_wall_ns` is 0,
-    `started_utc` None.
+    `started_utc` None. `overruns`, `xruns`, `callbacks` and `callback_ns` count from where the take's capture began,
+    also where it was in standby then.
     """
 
     uri: str

@@ -21,6 +21,7 @@ from lone import CYCLE, RATE, URI, LoneStream, microphone
 
 from chaos.engine import messages as m
 from chaos.engine.standby import Standby
+from chaos.protocol.answers import MidiActivity
 from chaos.read.recording import open as open_recording
 from chaos.staging.reader import StagingReader
 from chaos.store.info import load
@@ -214,6 +215,37 @@ def test_kept_before_the_first_frame_it_records_from_that_on(held: Held) -> None
     held.count(SECOND)
     assert held.stop().n_frames == held.n_frames
     held.check(0, [])
+
+
+def test_the_callback_counts_on_where_frames_and_gaps_count_anew(held: Held) -> None:
+    held.count(SECOND)
+    held.miss(3)
+    held.count(3 * SECOND)
+    before = held.view.status()
+    assert (before.xruns, before.n_gaps, before.lost_frames) == (1, 1, 3 * CYCLE)
+    held.keep()
+    after = held.view.status()
+    assert (after.n_gaps, after.lost_frames) == (0, 0)
+    assert after.head_frame < before.head_frame
+    assert after.callbacks == before.callbacks > 0
+    assert (after.xruns, after.overruns, after.callback_ns) == (before.xruns, before.overruns, before.callback_ns)
+
+
+def test_nothing_is_said_in_frames_of_the_time_in_standby(held: Held) -> None:
+    held.count(3 * SECOND)
+    held.take_in(m.Began)
+    take = held.actor._takes.current
+    assert take is not None
+    take.rotator.tell(m.Tick())
+    while held.take_in(m.Progress).signal.frame < held.n_frames:
+        pass
+    held.view.heard = MidiActivity(1.0, "note on C4 97, channel 1", held.n_frames)
+    kept = held.keep()
+    held.take_in(m.Began)
+    assert (held.view.signal, held.view.heard) == (None, None)
+    held.take_in(m.Progress)
+    assert held.view.signal is not None
+    assert 0 < held.view.signal.frame <= kept.n_frames
 
 
 def test_storage_that_refuses_leaves_it_in_standby(held: Held) -> None:

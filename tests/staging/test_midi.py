@@ -149,6 +149,18 @@ def test_an_event_behind_its_cycle_stands_at_its_end_and_is_counted() -> None:
         assert (stats["n_events"], stats["n_at_zero"], stats["n_beyond"]) == (4, 2, 2)
 
 
+def test_events_are_counted_on_where_the_recording_begins_later() -> None:
+    with rig(chunk_frames=100) as r:
+        r.cycle(100, [(0, MIDI1, NOTE_ON), (500, MIDI1, NOTE_ON)])
+        r.cycle(50, [(1, MIDI1, NOTE_ON)])
+        r.staging.keep(1, 1, n_lost=0, n_gaps=0)
+        stats = r.slots.stats()
+        assert stats["head_frame"] == 50
+        assert (stats["n_events"], stats["n_at_zero"], stats["n_beyond"]) == (3, 1, 1)
+        r.finish()
+        assert [event[0] for event in r.events[-1:]] == [1]
+
+
 def test_a_cycle_in_any_order_is_kept_in_that_order() -> None:
     with rig() as r:
         r.cycle(64, [(50, MIDI1, b"\xf8"), (10, MIDI1, b"\xfa")])
