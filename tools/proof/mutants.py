@@ -232,16 +232,16 @@ MUTANTS = (
         "slot-free-before-its-entry-is-forgotten",
         "chaos/_slots.pyx",
         "        chaos_store(&w.table[slot].chunk, NONE)\n        chaos_fence()\n"
-        "        with nogil:\n            memset(place, 0, n)\n        self.free_slot(slot)\n",
-        "        with nogil:\n            memset(place, 0, n)\n        self.free_slot(slot)\n"
+        "        with nogil:\n            chaos_zero(place, n)\n        self.free_slot(slot)\n",
+        "        with nogil:\n            chaos_zero(place, n)\n        self.free_slot(slot)\n"
         "        chaos_store(&w.table[slot].chunk, NONE)\n        chaos_fence()\n",
         ("tests/staging/test_give_back.py",),
     ),
     Mutant(
         "slot-free-before-it-is-cleared",
         "chaos/_slots.pyx",
-        "        with nogil:\n            memset(place, 0, n)\n        self.free_slot(slot)\n",
-        "        self.free_slot(slot)\n        with nogil:\n            memset(place, 0, n)\n",
+        "        with nogil:\n            chaos_zero(place, n)\n        self.free_slot(slot)\n",
+        "        self.free_slot(slot)\n        with nogil:\n            chaos_zero(place, n)\n",
         ("tests/staging/test_give_back.py",),
     ),
     # -- torn frames booked as `no_data`
