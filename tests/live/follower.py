@@ -3,8 +3,9 @@
 follower.py RECORDING SOURCE_ID BLOCK_FRAMES N_FRAMES
 
 It begins at the head, says {"began": frame} after its first block, {"lapped": details} when it was lapped, and in the
-end {"n_frames", "right", "lost", "n_laps"}: how many frames it got, how many of them were right (they carry the number
-of their place, or are silent in a gap of the ledger), how many were in gaps.
+end {"n_frames", "right", "lost", "n_laps", "interrupted"}: how many frames it got, how many of them were right (they
+carry the number of their place, or are silent in a gap of the ledger), how many were in gaps, how often it was lapped,
+and whether the engine had died.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 from rig.counting import check
 
 import chaos
-from chaos.read.follow import Lapped
+from chaos.read.follow import Interrupted, Lapped
 
 
 def say(**what: Any) -> None:
@@ -31,6 +32,7 @@ def main(path: str, source_id: int, block_frames: int, wanted: int) -> None:
         follower = recording.follow(block_frames, timeout_s=60)
         n_frames = right = lost = 0
         origin: int | None = None
+        interrupted = False
         while n_frames < wanted:
             frame = follower.frame
             try:
@@ -39,6 +41,9 @@ def main(path: str, source_id: int, block_frames: int, wanted: int) -> None:
                 say(lapped=lapped.details)
                 continue
             except StopIteration:
+                break
+            except Interrupted:
+                interrupted = True
                 break
             gaps = [
                 (max(gap.first_frame - frame, 0), gap.end_frame - max(gap.first_frame, frame))
@@ -54,7 +59,7 @@ def main(path: str, source_id: int, block_frames: int, wanted: int) -> None:
             n_frames += block.shape[1]
             right += found.right
             lost += sum(min(at + length, block.shape[1]) - at for at, length in gaps)
-        say(n_frames=n_frames, right=right, lost=lost, n_laps=follower.n_laps)
+        say(n_frames=n_frames, right=right, lost=lost, n_laps=follower.n_laps, interrupted=interrupted)
 
 
 if __name__ == "__main__":

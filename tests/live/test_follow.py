@@ -132,4 +132,5 @@ def test_a_killed_daemon_ends_its_followers(
     await_frames(daemon.client, uri, began + RATE)
     daemon.kill()
     told = follower.said("n_frames")
+    assert told["interrupted"]
     assert told["right"] == told["n_frames"] >= RATE
