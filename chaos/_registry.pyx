@@ -1,9 +1,9 @@
 """The listener on PipeWire's registry: what comes, tells of itself and goes, as records for
 `chaos.graph.objects.Decoder`.
 
-All globals of the kinds in `chaos.graph.objects.Kind` are told with their properties. Audio and MIDI nodes, device
-objects and the default and settings metadata are bound besides, because what makes a device of a node stands in their
-info and params. The callbacks run in the loop's thread and copy what they are told into the connection's queue. They
+All globals of the kinds in `chaos.graph.objects.Kind` are told with their properties. Audio and MIDI nodes, nodes of
+programs that may send audio, device objects and the default and settings metadata are bound besides, because what
+makes a device of a node stands in their info and params. The callbacks run in the loop's thread and copy what they are told into the connection's queue. They
 decide one thing: a link to a capture of ours that it did not ask for is destroyed at once, and until it is gone
 the capture keeps no frame. PipeWire tells of a link before it tells our node to take data from it, and of its
 end afterwards, so that no frame of it can be taken for the device's.
@@ -60,7 +60,11 @@ cdef bint is_wanted(Kind kind, const spa_dict *props) noexcept nogil:
         return True
     if kind == KIND_NODE:
         text = spa_dict_lookup(props, b"media.class")
-        return text != NULL and (strncmp(text, b"Audio/", 6) == 0 or strncmp(text, b"Midi/", 5) == 0)
+        if text == NULL:        # a JACK client or a filter; our own captures are of the category "Capture"
+            text = spa_dict_lookup(props, b"media.category")
+            return text == NULL or strcmp(text, b"Capture") != 0
+        return strncmp(text, b"Audio/", 6) == 0 or strncmp(text, b"Midi/", 5) == 0 or \
+            strcmp(text, b"Stream/Output/Audio") == 0
     if kind == KIND_METADATA:
         text = spa_dict_lookup(props, b"metadata.name")
         return text != NULL and (strcmp(text, b"default") == 0 or strcmp(text, b"settings") == 0)

@@ -24,17 +24,23 @@ __all__ = ["COMMANDS"]
     help="Show only devices to record from (input) or to play to (output).",
 )
 @click.option("--type", "kind", type=click.Choice(["audio", "midi"]), help="Show only audio or only MIDI devices.")
+@click.option("--all", "with_programs", is_flag=True, help="Also list what programs play, JACK clients included.")
 @click.option("--watch", is_flag=True, help="Keep running and show devices as they come and go, until Ctrl-C.")
 @json_option
 @click.pass_obj
-def devices(session: Session, direction: str | None, kind: str | None, watch: bool, as_json: bool) -> None:
+def devices(
+    session: Session, direction: str | None, kind: str | None, with_programs: bool, watch: bool, as_json: bool
+) -> None:
     """List audio and MIDI devices. `*` marks the defaults.
 
     With --watch --json, one event per line is printed.
     """
     from chaos.cli.show import DEVICE_HEADERS, device_rows, table
 
-    asked = {name: value for name, value in (("direction", direction), ("format", kind)) if value}
+    if with_programs and watch:
+        raise click.UsageError("--watch shows devices only: leave out --all")
+    fields = (("direction", direction), ("format", kind), ("all", with_programs))
+    asked: dict[str, object] = {name: value for name, value in fields if value}
     with session.client() as chaosd:
         if watch:
             _watch_devices(chaosd, asked, as_json)
@@ -46,7 +52,7 @@ def devices(session: Session, direction: str | None, kind: str | None, watch: bo
         table(DEVICE_HEADERS, device_rows(found["devices"]))
 
 
-def _watch_devices(chaosd: Client, asked: dict[str, str], as_json: bool) -> None:
+def _watch_devices(chaosd: Client, asked: dict[str, object], as_json: bool) -> None:
     from chaos.cli.show import DEVICE_HEADERS, device_rows, event_line, table, watching
 
     def rows() -> list[tuple[str, ...]]:

@@ -163,13 +163,19 @@ def device_rows(devices: Sequence[Wire]) -> list[tuple[str, ...]]:
         (
             "*" if device["is_default"] else " ",
             device["description"],
-            "monitor" if device["is_monitor"] else device["direction"],
+            _device_kind(device),
             f"{device_format(device['format'])}{_offered_rates(device)}",
             device["name"],
             device["identity"],
         )
         for device in devices
     ]
+
+
+def _device_kind(device: Wire) -> str:
+    if device.get("identity_basis") == "program":
+        return "program"
+    return "monitor" if device["is_monitor"] else str(device["direction"])
 
 
 def _offered_rates(device: Wire) -> str:

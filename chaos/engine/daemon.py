@@ -366,7 +366,8 @@ class DaemonActor(Supervised):
 
     def _device_list(self, request: DeviceList, future: Future[Any]) -> None:
         def question(devices: DeviceMap) -> Devices:
-            return Devices([device.to_wire() for device in devices.devices(request.direction, request.format)])
+            found = devices.devices(request.direction, request.format, programs=request.all)
+            return Devices([device.to_wire() for device in found])
 
         self._ask_devices(question, future)
 

@@ -84,7 +84,7 @@ class Followers:
     def inform(self, connection: Connection | None, only: pykka.ActorRef[Any] | None = None) -> list[Unported]:
         """Tells all, or only one, whose target has changed; gives the devices that lack ports."""
         self._remember_shared()
-        present = self._devices.devices()
+        present = self._devices.devices(programs=True)
         unported = []
         concerned = self._followers.values() if only is None else [self._followers[only.actor_urn]]
         for follower in list(concerned):

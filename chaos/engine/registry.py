@@ -198,7 +198,8 @@ class DeviceRegistryActor(Supervised):
 
     def _tell(self, changes: list[Change]) -> None:
         for change in changes:
-            tell(self._daemon, Emit(DEVICE_EVENTS[change.kind](device=change.device.to_wire())))
+            if not change.device.is_program:
+                tell(self._daemon, Emit(DEVICE_EVENTS[change.kind](device=change.device.to_wire())))
         if changes:
             self._waits.look(self._map)
 

@@ -66,13 +66,18 @@ class DeviceInfo(msgspec.Struct, frozen=True):
         return self.role == "monitor"
 
     @property
+    def is_program(self) -> bool:
+        """Is it what a program plays, and no device?"""
+        return self.identity_basis == "program"
+
+    @property
     def direction(self) -> Direction:
         """Of the audio as a client sees it: what is "input" can be captured."""
         return "output" if self.role == "output" else "input"
 
     @property
-    def sort_key(self) -> tuple[int, str, str, int]:
-        return (_PREFERENCE.index(self.role), self.description, self.name, self.object_serial)
+    def sort_key(self) -> tuple[bool, int, str, str, int]:
+        return (self.is_program, _PREFERENCE.index(self.role), self.description, self.name, self.object_serial)
 
     def to_wire(self) -> dict[str, Any]:
         """PROTOCOL's Device, and what we add to it."""
@@ -127,26 +132,34 @@ def choose(name: str, present: Sequence[DeviceInfo]) -> DeviceInfo:
     Where a source and others have one node name, the source is meant, and before a sink its monitor; so it is where
     parts of the same hardware have one description. Where audio and MIDI devices answer to it, audio is meant.
 
+    A program is meant only where no device is, and never by a part of its description: whoever makes a web page
+    chooses what it says.
+
     Raises:
         DeviceAmbiguous: more than one; `details["candidates"]` has them.
         DeviceNotFound: none; the hint names what there is.
     """
     part = name.casefold()
-    steps = (
-        _best_role([d for d in present if name in (f"node:{d.node_id}", f"object:{d.object_serial}")]),
-        [d for d in present if d.identity == name],
-        [d for d in present if any(rung.text == name for rung in d.rungs)],
-        _best_role([d for d in present if d.name == name or (d.is_monitor and f"{d.name}.monitor" == name)]),
-        [d for d in present if d.description == name],
-        [d for d in present if part and part in d.description.casefold()],
-    )
-    for matching in steps:
+    devices = [d for d in present if not d.is_program]
+    partly = [d for d in devices if part and part in d.description.casefold()]
+    for matching in (*_by_name(name, devices), partly, *_by_name(name, [d for d in present if d.is_program])):
         chosen = _one_per_hardware([d for d in matching if d.kind == "audio"] or matching)
         if len(chosen) == 1:
             return chosen[0]
         if chosen:
             raise _ambiguous(name, chosen)
     raise _not_found(name, present)
+
+
+def _by_name(name: str, present: list[DeviceInfo]) -> tuple[list[DeviceInfo], ...]:
+    """Those that have exactly this name, of one kind of name after the other."""
+    return (
+        _best_role([d for d in present if name in (f"node:{d.node_id}", f"object:{d.object_serial}")]),
+        [d for d in present if d.identity == name],
+        [d for d in present if any(rung.text == name for rung in d.rungs)],
+        _best_role([d for d in present if d.name == name or (d.is_monitor and f"{d.name}.monitor" == name)]),
+        [d for d in present if d.description == name],
+    )
 
 
 def check_format(device: DeviceInfo, fmt: RequestedFormat, graph_rate: int | None = None) -> list[str]:
@@ -257,24 +270,27 @@ def _ambiguous(name: str, candidates: list[DeviceInfo]) -> DeviceAmbiguous:
     if len(set(identities)) == len(identities):
         texts, hint = identities, "give one of these identities"
     else:
-        is_of_one_node = len({d.node_id for d in candidates}) < len(candidates)
-        numbers = [f"object:{d.object_serial}" if is_of_one_node else f"node:{d.node_id}" for d in candidates]
+        # Several ports may be of one node, and a program's node id is soon another's.
+        by_object = len({d.node_id for d in candidates}) < len(candidates) or any(d.is_program for d in candidates)
+        numbers = [f"object:{d.object_serial}" if by_object else f"node:{d.node_id}" for d in candidates]
         texts = [f"{d.identity} ({number})" for d, number in zip(candidates, numbers, strict=True)]
-        hint = f"choose one by its {'object' if is_of_one_node else 'node'}: {', '.join(numbers)}"
+        hint = f"choose one by its {'object' if by_object else 'node'}: {', '.join(numbers)}"
+    what = "programs" if candidates[0].is_program else "devices"
     return DeviceAmbiguous(
-        f"{len(candidates)} devices answer to {name!r}: {', '.join(texts)}",
+        f"{len(candidates)} {what} answer to {name!r}: {', '.join(texts)}",
         hint=hint,
         details={"candidates": [{f: getattr(d, f) for f in (*fields, "is_monitor")} for d in candidates]},
     )
 
 
 def _not_found(name: str, present: Sequence[DeviceInfo]) -> DeviceNotFound:
-    if not present:
-        return DeviceNotFound(f"there is no device {name!r}", hint="PipeWire lists no devices")
+    devices = [d for d in present if not d.is_program]
     words = {word: d for d in present for word in (d.identity, d.name, d.description)}
     near = get_close_matches(name, words, n=3, cutoff=0.6)
-    known = dict.fromkeys(words[word].description for word in near) or [d.description for d in present[:5]]
+    if not near and not devices:
+        return DeviceNotFound(f"there is no device {name!r}", hint="PipeWire lists no devices")
+    known = dict.fromkeys(words[word].description for word in near) or [d.description for d in devices[:5]]
     quoted = ", ".join(repr(text) for text in known)
-    more = ", ..." if len(present) > 5 else ""
+    more = ", ..." if len(devices) > 5 else ""
     hint = f"did you mean {quoted}?" if near else f"there are {quoted}{more}"
     return DeviceNotFound(f"there is no device {name!r}", hint=hint)

@@ -1,8 +1,8 @@
 """All devices, live: what of PipeWire's graph can be captured from or played to. Pure.
 
 `DeviceMap` takes the registry's events and keeps a `DeviceInfo` for each audio source, sink, sink's monitor
-and MIDI port. A device is told of only when its node and all its ports are known, so that links can be made
-at once.
+and MIDI port, and for each program's sound. A device is told of only when its node and all its ports are known, so
+that links can be made at once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from chaos.graph.identity import Role, first, ladder
 from chaos.graph.midiports import card_of, describe_midi, is_midi
 from chaos.graph.nodeformat import node_format, node_volume
 from chaos.graph.objects import (
+    DSP_AUDIO,
     Decoder,
     Graph,
     Kind,
@@ -28,6 +29,7 @@ from chaos.graph.objects import (
     RegistryEvent,
     number,
 )
+from chaos.graph.programs import describe_program, is_program, program_ports
 
 __all__ = ["GRAPH_RATE", "Change", "Decoder", "DeviceInfo", "DeviceMap", "Port", "RegistryEvent", "check_format"]
 
@@ -42,7 +44,6 @@ _ROLES: dict[str, tuple[Role, ...]] = {
     "Audio/Sink/Virtual": ("output", "monitor"),
 }
 _SESSION_MANAGERS = ("WirePlumber", "pipewire-media-session")
-_DSP_AUDIO = "32 bit float mono audio"
 _CONTROL = ("midi", "UMP", "control")
 
 
@@ -99,23 +100,27 @@ class DeviceMap:
 
     def reset(self) -> list[Change]:
         """Forget everything, as when PipeWire has gone: its successor counts its serials anew."""
-        gone = [Change("removed", device) for device in self.devices()]
+        gone = [Change("removed", device) for device in self._devices.values()]
         self._graph, self._found, self._devices, self._cards = Graph(), {}, {}, {}
         self._unsettled, self._settled = {}, {}
         return gone
 
-    def devices(self, direction: Direction | None = None, kind: DeviceKind | None = None) -> list[DeviceInfo]:
-        """Sources first, then monitors, then sinks; each by description."""
+    def devices(
+        self, direction: Direction | None = None, kind: DeviceKind | None = None, *, programs: bool = False
+    ) -> list[DeviceInfo]:
+        """Sources first, then monitors, then sinks, then `programs` if they are asked for; each by description."""
         found = [
             device
             for device in self._devices.values()
-            if direction in (None, device.direction) and kind in (None, device.kind)
+            if direction in (None, device.direction)
+            and kind in (None, device.kind)
+            and (programs or not device.is_program)
         ]
         return sorted(found, key=lambda device: device.sort_key)
 
     def find(self, name: str, direction: Direction | None = None, kind: DeviceKind | None = None) -> DeviceInfo:
         """`deviceinfo.choose` among what is there. Raises DeviceAmbiguous, DeviceNotFound."""
-        return choose(name, self.devices(direction, kind))
+        return choose(name, self.devices(direction, kind, programs=True))
 
     def shared_serials(self) -> set[str]:
         """The names of serial numbers that more than one device claims now."""
@@ -224,7 +229,10 @@ class DeviceMap:
         props = self.node_props(node_id)
         media_class = props.get("media.class", "")
         yield from self._describe_midi(node_id, props)
-        for role in _ROLES.get(media_class, ()):
+        roles = _ROLES.get(media_class, ())
+        if is_program(props) and program_ports(self._graph.ports(node_id)):
+            roles = ("input",)
+        for role in roles:
             device = self._describe_audio(node_id, role, props)
             if device is not None:
                 yield device
@@ -239,7 +247,7 @@ class DeviceMap:
             props = self._graph.props(hardware) | props
         there = self.ports(node_id, "input" if role == "output" else "output")
         form = node_format(state.params)
-        ports = tuple(_audio_ports(there, role, props["media.class"]))
+        ports = tuple(_audio_ports(there, role, props))
         # Only a port configuration says how many are due; a node's own count is that of some moment.
         is_portless = not (there or state.n_input_ports or state.n_output_ports)
         is_whole = is_portless if form.port_channels is None else len(ports) == form.port_channels
@@ -249,7 +257,7 @@ class DeviceMap:
             return next((d for d in before if d.ports and (d.object_serial, d.role) == (state.serial, role)), None)
         if not ports and (state.n_input_ports or state.n_output_ports or self.has_session_manager):
             return None
-        is_dsp = bool(ports) and all(port.dsp == _DSP_AUDIO for port in ports)
+        is_dsp = bool(ports) and all(port.dsp == DSP_AUDIO for port in ports)
         channels = len(ports) if is_dsp else form.channels
         positions = tuple(port.channel for port in ports) if is_dsp else form.positions
         if not channels:
@@ -257,6 +265,8 @@ class DeviceMap:
         name = props.get("node.name", "")
         description = first(props, "node.description", "device.description", "node.name")
         rungs = ladder(props, role)
+        if is_program(props):
+            description, rungs = describe_program(props)
         volume = node_volume(state.params, by_monitor=any(port.monitor for port in ports), props=props)
         return DeviceInfo(
             identity=rungs[0].text,
@@ -267,7 +277,7 @@ class DeviceMap:
             node_id=node_id,
             object_serial=state.serial,
             role=role,
-            is_default=name == self._default("sink" if role == "output" else "source"),
+            is_default=not is_program(props) and name == self._default("sink" if role == "output" else "source"),
             sample_rate=form.sample_rate,
             rates=form.rates,
             rate_range=form.rate_range,
@@ -331,11 +341,13 @@ def _has_own_clock(props: Mapping[str, str]) -> bool:
     return props.get("node.driver") == "true" and props.get("factory.name") != "support.null-audio-sink"
 
 
-def _audio_ports(ports: list[Port], role: Role, media_class: str) -> list[Port]:
+def _audio_ports(ports: list[Port], role: Role, props: Mapping[str, str]) -> list[Port]:
     """Those that carry the device's audio: no control ports; of a duplex node's outputs not what it plays, unless it
     has no others: a virtual one's are all monitors of what is played into it."""
+    if is_program(props):
+        return program_ports(ports)
     audio = [port for port in ports if not any(word in port.dsp for word in _CONTROL)]
-    if media_class == "Audio/Duplex" and role == "input":
+    if props.get("media.class") == "Audio/Duplex" and role == "input":
         return [port for port in audio if not port.monitor] or audio
     return audio
 

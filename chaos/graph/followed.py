@@ -62,8 +62,10 @@ class Followed:
         there = [device for device in present if _is_kind_of(self._device, device)]
         here = next((device for device in there if device.object_serial == self._node), None)
         if here is not None:
-            twins = {each.object_serial for each in there if each.rungs == here.rungs and not _is_part_of(here, each)}
-            self._device, self._twins, self._lost_track = here, twins - {here.object_serial}, False
+            # A program says something else with each title: what it was called at first is in the recording.
+            self._device = known = self._device if here.is_program else here
+            twins = {each.object_serial for each in there if each.rungs == known.rungs and not _is_part_of(here, each)}
+            self._twins, self._lost_track = twins - {here.object_serial}, False
             return Whereabouts(here)
         self._lost_track = self._lost_track or not self._twins <= {device.object_serial for device in there}
         others = [device for device in there if device.object_serial not in self._twins]

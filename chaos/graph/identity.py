@@ -16,6 +16,9 @@ On rungs 1 to 3 ``/<profile>`` follows where the device says which of its parts 
 A MIDI port has the ladder of its card, with ``/midi<ALSA's number of the port>`` behind it; last, and alone where there
 is no card, ``name:<alias>``. ALSA's client numbers are in none of them: they are only for now.
 
+A program's sound has one rung, ``program:<application name>/<media name>``: it is a program's own word, so it is shared
+with whoever says the same.
+
 A device's identity is its first rung that no other present device shares, so that two devices that claim the
 same serial are told apart by their ports as long as both are there. All its rungs find it.
 """
@@ -28,9 +31,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["Basis", "Identity", "Role", "first", "ladder", "midi_ladder"]
+__all__ = ["Basis", "Identity", "Role", "first", "ladder", "midi_ladder", "program_ladder"]
 
-Basis: TypeAlias = Literal["serial", "port", "path", "name"]
+Basis: TypeAlias = Literal["serial", "port", "path", "name", "program"]
 Role: TypeAlias = Literal["input", "monitor", "output"]
 
 _SUFFIX: dict[Role, str] = {"input": "", "monitor": ":monitor", "output": ":output"}
@@ -38,7 +41,7 @@ _ALL_DIGITS = "0123456789abcdef"
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """One rung. `basis` says what it rests on: serial, port, path (of the ALSA card) or name."""
+    """One rung. `basis` says what it rests on: serial, port, path (of the ALSA card), name or program."""
 
     text: str
     basis: Basis
@@ -56,6 +59,11 @@ def midi_ladder(props: Mapping[str, str], number: int | None, alias: str, role: 
     suffix = _SUFFIX[role]
     part = "/midi" if number is None else f"/midi{number}"
     return (*_hardware_rungs(props, f"{part}{suffix}"), Identity(f"name:{alias}{suffix}", "name"))
+
+
+def program_ladder(program: str, media: str) -> tuple[Identity, ...]:
+    """That of a program's sound. `media` may be empty."""
+    return (Identity(f"program:{program}{'/' if media else ''}{media}", "program"),)
 
 
 def _hardware_rungs(props: Mapping[str, str], part: str) -> list[Identity]:

@@ -16,6 +16,7 @@ import msgspec
 from chaos.graph.pod import PodError, Value, parse
 
 __all__ = [
+    "DSP_AUDIO",
     "Decoder",
     "DeviceState",
     "Graph",
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 MAX_DIGITS = 18
+DSP_AUDIO = "32 bit float mono audio"
+"""What flows through a port that carries one channel as the graph has it."""
 
 Record: TypeAlias = tuple[int, int, int, int, bytes]
 """(kind, id, a, b, payload) as `Connection.drain()` gives it; a is the object's serial in all of ours."""

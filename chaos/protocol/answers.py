@@ -66,7 +66,7 @@ class Device(msgspec.Struct, frozen=True):
     is_default: bool
     volume: float | None
     api: str | None
-    identity_basis: Literal["serial", "port", "path", "name"]
+    identity_basis: Literal["serial", "port", "path", "name", "program"]
     object_serial: int
     rates: list[int]
     rate_range: list[int] | None

@@ -92,8 +92,11 @@ class Status(Request, tag="status"):
 
 
 class DeviceList(Request, tag="device_list"):
+    """`all`: what programs play, too."""
+
     direction: Literal["input", "output"] | None = None
     format: Literal["audio", "midi"] | None = None
+    all: bool = False
 
 
 class DeviceFind(Request, tag="device_find"):

@@ -204,6 +204,16 @@ def test_json_is_the_daemons_own_result(daemon: ScriptedDaemon, run: Run, argume
     assert json.loads(done.stdout) == daemon.script[op]
 
 
+def test_devices_asks_for_programs_only_when_told(daemon: ScriptedDaemon, run: Run) -> None:
+    program = {**MIC, "description": "Player: Song", "identity_basis": "program", "is_default": False}
+    daemon.script["device_list"] = lambda request: {"devices": [MIC, program] if request.all else [MIC]}
+    assert "Player" not in run("devices").stdout
+    done = run("devices", "--all")
+    assert done.exit_code == 0
+    assert re.search(r"Player: Song +program ", done.stdout)
+    assert run("devices", "--all", "--watch").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("error", "exit_code"),
     [

@@ -66,6 +66,7 @@ requests = st.one_of(
         id=ids,
         direction=st.sampled_from([None, "input", "output"]),
         format=st.sampled_from([None, "audio", "midi"]),
+        all=st.booleans(),
     ),
     st.builds(r.DeviceFind, id=ids, name=text),
     st.builds(r.DeviceWait, id=ids, name=text, timeout_s=seconds),

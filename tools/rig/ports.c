@@ -1,6 +1,6 @@
 /* ports: a source whose ports come and go when it is told so.
  *
- *   ports NAME [odd]
+ *   ports NAME [odd|jack]
  *
  * An Audio/Source of that name, made as a pw_filter, which at first has no port. A line on stdin changes that, and is
  * answered with "done" on stdout once PipeWire knows of it:
@@ -8,6 +8,7 @@
  *   remove CHANNEL     that port goes
  * Each port sends one level all the time: FL 0.25, FR 0.5, AUX<n> (n + 1) / 1024, any other 0.125. "odd" makes it tell
  * of itself what no device should: an EnumFormat whose sample formats are objects, and a card number of 5,000 digits.
+ * "jack" makes it a program's node, with what a JACK client's says of itself: no media class, ports without a channel.
  * SIGTERM and SIGINT end it with exit code 0.
  */
 #include <stdio.h>
@@ -33,6 +34,7 @@ struct port {
 struct ports {
 	struct client client;
 	struct pw_filter *filter;
+	bool is_jack;
 	struct spa_hook core_hook;
 	struct port *ports[MAX_PORTS]; /* the data thread's own: changed by invoking it */
 	int pending;
@@ -103,7 +105,7 @@ static void add(struct ports *p, const char *channel)
 	snprintf(name, sizeof name, "capture_%s", channel);
 	struct port *port = pw_filter_add_port(p->filter, PW_DIRECTION_OUTPUT, PW_FILTER_PORT_FLAG_MAP_BUFFERS,
 		sizeof *port, pw_properties_new(PW_KEY_FORMAT_DSP, "32 bit float mono audio", PW_KEY_PORT_NAME, name,
-						PW_KEY_AUDIO_CHANNEL, channel, NULL), NULL, 0);
+						p->is_jack ? NULL : PW_KEY_AUDIO_CHANNEL, channel, NULL), NULL, 0);
 	port->level = level_of(channel);
 	snprintf(port->channel, sizeof port->channel, "%s", channel);
 	change(p, NULL, port);
@@ -163,8 +165,9 @@ int main(int argc, char *argv[])
 	int exit_code = 0;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	bool odd = argc == 3 && strcmp(argv[2], "odd") == 0;
-	if (argc != 2 && !odd) {
-		fputs("usage: ports NAME [odd]\n", stderr);
+	p.is_jack = argc == 3 && strcmp(argv[2], "jack") == 0;
+	if (argc != 2 && !odd && !p.is_jack) {
+		fputs("usage: ports NAME [odd|jack]\n", stderr);
 		return 2;
 	}
 	pw_init(NULL, NULL);
@@ -177,8 +180,8 @@ int main(int argc, char *argv[])
 	pw_core_add_listener(p.client.core, &p.core_hook, &core_events, &p);
 	struct spa_hook filter_hook = { 0 };
 	p.filter = pw_filter_new(p.client.core, argv[1], pw_properties_new(
-		PW_KEY_MEDIA_CLASS, "Audio/Source", PW_KEY_MEDIA_TYPE, "Audio", PW_KEY_NODE_NAME, argv[1],
-		PW_KEY_NODE_DESCRIPTION, argv[1], NULL));
+		PW_KEY_MEDIA_TYPE, "Audio", PW_KEY_NODE_NAME, argv[1], PW_KEY_NODE_DESCRIPTION, argv[1],
+		p.is_jack ? PW_KEY_CLIENT_API : PW_KEY_MEDIA_CLASS, p.is_jack ? "jack" : "Audio/Source", NULL));
 	pw_filter_add_listener(p.filter, &filter_hook, &filter_events, &p);
 	uint8_t space[1024];
 	struct spa_pod_builder builder = SPA_POD_BUILDER_INIT(space, sizeof space);
