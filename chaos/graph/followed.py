@@ -109,10 +109,10 @@ class Followed:
             return [], f"{self.identity} is away; others with its serial number are there"
         if self.accepts_port_change:
             return alike, ""
+        before, now = _name(self._device, "port"), _name(alike[0], "port")
+        place = f"is at another port ({now} instead of {before})" if now else f"does not say its port ({before} before)"
         return [], (
-            f"a device with the serial number of {self.identity} is at another port "
-            f"({_name(alike[0], 'port')} instead of {_name(self._device, 'port')}); "
-            "`chaosctl accept-port` takes it for the same"
+            f"a device with the serial number of {self.identity} {place}; `chaosctl accept-port` takes it for the same"
         )
 
 
@@ -132,8 +132,9 @@ def _may_be(known: DeviceInfo, other: DeviceInfo) -> bool:
 
 
 def _has_moved(known: DeviceInfo, other: DeviceInfo) -> bool:
-    ports = _name(known, "port"), _name(other, "port")
-    return None not in ports and ports[0] != ports[1]
+    """Also where the other does not say at which port it is: that may be any."""
+    port = _name(known, "port")
+    return port is not None and port != _name(other, "port")
 
 
 def _name(device: DeviceInfo, basis: Basis) -> str | None:

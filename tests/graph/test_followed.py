@@ -135,6 +135,19 @@ def test_equal_serials_at_another_port_are_not_taken(desk: Desk) -> None:
     assert desk.node_of(followed) == again
 
 
+def test_an_equal_serial_that_does_not_say_its_port_is_not_taken(desk: Desk) -> None:
+    own = desk.plug(props=A)
+    followed = follow(desk)
+    desk.unplug(own)
+    for silent in ({"device.serial": A["device.serial"]}, A | {"device.bus-path": ""}):
+        other = desk.plug(props=silent)
+        assert desk.node_of(followed) is None
+        assert "does not say its port" in desk.reason(followed)
+        desk.unplug(other)
+    again = desk.plug(props=A)
+    assert desk.node_of(followed) == again
+
+
 def test_a_port_change_is_taken_where_that_was_asked_for(desk: Desk) -> None:
     own = desk.plug(props=A)
     followed = follow(desk, accepts_port_change=True)
