@@ -34,8 +34,9 @@ def write_key(root: Path, path: Path, kind: str, public: str, secret: str | None
     """
     lines = [kind, f'    public-key = "{public}"', *([f'    secret-key = "{secret}"'] if secret else [])]
     try:
-        for folder in (root, path.parent):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (*reversed(root.parents), root, path.parent):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "w") as file:  # noqa: PTH123
             file.write("\n".join([*lines, ""]))

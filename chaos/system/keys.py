@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import zmq
 
+from chaos.system.files import open_regular
 from chaos.system.keyfiles import check_mode, default_folder, key_path, remove_key, write_key
 from chaos.terms.errors import InvalidRequest, Unauthorized
 
@@ -80,13 +81,13 @@ class Keys:
         path = self._path(name, is_host)
         remove_key(path, "chaosctl keys list")
 
-    def stamp(self) -> tuple[int, int]:
-        """Changes whenever keys are added or removed."""
+    def stamp(self) -> frozenset[tuple[str, int, int, int]]:
+        """Changes whenever keys are added or removed, or a key's file is written to or opened to others."""
         try:
-            found = self._authorized.stat()
+            found = [(path, path.lstat()) for path in (self._authorized, *self._authorized.iterdir())]
         except OSError:
-            return 0, 0
-        return found.st_mtime_ns, found.st_ino
+            return frozenset()
+        return frozenset((str(path), each.st_ctime_ns, each.st_ino, each.st_mode) for path, each in found)
 
     def _path(self, name: str, is_host: bool) -> Path:
         return key_path(self._hosts if is_host else self._authorized, name)
@@ -94,7 +95,8 @@ class Keys:
     def _all(self, folder: Path) -> dict[str, str]:
         if not folder.is_dir():
             return {}
-        check_mode(folder, 0o022, "be written to by others", "chmod 700")
+        for each in (self.folder, folder):
+            check_mode(each, 0o022, "be written to by others", "chmod 700")
         found = {}
         for path in sorted(folder.glob("*.key")):
             check_mode(path, 0o022, "be written to by others", "chmod 600")
@@ -105,6 +107,7 @@ class Keys:
         try:
             from zmq.auth import load_certificate
 
+            os.close(open_regular(path))  # a pipe would be waited for without end
             public, secret = load_certificate(path)
         except (OSError, ValueError) as error:
             raise Unauthorized(f"{path} is not a key file: {error}", hint="remove it") from None

@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from chaos.system.files import read_regular
 from chaos.system.keyfiles import check_mode, default_folder, key_path, remove_key, write_key
 from chaos.terms.errors import InvalidRequest, StorageFailed, Unauthorized
 
@@ -135,7 +136,8 @@ class SigningKeys:
     def _signer_files(self) -> list[Path]:
         if not self._signers.is_dir():
             return []
-        _check_mode(self._signers, 0o022, "be written to by others", "chmod 700")
+        for folder in (self.folder, self._signers):
+            _check_mode(folder, 0o022, "be written to by others", "chmod 700")
         return sorted(self._signers.glob("*.key"))
 
     def _signer(self, path: Path) -> str:
@@ -173,7 +175,7 @@ def _check_mode(path: Path, forbidden: int, what: str, command: str) -> None:
 def _read(path: Path) -> dict[str, str]:
     """The keys in a file, by kind; none of one that makes no sense."""
     try:
-        kind, *lines = path.read_text("ascii").splitlines()
+        kind, *lines = read_regular(path).decode("ascii").splitlines()
     except (OSError, ValueError):
         return {}
     found = [_LINE.fullmatch(line) for line in lines]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +146,41 @@ def test_a_removed_key_is_out_at_once(
     assert "not authorized any more" in caplog.text
 
 
+@pytest.mark.parametrize("change", ["other key", "lax mode"])
+def test_a_key_whose_file_is_changed_in_its_place_is_out_at_once(
+    site: Site, daemon: ScriptedDaemon, change: str
+) -> None:
+    path = site.recorder.folder / "authorized" / "laptop.key"
+    with site.client() as client, client.events("daemon_stopping", timeout_s=60) as events:
+        client.call("ping")
+        if change == "lax mode":
+            path.chmod(0o666)
+        else:
+            path.write_text(path.read_text().replace(site.laptop.own().public, site.server_key))
+        n_asked = len(daemon.requests)
+        with pytest.raises((DaemonUnreachable, Unauthorized)):
+            client.call("ping")
+        daemon.publish("daemon_stopping")
+        with pytest.raises(DaemonUnreachable):
+            next(events)
+    assert len(daemon.requests) == n_asked
+
+
+def test_a_pipe_among_the_keys_holds_up_neither_clients_nor_the_end(site: Site, daemon: ScriptedDaemon) -> None:
+    pipe = site.recorder.folder / "authorized" / "pipe.key"
+    os.mkfifo(pipe, 0o600)
+    writer = threading.Timer(20, lambda: os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)))  # else it would hang
+    writer.start()
+    try:
+        with site.client(timeout_s=10) as client, pytest.raises(Unauthorized):
+            client.call("ping")
+        pipe.rename(pipe.with_suffix(".away"))
+        with site.client() as client:
+            assert client.call("ping")
+    finally:
+        writer.cancel()
+
+
 def test_a_key_added_later_is_let_in(site: Site, daemon: ScriptedDaemon, tmp_path: Path) -> None:
     later = Keys(tmp_path / "later")
     later.add("127.0.0.1", site.server_key, is_host=True)
@@ -170,6 +208,24 @@ def test_key_files_with_lax_modes_are_refused(site: Site, tmp_path: Path, name: 
     with pytest.raises(Unauthorized, match="not used") as refused:
         ScriptedDaemon(tmp_path, endpoint=site.endpoint, keys=site.recorder.folder)
     assert "chmod" in refused.value.hint
+
+
+def test_a_folder_of_keys_that_others_can_write_to_is_refused(site: Site) -> None:
+    site.recorder.folder.chmod(0o777)
+    with pytest.raises(Unauthorized, match="be written to by others"):
+        site.recorder.authorized()
+
+
+@pytest.mark.parametrize("umask", [0, 0o022])
+def test_folders_of_keys_are_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    """Whoever can write to a folder above can put another one in its place."""
+    before = os.umask(umask)
+    try:
+        Keys(tmp_path / "config" / "chaos" / "keys").make()
+    finally:
+        os.umask(before)
+    for folder in ("config", "config/chaos", "config/chaos/keys"):
+        assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o700
 
 
 def test_key_files_are_private_whatever_the_umask(site: Site) -> None:
