@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self
 import msgspec
 import zmq
 
-from chaos.protocol.config import check_remote, default_endpoints, ipc_path, is_remote, next_port
+from chaos.protocol.config import check_default, check_remote, default_endpoints, ipc_path, is_remote, next_port
 from chaos.system.keys import Keys
 from chaos.system.watched import ConnectionLost, Curve, NotAdmitted, WatchedSocket
 from chaos.terms.errors import ChaosError, DeviceNotFound, InvalidRequest, TimedOut, Unauthorized, error_from_code
@@ -173,6 +173,7 @@ class Client(Asking):
     def _connect(self, kind: int, endpoint: str) -> WatchedSocket:
         if is_remote(endpoint):
             return self._connect_remote(kind, endpoint)
+        check_default(endpoint)
         if not _listens(endpoint):
             raise DaemonUnreachable(f"no chaosd answers at {endpoint}", hint="start it: chaosd")
         return WatchedSocket(self._context, kind, endpoint)

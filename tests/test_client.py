@@ -18,6 +18,7 @@ import pytest
 from scripted import ScriptedDaemon
 
 from chaos.client import Client, DaemonUnreachable
+from chaos.protocol.config import ipc_path
 from chaos.terms.errors import ChannelsMismatch, DeviceNotFound, InvalidRequest, StorageFull, TimedOut
 
 URI = "stream://desk/take"
@@ -66,6 +67,26 @@ def test_nobody_there_is_told_at_once(tmp_path: Path) -> None:
         assert caught.value.exit_code == 7
         with pytest.raises(DaemonUnreachable):
             client.events()
+
+
+def test_whoever_listens_in_another_users_folder_is_not_talked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a runtime folder ours lies in one for temporary files, where anybody can be first."""
+    with ScriptedDaemon(tmp_path) as daemon:
+        (tmp_path / "chaos").mkdir(exist_ok=True)
+        for endpoint, name in ((daemon.config.endpoint, "command"), (daemon.config.events_endpoint, "events")):
+            (tmp_path / "chaos" / name).symlink_to(ipc_path(endpoint))
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        with Client() as client:
+            assert client.call("ping")
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+        if tmp_path.stat().st_uid == 0:
+            os.chown(tmp_path / "chaos", 54321, -1)
+        with Client() as client:
+            for ask in (lambda: client.call("ping"), client.events):
+                with pytest.raises(InvalidRequest, match="belongs to another user"):
+                    ask()
 
 
 def test_a_daemon_that_does_not_answer_is_given_up(daemon: ScriptedDaemon) -> None:

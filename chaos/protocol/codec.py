@@ -39,6 +39,7 @@ __all__ = [
 PROTOCOL_VERSION = 1
 MAX_REQUEST_BYTES = 1 << 20
 MAX_MESSAGE_BYTES = 16 << 20
+_MAX_TEXT = 2000
 
 _FORM_HINT = 'a request looks like {"op": "ping", "id": "1"}'
 _COMPLAINT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
@@ -109,15 +110,16 @@ def encode_ok(request_id: str | None, result: Any) -> bytes:
 
 
 def encode_error(request_id: str | None, error: ChaosError) -> bytes:
-    """The answer to a request that was not."""
+    """The answer to a request that was not. What a client wrote goes back to it cut: it may be a megabyte."""
     wire = error.to_wire()
+    wire |= {name: f"{wire[name][:_MAX_TEXT]}..." for name in ("message", "hint") if len(wire[name]) > _MAX_TEXT}
     try:
         return _encoder.encode({"ok": False, "id": request_id, "error": wire})
     except (TypeError, ValueError, RecursionError):
         plain = {
             "code": error.code,
-            "message": ascii(error.message),
-            "hint": ascii(error.hint),
+            "message": ascii(wire["message"]),
+            "hint": ascii(wire["hint"]),
             "details": {},
         }
         return _encoder.encode({"ok": False, "id": request_id, "error": plain})

@@ -18,6 +18,7 @@ from chaos.terms.units import parse_keep
 __all__ = [
     "IN_MEMORY",
     "Config",
+    "check_default",
     "check_remote",
     "default_endpoints",
     "file_system_of",
@@ -34,6 +35,7 @@ _IPC = "ipc://"
 _TCP = "tcp://"
 _RUN_USER = Path("/run/user")
 _MAX_SOCKET_PATH = 107
+_OWN_HINT = "set XDG_RUNTIME_DIR to a folder of your own, or use --endpoint, --events and --staging-dir"
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -229,19 +231,31 @@ def _check(name: str, value: float, least: float, most: float) -> None:
 def _share(store: Path, mode: int) -> None:
     """Makes the store's folder, or gives the one that is there this mode: whoever may not enter it reads nothing below.
 
-    Raises InvalidRequest where it is another user's and open to more people than `mode` says.
+    Raises InvalidRequest where it is another user's and open to more people than `mode` says, or where other things
+    are in it: `--store /tmp` must not close /tmp to everybody else.
     """
     _make(store)
     found = store.stat()
     if stat.S_IMODE(found.st_mode) == mode:
         return
     if found.st_uid == os.getuid():
+        if not _is_store(store):
+            raise InvalidRequest(
+                f"{store} has other things in it and mode {stat.S_IMODE(found.st_mode):o}, and a store has {mode:o}",
+                hint=f"choose a folder for recordings alone, for example --store {store / 'chaos'}",
+            )
         store.chmod(mode)
     elif stat.S_IMODE(found.st_mode) & ~mode & 0o777:
         raise InvalidRequest(
             f"the store {store} belongs to another user and has mode {stat.S_IMODE(found.st_mode):o}, not {mode:o}",
             hint=f"start chaosd with --store-mode {stat.S_IMODE(found.st_mode) & 0o777:o} if that is meant",
         )
+
+
+def _is_store(folder: Path) -> bool:
+    """Whether it is, or may become one: it is empty, or a daemon has been there."""
+    names = {each.name for each in folder.iterdir()}
+    return not names or not names.isdisjoint({"catalog.db", "recordings"})
 
 
 def _make(folder: Path) -> None:
@@ -259,25 +273,36 @@ def _make_private(folder: Path) -> None:
     if folder not in (_runtime(), _staging()):
         _make(folder)
         return
-    hint = "set XDG_RUNTIME_DIR to a folder of your own, or use --endpoint, --events and --staging-dir"
     named = os.environ.get("XDG_RUNTIME_DIR", "")
     if named.startswith("/") and not Path(named).is_dir():
-        raise InvalidRequest(f"XDG_RUNTIME_DIR is {named}, and there is no such folder", hint=hint)
-    for each in (folder.parent, folder):
-        _check_owner(each, hint)
+        raise InvalidRequest(f"XDG_RUNTIME_DIR is {named}, and there is no such folder", hint=_OWN_HINT)
+    _check_own(folder)
     _make(folder)
-    for each in (folder.parent, folder):
-        _check_owner(each, hint)
+    _check_own(folder)
     if stat.S_IMODE(folder.stat().st_mode) != 0o700:
         folder.chmod(0o700)
 
 
-def _check_owner(folder: Path, hint: str) -> None:
-    """What is in a folder of others could be replaced by them: unless it is ours or root's, it is refused."""
-    try:
-        found = folder.lstat()
-    except FileNotFoundError:
-        return
-    if found.st_uid not in (os.getuid(), 0):
-        raise InvalidRequest(f"the folder {folder} belongs to another user", hint=hint)
+def check_default(endpoint: str) -> None:
+    """Raises InvalidRequest where an endpoint of our own choice lies in a folder that others could have made, or could
+    change: whoever listens there may be anybody."""
+    if endpoint in default_endpoints():
+        _check_own(ipc_path(endpoint).parent)
 
+
+def _check_own(folder: Path) -> None:
+    """Raises InvalidRequest where others could replace this folder or what is in it, or where it is a link: a mode that
+    is set would be that of another folder."""
+    for each, find in ((folder.parent, Path.stat), (folder.parent, Path.lstat), (folder, Path.lstat)):
+        try:
+            found = find(each)
+        except FileNotFoundError:
+            continue
+        if found.st_uid not in (os.getuid(), 0):
+            raise InvalidRequest(f"the folder {each} belongs to another user", hint=_OWN_HINT)
+        if each == folder and stat.S_ISLNK(found.st_mode):
+            raise InvalidRequest(f"{folder} is a link, and has to be a folder", hint=f"remove it: rm {folder}")
+        if find is Path.stat and found.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+            raise InvalidRequest(
+                f"everybody can write to {each}, and replace what is in it", hint=f"run: chmod 700 {each}"
+            )

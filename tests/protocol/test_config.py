@@ -104,6 +104,41 @@ def test_prepare_leaves_folders_of_the_users_choice_as_they_are(home: Path) -> N
     assert mode(chosen) == 0o755
 
 
+@pytest.mark.parametrize("wide", [0o755, 0o1777, 0o2775])
+def test_a_folder_with_other_things_is_not_closed_to_everybody_else(home: Path, wide: int) -> None:
+    """`--store /tmp`, by root, would end everybody's programs."""
+    shared = home / "shared"
+    (shared / "theirs").mkdir(parents=True)
+    shared.chmod(wide)
+    with pytest.raises(InvalidRequest, match="has other things in it") as caught:
+        Config(store=shared).prepare()
+    assert mode(shared) == wide
+    assert f"--store {shared}/chaos" in caught.value.hint
+    (shared / "catalog.db").touch()
+    Config(store=shared).prepare()
+    assert mode(shared) == 0o700
+
+
+def test_a_link_in_place_of_a_folder_of_ours_changes_no_other(home: Path) -> None:
+    other = home / "other"
+    other.mkdir()
+    other.chmod(0o755)
+    (home / "run" / "chaos").symlink_to(other)
+    with pytest.raises(InvalidRequest, match="is a link"):
+        Config().prepare()
+    assert mode(other) == 0o755
+    assert not list(other.iterdir())
+
+
+def test_a_runtime_folder_that_everybody_can_write_to_is_refused(home: Path) -> None:
+    (home / "run").chmod(0o777)
+    with pytest.raises(InvalidRequest, match="everybody can write to") as caught:
+        Config().prepare()
+    assert caught.value.hint == f"run: chmod 700 {home}/run"
+    (home / "run").chmod(0o1777)
+    Config().prepare()
+
+
 def test_a_file_in_the_way_is_told(home: Path) -> None:
     (home / "data").write_text("no folder")
     with pytest.raises(StorageFailed) as caught:

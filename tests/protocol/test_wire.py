@@ -299,6 +299,15 @@ def test_answers() -> None:
     }
 
 
+@pytest.mark.parametrize("field", ["from", "output", "uri", "gaps", "x" * 900_000])
+def test_a_refusal_does_not_send_back_a_megabyte(field: str) -> None:
+    sent = {"op": "slice", "uri": "stream://a/b", "from": "0", "to": "1", "output": "virtual", field: "f" * 900_000}
+    error = refusal(lambda: wire.decode_request(json.dumps(sent).encode()))
+    assert error is not None
+    assert len(wire.encode_error("1", error)) < 5000
+    assert len(wire.encode_error("1", InvalidRequest("m" * 900_000, hint="\udc80" * 900_000))) < 20_000
+
+
 def test_an_error_that_json_cannot_hold_is_told_all_the_same() -> None:
     answer = json.loads(wire.encode_error("1", InternalError("odd \udcff", details={"what": object()})))
     assert answer["error"]["code"] == "internal"
