@@ -235,6 +235,8 @@ class Bus:
         connection = self._asking.of(frames[0])
         if connection is not None:
             self._asking.finished(connection.fd)
+        if connection is None and not self._asking.is_admitted(frames[0]):
+            return
         if connection is not None and not connection.is_open:
             return
         if connection is not None and sum(map(len, frames)) > MAX_MESSAGE_BYTES:

@@ -91,6 +91,13 @@ class Connections:
             return None
         return connection
 
+    def is_admitted(self, frame: zmq.Frame) -> bool:
+        """Whether who sent a message's frame is still to be heard, also where its connection has ended since."""
+        try:
+            return self.admits is None or self.admits(str(frame.get("User-Id")))
+        except zmq.ZMQError:
+            return False
+
     def finished(self, fd: int) -> None:
         """A whole message has come over this connection."""
         if self._arrivals is not None:
