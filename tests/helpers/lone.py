@@ -12,6 +12,7 @@ from typing import Any, cast
 from unittest import mock
 
 import msgspec
+from prepared import await_ready
 from world import World, map_of
 
 from chaos.engine.life import Life
@@ -200,10 +201,13 @@ class LoneStream:
         self.actor.on_receive(message)
 
     def plug(self, device: DeviceInfo | None = None) -> None:
-        """The device is there, with all its ports."""
+        """The device is there, with all its ports; so are all slots, since cycles come faster here than any graph's."""
         device = device or microphone()
         pairs = tuple((device.node_id, port.id, 99, 200 + k, port.serial) for k, port in enumerate(device.ports))
         self.give(Target(self.connection, device, pairs))
+        take = self.actor._takes.current
+        if take is not None:
+            await_ready(take.staging)
 
     def unplug(self) -> None:
         self.give(Target(self.connection, None, (), "name:mic is away"))
