@@ -44,6 +44,7 @@ from chaos.engine.messages import (
 from chaos.engine.signal import Signal
 from chaos.engine.standby import Entry
 from chaos.engine.supervised import Supervised
+from chaos.engine.turn import Turn
 from chaos.engine.watch import Watch
 from chaos.protocol import events
 from chaos.protocol.answers import ChunkSwitched, Marked, StreamKept
@@ -104,8 +105,11 @@ class ChunkRotatorActor(Supervised):
     that the controller gives.
     """
 
-    def __init__(self, stream: pykka.ActorRef[Any], staging: Staging, plan: RotatorPlan) -> None:
+    def __init__(
+        self, stream: pykka.ActorRef[Any], staging: Staging, plan: RotatorPlan, turn: Turn | None = None
+    ) -> None:
         super().__init__()
+        self._turn = turn or Turn(staging, plan.store.root, plan.emit)
         self._stream = stream
         self._staging = staging
         self._slots = staging.slots
@@ -120,7 +124,6 @@ class ChunkRotatorActor(Supervised):
         self._ticked = (-1, 0)
         self._refused = ""
         self._is_low = False
-        self._told_open = -1  # first frame of the open gap that was told
         self._has_failed = False
         self._anchor: ClockAnchor | None = None  # the last one
         self._offsets: deque[tuple[int, int]] = deque(maxlen=_OFFSETS)  # of the wall clock, and when that was
@@ -143,6 +146,10 @@ class ChunkRotatorActor(Supervised):
             log.info("%s: %s", self._plan.definition.uri, error.message)  # tried again, and told, with the first frame
 
     def carry_out(self, message: Any) -> None:
+        with self._turn.taken():
+            self._carry_out(message)
+
+    def _carry_out(self, message: Any) -> None:
         if self._has_failed:
             if isinstance(message, SwitchChunk | MarkFrame | KeepStandby):
                 hint = f"chaosctl status {self._plan.definition.uri} tells how it is"
@@ -296,9 +303,9 @@ class ChunkRotatorActor(Supervised):
         self._stall = None
 
     def _tell_open(self, gap: Gap) -> None:
-        if gap.first_frame == self._told_open or not self._slots.stats()["first_ns"]:
+        if gap.first_frame == self._turn.told_open or not self._slots.stats()["first_ns"]:
             return
-        self._told_open = gap.first_frame
+        self._turn.told_open = gap.first_frame
         self._plan.emit(events.StreamGap.of(gap, is_open=True))
         if gap.cause is Cause.OVERRUN:
             full = StagingFull(
@@ -372,7 +379,7 @@ class ChunkRotatorActor(Supervised):
     def _tell_anew(self, first: int) -> None:
         """Frames count from `first` on from now on: what was told of them is told again as the recording has them."""
         self._signal = None  # what is held is measured as the recording has it
-        self._told_open, self._closed, self._stall = -1, self._closed - first, None
+        self._turn.told_open, self._closed, self._stall = -1, self._closed - first, None
         if self._anchor is not None:
             self._anchor = msgspec.structs.replace(self._anchor, frame=self._anchor.frame - first)
         for entry in self._ledger:

@@ -280,7 +280,7 @@ class InputStreamActor(Supervised):
 
     def _begin_take(self, device: DeviceInfo, channels: tuple[Channel, ...]) -> Take:
         take = self._takes.begin(device, channels)
-        self._view.staging = take.staging
+        self._view.staging, self._view.turn = take.staging, take.turn
         self._view.trace.note("take_made")
         if self._member is not None:
             self._member.gate.admit(take.staging.slots)
@@ -303,7 +303,7 @@ class InputStreamActor(Supervised):
         except ChaosError as error:
             log.info("%s: no new take: %s", self._view.uri, error.message)
             return False
-        self._view.renew(take.staging)
+        self._view.renew(take.staging, take.turn)
         self._emit(events.StreamRolled(take=take.uri, continues=None))
         self._feed.follow_channels(take.channels)
         return True
@@ -425,7 +425,7 @@ class InputStreamActor(Supervised):
         former = self._takes.roll()
         current = self._takes.current
         if former is not None and current is not None:
-            self._view.staging = current.staging
+            self._view.staging, self._view.turn = current.staging, current.turn
             self._emit(events.StreamRolled(take=current.uri, continues=former.uri))
         self._life = Life.CAPTURING
 
@@ -518,7 +518,7 @@ class InputStreamActor(Supervised):
     def _leave(self, end: StreamEnded | ChaosError) -> None:
         """Nothing is left to do but to answer."""
         self._life = Life.ENDED
-        self._view.staging = None
+        self._view.staging = self._view.turn = None
         _try(self._feed.close)
         is_told = tell(self._daemon, StreamGone(self._view.uri))  # first: whoever is answered finds it gone
         self._replies.ended(end)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from chaos.engine.messages import (
     tell,
 )
 from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
+from chaos.engine.turn import Turn
 from chaos.graph.channels import Channel
 from chaos.graph.devices import GRAPH_RATE, DeviceInfo
 from chaos.protocol.config import Config
@@ -75,12 +77,17 @@ class Take:
     rotator: pykka.ActorRef[Any]
     wake: int
     pump: Pump
+    turn: Turn
 
     def listen(self) -> None:
         rotator = self.rotator
         self.pump.watch(self.wake, lambda: tell(rotator, Rotate()), is_eventfd=True)
-        self.pump.every(("tick", self.staging.path), TICK_S, lambda: tell(rotator, Tick()))
+        self.pump.every(("tick", self.staging.path), TICK_S, self._tick)
         self.pump.on_clock_set(("clock", self.staging.path), lambda: tell(rotator, ClockWasSet()))
+
+    def _tick(self) -> None:
+        tell(self.rotator, Tick())
+        self.turn.look(time.monotonic_ns())
 
     def hush(self) -> None:
         if self.wake >= 0:
@@ -232,7 +239,8 @@ def make_take(
     chunk_path = Path(request.chunk_path) if request.chunk_path else None
     plan = RotatorPlan(store, definition, emit, chunk_path, config.free_margin_bytes, standby_s=standby_s)
     plan = replace(plan, silent_below_dbfs=request.silent_below_dbfs, silent_after_s=request.silent_after_s)
-    rotator = ChunkRotatorActor.start(_Voice(stream, number), staging, plan)
-    made = Take(number, uri, channels, staging, rotator, wake, pump)
+    turn = Turn(staging, config.store, emit)
+    rotator = ChunkRotatorActor.start(_Voice(stream, number), staging, plan, turn)
+    made = Take(number, uri, channels, staging, rotator, wake, pump, turn)
     made.listen()
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from chaos.terms.latency import Latency
 from chaos.terms.moments import utc_text
 
 if TYPE_CHECKING:
+    from chaos.engine.turn import Turn
     from chaos.staging.owner import Staging
 
 __all__ = ["StreamView"]
@@ -40,7 +42,7 @@ _NO_STATS = dict.fromkeys(
 class StreamView:
     """A stream as others may look at it, from any thread; only its actor writes here, but for `heard`.
 
-    `staging` may become None at any time: whoever looks reads it once.
+    `staging` and `turn` may become None at any time: whoever looks reads them once.
     """
 
     uri: str
@@ -49,6 +51,7 @@ class StreamView:
     state: str = "connecting"
     reason: str = ""
     staging: Staging | None = None
+    turn: Turn | None = None  # what the rotator is at
     sample_rate: int | None = None
     started_wall_ns: int = 0
     n_chunks_sealed: int = 0
@@ -73,9 +76,9 @@ class StreamView:
         except ValueError:  # closed since we looked
             return _NO_STATS
 
-    def renew(self, staging: Staging) -> None:
+    def renew(self, staging: Staging, turn: Turn) -> None:
         """The stream goes on in a take that has not begun."""
-        self.staging, self.recording = staging, ""
+        self.staging, self.turn, self.recording = staging, turn, ""
         self.take = self.continues = None
         self.sample_rate = self.drift_ppm = None
         self.started_wall_ns = self.n_chunks_sealed = 0
@@ -103,7 +106,15 @@ class StreamView:
 
     def remarked(self) -> list[str]:
         """All that is to be said of it: those notes, and what may cost it frames."""
-        return [*self.notes, *_of_its_clock(self.stats()), *self.priority, *_of_its_memory(self.staging)]
+        costs = [*_of_its_clock(self.stats()), *self.priority, *_of_its_memory(self.staging)]
+        return [*self.notes, *self._of_storage(), *costs]
+
+    def _of_storage(self) -> list[str]:
+        turn, stats = self.turn, self.stats()
+        if turn is None or not (hangs_s := turn.hangs_for_s(time.monotonic_ns())):
+            return []
+        free = f"{stats['slots_free']} of {stats['slots_total']} slots are free"
+        return [f"storage has not answered for {hangs_s} s: frames wait in memory, {free}"]
 
     @property
     def head_frame(self) -> int:

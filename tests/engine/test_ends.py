@@ -9,10 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import msgspec
@@ -27,14 +27,16 @@ from chaos.engine.engine import Engine
 from chaos.engine.rotator import ChunkRotatorActor
 from chaos.protocol import requests as r
 from chaos.protocol.answers import EngineStatus, Pong, StreamEnded
-from chaos.protocol.events import DaemonError, Published
+from chaos.protocol.events import DaemonError, Event, Published, StorageFailed, StorageRestored, StreamGap
 from chaos.staging.layout import SUFFIX
 from chaos.store.info import load
 from chaos.store.places import Places
 from chaos.store.store import Store
+from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import ChaosError, InternalError, StreamExists, StreamNotFound
 
 URI = "stream://mic/1"
+E = TypeVar("E", bound=Event)
 
 
 @pytest.fixture
@@ -230,6 +232,42 @@ def test_without_threads_at_the_start_it_says_why_and_ends(folder: Path, graph: 
     assert all(isinstance(future.exception(0), ChaosError) for future in futures)
     kinds = [told.get(timeout=60).event for _ in range(told.qsize())]
     assert [event.recoverable for event in kinds if isinstance(event, DaemonError)] == [False]
+
+
+def test_storage_that_hangs_is_told_while_it_does(folder: Path, graph: StillGraph) -> None:
+    """Also the gap that has begun meanwhile: whoever waits for the disk can't tell of it."""
+    hangs, go_on, told = threading.Event(), threading.Event(), queue.SimpleQueue[Published]()
+    flush = RecordingWriter.checkpoint
+
+    def hang(writer: RecordingWriter, *arguments: Any) -> None:
+        hangs.set()
+        go_on.wait(20)
+        flush(writer, *arguments)
+
+    def event(kind: type[E], *, is_it: Callable[[E], bool] = lambda _: True) -> E:
+        while True:
+            found = told.get(timeout=30).event
+            if isinstance(found, kind) and is_it(found):
+                return found
+
+    with mock.patch("chaos.engine.turn.HANGS_NS", 1_000_000_000), Engine(config_in(folder)) as engine:
+        engine.add_sink(told.put)
+        begin(engine, graph)
+        with mock.patch.object(RecordingWriter, "checkpoint", hang):
+            assert hangs.wait(30)
+            graph.run(200)  # more than there are slots for
+            assert "has not answered" in event(StorageFailed).error["message"]
+            gap = event(StreamGap, is_it=lambda gap: gap.n_frames is None)
+            assert gap.cause == "overrun"
+            notes = ask(engine, r.StreamStatusOf(uri=URI)).notes
+            assert any(note.startswith("storage has not answered for") for note in notes)
+            go_on.set()
+        event(StorageRestored)
+        graph.run(1)
+        closed = event(StreamGap, is_it=lambda told: told.first_frame == gap.first_frame)
+        assert closed.n_frames
+        assert not any("storage" in note for note in ask(engine, r.StreamStatusOf(uri=URI)).notes)
+        assert ask(engine, r.StreamStop(uri=URI)).clean
 
 
 def test_what_hangs_in_storage_is_left_behind_and_named(

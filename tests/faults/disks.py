@@ -23,7 +23,7 @@ def _run(*command: str | Path) -> None:
 @functools.cache
 def may_mount() -> bool:
     """Whether XFS images can be made and mounted here."""
-    if os.geteuid() != 0 or not all(shutil.which(tool) for tool in ("mkfs.xfs", "xfs_io", "losetup")):
+    if os.geteuid() != 0 or not all(shutil.which(tool) for tool in ("mkfs.xfs", "xfs_io", "losetup", "fsfreeze")):
         return False
     with tempfile.TemporaryDirectory() as name:
         try:
@@ -75,6 +75,15 @@ class PowerCutDisk:
     def die(self) -> None:
         """From now on nothing can be written, and what was not synced is gone."""
         _run("xfs_io", "-x", "-c", "shutdown", self.path)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Meanwhile whoever writes to it, or syncs, hangs in the kernel, beyond the reach of any signal."""
+        _run("fsfreeze", "--freeze", self.path)
+        try:
+            yield
+        finally:
+            _run("fsfreeze", "--unfreeze", self.path)
 
     def come_back(self, *, in_use: bool = False) -> None:
         """Mounts it anew after it died; `in_use` says that a process still has files of it open."""

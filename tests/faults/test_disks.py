@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,59 @@ def test_a_disk_that_comes_back_is_gone_on_with(
         stopped = client.call("stream_stop", uri=URI)
         assert (stopped["clean"], stopped["lost_frames"]) == (True, 0)
         assert check(source, Path(stopped["recording"])).gaps == []
+
+
+def test_a_disk_that_hangs_holds_up_its_own_frames_alone(
+    session: Session, source: CountingSource, tmp_path: Path, disk: PowerCutDisk
+) -> None:
+    """Commands are answered, frames wait in the slots, and what finds none is in the ledger."""
+    with start_daemon(session, tmp_path, disk.path) as daemon:
+        client = daemon.client
+        start_stream(daemon, source, chunk_size_bytes=256 << 10, staging_seconds=3)
+        client.event("stream_chunk_sealed", chunk=2)
+        with disk.frozen():
+            failed, gap = client.all_of(
+                {"type": "storage_failed", "stream_uri": URI},
+                {"type": "stream_gap", "cause": "overrun", "n_frames": None},
+            )
+            assert "has not answered" in failed["error"]["message"]
+            first = gap["first_frame"]
+            notes = client.call("stream_status", uri=URI)["notes"]
+            assert any(note.startswith("storage has not answered for") for note in notes)
+            assert client.call("ping")["pid"] == daemon.pid
+            assert client.call("device_find", name=source.name)
+            assert client.call("stream_status", uri=URI)["slots"]["free"] == 0
+            assert client.call("status")["streams"]
+        closed, _ = client.all_of(
+            {"type": "stream_gap", "first_frame": first, "n_frames": bool},
+            {"type": "storage_restored", "stream_uri": URI},
+        )
+        stopped = client.call("stream_stop", uri=URI)
+        assert stopped["clean"]
+        gaps = {gap.first_frame: gap for gap in check(source, Path(stopped["recording"])).gaps}
+        assert (gaps[first].n_frames, gaps[first].cause) == (closed["n_frames"], Cause.OVERRUN)
+
+
+def test_an_end_does_not_wait_for_a_disk_that_hangs_and_the_next_start_has_all_of_it(
+    session: Session, source: CountingSource, tmp_path: Path, disk: PowerCutDisk
+) -> None:
+    """The kernel keeps the process itself until the disk answers: all that chaosd can do is to be done with it."""
+    with start_daemon(session, tmp_path, disk.path, "--stop-within", "2") as daemon:
+        started = start_stream(daemon, source, chunk_size_bytes=256 << 10, staging_seconds=10)
+        daemon.client.event("stream_chunk_sealed", chunk=2)
+        with disk.frozen():
+            head = daemon.client.call("stream_status", uri=URI)["head_frame"]
+            os.kill(daemon.pid, signal.SIGTERM)
+            deadline = time.monotonic() + 60
+            while f"left behind, with its frames in staging for the next start: {URI}" not in daemon.log:
+                assert time.monotonic() < deadline, daemon.log
+                os.sched_yield()
+        assert daemon.stop() == 1
+        daemon.start()
+        daemon.client.call("stream_stop", uri=start_stream(daemon, source, "stream://probe/1")["uri"])
+        info = check(source, Path(started["recording"]))
+        assert info.n_frames >= head
+        assert not info.gaps
 
 
 def test_a_power_cut_costs_at_most_the_last_second(

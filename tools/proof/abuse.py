@@ -166,10 +166,10 @@ and after, each with the capture running."""
 _REST = """## What stands in for what
 
 - A sound card, and plugs that are pulled: sources of our own that number their frames, and nodes that come and go.
-- A disk or a mount that hangs: a pipe in place of a file, and calls that wait in the tests of the engine.
+- A disk or a mount that hangs: an XFS that is frozen (`fsfreeze`) under the writer, a pipe in place of a file, and
+  calls that wait in the tests of the engine. The kernel keeps a process whose write hangs until the disk
+  answers, whatever signal it gets; all else of it has ended by then.
 - A disk that dies, and power that is cut: an XFS that is shut down under the writer, and mounted anew.
-- Not held by a test: a disk that hangs under a writer, in the kernel (`fsfreeze`). Frames wait in the slots then; the
-  gap after those is told only when the disk answers, since who would tell it hangs.
 - Not tried: real hardware, kernels that run out of memory, network file systems.
 
 ## What holds it

@@ -43,6 +43,8 @@ PROMISES = (
             "engine/ends::status_without_a_store_says_so_and_nothing_ends",
             "engine/ends::status_does_not_wait_for_a_disk_that_hangs",
             "engine/ends::a_path_on_a_disk_that_hangs_holds_up_nobody",
+            "engine/ends::storage_that_hangs_is_told_while_it_does",
+            "faults/disks::a_disk_that_hangs_holds_up_its_own_frames_alone",
         ),
         "the store's folder",
     ),
