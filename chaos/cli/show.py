@@ -302,7 +302,19 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
         f"  {_take_verdict(take)}: {take['uri']}, {take['n_frames']} frames from {take['first_frame']} on"
         for take in report.get("takes", ())
     ]
-    return [*lines, *_gap_lines(report), *(f"  {_defect(defect)}" for defect in report["bad"])]
+    return [*lines, *_gap_lines(report), *_defect_lines(report["bad"])]
+
+
+def _defect_lines(bad: Sequence[Wire]) -> list[str]:
+    """A line for each; chunks of one content are one file, and what happened to that is told once."""
+    lines: dict[Any, list[str]] = {}
+    for number, defect in enumerate(bad):
+        hashes = (defect.get("expected"), defect.get("found"))
+        is_content = defect["reason"] == "hash_mismatch" and all(hashes)
+        lines.setdefault(hashes if is_content else number, []).append(f"  {_defect(defect)}")
+    shared = "    and so in {} more chunks: their content was the same, and so they share that file (--json has all)"
+    return [line for found in lines.values()
+            for line in (found[0], *([shared.format(len(found) - 1)] if len(found) > 1 else []))]
 
 
 _MOST_GAPS = 20

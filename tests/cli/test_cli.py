@@ -782,6 +782,29 @@ def test_retire_says_why_nothing_goes_and_what_to_type(run: Run, store: Path) ->
     ]
 
 
+def test_damage_of_chunks_that_share_a_file_is_told_once(run: Run, tmp_path: Path) -> None:
+    store = tmp_path / "silent"
+    writer = RecordingWriter.create(Store(store), msgspec.structs.replace(DEFINITION, uri="stream://silent/1"))
+    for chunk in range(50):
+        writer.seal(chunk, np.zeros(CHUNK, "<f4").data, chunk * CHUNK, CHUNK)
+    writer.seal(50, np.ones(CHUNK, "<f4").data, 50 * CHUNK, CHUNK)
+    writer.finish(51 * CHUNK, clean=True)
+    for chunk in (7, 50):
+        path = writer.path / "audio" / "c" / "0" / str(chunk)
+        path.chmod(0o644)
+        with path.open("r+b") as file:
+            file.write(b"\1")
+    done = run("--store", store, "verify", "stream://silent/1")
+    said = [line for line in done.stdout.splitlines() if "hash" in line and "chunk" in line]
+    assert [line.split("; ")[0].strip() for line in said] == [
+        f"hash_mismatch in chunk 0, frames 0 to {CHUNK}",
+        f"hash_mismatch in chunk 50, frames {50 * CHUNK} to {51 * CHUNK}",
+    ]
+    assert "and so in 49 more chunks: their content was the same" in done.stdout
+    report = json.loads(run("--store", store, "verify", "stream://silent/1", "--json").stdout)
+    assert (done.exit_code, len(report["bad"])) == (8, 51)
+
+
 def test_retire_without_the_daemon_says_what_only_the_writer_may_delete(run: Run, tmp_path: Path) -> None:
     store = tmp_path / "running"
     writer = RecordingWriter.create(Store(store), msgspec.structs.replace(DEFINITION, uri="stream://live/1"))
