@@ -163,14 +163,14 @@ class _Plan:
 
     def _choose(self, keep: Keep, own: str | None) -> None:
         if keep.seconds is not None:
-            self._doom(keep, 0, self._due.older_than(int(keep.seconds * 1_000_000_000), self._now, own))
+            self._doom(keep, 0, self._due.older_than(int(keep.seconds * 1_000_000_000), self._now, own), own)
             return
         more, n_bytes = 0, keep.n_bytes or 0
         while True:  # where pins keep what was to go, younger takes are asked for, up to the youngest
             groups = self._due.beyond(n_bytes, self._now, own, more)
             short = 0
             for excess, paths in groups:
-                short += self._doom(keep, excess - self._going(None if own is None else paths), paths)
+                short += self._doom(keep, excess - self._going(None if own is None else paths), paths, own)
             if short <= 0 or more >= n_bytes:
                 return
             more = 2 * more + short
@@ -180,9 +180,12 @@ class _Plan:
         chosen = self._doomed if paths is None else {path: self._doomed.get(path, {}) for path in paths}
         return sum(each.n_bytes for doomed in chosen.values() for each in doomed.values())
 
-    def _doom(self, keep: Keep, excess: int, paths: list[Path]) -> int:
-        """How many of the bytes in excess can't go of these recordings."""
+    def _doom(self, keep: Keep, excess: int, paths: list[Path], own: str | None) -> int:
+        """How many of the bytes in excess can't go of these recordings; nothing goes by an `own` rule of a recording
+        that doesn't say so itself, whatever the catalogue has."""
         stored = [each for path in paths for each in self._stored(path)]
+        if own is not None:
+            stored = [each for each in stored if each.info.definition.keep == own]
         stored.sort(key=lambda each: each.end_ns)
         left = [each for each in stored if each.sealed.chunk not in self._doomed.get(each.info.path, {})]
         for each in self._beyond(left, keep, excess):

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,6 +145,18 @@ def test_a_recording_has_a_limit_of_its_own(store: Path) -> None:
     free = record(store, "free", 64, 3).writer.path
     retire(Store(store), None)
     assert (retired(small), retired(short), retired(free)) == ([(0, 32)], [(0, 64)], [])
+
+
+@pytest.mark.parametrize("claimed", ["1s", "1B"])
+def test_no_audio_goes_by_a_rule_that_the_catalogue_alone_has(store: Path, claimed: str) -> None:
+    record(store, "1", 64)
+    record(store, "2", 64, seed=1, keep=claimed)
+    assert len(plan(Store(store), None)) == 1
+    with sqlite3.connect(store / "catalog.db") as base:
+        base.execute("UPDATE take SET keep = ? WHERE take = '1'", (claimed,))
+    base.close()
+    planned = plan(Store(store), None, afresh=True)
+    assert [each.uri for each in planned] == ["stream://mic/2"]
 
 
 def test_gaps_inside_of_what_goes_stay_in_the_ledger(store: Path) -> None:
