@@ -122,6 +122,7 @@ cdef class AudioSlots(Slots):
         c.rate = rate
         c.clock_id = clock_id
         c.monotonic_ns = position * 1000000000ULL // rate if monotonic_ns is None else <uint64_t>monotonic_ns
+        c.now_ns = c.monotonic_ns
         c.clock_flags = clock_flags
         c.xrun = xrun
         c.live_position = &live

@@ -65,8 +65,8 @@ cdef struct Writer:         # the callback's own
     uint64_t run_position   # where this clock began to count, and when
     uint64_t run_ns
     uint64_t xrun           # the driver's count at the last believed cycle
-    uint64_t straight       # frames since the clock last jumped
-    uint64_t steady         # cycles since then, of mixed content, that kept pace with time
+    uint64_t straight       # frames since the clock last jumped, of cycles that kept pace with time
+    uint64_t steady         # those cycles
     uint64_t n_straight     # cycles since then
     uint64_t jumped_ns      # when it did, and when the last cycle called (CLOCK_MONOTONIC)
     uint64_t called_ns

@@ -48,8 +48,8 @@ cdef enum:
     REFUSE_MS = 500         # a clock that is not the device's may drive it for so long while links are made
     BEGIN_S = 1             # cycles without data for so long begin the take
     FIRST_PART = 4          # a device has its frames before so much (1/n) of the cycle has passed
-    STEADY_CYCLES = 3       # what has been mixed is believed after so many that keep pace with time,
-    FAST_CYCLES = 16        # or of a clock that is faster than time after so many
+    STEADY_CYCLES = 3       # what has been mixed is believed after so many that keep pace with time;
+    FAST_CYCLES = 16        # cycles of a clock that is faster than time after so many
     FAST_MS = 100           # and so long
     CATCH_UP_S = 2          # a driver that was late may run so many seconds of cycles without a pause
 
@@ -312,19 +312,21 @@ cdef bint must_be_its_own(const Cycle *c) noexcept nogil:
 
 
 cdef inline bint is_steady(Writer *w, const Cycle *c, uint64_t since_ns) noexcept nogil:
-    """Whether what PipeWire's mixer has copied can be believed to be this cycle's.
+    """Whether the callback can be believed to be in step: called for the very cycle that the clock shows.
 
-    The mixer runs before the callback, so the clock's position tells only that its copy is of no later cycle. Each
-    cycle wakes the callback once: once it has run for the cycle that the clock shows, it goes on to do so for as long
-    as no position is left out or comes twice. A callback that is one cycle behind shows neither for as long as it is
-    late each time by what lies between two cycles. That is next to nothing where a driver makes up for lost time by
-    cycles without a pause. So only cycles that come as far apart as they are long are counted, or many over a time in
-    which nothing could be made up for.
+    PipeWire's mixer runs before the callback and copies events, or chooses the device's buffer; so the clock tells only
+    that this is of no later cycle. Each cycle wakes the callback once: once it has run for the cycle that the clock shows,
+    it goes on to do so for as long as no position is left out or comes twice. A callback that is one cycle behind shows
+    neither for as long as it is late each time by what lies between two cycles. That is next to nothing where a driver
+    makes up for lost time by cycles without a pause. So only cycles that come as far apart as they are long are counted,
+    TRUST_MS of them, or many over a time in which nothing could be made up for. What has been copied can't be checked
+    afterwards: there it takes STEADY_CYCLES of them, too.
     """
-    if since_ns * 2 >= c.n_frames * 1000000000ULL // c.rate:
-        w.steady += 1
     w.n_straight += 1
-    return w.steady >= STEADY_CYCLES or (
+    if since_ns * 2 >= c.n_frames * 1000000000ULL // c.rate or c.clock_flags & CLOCK_FREEWHEELS:
+        w.steady += 1
+        w.straight += c.n_frames
+    return (w.straight * 1000 >= <uint64_t>TRUST_MS * c.rate and (not c.is_mixed or w.steady >= STEADY_CYCLES)) or (
         w.n_straight >= FAST_CYCLES and c.now_ns - w.jumped_ns >= <uint64_t>FAST_MS * 1000000)
 
 
@@ -334,9 +336,9 @@ cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil:
     A callback that comes late may run when the next cycle has moved the clock on but not filled the buffers yet: the
     position is new, the frames are old. PipeWire then calls again for the same cycle, and by then the device's buffer
     may have been replaced by silence, since the graph counted the late call as this cycle's. So the first cycle after
-    a jump (also one of no frames, of one that was torn, of another length) is not believed, nor are those that follow it within
-    TRUST_MS, but for a first one that `must_be_its_own`; of mixed content they must be steady as well. What is left out
-    is booked as missed when the next believed cycle comes.
+    a jump (also one of no frames, of one that was torn, of another length) is not believed, nor are those that follow it
+    before they are steady, but for a first one that `must_be_its_own`. What is left out is booked as missed when the
+    next believed cycle comes.
     """
     cdef uint64_t since_ns = c.now_ns - w.called_ns
     cdef bint is_first = w.seen_ns == 0 and w.rt.callbacks + w.rt.distrusted == 0
@@ -349,10 +351,7 @@ cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil:
         w.straight = w.steady = w.n_straight = 0
         w.jumped_ns = c.now_ns
     elif not w.trusted:
-        w.straight += c.n_frames
-        w.trusted = w.straight * 1000 >= <uint64_t>TRUST_MS * c.rate
-        if c.is_mixed:
-            w.trusted = is_steady(w, c, since_ns) and w.trusted
+        w.trusted = is_steady(w, c, since_ns)
     w.seen_end = c.position + c.n_frames
     w.seen_clock = c.clock_id
     w.called_ns = c.now_ns

@@ -87,7 +87,8 @@ cdef class Slots:
     def trusts(self, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000, uint32_t clock_id=1,
                object monotonic_ns=None, uint64_t linked_ns=0, uint64_t now_ns=0, uint64_t lacks=0,
                bint mixed=False, bint resized=False):
-        """Whether the callback would believe that the buffers hold this cycle; to be asked once per cycle."""
+        """Whether the callback would believe that the buffers hold this cycle; to be asked once per cycle, which is at
+        `now_ns`, or as soon as its clock has it begin."""
         cdef Cycle c
         memset(&c, 0, sizeof(c))
         c.position = position
@@ -96,7 +97,7 @@ cdef class Slots:
         c.clock_id = clock_id
         c.monotonic_ns = position * 1000000000ULL // rate if monotonic_ns is None else <uint64_t>monotonic_ns
         c.linked_ns = linked_ns
-        c.now_ns = now_ns
+        c.now_ns = now_ns if now_ns != 0 else c.monotonic_ns
         c.lacks = lacks
         c.is_mixed = mixed
         c.is_resized = resized

@@ -121,8 +121,10 @@ class StillCapture:
 
     def _cycle(self, data: bytes) -> None:
         for each in (self._writer, self._next):
-            while each is not None and not each.stats()["head_frame"] and not each.stats()["slots_free"]:
-                time.sleep(0.001)  # the first slot is on its way
+            while each is not None and not (stats := each.stats())["callbacks"]:
+                if stats["slots_free"] == stats["slots_total"]:
+                    break
+                time.sleep(0.001)  # slots are on their way, and these cycles come faster than any graph's
         if self._next is not None and self._writer.hands_over(self._next, self._position, CYCLE, rate=RATE):
             self._writer, self._next = self._next, None
         monotonic_ns = self.began_ns + (self._position - self._first) * 1_000_000_000 // RATE

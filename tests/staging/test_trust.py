@@ -123,10 +123,11 @@ def test_only_the_first_call_is_believed_by_its_links(slots: Slots) -> None:
 
 
 class Calls:
-    """Calls of cycles whose content PipeWire's mixer has copied, some time apart."""
+    """Calls of cycles some time apart, whose content PipeWire's mixer has copied, or not."""
 
-    def __init__(self, slots: Slots, n_frames: int) -> None:
+    def __init__(self, slots: Slots, n_frames: int, *, mixed: bool = True) -> None:
         self._slots = slots
+        self._mixed = mixed
         self._n_frames = n_frames
         self._position = 480_000
         self._now_ns = 1000 * MS
@@ -139,7 +140,9 @@ class Calls:
         for _ in range(n_calls):
             self._now_ns += apart_ns
             found.append(
-                self._slots.trusts(self._position, self._n_frames, now_ns=self._now_ns, mixed=True, resized=resized)
+                self._slots.trusts(
+                    self._position, self._n_frames, now_ns=self._now_ns, mixed=self._mixed, resized=resized
+                )
             )
             self._position += self._n_frames
         return found
@@ -179,3 +182,18 @@ def test_a_cycle_that_may_have_another_length_begins_the_wait_anew(slots: Slots)
 
 def test_few_mixed_cycles_of_a_fast_clock_are_not_believed_however_long_they_take(slots: Slots) -> None:
     assert Calls(slots, 8192).believed(20, 80 * MS) == [False] * 16 + [True] * 4
+
+
+def test_frames_of_a_driver_that_makes_up_for_lost_time_are_not_believed_until_it_keeps_pace(slots: Slots) -> None:
+    calls = Calls(slots, 256, mixed=False)
+    ns = 256 * 1_000_000_000 // 48000
+    assert calls.believed(3, ns) == [False, True, True]
+    assert all(calls.believed(40, 100_000)), "as long as no position is left out"
+    calls.missed(1)
+    assert not any(calls.believed(40, 100_000))
+    assert calls.believed(2, ns) == [True, True]
+
+
+def test_frames_of_a_clock_that_is_faster_than_time_are_believed_later(slots: Slots) -> None:
+    calls = Calls(slots, 1024, mixed=False)
+    assert calls.believed(110, MS) == [False] * 100 + [True] * 10

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from rig import FaultyDriver, Session, decode, modulus
 
 from chaos.store.info import RecordingInfo, load
-from proof.engine import Engine
+from proof.engine import Engine, data_thread
+from proof.faults import hold_thread, stopped
 from proof.placing import samples_at
 
 __all__ = ["ROWS", "Account", "Row", "capture"]
@@ -36,7 +37,9 @@ class Row:
     """A rule and what breaks it: commands of a faulty driver, given together, `times` times.
 
     `moves`: the position doesn't go on as frames do, so that a gap's length can't be told from it. `silences`: the
-    device itself brings zeros, so that they are right where nothing else is said.
+    device itself brings zeros, so that they are right where nothing else is said. `hurries`: it waits for nobody
+    while it makes up for lost time, and chaosd is stopped, or its data thread held, or the quantum another, after each
+    command.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Row:
     times: int = 5
     moves: bool = False
     silences: bool = False
+    hurries: bool = False
 
 
 ROWS = (
@@ -57,6 +61,7 @@ ROWS = (
     Row("position of 10^14", (f"position {10**14}",), times=1, moves=True),
     Row("late by 30 ms", ("late 30",)),
     Row("late by 300 ms", ("late 300",), times=2),
+    Row("makes up for lost time", ("late 20",), times=20, hurries=True),
     Row("short buffer", ("frames 1000",)),
     Row("one frame", ("frames 1",)),
     Row("no frames", ("frames 0",)),
@@ -108,7 +113,11 @@ def capture(session: Session, folder: Path, row: Row, *, quantum: int = 1024, se
     with (
         Engine(session, folder) as engine,
         FaultyDriver(
-            session, name="truth-device", hold=True, source_id=seed % 100 + 1, patience_ms=PATIENCE_MS
+            session,
+            name="truth-device",
+            hold=True,
+            source_id=seed % 100 + 1,
+            patience_ms=0 if row.hurries else PATIENCE_MS,
         ) as driver,
     ):
         for account in accounts:
@@ -127,6 +136,8 @@ def capture(session: Session, folder: Path, row: Row, *, quantum: int = 1024, se
             time.sleep(rng.uniform(0.5, 1.5) * PAUSE_S)  # it keeps the rules meanwhile
             if row.commands:
                 driver.do(*row.commands)
+            if row.hurries:
+                _hinder(session, engine, rng)
         time.sleep(3 * PAUSE_S)  # and afterwards
         driver.hold()
         recordings = [Path(engine.call("stream_stop", uri=account.uri)["recording"]) for account in accounts]
@@ -136,8 +147,23 @@ def capture(session: Session, folder: Path, row: Row, *, quantum: int = 1024, se
     session.force_quantum(0)
     for account, recording in zip(accounts, recordings, strict=True):
         account.offered = int(life["cycles"]) * quantum
+        if row.hurries:  # in cycles of several lengths
+            account.offered = int(life["end"]) - int(life["first"])
         _weigh(account, load(recording), row, driver.source_id, range(int(life["first"]), int(life["end"])))
     return accounts
+
+
+def _hinder(session: Session, engine: Engine, rng: random.Random) -> None:
+    """One of `proof.truth`'s faults, so long that the callback may come out of it a cycle behind."""
+    seconds = rng.choice([0.0005, 0.001, 0.01, 0.03, 0.1]) * rng.uniform(0.5, 1.0)
+    match rng.choice(["client_stopped", "data_thread_held", "data_thread_held", "quantum_changed"]):
+        case "client_stopped":
+            with stopped(engine.pid):
+                time.sleep(seconds)  # the fault lasts
+        case "data_thread_held":
+            hold_thread(data_thread(engine.pid), seconds)
+        case "quantum_changed":
+            session.force_quantum(rng.choice([64, 256, 1024]))
 
 
 def _weigh(account: Account, info: RecordingInfo, row: Row, source_id: int, offered: range) -> None:

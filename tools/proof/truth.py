@@ -53,7 +53,7 @@ FAULTS = {
 @dataclass(frozen=True)
 class Plan:
     """What is to be done. `speed` is how many times faster than real time the device runs; `faults` is how often
-    each kind comes, in relation to the others."""
+    each kind comes, in relation to the others. A device that catches up makes up for time that it was late."""
 
     seconds: float
     seed: int
@@ -61,6 +61,7 @@ class Plan:
     quantum: int = 1024
     speed: float = 1.0
     interleaved: bool = False
+    catch_up: bool = False
     pause_s: float = 0.7
     quanta: tuple[int, ...] = QUANTA
     faults: dict[str, int] = field(default_factory=lambda: dict(FAULTS))
@@ -145,6 +146,7 @@ class _Run:
             speed=self._plan.speed,
             # At speed a cycle is as long as it takes: begun earlier, it would overwrite what is still being read.
             patience_ms=0 if self._plan.speed == 1 else FAST_PATIENCE_MS,
+            catch_up=self._plan.catch_up,
             hold=True,
         )
         self._stack.callback(source.stop)
@@ -267,6 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--channels", type=int, default=2, metavar="N")
     parser.add_argument("--speed", type=float, help="times real time (1; with --hours 100)")
     parser.add_argument("--interleaved", action="store_true", help="through the deinterleave kernel")
+    parser.add_argument("--catch-up", action="store_true", help="the device makes up for time that it was late")
     parser.add_argument("--devices", action="store_true", help="every way in which a device can break the rules, once")
     parser.add_argument("--events", action="store_true", help="MIDI in place of audio, for --minutes")
     parser.add_argument("--json", action="store_true")
@@ -293,6 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 channels=asked.channels,
                 speed=speed,
                 interleaved=asked.interleaved,
+                catch_up=asked.catch_up,
             )
             with tempfile.TemporaryDirectory(prefix="truth-") as folder:
                 result = run(session, Path(folder), plan)

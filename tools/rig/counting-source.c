@@ -8,7 +8,8 @@
  * With --driver it drives the graph itself, as a sound card does: the frames are there before any other node of
  * the cycle runs, so what a follower misses was lost by the follower. A new cycle begins no sooner than --speed
  * allows and when all followers have finished the last, or --patience-ms after it began; without a limit to the
- * patience no cycle can be missed. While links are being made PipeWire may run a cycle without some of the
+ * patience no cycle can be missed. With --catch-up one that was late runs up to a second of cycles at once, as a sound
+ * card's whose buffer has filled meanwhile. While links are being made PipeWire may run a cycle without some of the
  * followers; so the first one waits a little (--settle-ms), or for SIGUSR1 (--hold). SIGUSR2 holds it again.
  *
  * One JSON object per line on stdout:
@@ -42,7 +43,7 @@
 
 struct source {
 	uint32_t channels, rate, id;
-	bool driver, held, tell_held;
+	bool driver, held, tell_held, catches_up;
 	double speed;
 	int64_t patience_ns, settle_ns;
 
@@ -154,7 +155,7 @@ static void begin_cycle(struct source *s)
 		return;
 	int64_t now = now_ns();
 	s->in_cycle = true;
-	s->due_ns = s->speed > 0 ? SPA_MAX(s->due_ns, now) +
+	s->due_ns = s->speed > 0 ? SPA_MAX(s->due_ns, now - (s->catches_up ? (int64_t)SPA_NSEC_PER_SEC : 0)) +
 		(int64_t)(1e9 * position->clock.duration / (s->rate * s->speed)) : 0;
 	s->served = s->n_cycles;
 	arm_timer(s, s->patience_ns < 0 ? 0 : SPA_MAX(s->due_ns, now + s->patience_ns + 1));
@@ -199,6 +200,7 @@ static void on_begin(void *data, int signal_number)
 	struct source *s = data;
 	bool held = s->held;
 	s->held = false;
+	s->due_ns = SPA_MAX(s->due_ns, now_ns());	/* it makes up for no time that it was held */
 	if (held)
 		begin_cycle(s);
 }
@@ -248,8 +250,9 @@ static void on_state_changed(void *data, enum pw_stream_state old, enum pw_strea
 		break;
 	case PW_STREAM_STATE_STREAMING:
 		printf("{\"event\": \"streaming\"}\n");
+		s->due_ns = now_ns() + s->settle_ns;	/* nor that it didn't run */
 		if (s->driver)
-			arm_timer(s, now_ns() + s->settle_ns);
+			arm_timer(s, s->due_ns);
 		break;
 	default:
 		break;
@@ -308,7 +311,8 @@ static void usage(FILE *to)
 	      "  --speed X              --driver: at most X times real time, 0 for as fast as it goes (1)\n"
 	      "  --settle-ms N          --driver: wait so long from being started to the first cycle (100)\n"
 	      "  --hold                 --driver: no cycle before SIGUSR1\n"
-	      "  --patience-ms N        --driver: wait for followers no longer than this (for ever)\n", to);
+	      "  --patience-ms N        --driver: wait for followers no longer than this (for ever)\n"
+	      "  --catch-up             --driver: make up for time that it was late\n", to);
 }
 
 static int parse(struct source *s, struct pw_properties *props, int argc, char *argv[])
@@ -319,7 +323,8 @@ static int parse(struct source *s, struct pw_properties *props, int argc, char *
 		{ "id", required_argument, NULL, 'i' },       { "property", required_argument, NULL, 'p' },
 		{ "driver", no_argument, NULL, 'D' },         { "speed", required_argument, NULL, 's' },
 		{ "patience-ms", required_argument, NULL, 'P' }, { "settle-ms", required_argument, NULL, 'S' },
-		{ "hold", no_argument, NULL, 'H' },           { "help", no_argument, NULL, 'h' },
+		{ "hold", no_argument, NULL, 'H' },           { "catch-up", no_argument, NULL, 'C' },
+		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
 	int c;
@@ -339,6 +344,7 @@ static int parse(struct source *s, struct pw_properties *props, int argc, char *
 			break;
 		case 'D': s->driver = true; break;
 		case 'H': s->held = true; break;
+		case 'C': s->catches_up = true; break;
 		case 'S': s->settle_ns = strtoll(optarg, NULL, 10) * SPA_NSEC_PER_MSEC; break;
 		case 'P': s->patience_ns = strtoll(optarg, NULL, 10) * SPA_NSEC_PER_MSEC; break;
 		case 's': s->speed = strtod(optarg, NULL); break;

@@ -152,10 +152,10 @@ class CountingSource(Child):
     With `driver` it drives the graph itself, as a sound card does, and no cycle begins before all that
     capture it have finished the last: nothing is missed on a busy machine. `patience_ms` limits that wait, and
     then a slow follower misses cycles; left out, it is a second, so that a cycle which some follower was never
-    run in does not hold up everybody for ever. `speed` is how many times faster than real time it runs, 0
-    for as fast as the followers finish. `hold` waits with the first cycle for `begin()`. Without `driver` it
-    follows the session's clock; where the machine is too busy to run it in time, PipeWire itself misplaces
-    its frames by a cycle.
+    run in does not hold up everybody for ever. With `catch_up` it makes up for time that it was late. `speed` is
+    how many times faster than real time it runs, 0 for as fast as the followers finish. `hold` waits with the
+    first cycle for `begin()`. Without `driver` it follows the session's clock; where the machine is too busy to
+    run it in time, PipeWire itself misplaces its frames by a cycle.
 
     Without a session manager nobody gives the node its ports: `ports=False`. Raises `RigError`.
     """
@@ -173,6 +173,7 @@ class CountingSource(Child):
         driver: bool = False,
         speed: float = 1,
         patience_ms: int | None = None,
+        catch_up: bool = False,
         hold: bool = False,
         ports: bool = True,
         timeout_s: float = 60.0,
@@ -185,6 +186,7 @@ class CountingSource(Child):
             command += ["--driver", "--speed", str(speed)]
             command += ["--patience-ms", str(PATIENCE_MS if patience_ms is None else patience_ms)]
             command += ["--hold"] if hold else []
+            command += ["--catch-up"] if catch_up else []
         for key, value in (properties or {}).items():
             command += ["--property", f"{key}={value}"]
         super().__init__(session, name, *command)
