@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from chaos.protocol.config import Config, is_remote, session_folder
 from chaos.protocol.events import Published
 from chaos.protocol.requests import Status
 from chaos.system.descriptors import check_clients_fit, raise_limit
-from chaos.system.files import share_as
+from chaos.system.files import share_as, storage_errors
+from chaos.system.folders import sole_use
 from chaos.system.keys import Keys, default_folder
 from chaos.system.signals import hear_signals, ignore_signals
-from chaos.terms.errors import ChaosError
+from chaos.terms.errors import ChaosError, InvalidRequest
 from chaos.terms.units import parse_size
 from chaos.terms.visible import visible
 
@@ -37,9 +39,9 @@ SETTLE_S = 0.5  # so long rtkit may take to grant a priority
 def serve(engine: Engine, config: Config, stop: threading.Event) -> bool:
     """Runs an engine and its sockets until `stop` is set or a client asks for the end; then stops every stream.
 
-    False where something could not be ended in time. Raises InvalidRequest where another daemon has the endpoints,
-    LimitReached where the process may open too few files for `ipc://`, StorageFailed where a folder or a socket can't
-    be made.
+    False where something could not be ended in time. Raises InvalidRequest where another daemon has the endpoints or
+    the store, LimitReached where the process may open too few files for `ipc://`, StorageFailed where a folder or a
+    socket can't be made.
     """
     raise_limit()
     if not (is_remote(config.endpoint) and is_remote(config.events_endpoint)):
@@ -52,7 +54,13 @@ def serve(engine: Engine, config: Config, stop: threading.Event) -> bool:
         bus.publish(made.topic, made.payload)
 
     bus = Bus(config, engine.submit, lambda wanted: engine.add_sink(publish, heads=wanted))
+    alone = ExitStack()
     try:
+        with storage_errors("open", config.store):
+            is_alone = alone.enter_context(sole_use(config.store))
+        if not is_alone:
+            hint = "use that one, or give this one another --store"
+            raise InvalidRequest(f"another chaosd records into {config.store}", hint=hint)
         engine.add_sink(publish)
         engine.start()
         bus.start()
@@ -65,6 +73,7 @@ def serve(engine: Engine, config: Config, stop: threading.Event) -> bool:
         stop.wait()
     finally:
         is_clean = engine.close()
+        alone.close()
         bus.close()
     return is_clean
 

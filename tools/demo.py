@@ -3,6 +3,8 @@
 Where a PipeWire session with a capture device runs, that device is captured. Otherwise a private session is
 started, and music is played into its virtual microphone. With --session a player of our own plays a tune in a private
 session, as MIDI and as clicks at the same frames; both are recorded as one session, and saved side by side.
+
+Its store is a new temporary folder unless --store names one: a chaosd that runs has its own for itself alone.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from rig.music import tune, write_music
 
 from chaos.cli.show import decibels, device_format, duration
 from chaos.client import Client, DaemonUnreachable
-from chaos.protocol.config import Config
 from chaos.terms.errors import ChaosError, TimedOut
 
 BIN = Path(sys.executable).parent
@@ -76,6 +77,15 @@ def microphone(client: Client) -> dict[str, Any] | None:
 def users_pipewire() -> bool:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return runtime is not None and Path(runtime, "pipewire-0").is_socket()
+
+
+def store_of(options: argparse.Namespace) -> Path:
+    """The folder that was named, else a new one, which stays: the recording in it is there to be looked at."""
+    if options.store is not None:
+        return Path(options.store)
+    store = Path(tempfile.mkdtemp(prefix="chaos-demo-store-"))
+    print(f"The recording is kept in {store}; remove that folder when you don't need it.", flush=True)
+    return store
 
 
 def open_device(
@@ -163,7 +173,7 @@ def capture(client: Client, device: dict[str, Any], seconds: float) -> dict[str,
 
 
 def run(options: argparse.Namespace) -> int:
-    store = options.store or Config().store
+    store = store_of(options)
     with ExitStack() as stack:
         client, device = open_device(stack, store, options.seconds, options.private)
         stopped = capture(client, device, options.seconds)
@@ -188,7 +198,7 @@ def run(options: argparse.Namespace) -> int:
 
 def run_session(options: argparse.Namespace) -> int:
     """A tune as audio and MIDI at once: recorded, verified and saved as one."""
-    store = options.store or Config().store
+    store = store_of(options)
     name = f"demo-{dt.datetime.now():%Y%m%d-%H%M%S}"
     out = options.out.absolute().with_suffix("")
     with ExitStack() as stack:
@@ -213,9 +223,9 @@ def run_session(options: argparse.Namespace) -> int:
         client.call("session_stop", session=name)
     print(f"The last thing heard: {heard['last']}; clocks: {', '.join(each['related_by'] for each in told)}")
     sys.stdout.flush()
-    chaosctl = [BIN / "chaosctl", "--store", store, "session"]
+    chaosctl = [str(BIN / "chaosctl"), "--store", str(store), "session"]
     verified = subprocess.run([*chaosctl, "verify", name], check=False).returncode
-    subprocess.run([*chaosctl, "save", name, out, "--force"], check=True)
+    subprocess.run([*chaosctl, "save", name, str(out), "--force"], check=True)
     return verified
 
 
@@ -225,7 +235,7 @@ def main() -> int:
     parser.add_argument("--private", action="store_true", help="use no device of the running session")
     parser.add_argument("--session", action="store_true", help="record a tune as audio and MIDI at once")
     parser.add_argument("--out", type=Path, default=Path("demo.wav"), help="the sound file (demo.wav)")
-    parser.add_argument("--store", type=Path, help="where the recording goes (where chaosd keeps its own)")
+    parser.add_argument("--store", type=Path, help="where the recording goes (a new temporary folder)")
     try:
         options = parser.parse_args()
         return run_session(options) if options.session else run(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from chaos.system.files import sync_folder
 
-__all__ = ["OpenFolder", "check_writable", "held_folder"]
+__all__ = ["OpenFolder", "check_writable", "held_folder", "sole_use"]
 
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -74,6 +75,27 @@ def held_folder(path: Path, *, make: bool = False) -> Iterator[Path]:
     fd = _open(path, make=make)
     try:
         yield Path(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def sole_use(path: Path) -> Iterator[bool]:
+    """Whether this process alone asks for the folder so, which it does until the context is left or it dies.
+
+    True too where the filesystem can't tell: one without locks, or one that locks only what can be written. Raises
+    OSError where the folder can't be opened.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:
+            pass
+        yield True
     finally:
         os.close(fd)
 
