@@ -166,6 +166,36 @@ def test_a_key_whose_file_is_changed_in_its_place_is_out_at_once(
     assert len(daemon.requests) == n_asked
 
 
+def test_a_command_of_a_removed_key_is_not_done_where_its_connection_has_ended(
+    site: Site, daemon: ScriptedDaemon
+) -> None:
+    """The bus is held up until all has happened: the command has come, its key is removed, its connection has ended."""
+    asked, removed = threading.Event(), threading.Event()
+
+    def hold_up(request: object) -> dict[str, Any]:
+        asked.set()
+        assert removed.wait(60)
+        assert daemon.bus._asking.watch.poll(60_000)  # the end of the connection, to be read before the command
+        return {}
+
+    daemon.script["status"] = hold_up
+    own = site.laptop.own()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    client = context.socket(zmq.DEALER)
+    client.curve_publickey, client.curve_secretkey = own.public.encode(), own.secret.encode()
+    client.curve_serverkey = site.server_key.encode()
+    client.connect(site.endpoint)
+    client.send(b'{"op": "status"}')
+    client.send(b'{"op": "ping"}')
+    assert asked.wait(60)
+    context.destroy(linger=60_000)
+    site.recorder.remove("laptop")
+    removed.set()
+    with site.client() as later, pytest.raises(Unauthorized):
+        later.call("ping")
+    assert [type(each).__name__ for each in daemon.requests] == ["Status"]
+
+
 def test_a_pipe_among_the_keys_holds_up_neither_clients_nor_the_end(site: Site, daemon: ScriptedDaemon) -> None:
     pipe = site.recorder.folder / "authorized" / "pipe.key"
     os.mkfifo(pipe, 0o600)
