@@ -102,9 +102,11 @@ def told_line(event: Mapping[str, Any], sample_rate: int) -> str:
     """An event in words."""
     kind = str(event["type"])
     if kind == "stream_gap":
-        at, cause = duration(event["first_frame"], sample_rate), str(event["cause"]).replace("_", " ")
+        # Of a device from which nothing has come the rate is not known; the beginning is 0:00 at any.
+        first = event["first_frame"]
+        at, cause = duration(first, sample_rate if first else sample_rate or 1), str(event["cause"]).replace("_", " ")
         if event["n_frames"] is None:
-            return f"gap at {at}, not over yet ({cause})"
+            return f"gap since {at} ({cause}), still open"
         return f"gap at {at}: {event['n_frames']} frames ({cause}, {event['confidence']})"
     if kind == "stream_error":
         return f"error: {event['error']['message']}"

@@ -203,7 +203,7 @@ def save(
     """Save a recording, or part of it, as a file. This also works while it is being recorded.
 
     Without URI it is the only stream that runs, or the session; without OUT the file is named by the device and the
-    time. A stream in standby (chaosctl start --standby) is kept first, as by chaosctl keep.
+    time of its first frame. A stream in standby (chaosctl start --standby) is kept first, as by chaosctl keep.
 
     OUT's ending says what it becomes: .wav, .rf64, .w64, .caf, .flac, .opus or .raw, and of a MIDI recording .mid or
     .midi2. OUT can be - for standard output (interleaved samples, or a .mid file). With several recordings, OUT is a
@@ -237,12 +237,12 @@ def save(
         stack.enter_context(ended_by_signals())
         recordings = [stack.enter_context(open_recording(what, store)) for what in whats]
         one = recordings[0]
-        out = out or named_by_itself(recordings, container)
         begin, stop, _ = chosen_range(last, first, end, Timeline(one.n_frames, one.frame_of, one.moment_of))
         if begin is None:
             begin = min(first_kept(one.gaps), one.n_frames)
             if begin:
                 say(f"audio before frame {begin} was retired: starting there", err=True)
+        out = out or named_by_itself(recordings, container, begin)
         n_frames = (one.n_frames if stop is None else stop) - begin
         advance = stack.enter_context(progress(f"saving {out.name}"))
         how: Any = {"subtype": subtype, "labels": labels, "force": force, "tempo": tempo}

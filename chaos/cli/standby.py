@@ -74,8 +74,12 @@ def keep_held(chaosd: Client, whats: Sequence[str]) -> None:
             say(f"{stream['uri']} was in standby: it is being recorded from now on", err=True)
 
 
-def named_by_itself(recordings: Sequence[Recording], container: str | None) -> Path:
-    """A file here, or a folder for several, named by the device or the session and the time, that isn't there yet."""
+def named_by_itself(recordings: Sequence[Recording], container: str | None, first_frame: int = 0) -> Path:
+    """A file here, or a folder for several, that isn't there yet.
+
+    It is named by the device or the session, and the local time of `first_frame` of the first recording.
+    """
+    from chaos.store.timeline import wall_ns_at
     from chaos.terms.uri import parse_uri, slug
 
     definition = recordings[0].definition
@@ -84,7 +88,8 @@ def named_by_itself(recordings: Sequence[Recording], container: str | None) -> P
     ending = f".{container or ('mid' if definition.sample_format == 'midi' else 'wav')}"
     if len(recordings) > 1:
         name, ending = definition.session or name, ""
-    stem = f"{name}-{dt.datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    begun = dt.datetime.fromtimestamp(wall_ns_at(recordings[0].info, first_frame) // 1_000_000_000).astimezone()
+    stem = f"{name}-{begun:%Y%m%d-%H%M%S}"
     tries = (Path(f"{stem}{number}{ending}") for number in ("", *(f"-{k}" for k in range(2, 1000))))
     return next(path for path in tries if not path.exists())
 

@@ -179,13 +179,19 @@ def _trace_lines(moments: dict[str, int]) -> list[str]:
     return [f"{(at_ns - moments['asked']) / 1e6:9.1f} ms  {step.replace('_', ' ')}" for step, at_ns in moments.items()]
 
 
-def target_device(chaosd: Asking, target: str | None, wait: bool, kind: str) -> dict[str, Any] | None:
-    """The device to record; None if it is not there and we wait for it. Raises DeviceNotFound, DeviceAmbiguous."""
+def target_device(
+    chaosd: Asking, target: str | None, wait: bool, kind: str, choose: str = "--target {}"
+) -> dict[str, Any] | None:
+    """The device to record; None if it is not there and we wait for it. `choose` is what one types to choose it.
+
+    Raises DeviceNotFound, DeviceAmbiguous.
+    """
     if target is None and kind == "midi":
-        return _only_midi_device(chaosd)
+        return _only_midi_device(chaosd, choose)
     if target is None:
         device = chaosd.default_device()
-        say(f"recording the default device, {device['description']} (choose another with --target)", err=True)
+        another = choose.format("DEVICE")
+        say(f"recording the default device, {device['description']} (choose another with {another})", err=True)
         return device
     try:
         return dict(chaosd.call("device_find", name=target, format=kind)["device"])
@@ -195,10 +201,10 @@ def target_device(chaosd: Asking, target: str | None, wait: bool, kind: str) -> 
         raise
 
 
-def _only_midi_device(chaosd: Asking) -> dict[str, Any]:
+def _only_midi_device(chaosd: Asking, choose: str) -> dict[str, Any]:
     found = midi_instruments(chaosd)
     if len(found) != 1:
-        hint = "; ".join(f'--target "{device["description"]}"' for device in found[:5])
+        hint = "; ".join(choose.format(f'"{device["description"]}"') for device in found[:5])
         raise DeviceNotFound(
             f"{len(found)} MIDI devices are there: say which one" if found else "there is no MIDI device",
             hint=hint or "see what there is with: chaosctl devices",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recordings"]
 
+_FINISH_S = 1.0  # for tasks that are under way at the end
 WORKERS = 4
 
 
@@ -91,7 +92,7 @@ class Recordings:
             slicing = self._slicing
         if slicing is not None:
             slicing.close()
-        self._workers.close()
+        self._workers.close(_FINISH_S)
         self._is_closed = True
         self._close_catalog()
 

@@ -20,6 +20,7 @@ class Workers:
         self._most = most
         self._name = name
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._n_threads = 0
         self._n_open = 0  # waiting or being done
@@ -43,14 +44,17 @@ class Workers:
             self._n_open += 1
         self._tasks.put(task)
 
-    def close(self) -> None:
-        """What has not begun is dropped, what hangs stays behind and is said so. Twice is harmless."""
+    def close(self, within_s: float = 0.0) -> None:
+        """What has not begun is dropped; what has may take so long, then it is left behind and that is logged.
+
+        Twice is harmless.
+        """
         with self._lock:
-            if self._n_open and not self._closed:
-                log.warning("%d tasks of %s are not done and are left behind", self._n_open, self._name)
-            self._closed = True
+            was_closed, self._closed = self._closed, True
             for _ in range(self._n_threads):
                 self._tasks.put(None)
+            if not self._idle.wait_for(lambda: not self._n_open, within_s) and not was_closed:
+                log.warning("%s: %d not done after %g s, left behind", self._name, self._n_open, within_s)
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name=f"{self._name}-{self._n_threads}", daemon=True)
@@ -71,3 +75,5 @@ class Workers:
                 log.exception("a task of %s failed", self._name)
             with self._lock:
                 self._n_open -= 1
+                if not self._n_open:
+                    self._idle.notify_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from click.testing import CliRunner, Result
 from scripted import ScriptedDaemon
 
 from chaos.cli.main import main
-from chaos.cli.standby import what_and_where
+from chaos.cli.standby import named_by_itself, what_and_where
 from chaos.protocol.requests import StreamKeep
+from chaos.read.recording import open as open_recording
 from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
@@ -97,6 +99,18 @@ def test_save_names_the_file_and_never_one_that_is_there(daemon: ScriptedDaemon,
     assert len(files) == 3
     assert all(file.name.startswith("desk-mic-") and file.suffix == ".wav" for file in files)
     assert kept(daemon) == [URI] * 3
+
+
+def test_the_name_has_the_time_of_the_first_frame_that_is_saved(
+    daemon: ScriptedDaemon, run: Run, store: Path, tmp_path: Path
+) -> None:
+    def named(seconds: float) -> str:
+        return f"desk-mic-{dt.datetime.fromtimestamp(1_790_000_000 + seconds).astimezone():%Y%m%d-%H%M%S}.wav"
+
+    assert run("save").exit_code == 0
+    assert [file.name for file in (tmp_path / "here").iterdir()] == [named(0)]
+    with open_recording(URI, store) as recording:
+        assert named_by_itself([recording], None, 7 * 48000) == Path(named(7))
 
 
 def test_save_takes_one_name_for_what_it_is(daemon: ScriptedDaemon, run: Run, store: Path, tmp_path: Path) -> None:

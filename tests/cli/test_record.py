@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import os
+import signal
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +18,22 @@ from click.testing import CliRunner
 from chaos.cli.main import main
 from chaos.cli.meter import Meter, bar, told_line
 from chaos.cli.record import chosen_device, device_and_file, until_when
+from chaos.cli.recorded import file_line, finish
+from chaos.cli.recorder import Ending, Take, until_words
 from chaos.cli.show import signal_lines
 from chaos.client import Asking
-from chaos.terms.errors import InvalidRequest
+from chaos.terms.errors import DeviceNotFound, InvalidRequest
 
+URI = "stream://desk/1"
+STOPPED: dict[str, Any] = {
+    "uri": URI,
+    "recording": "/r/1.zarr",
+    "n_frames": 48_000,
+    "n_chunks": 1,
+    "n_gaps": 0,
+    "lost_frames": 0,
+    "clean": True,
+}
 NOW = dt.datetime(2026, 11, 26, 17, 0, tzinfo=dt.UTC).astimezone()
 LOUD: dict[str, Any] = {
     "state": "streaming",
@@ -124,7 +141,9 @@ def test_what_is_wrong_with_the_samples_in_words() -> None:
 def test_events_in_words() -> None:
     gap = {"type": "stream_gap", "first_frame": 48_000, "n_frames": 256, "cause": "device_away", "confidence": "clock"}
     assert told_line(gap, 48_000) == "gap at 0:00:01.000: 256 frames (device away, clock)"
-    assert told_line({**gap, "n_frames": None}, 48_000) == "gap at 0:00:01.000, not over yet (device away)"
+    assert told_line({**gap, "n_frames": None}, 48_000) == "gap since 0:00:01.000 (device away), still open"
+    nothing = {**gap, "first_frame": 0, "n_frames": None, "cause": "no_data"}
+    assert told_line(nothing, 0) == "gap since 0:00:00.000 (no data), still open"
     silent = {"type": "stream_silent", "silent": True, "since_frame": 96_000}
     assert told_line(silent, 48_000) == "silent since 0:00:02.000"
     assert told_line({**silent, "silent": False}, 48_000) == "not silent any more, at 0:00:02.000"
@@ -160,3 +179,162 @@ def test_without_a_device_a_person_is_asked_which(monkeypatch: pytest.MonkeyPatc
         done = CliRunner().invoke(ask, input=answer)
         assert done.exit_code == 0, (done.output, done.exception)
         assert "  2  Desk  (2 ch 48000 Hz)" in done.output
+
+
+def test_it_says_until_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = dt.datetime(2026, 11, 26, 10, 33, tzinfo=dt.UTC)
+    assert until_words(now + dt.timedelta(hours=23, minutes=47), now) == "until Fri 10:20 (in 23 h 47 min)"
+    assert until_words(now + dt.timedelta(minutes=12), now) == "until Thu 10:45 (in 12 min)"
+    assert until_words(now + dt.timedelta(seconds=30), now) == "until Thu 10:33:30 (in 30 s)"
+    assert until_words(now + dt.timedelta(days=7), now) == "until Thu 2026-12-03 10:33 (in 168 h 0 min)"
+
+
+class NoDevice(Asking):
+    """Takes a start, and has no stream after it."""
+
+    def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
+        assert op == "stream_stop"
+        return STOPPED
+
+    def start(self, **fields: Any) -> dict[str, Any]:
+        return {"state": "streaming", "device": {"description": "Desk"}}
+
+    def events(self, *prefixes: str, timeout_s: float | None = None) -> Any:
+        class Silence:
+            def __enter__(self) -> Silence:
+                return self
+
+            def __exit__(self, *exc: object) -> None: ...
+
+        return Silence()
+
+
+def take(ending: Ending | None = None, end_at: dt.datetime | None = None) -> Take:
+    made = Take(NoDevice(), Path("/nowhere"), URI, ending or Ending(), None, end_at)
+    made.sample_rate = 48_000
+    return made
+
+
+def test_the_first_line_says_until_when(capsys: pytest.CaptureFixture[str]) -> None:
+    ending = Ending()
+    ending.set()
+    take(ending, dt.datetime.now().astimezone() + dt.timedelta(hours=2, seconds=30)).run({}, pipes=False)
+    said = capsys.readouterr().err
+    assert said.startswith("streaming: Desk, recording until ")
+    assert "(in 2 h " in said
+    assert said.endswith("; Ctrl-C ends it\n")
+
+
+def finished(of: Take, ending: Ending, *, stopped: dict[str, Any] = STOPPED, as_json: bool = False) -> Any:
+    @click.command()
+    def run() -> None:
+        finish(of, stopped, Path("take.wav"), ending.breakable, force=False, strict=False, as_json=as_json)
+
+    return CliRunner().invoke(run)
+
+
+@pytest.fixture
+def asked() -> Any:
+    """An Ending that Ctrl-C asks, and a Ctrl-C."""
+    ending = Ending()
+    before = signal.signal(signal.SIGINT, ending.ask)
+    yield ending, lambda: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("when", ["while it ends", "while it saves"])
+def test_a_second_ctrl_c_breaks_off_the_export_and_says_so(
+    when: str, asked: tuple[Ending, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending, ctrl_c = asked
+    saved: list[str] = []
+
+    def save(*_: object) -> dict[str, Any]:
+        ctrl_c()
+        saved.append("whole")
+        return {}
+
+    monkeypatch.setattr("chaos.cli.recorded._saved", save)
+    ctrl_c()
+    assert ending.is_set()
+    if when == "while it ends":
+        ctrl_c()
+    done = finished(take(ending), ending)
+    assert (done.exit_code, saved) == (130, [])
+    assert f"not saved; the recording is kept: {URI}" in done.output
+    assert f"chaosctl save {URI}" in done.output
+
+
+def test_a_third_ctrl_c_ends_it_anywhere(asked: tuple[Ending, Callable[[], None]]) -> None:
+    _, ctrl_c = asked
+    ctrl_c()
+    ctrl_c()
+    with pytest.raises(KeyboardInterrupt):
+        ctrl_c()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_where_nothing_was_captured_it_says_so(as_json: bool) -> None:
+    lost = {**STOPPED, "n_gaps": 1, "lost_frames": 48_000}
+    for causes, why in (({"no_data"}, "the device delivered no data"), ({"device_away"}, "every frame was lost")):
+        of = take()
+        of.causes = causes
+        done = finished(of, Ending(), stopped=lost, as_json=as_json)
+        assert done.exit_code == 5
+        assert f"nothing was captured: {why}" in done.stderr
+        assert (json.loads(done.stdout)["file"] is None) if as_json else not done.stdout
+
+
+def test_the_last_line_tells_of_the_samples_and_of_midi_events() -> None:
+    account = {"n_frames": 48_000, "gaps": [], "lost_frames": 0, "root_hash": "ab", "path": "k.mid"}
+    heard: dict[str, Any] = {
+        "silent_since_frame": 0,
+        "n_clipped": 2,
+        "first_clipped_frame": 24_000,
+        "n_not_finite": 0,
+        "first_not_finite_frame": None,
+    }
+    assert file_line(take(), account, heard) == (
+        "k.mid: 0:00:01.000 (48000 frames), 0 gaps, 0 frames lost, hash ab, silent throughout,"
+        f" 2 samples clipped, the first at 0:00:00.500, recording {URI}"
+    )
+    late = {**heard, "silent_since_frame": 24_000, "n_clipped": 0}
+    assert ", hash ab, silent since 0:00:00.500, recording" in file_line(take(), account, late)
+    assert "(48000 frames), 20 events, 0 gaps" in file_line(take(), {**account, "midi": {"n_events": 20}}, None)
+    assert "(48000 frames), 1 event, 0 gaps" in file_line(take(), {**account, "midi": {"n_events": 1}}, None)
+
+
+def test_its_hints_are_what_one_types_after_record(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [{"description": name} for name in ("Keys", "Pads")]
+
+    class Scripted(Asking):
+        def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
+            return {"devices": found}
+
+        def default_device(self) -> dict[str, Any]:
+            return {"description": "Desk"}
+
+    chosen_device(Scripted(), None, "audio")
+    assert "(choose another with chaosctl record DEVICE FILE)" in capsys.readouterr().err
+    with pytest.raises(DeviceNotFound) as refused:
+        chosen_device(Scripted(), None, "midi")
+    assert refused.value.hint == 'chaosctl record --midi "Keys" FILE; chaosctl record --midi "Pads" FILE'
+
+
+def test_what_counts_as_silent_can_be_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started: list[dict[str, Any]] = []
+
+    class Refusing(NoDevice):
+        def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
+            return {"device": {"description": "Desk", "identity": "desk"}}
+
+        def start(self, **fields: Any) -> dict[str, Any]:
+            started.append(fields)
+            raise DeviceNotFound("it is gone")
+
+    monkeypatch.setattr("chaos.cli.record._asked", lambda _: nullcontext((Refusing(), tmp_path)))
+    words = ["record", "Desk", f"{tmp_path}/take.wav", "--silent-below", "-50"]
+    assert CliRunner().invoke(main, [*words, "--silent-after", "soon"]).exit_code == 2
+    assert started == []
+    assert CliRunner().invoke(main, [*words, "--silent-after", "10s"]).exit_code == 3
+    assert (started[0]["silent_below_dbfs"], started[0]["silent_after_s"]) == (-50.0, 10.0)

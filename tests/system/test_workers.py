@@ -53,6 +53,28 @@ def test_nothing_begins_after_the_end() -> None:
     assert not late.is_set()
 
 
+def test_at_the_end_what_is_under_way_has_a_moment(caplog: pytest.LogCaptureFixture) -> None:
+    workers, begun, closing = Workers(1, "one"), threading.Event(), threading.Event()
+    late: list[str] = []
+    workers.submit(lambda: (begun.set(), closing.wait(60)))
+    workers.submit(lambda: late.append("begun after the end"))
+    assert begun.wait(60)
+    wait_for = workers._idle.wait_for
+    with mock.patch.object(workers._idle, "wait_for", lambda *how: (closing.set(), wait_for(*how))[1]):
+        workers.close(60)
+    assert (workers.n_open, late, caplog.text) == (0, [], "")
+
+
+def test_what_hangs_at_the_end_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    workers, begun, go_on = Workers(1, "one"), threading.Event(), threading.Event()
+    workers.submit(lambda: (begun.set(), go_on.wait(60)))
+    assert begun.wait(60)
+    workers.close()
+    workers.close()
+    go_on.set()
+    assert caplog.text.count("one: 1 not done after 0 s, left behind") == 1
+
+
 def test_without_any_thread_it_says_so() -> None:
     workers = Workers(1, "one")
     no_thread = mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))

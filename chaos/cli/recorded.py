@@ -1,0 +1,130 @@
+"""What becomes of a take when `chaosctl record` has ended it: the file, and the line that tells of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chaos.cli.out import say
+from chaos.cli.session import EXIT_LOST, leave, print_json
+from chaos.terms.errors import ChaosError, InvalidRequest
+
+if TYPE_CHECKING:
+    from chaos.cli.recorder import Take
+
+__all__ = ["file_line", "finish", "kept_lines"]
+
+EXIT_BROKEN_OFF = 130
+
+
+def kept_lines(uri: str) -> tuple[str, str]:
+    """What is said where Ctrl-C broke off the export."""
+    return f"not saved; the recording is kept: {uri}", f"  save it with: chaosctl save {uri}"
+
+
+def finish(
+    take: Take,
+    stopped: dict[str, Any],
+    out: Path | None,
+    breakable: Callable[[], AbstractContextManager[None]],
+    *,
+    force: bool,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Saves the file and says what has become of it; in `breakable` a KeyboardInterrupt breaks that off."""
+    if not stopped["recording"]:
+        if take.error is not None:
+            raise take.error
+        say("not one frame came, so there is no recording", err=True)
+        leave(EXIT_LOST)
+    if stopped["n_frames"] <= stopped["lost_frames"]:
+        _tell_nothing(take, stopped, as_json=as_json and str(out) != "-")
+    saved: dict[str, Any] | None = None
+    try:
+        with breakable():
+            if take.pipe is None:
+                saved = _saved(take, out, force)
+            else:
+                take.pipe.join()
+                if take.pipe.error is not None:
+                    raise take.pipe.error
+    except KeyboardInterrupt:
+        say(*kept_lines(take.uri), err=True)
+        leave(EXIT_BROKEN_OFF)
+    except (ChaosError, OSError) as error:
+        say(f"the recording is there: {take.uri}", f"  save it with: chaosctl save {take.uri} FILE", err=True)
+        if isinstance(error, BrokenPipeError | ChaosError):
+            raise
+        raise InvalidRequest(f"standard output refused: {error}", hint="save it as above") from error
+    n_frames = stopped["n_frames"] if take.pipe is None else take.pipe.n_written
+    account = saved or {**stopped, "n_frames": n_frames, "gaps": [None] * stopped["n_gaps"]}
+    line = file_line(take, account, stopped.get("signal"))
+    if as_json and str(out) != "-":
+        print_json({**stopped, "file": saved})
+        for each in _signal_words(stopped.get("signal"), take.sample_rate):
+            say(each, err=True)
+    else:
+        say(line, err=str(out) == "-")
+    if take.error is not None:
+        raise take.error
+    if strict and (account["lost_frames"] or account.get("damaged")):
+        leave(EXIT_LOST)
+
+
+def _tell_nothing(take: Take, stopped: dict[str, Any], *, as_json: bool) -> None:
+    """Ends the command where every frame was lost: a file would have nothing but zeros."""
+    if as_json:
+        print_json({**stopped, "file": None})
+    others = ", ".join(sorted(cause.replace("_", " ") for cause in take.causes - {"no_data"}))
+    why = f"every frame was lost ({others})" if others else "the device delivered no data"
+    say(f"nothing was captured: {why}", f"  no file was written; the gaps are in {take.uri}", err=True)
+    if take.error is not None:
+        raise take.error
+    leave(EXIT_LOST)
+
+
+def _saved(take: Take, out: Path | None, force: bool) -> dict[str, Any]:
+    import msgspec
+
+    from chaos.cli.show import progress
+    from chaos.cli.standby import named_by_itself
+    from chaos.export.save import save as save_file
+    from chaos.export.save import save_to
+    from chaos.read.recording import open as open_recording
+
+    with open_recording(take.uri, take.store) as recording:
+        n_frames = recording.n_frames if take.n_wanted is None else min(take.n_wanted, recording.n_frames)
+        if str(out) == "-":
+            report = save_to(recording, sys.stdout.buffer, 0, n_frames, "zeros", "mid", None)
+        else:
+            out = out or named_by_itself([recording], None)
+            with progress(f"saving {out.name}") as advance:
+                report = save_file(recording, out, 0, n_frames, "zeros", None, advance, force=force)
+    return dict(msgspec.to_builtins(report))
+
+
+def _signal_words(signal: dict[str, Any] | None, sample_rate: int) -> list[str]:
+    from chaos.cli.show import signal_lines
+
+    lines = signal_lines(signal, sample_rate)
+    if signal is not None and signal["silent_since_frame"] == 0:
+        lines[0] = "silent throughout"
+    return lines
+
+
+def file_line(take: Take, account: dict[str, Any], signal: dict[str, Any] | None) -> str:
+    """The last line: the file, how long it is, what is missing, and what is wrong with the samples."""
+    from chaos.cli.show import duration
+
+    n_gaps, lost, midi = len(account["gaps"]), account["lost_frames"], account.get("midi")
+    events = "" if midi is None else f", {midi['n_events']} event{'' if midi['n_events'] == 1 else 's'}"
+    length = f"{duration(account['n_frames'], take.sample_rate)} ({account['n_frames']} frames)"
+    what = f"{length}{events}, {n_gaps} gap{'' if n_gaps == 1 else 's'}, {lost} frames lost"
+    heard = "".join(f", {words}" for words in _signal_words(signal, take.sample_rate))
+    proof = f", hash {account['root_hash']}" if "root_hash" in account else ""
+    path = Path(account.get("path", "-"))
+    return f"{path.name if path.parent == Path.cwd() else path}: {what}{proof}{heard}, recording {take.uri}"

@@ -1,0 +1,195 @@
+"""How `chaosctl record` runs a recording: from its start to its end, which a time, a signal or an error brings."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chaos.cli.out import say
+from chaos.terms.errors import ChaosError, StreamNotFound, TimedOut, error_from_code
+
+if TYPE_CHECKING:
+    from chaos.cli.meter import Meter
+    from chaos.client import Asking, Told
+
+__all__ = ["Ending", "Pipe", "Take", "until_words"]
+
+_LOOK_S = 0.1
+_LATE_S = 1.0  # how much longer than asked it waits for frames that do not come
+_NO_ROLL = "3650d"  # a pipe has one take
+
+
+class Ending(threading.Event):
+    """Set by the first Ctrl-C, SIGTERM or SIGHUP (or by `set`): the recording is to end.
+
+    A second signal breaks off what is `breakable`, now or as soon as that begins, and never the end of the recording
+    itself; a third raises KeyboardInterrupt wherever we are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counting = itertools.count(1)
+        self._n_asked = 0
+        self._is_breakable = False
+
+    def ask(self, _number: int, _frame: object) -> None:
+        """The signals' handler. It sets the event once: that takes a lock, which an interrupted `set` holds."""
+        self._n_asked = n_asked = next(self._counting)
+        if n_asked == 1:
+            self.set()
+        elif n_asked > 2 or self._is_breakable:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def breakable(self) -> Iterator[None]:
+        """Raises KeyboardInterrupt in the body, or instead of it, where a second signal has come."""
+        self._is_breakable = True
+        try:
+            if self._n_asked > 1:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._is_breakable = False
+
+
+def until_words(then: dt.datetime, now: dt.datetime) -> str:
+    """`until Fri 10:20 (in 23 h 47 min)`, both times with their zone; the date where the weekday might mislead."""
+    then, seconds = then.astimezone(now.tzinfo), max(0, round((then - now).total_seconds()))
+    day = "%a" if seconds < 6 * 86_400 else "%a %Y-%m-%d"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    left = f"{seconds} s" if seconds < 60 else f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    return f"until {then:{day} %H:%M}{f':{then:%S}' if then.second else ''} (in {left})"
+
+
+class Take:
+    """One recording from its start to its end. `sample_rate` is 0 before the first frame."""
+
+    def __init__(
+        self,
+        chaosd: Asking,
+        store: Path,
+        uri: str,
+        stop: threading.Event,
+        seconds: float | None,
+        end_at: dt.datetime | None,
+    ) -> None:
+        self.uri = uri
+        self.store = store
+        self.sample_rate = 0
+        self.pipe: Pipe | None = None
+        self.error: ChaosError | None = None  # why it ended by itself
+        self.causes: set[str] = set()  # of its gaps
+        self._chaosd = chaosd
+        self._stop = stop
+        self._seconds = seconds
+        self._end_at = end_at
+        self._end_ns: int | None = None
+
+    @property
+    def n_wanted(self) -> int | None:
+        """How many frames were asked for; None where it is no number of them."""
+        return None if self._seconds is None or not self.sample_rate else round(self._seconds * self.sample_rate)
+
+    def run(self, request: dict[str, Any], *, pipes: bool) -> dict[str, Any]:
+        """Records until it is to end; what `stream_stop` answers."""
+        from chaos.cli.meter import Meter
+
+        kinds = ("started", "gap", "error", "silent", "clipping", "not_finite")
+        topics = [f"stream_{kind} {self.uri}" for kind in kinds]
+        with self._chaosd.events(*topics, timeout_s=_LOOK_S) as told:
+            started = self._chaosd.start(**request | ({"roll": _NO_ROLL} if pipes else {}))
+            what = started["device"]["description"] if started["device"] else request["device_identity"]
+            now = dt.datetime.now().astimezone()
+            until = "" if self._end_at is None else f"recording {until_words(self._end_at, now)}; "
+            say(f"{started['state']}: {what}, {until}Ctrl-C ends it", err=True)
+            with Meter() as meter:
+                try:
+                    self._watch(told, meter, pipes)
+                finally:
+                    stopped = self._end()
+        return stopped
+
+    def _watch(self, told: Told, meter: Meter, pipes: bool) -> None:
+        looked = 0.0
+        while not self._stop.is_set() and self.error is None:
+            try:
+                self._hear(next(told), meter, pipes)
+            except TimedOut:
+                looked = 0.0
+            if time.monotonic() - looked < _LOOK_S:
+                continue
+            looked = time.monotonic()
+            try:
+                status = self._chaosd.call("stream_status", uri=self.uri)
+            except StreamNotFound:
+                return
+            meter.show(status, self.sample_rate)
+            if self._is_over(status["head_frame"]):
+                return
+
+    def _is_over(self, head: int) -> bool:
+        if self._end_at is not None and dt.datetime.now().astimezone() >= self._end_at:
+            return True
+        if self.n_wanted is None or self._end_ns is None:
+            return False
+        return head >= self.n_wanted or time.monotonic_ns() >= self._end_ns
+
+    def _hear(self, event: dict[str, Any], meter: Meter, pipes: bool) -> None:
+        if event["stream_uri"] != self.uri:
+            return
+        if event["type"] == "stream_started" and not self.sample_rate:
+            self.sample_rate = event["sample_rate"]
+            if self._seconds is not None:
+                self._end_ns = time.monotonic_ns() + int((self._seconds + _LATE_S) * 1e9)
+            if pipes:
+                self.pipe = Pipe(self.uri, self.store, self.n_wanted, self._stop)
+                self.pipe.start()
+        elif event["type"] == "stream_error" and not event["recoverable"]:
+            self.error = error_from_code(event["error"]["code"], event["error"]["message"], event["error"]["hint"])
+        elif event["type"] != "stream_started":
+            if event["type"] == "stream_gap":
+                self.causes.add(str(event["cause"]))
+            meter.tell(event, self.sample_rate)
+
+    def _end(self) -> dict[str, Any]:
+        try:
+            return self._chaosd.call("stream_stop", uri=self.uri)
+        except StreamNotFound:  # it ended by itself
+            nothing = {"uri": self.uri, "recording": "", "n_frames": 0, "n_chunks": 0, "n_gaps": 0, "lost_frames": 0}
+            found = self._chaosd.call("recording_list", uri=self.uri, limit=1)["recordings"]
+            return {name: (found[0] if found else nothing)[name] for name in nothing} | {"clean": False}
+
+
+class Pipe(threading.Thread):
+    """Writes frames to standard output as they come, interleaved; sets `stop` when nobody reads any more."""
+
+    def __init__(self, uri: str, store: Path, n_frames: int | None, stop: threading.Event) -> None:
+        super().__init__(name="chaosctl-pipe", daemon=True)
+        self.n_written = 0
+        self.error: Exception | None = None
+        self._uri, self._store, self._left, self._stop_asked = uri, store, n_frames, stop
+
+    def run(self) -> None:
+        from chaos.read.recording import open as open_recording
+
+        try:
+            with open_recording(self._uri, self._store) as recording:
+                for block in recording.follow(max(1, recording.sample_rate // 20), 0, lapped="catch_up"):
+                    part = block if self._left is None else block[:, : self._left]
+                    sys.stdout.buffer.write(part.T.tobytes())
+                    sys.stdout.buffer.flush()
+                    self.n_written += part.shape[1]
+                    self._left = None if self._left is None else self._left - part.shape[1]
+                    if self._left == 0:
+                        return
+        except Exception as error:
+            self.error = error
+        finally:
+            self._stop_asked.set()
