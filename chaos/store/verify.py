@@ -260,7 +260,8 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
     columns = clock_columns(info.definition)
     truth = {"gaps": [gap.row() for gap in info.ledger], "clock": [anchor.row(columns) for anchor in info.anchors]}
     for name, rows in tables.items():
-        if rows is None or not (rows == truth[name] if is_final else _was_true(rows, truth[name])):
+        is_true = rows is not None and (rows == truth[name] if is_final else _was_true(rows, truth[name]))
+        if not is_true or not _is_table(info.path / name, in_common=False):
             yield name
 
 
@@ -295,22 +296,27 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def _agrees(stored: bytes, expected: bytes) -> bool:
-    """Whether two zarr.json say the same. Attributes count where both have them: others may be of another
-    version of this program."""
+def _agrees(stored: bytes, expected: bytes, *, in_common: bool = False) -> bool:
+    """Whether a zarr.json says all that it should. What people have added to its attributes is theirs.
+
+    With `in_common` attributes count only where both have them.
+    """
     try:
-        return _documents_agree(msgspec.json.decode(stored), msgspec.json.decode(expected))
-    except (ValueError, KeyError, AttributeError):
+        return _documents_agree(msgspec.json.decode(stored), msgspec.json.decode(expected), in_common)
+    except (ValueError, KeyError, AttributeError, TypeError):
         return False
 
 
-def _documents_agree(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _documents_agree(one: dict[str, Any], other: dict[str, Any], in_common: bool) -> bool:
     attributes = one.pop("attributes"), other.pop("attributes")
     if "consolidated_metadata" in other:
         mine, yours = (document["consolidated_metadata"].pop("metadata") for document in (one, other))
-        if mine.keys() != yours.keys() or not all(_documents_agree(mine[key], yours[key]) for key in mine):
+        if mine.keys() != yours.keys() or not all(_documents_agree(mine[key], yours[key], in_common) for key in mine):
             return False
-    return one == other and _agree_in_common(*attributes)
+    if one.get("storage_transformers") == []:  # what zarr writes where somebody has added an attribute
+        del one["storage_transformers"]
+    is_whole = in_common or attributes[0].keys() >= attributes[1].keys()
+    return one == other and is_whole and _attributes_agree(*attributes, in_common)
 
 
 def _told_lengths(definition: Definition, group: bytes, known: Lengths) -> Lengths:
@@ -336,10 +342,15 @@ def stored_definition(document: bytes) -> Definition | None:
         return None
 
 
-def _agree_in_common(one: Any, other: Any) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return all(_agree_in_common(one[key], other[key]) for key in one.keys() & other.keys())
-    return bool(one == other)
+def _attributes_agree(one: Any, other: Any, in_common: bool) -> bool:
+    """Within an attribute an earlier version has the first of our keys, in their order; a later one adds some."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return bool(one == other)
+    both = one.keys() & other.keys()
+    if not all(_attributes_agree(one[key], other[key], in_common) for key in both):
+        return False
+    is_of_a_version = both == other.keys() or one.keys() == set(list(other)[: len(one)])
+    return in_common or is_of_a_version
 
 
 def _length(document: bytes, axis: int) -> int:
@@ -372,12 +383,21 @@ def _told_by_array(definition: Definition, name: str, document: bytes, known: Le
     return told if all(0 <= length <= most for length, most in zip(told, known, strict=True)) else known
 
 
-def read_table(folder: Path) -> list[Row] | None:
-    """The rows of a table on disk, or None if it makes no sense."""
+def _is_table(folder: Path, *, in_common: bool) -> bool:
+    """Whether the document of `gaps` or `clock` is one that some version of this program makes."""
     document = _read(folder / "zarr.json")
     n_rows, columns = _length(document, 0), columns_like(folder.name, _length(document, 1))
-    if n_rows < 0 or columns is None or not _agrees(document, table_document(folder.name, n_rows, columns)):
+    if n_rows < 0 or columns is None:
+        return False
+    return _agrees(document, table_document(folder.name, n_rows, columns), in_common=in_common)
+
+
+def read_table(folder: Path) -> list[Row] | None:
+    """The rows of a table on disk, or None if it makes no sense."""
+    if not _is_table(folder, in_common=True):
         return None
+    document = _read(folder / "zarr.json")
+    n_rows, columns = _length(document, 0), columns_like(folder.name, _length(document, 1)) or ()
     rows: list[Row] = []
     try:
         for chunk in range(-(-n_rows // TABLE_ROWS)):

@@ -145,3 +145,13 @@ def test_the_group_says_what_its_arrays_say(tmp_path: Path) -> None:
     (path / "zarr.json").write_text(json.dumps(group))
     (bad,) = verify(path).bad
     assert (bad.reason, bad.found) == ("metadata_mismatch", "zarr.json")
+
+
+def test_what_people_add_to_the_attributes_is_no_defect(tmp_path: Path) -> None:
+    rotator = begin(tmp_path)
+    fill(rotator)
+    rotator.stop()
+    path = rotator.writer.path
+    zarr.open_group(path, mode="r+").attrs["note"] = {"by": "ear"}
+    zarr.open_array(path / "audio", mode="r+").attrs["note"] = "loud"
+    assert verify(path).ok

@@ -3,8 +3,9 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -50,6 +51,29 @@ def rewrite(path: Path, content: bytes | bytearray) -> None:
     """Puts other bytes into a file, immutable or not, without touching what is linked to it."""
     path.unlink()
     path.write_bytes(content)
+
+
+def places_of(document: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Each key of a document, by the keys around it."""
+    for key, value in document.items() if isinstance(document, dict) else ():
+        yield (*at, key)
+        yield from places_of(value, (*at, key))
+
+
+def remove(document: Any, place: tuple[str, ...]) -> Any:
+    for key in place[:-1]:
+        document = document[key]
+    return document, document.pop(place[-1])
+
+
+def rename(document: Any, place: tuple[str, ...]) -> None:
+    around, value = remove(document, place)
+    around[place[-1] + "x"] = value
+
+
+def is_last_of_a_version(place: tuple[str, ...]) -> bool:
+    """Whether a version that did not have this key yet may have written the document without it."""
+    return len(place) > 1 and place[-2] in {"definition", "causes", "confidences", "clock", "clock_states"}
 
 
 def edit_journal(path: Path, edit: Callable[[list[str]], list[str]]) -> None:
@@ -190,6 +214,26 @@ def test_a_definition_that_was_changed_is_named(path: Path) -> None:
     assert [bad.found for bad in verify(path).bad] == ["zarr.json"]
 
 
+@pytest.mark.parametrize("name", ["zarr.json", "audio/zarr.json", "gaps/zarr.json", "clock/zarr.json"])
+def test_each_key_of_ours_that_is_gone_or_another_is_named(path: Path, name: str) -> None:
+    """Renamed, removed, or with another value; also in what attributes hold, and in the group's copy of its arrays."""
+    whole = (path / name).read_bytes()
+    told = name if "audio" in name else name.removesuffix("/zarr.json")
+    n_keys = 0
+    for place in places_of(msgspec.json.decode(whole)):
+        for change in (rename, remove):
+            document = msgspec.json.decode(whole)
+            change(document, place)
+            may_be_older = is_last_of_a_version(place) and change is remove
+            (path / name).write_bytes(msgspec.json.encode(document))
+            found = [bad.found for bad in verify(path).bad]
+            assert may_be_older or found == [told], (place, change)
+            n_keys += 1
+    assert n_keys > 20
+    (path / name).write_bytes(whole)
+    assert verify(path).ok
+
+
 @pytest.mark.parametrize("name", ["zarr.json", "audio/zarr.json", "gaps/zarr.json", "clock/c/0/0"])
 def test_missing_metadata_is_named(path: Path, name: str) -> None:
     (path / name).unlink()
@@ -203,7 +247,8 @@ def test_metadata_of_another_version_is_no_defect(path: Path) -> None:
     for name in ("zarr.json", "audio/zarr.json", "gaps/zarr.json"):
         document = msgspec.json.decode((path / name).read_bytes())
         document["attributes"]["from_the_future"] = [1]
-        document["attributes"].pop("long_name", None)
+        if name == "zarr.json":
+            document["attributes"]["definition"]["from_the_future"] = None
         (path / name).write_bytes(msgspec.json.encode(document))
     assert verify(path).ok
     document["attributes"]["columns"] = ["something", "else"]
