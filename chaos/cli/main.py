@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
@@ -14,13 +15,14 @@ import click
 
 from chaos import __version__
 from chaos.cli import daemon, devices, finding, keys, record, recordings, retention, sessions, standby, streams
-from chaos.cli.out import say
-from chaos.cli.session import Session, remote_endpoint
+from chaos.cli.out import open_closed, say
+from chaos.cli.session import EXIT_STORAGE, Session, remote_endpoint
 from chaos.terms.errors import ChaosError
 
 __all__ = ["main"]
 
 _GARBAGE_AT = 20_000
+_OF_OUTPUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 
 class _Commands(click.Group):
@@ -32,9 +34,16 @@ class _Commands(click.Group):
             return super().main(*args, **kwargs)
         gc.freeze()
         gc.set_threshold(_GARBAGE_AT)
+        open_closed()
         try:
             return super().main()
+        except OSError as e:
+            if e.filename is not None or e.errno not in _OF_OUTPUT:
+                raise
+            say(f"chaosctl: could not write the output: {e.strerror}", "  redirect it elsewhere", err=True)
+            sys.exit(EXIT_STORAGE)
         finally:
+            _flush()
             gc.freeze()
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -48,10 +57,22 @@ class _Commands(click.Group):
             ctx.exit(e.exit_code)
         except BrokenPipeError:
             # The reader of our output has gone: no error of ours. Python would complain once more when it flushes.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_output()
             ctx.exit(128 + signal.SIGPIPE)
         except KeyboardInterrupt:
             ctx.exit(130)
+
+
+def _flush() -> None:
+    """What could not be written has been told of: Python is not to complain once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_output()
+
+
+def _forget_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import sys
 from typing import Any
 
 import click
 
+from chaos.terms.errors import StorageFailed
 from chaos.terms.visible import visible
 
-__all__ = ["json_text", "say", "say_json"]
+__all__ = ["check_takes_samples", "json_text", "open_closed", "say", "say_json"]
 
 _LINE = re.compile(r"[^\n]+")
+
+
+class _Nowhere(io.TextIOWrapper):
+    """Stands for a standard stream that was closed before we began (`>&-`): nobody wants what is printed there."""
+
+
+def open_closed() -> None:
+    """Has the standard streams that are closed take everything, and keeps their numbers from other files."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _Nowhere(io.FileIO(os.devnull, "w")))
+
+
+def check_takes_samples() -> None:
+    """Raises StorageFailed where standard output is closed, UsageError where it is a terminal."""
+    if isinstance(sys.stdout, _Nowhere):
+        raise StorageFailed("standard output is closed", hint="redirect it to a file or a pipe, or name a file")
+    if sys.stdout.isatty():
+        raise click.UsageError("audio samples are not printed on a terminal: redirect the output, or name a file")
 
 
 def say(*lines: str, err: bool = False) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chaos.cli.out import say
+from chaos.cli.out import check_takes_samples, say
 from chaos.cli.recorded import finish, kept_lines
 from chaos.cli.recorder import Ending, Take
 from chaos.cli.session import Session, json_option, strict_option
@@ -77,9 +77,9 @@ def record(
         "silent_after_s": None if silent_after is None else parse_duration_s(silent_after),
     }
     end_at = None if until is None else until_when(until, dt.datetime.now().astimezone())
-    if str(out) == "-" and sys.stdout.isatty():
-        raise click.UsageError("audio samples are not printed on a terminal: redirect the output, or name a file")
-    if out is not None and str(out) != "-":
+    if str(out) == "-":
+        check_takes_samples()
+    elif out is not None:
         _check_file(out, midi, force)
     kind = "midi" if midi else "audio"
     form = {"type": kind} if midi else {"type": kind, "sample_format": sample_format}

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from chaos.cli.out import say, say_json
+from chaos.cli.out import check_takes_samples, say, say_json
 from chaos.cli.session import (
     EXIT_BAD,
     EXIT_LOST,
@@ -215,8 +215,8 @@ def save(
     to_pipe = str(out) == "-"
     if to_pipe and (split or labels):
         raise click.UsageError("--split-channels and --labels need a file name as OUT, not -")
-    if to_pipe and sys.stdout.isatty():
-        raise click.UsageError("audio samples are not printed on a terminal: redirect the output, or name a file")
+    if to_pipe:
+        check_takes_samples()
     import msgspec
 
     from chaos.cli.show import progress, saved_lines
@@ -224,6 +224,8 @@ def save(
     from chaos.export.save import save_aligned, save_split, save_to
     from chaos.export.source import first_kept
     from chaos.read.recording import open as open_recording
+    from chaos.store.places import check_not_of_store
+    from chaos.store.store import Store
     from chaos.terms.places import Timeline
 
     with session.client_if_running() as chaosd:
@@ -243,6 +245,8 @@ def save(
             if begin:
                 say(f"audio before frame {begin} was retired: starting there", err=True)
         out = out or named_by_itself(recordings, container, begin)
+        if not to_pipe:
+            check_not_of_store(Store(store), out.absolute() / "take" if len(recordings) > 1 else out.absolute())
         n_frames = (one.n_frames if stop is None else stop) - begin
         advance = stack.enter_context(progress(f"saving {out.name}"))
         how: Any = {"subtype": subtype, "labels": labels, "force": force, "tempo": tempo}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -306,12 +306,16 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
 
 
 def _defect_lines(bad: Sequence[Wire]) -> list[str]:
+    return _told_once((defect, f"  {_defect(defect)}") for defect in bad)
+
+
+def _told_once(defects: Iterable[tuple[Wire, str]]) -> list[str]:
     """A line for each; chunks of one content are one file, and what happened to that is told once."""
     lines: dict[Any, list[str]] = {}
-    for number, defect in enumerate(bad):
+    for number, (defect, line) in enumerate(defects):
         hashes = (defect.get("expected"), defect.get("found"))
         is_content = defect["reason"] == "hash_mismatch" and all(hashes)
-        lines.setdefault(hashes if is_content else number, []).append(f"  {_defect(defect)}")
+        lines.setdefault(hashes if is_content else number, []).append(line)
     shared = "    and so in {} more chunks: their content was the same, and so they share that file (--json has all)"
     return [line for found in lines.values()
             for line in (found[0], *([shared.format(len(found) - 1)] if len(found) > 1 else []))]
@@ -535,11 +539,14 @@ def _missing(report: SaveReport) -> str:
 
 
 def _damaged(report: SaveReport) -> list[str]:
-    return [
-        f"  DAMAGED: chunk {damage.chunk} of {damage.take} ({damage.reason}), frames {damage.first_frame} to"
-        f" {damage.first_frame + damage.n_frames}"
+    return _told_once(
+        (
+            {"reason": damage.reason, "expected": damage.expected, "found": damage.found},
+            f"  DAMAGED: chunk {damage.chunk} of {damage.take} ({damage.reason}), frames {damage.first_frame} to"
+            f" {damage.first_frame + damage.n_frames}",
+        )
         for damage in report.damaged
-    ]
+    )
 
 
 def _saved_midi(report: SaveReport, length: str) -> list[str]:

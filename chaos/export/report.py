@@ -15,7 +15,8 @@ class Damage(msgspec.Struct, frozen=True):
     """A sealed chunk that is not what was recorded, and the frames of it that were saved all the same.
 
     `reason` is one of `verify`'s: hash_mismatch, wrong_size, missing or unreadable. What could not be read is zeros.
-    `take` is the URI of the take whose chunk it is; frames count in what was saved.
+    `take` is the URI of the take whose chunk it is; frames count in what was saved. `expected` and `found` are the
+    hashes of one that does not match.
     """
 
     reason: str
@@ -23,6 +24,8 @@ class Damage(msgspec.Struct, frozen=True):
     first_frame: int
     n_frames: int
     take: str = ""
+    expected: str | None = None
+    found: str | None = None
 
 
 class SaveReport(msgspec.Struct, frozen=True):

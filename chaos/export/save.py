@@ -29,7 +29,8 @@ from chaos.export.plain import PLAIN, PlainFile
 from chaos.export.report import SaveReport
 from chaos.export.source import Source, checked_range
 from chaos.read.recording import Recording, StreamRecording
-from chaos.store.store import name_and_take
+from chaos.store.places import check_not_of_store
+from chaos.store.store import name_and_take, store_around
 from chaos.store.timeline import align
 from chaos.system.files import storage_errors, sync_folder, write_all
 from chaos.terms.containers import MIDI_CONTAINERS, Container, GapFill, Subtype
@@ -133,6 +134,8 @@ def save_aligned(
     lengths = [recording.n_frames for recording in recordings]
     aligned = align([recording.info for recording in recordings], lengths, first, end)
     folder = folder.absolute()
+    for recording in recordings:
+        _check_place(recording, folder / _name_of(recording))
     with storage_errors("make the folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
     files: list[AnyFile] = []
@@ -254,6 +257,7 @@ def _file(source: Source, out: Path, wanted: Wanted, channel: int | None = None)
     _check_any_left(source)
     container = checked_container(out, wanted.container, "mid" if _is_midi(source.recording) else "wav")
     _check_kind(source, container, wanted)
+    _check_place(source.recording, out)
     if not out.parent.is_dir():
         folder = visible(str(out.parent))
         raise InvalidRequest(f"the folder {folder} does not exist", hint=f"create it with: mkdir -p {folder}")
@@ -325,6 +329,19 @@ def _write(files: Sequence[AnyFile], progress: Progress | None, force: bool, lab
 
 def _labels_of(out: Path) -> Path:
     return out.with_suffix(".txt")
+
+
+def _check_place(recording: Recording, out: Path) -> None:
+    """Raises PathNotAllowed where the recording itself is, or what else its store is made of."""
+    home = recording.path.resolve()
+    store = store_around(home)
+    if store is not None:
+        check_not_of_store(store, out)
+    elif home in (out.parent.resolve() / out.name).parents:
+        raise PathNotAllowed(
+            f"{visible(str(out))} is in the folder of the recording itself",
+            hint=f"name a file in another folder, {visible(str(home.parent / out.name))} for example",
+        )
 
 
 def _check_free(out: Path, force: bool) -> None:

@@ -189,7 +189,8 @@ class Source:
         if reason:
             begin = max(sealed.first_frame, self.first)
             stop = min(sealed.first_frame + sealed.n_frames, self.end)
-            self.damaged.append(Damage(reason, chunk, begin, stop - begin, self._shape.uri))
+            hashes = (sealed.hash, digest) if reason == "hash_mismatch" else (None, None)
+            self.damaged.append(Damage(reason, chunk, begin, stop - begin, self._shape.uri, *hashes))
         self._hashes[chunk] = digest
         self._data = self._decoded(chunk)
 

@@ -9,11 +9,25 @@ from pathlib import Path
 from chaos.store.store import Store
 from chaos.system.folders import check_writable
 from chaos.terms.errors import PathNotAllowed
+from chaos.terms.visible import visible
 
-__all__ = ["Places"]
+__all__ = ["Places", "check_not_of_store"]
 
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 4095
+
+
+def check_not_of_store(store: Store, out: Path) -> None:
+    """Raises PathNotAllowed where a file of this name would be among the store's own, through links or not."""
+    try:
+        found = out.parent.resolve() / out.name
+    except (OSError, RuntimeError):  # a loop of links: nothing can be made there
+        return
+    if store.owns(found):
+        raise PathNotAllowed(
+            f"{visible(str(out))} is where the store keeps its own files",
+            hint=f"name a file in another folder, {visible(str(Path.home() / out.name))} for example",
+        )
 
 
 class Places:

@@ -22,9 +22,10 @@ from chaos.system.files import share_as, storage_errors
 from chaos.terms.errors import ChaosError, RecordingNotFound
 from chaos.terms.uri import parse_uri
 
-__all__ = ["Store", "name_and_take"]
+__all__ = ["Store", "name_and_take", "store_around"]
 
 _SUFFIX = ".zarr"
+_RECORDINGS = "recordings"
 
 
 def _is_recording(folder: str) -> bool:
@@ -42,6 +43,12 @@ def name_and_take(path: Path) -> tuple[str, str]:
     return path.parent.name, _take_of(path.name)
 
 
+def store_around(path: Path) -> Store | None:
+    """The store that this recording lies in; None of one that lies elsewhere, a copy for example."""
+    around = path.resolve().parents
+    return Store(around[2]) if len(around) > 2 and around[1].name == _RECORDINGS else None
+
+
 class Store:
     """A store by its folder. Making one touches nothing and costs nothing; the folder need not exist yet."""
 
@@ -50,7 +57,7 @@ class Store:
         self.objects = ObjectStore(self.root / "objects")
         self.slices = self.root / "slices"
         self.pins = self.root / "pins"
-        self.recordings = self.root / "recordings"
+        self.recordings = self.root / _RECORDINGS
 
     def share(self) -> None:
         """What this process makes from now on may be read by those who may read the store, and by nobody else."""

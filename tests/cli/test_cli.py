@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -803,6 +804,118 @@ def test_damage_of_chunks_that_share_a_file_is_told_once(run: Run, tmp_path: Pat
     assert "and so in 49 more chunks: their content was the same" in done.stdout
     report = json.loads(run("--store", store, "verify", "stream://silent/1", "--json").stdout)
     assert (done.exit_code, len(report["bad"])) == (8, 51)
+
+
+def own_files(store: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in store.rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+
+@pytest.mark.parametrize("by_path", [True, False])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "recordings/desk/take.zarr/audio/c/0/0",
+        "recordings/desk/take.zarr/audio/new.wav",
+        "recordings/new.wav",
+        "objects/new.wav",
+        "pins/new.wav",
+        "catalog.db",
+        "../link/desk/take.zarr/zarr.json",
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--labels"], ["--split-channels"]])
+def test_a_save_leaves_the_stores_own_files_alone(
+    run: Run, store: Path, place: str, options: list[str], by_path: bool
+) -> None:
+    (store.parent / "link").symlink_to(store / "recordings")
+    what = store / "recordings" / "desk" / "take.zarr" if by_path else URI
+    run("--store", store, "list")
+    before = own_files(store)
+    done = run("--store", store, "save", what, store / place, "--force", "--container", "wav", *options)
+    assert done.exit_code == 2, done.stderr
+    assert "the store keeps its own files" in done.stderr
+    assert "in another folder" in done.stderr
+    assert own_files(store) == before
+    done = run("--store", store, "save", what, store / "mine.wav", "--force", *options)
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_folder_of_files_is_not_saved_among_the_stores_own(run: Run, store: Path) -> None:
+    other = RecordingWriter.create(Store(store), msgspec.structs.replace(DEFINITION, uri="stream://desk/other"))
+    other.seal(0, np.ones(CHUNK, "<f4").data, 0, CHUNK)
+    other.finish(CHUNK, clean=True)
+    run("--store", store, "list")
+    before = own_files(store)
+    for place in ("recordings/both", "recordings/desk/take.zarr/audio"):
+        done = run("--store", store, "save", URI, "stream://desk/other", store / place, "--force")
+        assert (done.exit_code, "the store keeps its own files" in done.stderr) == (2, True), done.stderr
+    assert own_files(store) == before
+    assert not (store / "recordings" / "both").exists()
+    done = run("--store", store, "save", URI, "stream://desk/other", store / "both", "--force")
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_copy_of_a_recording_is_not_saved_into_itself_nor_into_the_store(run: Run, store: Path) -> None:
+    copy = store.parent / "copy.zarr"
+    shutil.copytree(store / "recordings" / "desk" / "take.zarr", copy)
+    for place in (copy / "audio" / "c" / "0" / "0", copy / "x.wav", store / "objects" / "x.wav"):
+        done = run("--store", store, "save", copy, place, "--force", "--container", "wav")
+        assert (done.exit_code, "name a file in another folder" in done.stderr) == (2, True), done.stderr
+    assert run("--store", store, "verify", copy).exit_code == 0
+    assert run("--store", store, "save", copy, store.parent / "copy.wav").exit_code == 0
+
+
+CHAOSCTL = str(Path(sys.executable).with_name("chaosctl"))
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["--help"], ["verify", URI, "--json"], ["save", URI, "-"], ["save", URI, "out.wav"]]
+)
+def test_output_that_can_not_be_written_is_told_in_a_line(store: Path, arguments: list[str], buffered: str) -> None:
+    env = {**os.environ, "PYTHONUNBUFFERED": buffered}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [CHAOSCTL, "--store", store, *arguments],
+            stdout=full, stderr=subprocess.PIPE, env=env, text=True, cwd=store.parent, check=False,
+        )  # fmt: skip
+    said = done.stderr.splitlines()
+    assert (done.returncode, len(said)) == (6, 2), done.stderr
+    assert said[0].startswith("chaosctl: could not write ")
+    assert said[0].endswith("No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [("save {} -", 6), ("list", 0), ("save {} out.wav", 0), ("status", 7), ("record x -", 6)]
+)
+def test_a_closed_output_is_no_traceback(store: Path, arguments: str, code: int) -> None:
+    command = f"exec {CHAOSCTL} --store {store} --endpoint ipc://{store}/none {arguments.format(URI)}"
+    for closed in (">&-", ">&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f"{command} {closed} --force" if "out.wav" in command else f"{command} {closed}"],
+            stderr=subprocess.PIPE, text=True, cwd=store.parent, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        if code == 6 and "2>" not in closed:
+            assert done.stderr.splitlines()[0] == "chaosctl: standard output is closed"
+        assert "Traceback" not in done.stderr
+
+
+def test_saved_damage_of_chunks_that_share_a_file_is_told_once(run: Run, tmp_path: Path) -> None:
+    writer = RecordingWriter.create(Store(tmp_path / "silent"), DEFINITION)
+    for chunk in range(50):
+        writer.seal(chunk, np.zeros(CHUNK, "<f4").data, chunk * CHUNK, CHUNK)
+    writer.finish(50 * CHUNK, clean=True)
+    path = writer.path / "audio" / "c" / "0" / "7"
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.write(b"\1")
+    done = run("--store", tmp_path / "silent", "save", URI, tmp_path / "out.wav")
+    said = [line for line in done.stdout.splitlines() if "DAMAGED" in line]
+    assert said == [f"  DAMAGED: chunk 0 of {URI} (hash_mismatch), frames 0 to {CHUNK}"]
+    assert "and so in 49 more chunks: their content was the same" in done.stdout
+    done = run("--store", tmp_path / "silent", "save", URI, tmp_path / "out.wav", "--force", "--json")
+    assert (done.exit_code, len(json.loads(done.stdout)["damaged"])) == (8, 50)
 
 
 def test_retire_without_the_daemon_says_what_only_the_writer_may_delete(run: Run, tmp_path: Path) -> None:
