@@ -12,6 +12,7 @@ import itertools
 import math
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -28,6 +29,7 @@ __all__ = ["Asking", "Client", "DaemonUnreachable", "Events", "Told"]
 
 _PATIENCE_S = {
     "stream_start": 30.0,
+    "session_start": 30.0,  # it waits for its devices
     "stream_stop": 300.0,
     "stream_keep": 300.0,
     "shutdown": 600.0,
@@ -164,7 +166,8 @@ class Client(Asking):
             self._commands = None
             raise
         if answer is None:
-            raise DaemonUnreachable(f"chaosd did not answer {op} within {patience_s:g} s", hint=_HANGS)
+            hint = _may_have_started(op, fields) or _HANGS
+            raise DaemonUnreachable(f"chaosd did not answer {op} within {patience_s:g} s", hint=hint)
         if answer["ok"]:
             return dict(answer["result"])
         error = answer["error"]
@@ -228,6 +231,15 @@ class Client(Asking):
             if answer["id"] == request_id:
                 return answer
         return None
+
+
+def _may_have_started(op: str, fields: Mapping[str, Any]) -> str:
+    """What to type where the answer to a start did not come: the start itself may have been done all the same."""
+    if op == "session_start":
+        return f"{fields['session']} may have started anyway; check: chaosctl session status {fields['session']}"
+    if op == "stream_start":
+        return f"{fields['uri']} may have started anyway; check: chaosctl status {fields['uri']}"
+    return ""
 
 
 class Events:

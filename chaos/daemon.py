@@ -189,7 +189,9 @@ def _own_keys(*endpoints: str | None) -> Path | None:
 
 def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("chaosd: %(levelname)s: %(name)s: %(message)s"))
+    # Which module says it is for who looks for faults.
+    module = "%(name)s: " if level == "debug" else ""
+    handler.setFormatter(_Formatter(f"chaosd: %(levelname)s: {module}%(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 

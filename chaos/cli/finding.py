@@ -125,7 +125,7 @@ def mark(session: Session, label: str, uri: str | None, at: str | None, as_json:
         if uri is None and chaosd is None:
             raise InvalidRequest("no stream is running", hint="name a recording with --uri")
         if uri is None and chaosd is not None:
-            uri = only_stream(chaosd, "mark LABEL --uri")
+            uri = only_stream(chaosd, "--uri")
         store = Store(session.store_of(chaosd))
         frame = None
         if at is not None:

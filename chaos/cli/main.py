@@ -16,7 +16,7 @@ import click
 from chaos import __version__
 from chaos.cli import daemon, devices, finding, keys, record, recordings, retention, sessions, standby, streams
 from chaos.cli.out import open_closed, say
-from chaos.cli.session import EXIT_STORAGE, Session, remote_endpoint
+from chaos.cli.session import EXIT_STORAGE, TYPED, PickOne, Session, remote_endpoint
 from chaos.terms.errors import ChaosError
 
 __all__ = ["main"]
@@ -46,6 +46,12 @@ class _Commands(click.Group):
             _flush()
             gc.freeze()
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        ctx.meta[TYPED] = list(args)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a device's name must not end a command in a locale of ASCII
@@ -53,7 +59,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ChaosError as e:
-            say(f"chaosctl: {e.message}", *([f"  {e.hint}"] if e.hint else []), err=True)
+            hints = e.lines if isinstance(e, PickOne) else [e.hint] if e.hint else []
+            say(f"chaosctl: {e.message}", *(f"  {hint}" for hint in hints), err=True)
             ctx.exit(e.exit_code)
         except BrokenPipeError:
             # The reader of our output has gone: no error of ours. Python would complain once more when it flushes.

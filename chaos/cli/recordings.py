@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +26,10 @@ from chaos.cli.session import (
 )
 from chaos.cli.standby import keep_held, named_by_itself, what_and_where, what_runs
 from chaos.terms.containers import CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
-from chaos.terms.errors import ChaosError
+from chaos.terms.errors import ChaosError, RecordingNotFound
+
+if TYPE_CHECKING:
+    from chaos.read.recording import Recording
 
 __all__ = ["COMMANDS"]
 
@@ -223,13 +226,13 @@ def save(
     from chaos.export.save import save as save_file
     from chaos.export.save import save_aligned, save_split, save_to
     from chaos.export.source import first_kept
-    from chaos.read.recording import open as open_recording
     from chaos.store.places import check_not_of_store
     from chaos.store.store import Store
     from chaos.terms.places import Timeline
 
     with session.client_if_running() as chaosd:
         store = session.store_of(chaosd)
+        is_named = bool(whats)
         whats = whats or what_runs(chaosd)
         if to_pipe and len(whats) > 1:
             raise click.UsageError("several recordings need a folder as OUT, not -")
@@ -237,7 +240,7 @@ def save(
             keep_held(chaosd, whats)
     with ExitStack() as stack:
         stack.enter_context(ended_by_signals())
-        recordings = [stack.enter_context(open_recording(what, store)) for what in whats]
+        recordings = _opened(whats, store, stack, is_named=is_named)
         one = recordings[0]
         begin, stop, _ = chosen_range(last, first, end, Timeline(one.n_frames, one.frame_of, one.moment_of))
         if begin is None:
@@ -272,6 +275,31 @@ def save(
         leave(EXIT_BAD)
     if strict and any(report.missing_frames for report in reports):
         leave(EXIT_LOST)
+
+
+def _opened(whats: Sequence[str], store: Path, stack: ExitStack, *, is_named: bool) -> list[Recording]:
+    """The recordings, closed with `stack`. Of those that nobody named, only what has begun: the rest is told on stderr.
+
+    Raises what `chaos.open` does, RecordingNotFound also where none has begun.
+    """
+    from chaos.read.recording import open as open_recording
+
+    found: list[Recording] = []
+    missing: dict[str, RecordingNotFound] = {}
+    for what in whats:
+        try:
+            recording = stack.enter_context(open_recording(what, store))
+        except RecordingNotFound as error:
+            if is_named:
+                raise
+            missing[what] = error
+        else:
+            found.append(recording)
+    if not found and missing:
+        raise next(iter(missing.values()))
+    for what in missing:
+        say(f"nothing was recorded of {what} yet: it is left out", err=True)
+    return found
 
 
 @click.command()

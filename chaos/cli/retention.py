@@ -9,6 +9,7 @@ import click
 
 from chaos.cli.out import say
 from chaos.cli.session import Session, chosen_range, json_option, print_json, range_options
+from chaos.terms.counting import counted
 
 __all__ = ["COMMANDS"]
 
@@ -155,7 +156,10 @@ def pin(session: Session, name: str, uri: str, last: str | None, first: str, end
     if as_json:
         print_json(msgspec.to_builtins(made))
     else:
-        say(f"{name}: {made.n_frames} frames of {uri} in {len(made.chunks)} chunks are pinned")
+        frames, chunks = counted(made.n_frames, "frame"), counted(len(made.chunks), "chunk")
+        say(f"{name}: {frames} of {uri} pinned, in {chunks}")
+        if not made.chunks:
+            say("  nothing is protected yet: a running stream seals a chunk every 10 s or so; pin it again then")
 
 
 @click.command()

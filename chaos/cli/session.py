@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from chaos.cli.out import say, say_json
-from chaos.terms.errors import StreamNotFound
+from chaos.terms.errors import InvalidRequest, StreamNotFound
 
 if TYPE_CHECKING:
     from chaos.client import Asking, Client
@@ -24,6 +25,8 @@ __all__ = [
     "EXIT_BAD",
     "EXIT_LOST",
     "EXIT_STORAGE",
+    "TYPED",
+    "PickOne",
     "Session",
     "chosen_range",
     "ended_by_signals",
@@ -42,8 +45,18 @@ EXIT_LOST = 5
 EXIT_STORAGE = 6
 DEFAULT_PORT = 47800
 EXIT_BAD = 8
+TYPED = "chaos.typed"  # where the context keeps the words after chaosctl and its options
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class PickOne(InvalidRequest):
+    """Several could be meant. `lines` are the command as it was typed, once with each of `names` as its first argument,
+    or as its `option`."""
+
+    def __init__(self, message: str, names: Sequence[str], option: str | None = None) -> None:
+        super().__init__(message)
+        self.lines = _choices(names, option)
 
 
 @dataclass(frozen=True)
@@ -162,15 +175,25 @@ def running_streams(chaosd: Client) -> list[str]:
     return [str(each["uri"]) for each in chaosd.call("stream_list")["streams"] if each["state"] != "stopped"]
 
 
-def only_stream(chaosd: Client, command: str) -> str:
-    """The URI of the one stream that runs. Raises StreamNotFound, which says what to type."""
+def only_stream(chaosd: Client, option: str | None = None) -> str:
+    """The URI of the one stream that runs. Raises StreamNotFound, or PickOne, where it is given as `option`."""
     uris = running_streams(chaosd)
-    if len(uris) != 1:
-        raise StreamNotFound(
-            f"{len(uris)} streams are running: say which one" if uris else "no stream is running",
-            hint="; ".join(f"chaosctl {command} {uri}" for uri in uris) or "start one with: chaosctl start",
-        )
+    if len(uris) > 1:
+        raise PickOne(f"{len(uris)} streams are running; pick one:", uris, option)
+    if not uris:
+        raise StreamNotFound("no stream is running", hint="start one with: chaosctl start")
     return uris[0]
+
+
+def _choices(names: Sequence[str], option: str | None) -> list[str]:
+    context = click.get_current_context()
+    n_words = context.command_path.count(" ")  # of the command, after chaosctl
+    typed = context.meta.get(TYPED, [])
+    command, rest = typed[:n_words], typed[n_words:]
+    return [
+        shlex.join(["chaosctl", *command, *([name, *rest] if option is None else [*rest, option, name])])
+        for name in names
+    ]
 
 
 def midi_instruments(chaosd: Asking) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from chaos.cli.out import say, say_json
 from chaos.cli.session import (
     EXIT_BAD,
     EXIT_LOST,
+    PickOne,
     Session,
     ended_by_signals,
     json_option,
@@ -21,6 +22,7 @@ from chaos.cli.session import (
     strict_option,
 )
 from chaos.terms.containers import AUDIO_CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
+from chaos.terms.counting import counted
 from chaos.terms.errors import DeviceNotFound, PipeWireUnavailable, SessionNotFound
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ def _find(chaosd: Client, name: str, kind: str, wait: bool) -> dict[str, Any] | 
 def stop(session: Session, name: str | None, strict: bool, as_json: bool) -> None:
     """Stop all streams of a session. NAME can be left out if only one session is running."""
     with session.client() as chaosd:
-        ended = chaosd.call("session_stop", session=name or _only_session(chaosd, "stop"))
+        ended = chaosd.call("session_stop", session=name or _only_session(chaosd))
     if as_json:
         print_json(ended)
     else:
@@ -127,7 +129,7 @@ def status(session: Session, name: str | None, as_json: bool) -> None:
     from chaos.cli.show import table
 
     with session.client() as chaosd:
-        found = chaosd.call("session_status", session=name or _only_session(chaosd, "status"))
+        found = chaosd.call("session_status", session=name or _only_session(chaosd))
     if as_json:
         print_json(found)
         return
@@ -201,7 +203,7 @@ def _local(utc: str | None) -> str:
 
 
 def _begun_lines(begun: dict[str, Any]) -> list[str]:
-    lines = [f"session {begun['session']}: {len(begun['streams'])} streams"]
+    lines = [f"session {begun['session']}: {counted(len(begun['streams']), 'stream')}"]
     for stream in begun["streams"]:
         device = stream["device"]
         lines.append(f"  {stream['state']}: {stream['uri']}" + (f", {device['description']}" if device else ""))
@@ -214,21 +216,21 @@ def _ended_lines(ended: dict[str, Any]) -> list[str]:
     lines = [f"session {ended['session']} stopped"]
     for stream in ended["streams"]:
         ending = "" if stream["clean"] else ", after an error"
+        frames, n_lost = counted(stream["n_frames"], "frame"), counted(stream["lost_frames"], "frame")
         lines.append(
-            f"  {stream['uri']}: {stream['n_frames']} frames, {stream['n_gaps']} gaps,"
-            f" {stream['lost_frames']} frames lost{lost(stream['lost_frames'], stream.get('sample_rate'))}{ending}"
+            f"  {stream['uri']}: {frames}, {counted(stream['n_gaps'], 'gap')},"
+            f" {n_lost} lost{lost(stream['lost_frames'], stream.get('sample_rate'))}{ending}"
         )
     return [*lines, f"  next: chaosctl session save {ended['session']} FOLDER"]
 
 
-def _only_session(chaosd: Client, command: str) -> str:
-    """The name of the one session that runs. Raises SessionNotFound, which says what to type."""
+def _only_session(chaosd: Client) -> str:
+    """The name of the one session that runs. Raises SessionNotFound, or PickOne."""
     running = [each["session"] for each in chaosd.call("session_list")["sessions"] if each["running"]]
-    if len(running) != 1:
-        raise SessionNotFound(
-            f"{len(running)} sessions are running: say which one" if running else "no session is running",
-            hint="; ".join(f"chaosctl session {command} {name}" for name in running) or "see: chaosctl session list",
-        )
+    if len(running) > 1:
+        raise PickOne(f"{len(running)} sessions are running; pick one:", running)
+    if not running:
+        raise SessionNotFound("no session is running", hint="see what there is with: chaosctl session list")
     return str(running[0])
 
 
@@ -267,6 +269,9 @@ def save(
     with ExitStack() as stack:
         stack.enter_context(ended_by_signals())
         recordings = [stack.enter_context(open_recording(uri, store)) for uri in _uris(store, name)]
+        for each in recordings:
+            if not each.n_frames:
+                say(f"nothing was recorded of {each.uri}: it is left out", err=True)
         advance = stack.enter_context(progress(f"saving {name}"))
         reports = save_session(name, recordings, folder, gaps, container, advance, subtype=subtype, force=force)
     if as_json:
@@ -307,9 +312,10 @@ def verify(session: Session, name: str, strict: bool, as_json: bool) -> None:
         print_json({"ok": is_ok, "all_checked": is_all, "session": name, "recordings": list(reports.values())})
     else:
         for uri, report in reports.items():
-            say(*verify_lines(report, missing[uri]))
+            verdict, *rest = verify_lines(report, missing[uri])
+            say(f"{uri}: {verdict}", *rest)
         verdict = "NOT ok" if not is_ok else "ok" if is_all else "not all of it checked"
-        say(f"session {name}: {verdict}, {len(reports)} recordings")
+        say(f"session {name}: {verdict}, {counted(len(reports), 'recording')}")
     if not is_ok or (strict and not is_all):
         leave(EXIT_BAD)
     if strict and any(missing.values()):

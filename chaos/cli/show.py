@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from chaos.cli.out import say
 from chaos.protocol.config import IN_MEMORY
 from chaos.protocol.events import COMMON_FIELDS
+from chaos.terms.counting import counted
 from chaos.terms.visible import visible
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def device_format(wire: Wire) -> str:
     return f"{wire.get('channels') or '?'} ch{rate}"
 
 
+_ANY_RATE = (1 << 31) - 1  # what a node of no rate of its own says it can do
 DEVICE_HEADERS = (" ", "DESCRIPTION", "KIND", "FORMAT", "NAME", "IDENTITY")
 
 
@@ -184,6 +186,8 @@ def _offered_rates(device: Wire) -> str:
         return ""
     rates = "/".join(map(str, device.get("rates") or ()))
     low, high = device.get("rate_range") or (0, 0)
+    if not rates and low <= 1 and high >= _ANY_RATE:
+        return " any rate"
     return f" {rates or f'{low}-{high}'} Hz" if rates or high else ""
 
 
@@ -192,7 +196,7 @@ def stream_format(wire: Wire) -> str:
     return f"{device_format(wire)} {wire.get('sample_format', '')}".rstrip()
 
 
-STREAM_HEADERS = ("URI", "STATE", "HEAD", "CHUNKS", "GAPS", "LOST", "LEVEL", "DEVICE")
+STREAM_HEADERS = ("URI", "STATE", "HEAD", "CHUNKS", "GAPS", "LOST", "LEVEL", "SIGNAL", "DEVICE")
 
 
 def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:
@@ -206,6 +210,7 @@ def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:
             str(stream["n_gaps"]),
             str(stream["lost_frames"]),
             level(stream),
+            _signal_note(stream.get("signal")),
             _device_name(stream["device"]),
         )
         for stream in streams
@@ -216,14 +221,15 @@ def stream_lines(stream: Wire) -> list[str]:
     """A StreamStatus in full."""
     rate = stream["format"].get("sample_rate")
     slots, drift = stream["slots"], stream["drift_ppm"]
+    frames, gaps = counted(stream["lost_frames"], "frame"), counted(stream["n_gaps"], "gap")
     return [
         f"{stream['uri']}: {stream['state']}",
         f"  device     {_device_name(stream['device'])}",
         f"  format     {stream_format(stream['format'])}",
         f"  head       {duration(stream['head_frame'], rate)} (frame {stream['head_frame']})",
         f"  chunks     {stream['n_chunks_sealed']} sealed, of {stream['chunk_frames']} frames",
-        f"  loss       {stream['lost_frames']} frames{lost(stream['lost_frames'], rate)} in {stream['n_gaps']} gaps,"
-        f" {stream['overruns']} overruns, {stream['xruns']} xruns",
+        f"  loss       {frames}{lost(stream['lost_frames'], rate)} in {gaps},"
+        f" {counted(stream['overruns'], 'overrun')}, {counted(stream['xruns'], 'xrun')}",
         f"  slots      {slots['free']} free, {slots['full']} full, {slots['total']} in total",
         f"  graph      quantum {stream['quantum']}, {stream['callbacks']} callbacks,"
         f" drift {'not known yet' if drift is None else f'{drift:+.1f} ppm'}",
@@ -233,6 +239,18 @@ def stream_lines(stream: Wire) -> list[str]:
         *(f"  signal     {line}" for line in signal_lines(stream.get("signal"), rate)),
         *note_lines(stream),
     ]
+
+
+def _signal_note(signal: Wire | None) -> str:
+    """`silent`, `clipped`, `NaN`: what `signal_lines` says more of."""
+    if signal is None:
+        return "-"
+    notes = {
+        "silent": signal["silent_since_frame"] is not None,
+        "clipped": signal["n_clipped"],
+        "NaN": signal["n_not_finite"],
+    }
+    return ", ".join(note for note, is_so in notes.items() if is_so) or "-"
 
 
 def signal_lines(signal: Wire | None, sample_rate: int | None) -> list[str]:
@@ -248,7 +266,7 @@ def signal_lines(signal: Wire | None, sample_rate: int | None) -> list[str]:
         lines.append(f"silent since {at(signal['silent_since_frame'])}")
     for kind, word in (("clipped", "clipped"), ("not_finite", "NaN or infinite")):
         if n := signal[f"n_{kind}"]:
-            lines.append(f"{n} sample{'s' if n > 1 else ''} {word}, the first at {at(signal[f'first_{kind}_frame'])}")
+            lines.append(f"{counted(n, 'sample')} {word}, the first at {at(signal[f'first_{kind}_frame'])}")
     return lines
 
 
@@ -280,8 +298,9 @@ def daemon_lines(status: Wire) -> list[str]:
 def verify_lines(report: Wire, missing_frames: int) -> list[str]:
     """A VerifyReport: the verdict, the root hash, and a line for each defect. It is "ok" where all was checked."""
     counts = (
-        f"{report['n_frames']} frames in {report['n_chunks']} chunks,"
-        f" {len(report['gaps'])} gaps, {missing_frames} frames missing{lost(missing_frames, report.get('sample_rate'))}"
+        f"{counted(report['n_frames'], 'frame')} in {counted(report['n_chunks'], 'chunk')},"
+        f" {counted(len(report['gaps']), 'gap')}, {counted(missing_frames, 'frame')} missing"
+        f"{lost(missing_frames, report.get('sample_rate'))}"
     )
     states = {take["state"] for take in report.get("takes", ())} | {report.get("state")}
     lines = [f"{'ok' if report['ok'] else 'BAD'}: {counts}"]
@@ -294,12 +313,12 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
         lines = [partly, f"  no defect in what is sealed: {counts}"] if report["ok"] else [*lines, f"  {partly}"]
     if "root_hash" in report:
         lines.append(f"  root hash      {report['root_hash']}")
+    if report.get("recording_hash_v3"):  # the one that is signed
+        lines.append(f"  recording hash {report['recording_hash_v3']}")
     if "recording_hash" in report:
-        lines.append(f"  recording hash {report['recording_hash']}")
-    if "recording_hash_v3" in report:
-        lines.append(f"  with marks     {report['recording_hash_v3']}")
+        lines.append(f"  without marks  {report['recording_hash']}")
     lines += [
-        f"  {_take_verdict(take)}: {take['uri']}, {take['n_frames']} frames from {take['first_frame']} on"
+        f"  {_take_verdict(take)}: {take['uri']}, {counted(take['n_frames'], 'frame')} from {take['first_frame']} on"
         for take in report.get("takes", ())
     ]
     return [*lines, *_gap_lines(report), *_defect_lines(report["bad"])]
@@ -316,9 +335,9 @@ def _told_once(defects: Iterable[tuple[Wire, str]]) -> list[str]:
         hashes = (defect.get("expected"), defect.get("found"))
         is_content = defect["reason"] == "hash_mismatch" and all(hashes)
         lines.setdefault(hashes if is_content else number, []).append(line)
-    shared = "    and so in {} more chunks: their content was the same, and so they share that file (--json has all)"
+    shared = "    and so in {}: their content was the same, and so they share that file (--json has all)"
     return [line for found in lines.values()
-            for line in (found[0], *([shared.format(len(found) - 1)] if len(found) > 1 else []))]
+            for line in (found[0], *([shared.format(counted(len(found) - 1, "more chunk"))] if len(found) > 1 else []))]
 
 
 _MOST_GAPS = 20
@@ -335,9 +354,10 @@ def _gap_lines(report: Wire) -> list[str]:
         when = f", {_local(gap['utc'])}" if gap.get("utc") else ""
         lines.append(
             f"  gap at {duration(gap['first_frame'], rate)} (frame {gap['first_frame']}){when}:"
-            f" {n_frames} frames{lost(n_frames, rate)} {gap['cause']}{sure}"
+            f" {counted(n_frames, 'frame')}{lost(n_frames, rate)} {gap['cause']}{sure}"
         )
-    return [*lines, *([f"  and {len(gaps) - _MOST_GAPS} more gaps (--json has all)"] if len(gaps) > _MOST_GAPS else [])]
+    n_more = len(gaps) - _MOST_GAPS
+    return [*lines, *([f"  and {counted(n_more, 'more gap')} (--json has all)"] if n_more > 0 else [])]
 
 
 def _local(utc: str) -> str:
@@ -456,7 +476,8 @@ def _date(wall_ns: int | None) -> str:
 def retired_lines(retired: Sequence[Wire]) -> list[str]:
     """What was retired, or would be, by recording."""
     return [
-        f"{each['uri']}: {each['chunks']} chunks, {each['n_frames']} frames, {size(each['n_bytes'])}"
+        f"{each['uri']}: {counted(each['chunks'], 'chunk')}, {counted(each['n_frames'], 'frame')},"
+        f" {size(each['n_bytes'])}"
         for each in retired
     ]
 
@@ -475,13 +496,13 @@ def retired_total(retired: Sequence[Wire], *, dry_run: bool) -> str:
     """One line. What a stream that runs retires it deletes itself, soon after the answer."""
     verb = "would delete" if dry_run else "deleting" if any(each["live"] for each in retired) else "deleted"
     n_chunks, n_bytes = (sum(each[name] for each in retired) for name in ("chunks", "n_bytes"))
-    return f"{verb} {n_chunks} chunks, {size(n_bytes)} in all"
+    return f"{verb} {counted(n_chunks, 'chunk')}, {size(n_bytes)} in all"
 
 
 def removal_total(removals: Sequence[Removal], *, dry_run: bool) -> str:
     """One line."""
     verb = "would delete" if dry_run else "deleted"
-    return f"{verb} {len(removals)} recordings, {size(sum(each.n_bytes for each in removals))} in all"
+    return f"{verb} {counted(len(removals), 'recording')}, {size(sum(each.n_bytes for each in removals))} in all"
 
 
 def removal_lines(removals: Sequence[Removal]) -> list[str]:
@@ -490,7 +511,7 @@ def removal_lines(removals: Sequence[Removal]) -> list[str]:
         line
         for each in removals
         for line in (
-            f"{each.uri}: {each.n_frames} frames, {each.n_chunks} chunks, {size(each.n_bytes)}",
+            f"{each.uri}: {counted(each.n_frames, 'frame')}, {counted(each.n_chunks, 'chunk')}, {size(each.n_bytes)}",
             f"  {each.recording}",
         )
     ]
@@ -516,7 +537,7 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
             continue
         lines.append(
             f"{report.path}: {length}, {report.container} {report.subtype}, {report.channels} ch"
-            f" {report.sample_rate} Hz, {len(report.gaps)} gaps, {_missing(report)}"
+            f" {report.sample_rate} Hz, {counted(len(report.gaps), 'gap')}, {_missing(report)}"
         )
         if report.retired_frames:
             lines.append(f"  {report.retired_frames} of the missing frames were retired")
@@ -526,7 +547,8 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
         elif not report.is_exact and report.max_error:
             error = f"{20 * math.log10(report.max_error):.0f} dBFS"
             lines.append(
-                f"  not exact: converted to {report.subtype}, largest error {error}, {report.clipped} samples clipped"
+                f"  not exact: converted to {report.subtype}, largest error {error},"
+                f" {counted(report.clipped, 'sample')} clipped"
             )
     if reports[0].aligned_by:
         lines.append(f"aligned by the {reports[0].aligned_by.replace('_', ' ')}, from frame {reports[0].first_frame}")
@@ -535,7 +557,7 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
 
 def _missing(report: SaveReport) -> str:
     n_frames = report.missing_frames
-    return f"{n_frames} frames missing{lost(n_frames, report.sample_rate)}"
+    return f"{counted(n_frames, 'frame')} missing{lost(n_frames, report.sample_rate)}"
 
 
 def _damaged(report: SaveReport) -> list[str]:
@@ -554,22 +576,24 @@ def _saved_midi(report: SaveReport, length: str) -> list[str]:
     midi = report.midi
     assert midi is not None
     lines = [
-        f"{report.path}: {length}, {report.container} {report.subtype}, {midi.n_events} events,"
-        f" {len(report.gaps)} gaps, {_missing(report)}"
+        f"{report.path}: {length}, {report.container} {report.subtype}, {counted(midi.n_events, 'event')},"
+        f" {counted(len(report.gaps), 'gap')}, {_missing(report)}"
     ]
     lines += _damaged(report)
     if midi.max_shift_frames:
         lines.append(f"  not exact: events go to the nearest tick, at most {midi.max_shift_frames:.1f} frames away")
     if midi.drift_ppm:
         lines.append(f"  not exact: its seconds are off by {midi.drift_ppm:.1f} ppm; ticks are frames all the same")
-    for counts, what in (
-        (midi.rounded, "MIDI 1 says less than these did; the packets stand beside them"),
-        (midi.set_aside, "such files have no place for these: they stand where programs pass over them"),
-    ):
-        if counts:
-            named = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in sorted(counts.items()))
-            lines.append(f"  {what}: {named}")
+    if midi.rounded:
+        lines.append(f"  MIDI 1 says less than these did; the packets stand beside them: {_messages(midi.rounded)}")
+    if midi.set_aside:
+        lines.append(f"  {_messages(midi.set_aside)} kept as meta events that other programs ignore")
     return lines
+
+
+def _messages(counts: Mapping[str, int]) -> str:
+    """`5 active-sensing messages, 1 clock message`"""
+    return ", ".join(counted(n, f"{name.replace('_', '-')} message") for name, n in sorted(counts.items()))
 
 
 def event_line(event: Wire) -> str:

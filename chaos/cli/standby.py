@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chaos.cli.out import say
-from chaos.cli.session import Session, json_option, only_stream, print_json
+from chaos.cli.session import PickOne, Session, json_option, only_stream, print_json, running_streams
 from chaos.terms.errors import StreamNotFound
 
 if TYPE_CHECKING:
@@ -28,19 +28,33 @@ __all__ = ["COMMANDS", "keep_held", "named_by_itself", "what_and_where", "what_r
 def keep(session: Session, uri: str | None, as_json: bool) -> None:
     """Make a recording of what a stream in standby holds, from its oldest frame on, and go on recording.
 
-    URI can be left out if only one stream is running. Start one with: chaosctl start --standby 60s
+    URI can be left out if only one stream is in standby. Start one with: chaosctl start --standby 60s
     """
     from chaos.cli.show import duration
 
     with session.client() as chaosd:
-        kept = chaosd.call("stream_keep", uri=uri or only_stream(chaosd, "keep"))
+        held = [each["uri"] for each in chaosd.call("stream_list")["streams"] if each.get("standby_s") is not None]
+        uri = uri or _to_keep(chaosd, held)
+        kept = chaosd.call("stream_keep", uri=uri)
     if as_json:
         print_json(kept)
+    elif uri not in held:
+        say(f"{uri} is already kept, and recording on", f"  stop it with: chaosctl stop {uri}")
     elif kept["recording"]:
         say(f"kept the last {duration(kept['n_frames'], kept['sample_rate'])}, and recording on")
         say(f"  {kept['uri']}", f"  {kept['recording']}", f"  stop it with: chaosctl stop {kept['uri']}")
     else:
         say(f"{kept['uri']}: nothing has come yet; recording from the first frame on")
+
+
+def _to_keep(chaosd: Client, held: list[str]) -> str:
+    """The only stream in standby, or the only one that runs, maybe kept already. Raises StreamNotFound, PickOne."""
+    if len(held) > 1:
+        raise PickOne(f"{len(held)} streams are in standby; pick one:", held)
+    running = held or running_streams(chaosd)
+    if len(running) != 1:
+        raise StreamNotFound("no stream is in standby", hint="start one with: chaosctl start --standby 60s")
+    return running[0]
 
 
 def what_and_where(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
@@ -63,7 +77,7 @@ def what_runs(chaosd: Client | None) -> list[str]:
     streams = [each["uri"] for each in chaosd.call("stream_list")["streams"]]
     if len(sessions) == 1 and set(streams) <= set(sessions[0]["uris"]):
         return list(sessions[0]["uris"])
-    return [only_stream(chaosd, "save")]
+    return [only_stream(chaosd)]
 
 
 def keep_held(chaosd: Client, whats: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from chaos.cli.session import (
     print_json,
     strict_option,
 )
+from chaos.terms.counting import counted
 from chaos.terms.errors import DeviceNotFound, PipeWireUnavailable, StreamNotFound
 
 if TYPE_CHECKING:
@@ -164,7 +165,9 @@ def start(
     if started.get("reason"):
         say(f"  {started['reason']}")
     if standby is None:
-        say(f"  {started['uri']}", f"  {started['recording']}", f"  stop it with: chaosctl stop {started['uri']}")
+        folder = started["recording"]  # none before the first frame
+        say(f"  {started['uri']}", *([f"  {folder}"] if folder else []))
+        say(f"  stop it with: chaosctl stop {started['uri']}")
     else:
         say(f"  {started['uri']}", f"  holds the last {standby} in memory; nothing is recorded")
         say(f"  record from then on with: chaosctl keep {started['uri']}")
@@ -231,7 +234,7 @@ def accept_port(session: Session, uri: str | None, as_json: bool) -> None:
     URI can be left out if only one stream is running.
     """
     with session.client() as chaosd:
-        accepted = chaosd.call("stream_accept_port", uri=uri or only_stream(chaosd, "accept-port"))
+        accepted = chaosd.call("stream_accept_port", uri=uri or only_stream(chaosd))
     if as_json:
         print_json(accepted)
     else:
@@ -246,24 +249,30 @@ def accept_port(session: Session, uri: str | None, as_json: bool) -> None:
 def stop(session: Session, uri: str | None, strict: bool, as_json: bool) -> None:
     """Stop a stream and finish its recording. URI can be left out if only one stream is running."""
     with session.client() as chaosd:
-        stopped = chaosd.call("stream_stop", uri=uri or only_stream(chaosd, "stop"))
+        stopped = chaosd.call("stream_stop", uri=uri or only_stream(chaosd))
     if as_json:
         print_json(stopped)
     else:
-        from chaos.cli.show import lost
-
-        ending = "" if stopped["clean"] else " after an error"
-        say(
-            f"stopped{ending}: {stopped['n_frames']} frames in {stopped['n_chunks']} chunks,"
-            f" {stopped['n_gaps']} gaps, {stopped['lost_frames']} frames lost"
-            f"{lost(stopped['lost_frames'], stopped.get('sample_rate'))}"
-        )
-        from chaos.cli.show import signal_lines
-
-        say(*(f"  {line}" for line in signal_lines(stopped.get("signal"), None)), f"  {stopped['recording']}")
-        say(f"  next: chaosctl verify {stopped['uri']}")
+        say(*_stopped_lines(stopped))
     if strict and stopped["lost_frames"]:
         leave(EXIT_LOST)
+
+
+def _stopped_lines(stopped: dict[str, Any]) -> list[str]:
+    """What was recorded, and what comes next."""
+    from chaos.cli.show import lost, signal_lines
+
+    ending, rate = "" if stopped["clean"] else " after an error", stopped.get("sample_rate")
+    if not stopped["recording"]:
+        return [f"stopped{ending}; nothing was kept"]
+    return [
+        f"stopped{ending}: {counted(stopped['n_frames'], 'frame')} in {counted(stopped['n_chunks'], 'chunk')},"
+        f" {counted(stopped['n_gaps'], 'gap')}, {counted(stopped['lost_frames'], 'frame')} lost"
+        f"{lost(stopped['lost_frames'], rate)}",
+        *(f"  {line}" for line in signal_lines(stopped.get("signal"), rate)),
+        f"  {stopped['recording']}",
+        f"  next: chaosctl verify {stopped['uri']}",
+    ]
 
 
 @click.command()

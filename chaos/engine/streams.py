@@ -59,7 +59,7 @@ from chaos.terms.errors import (
     StreamExists,
     StreamNotFound,
 )
-from chaos.terms.uri import parse_uri
+from chaos.terms.uri import next_free, parse_uri
 
 if TYPE_CHECKING:
     from chaos.store.retention import Retired
@@ -137,7 +137,8 @@ class Streams:
         if isinstance(form, MidiFormat):
             _check_midi(request)
         if request.uri in self._running:
-            raise StreamExists(f"{request.uri} is running", hint="choose another take, or stop it first")
+            hint = f"stop it first: chaosctl stop {request.uri}"
+            raise StreamExists(f"{request.uri} is running", hint=hint)
         check_room(sum(not each.view.recording for each in self._running.values()))
         self._running[request.uri] = Stream(StreamView(request.uri, form), future)
         self._running[request.uri].view.trace.note("asked")
@@ -148,7 +149,7 @@ class Streams:
     def _look_at_paths(self, request: StreamStart, is_recovering: bool) -> StreamStart:
         """Gives the request with its path resolved; not on the daemon's thread, since a disk may hang."""
         if Store(self._config.store).path(request.uri).exists():
-            raise StreamExists(f"{request.uri} has been recorded already", hint="choose another take")
+            raise StreamExists(f"{request.uri} has been recorded already", hint=self._next_free(request.uri))
         name, take = parse_uri(request.uri)
         if is_recovering and any(self._config.staging_dir.glob(f"{name}~{take}.*{SUFFIX}")):
             raise StreamExists(
@@ -161,6 +162,12 @@ class Streams:
         if is_taken(path):
             raise PathNotAllowed(f"{path} already exists", hint="name a new file")
         return msgspec.structs.replace(request, chunk_path=str(path))
+
+    def _next_free(self, uri: str) -> str:
+        """The hint that names the take to record instead."""
+        store = Store(self._config.store)
+        free = next_free(uri, lambda each: each in self._running or store.path(each).exists())
+        return "choose another take" if free is None else f"next free: {free}"
 
     def _find_device(self, request: StreamStart, future: Future[Any], member: Membership | None) -> None:
         assert self._registry is not None

@@ -124,7 +124,7 @@ class RequestedFormat(Protocol):
     def sample_format(self) -> str: ...
 
 
-def choose(name: str, present: Sequence[DeviceInfo]) -> DeviceInfo:
+def choose(name: str, present: Sequence[DeviceInfo], kind: DeviceKind | None = None) -> DeviceInfo:
     """The device of that identity, else of that node name (a sink's monitor also as "<name>.monitor"), else
     of that description, else with `name` as a part (in any case) of its description. "node:45" is the device of that
     node id, "object:812" of that object serial: how one is chosen where two have the same name.
@@ -148,7 +148,7 @@ def choose(name: str, present: Sequence[DeviceInfo]) -> DeviceInfo:
             return chosen[0]
         if chosen:
             raise _ambiguous(name, chosen)
-    raise _not_found(name, present)
+    raise _not_found(name, present, kind)
 
 
 def _by_name(name: str, present: list[DeviceInfo]) -> tuple[list[DeviceInfo], ...]:
@@ -283,12 +283,20 @@ def _ambiguous(name: str, candidates: list[DeviceInfo]) -> DeviceAmbiguous:
     )
 
 
-def _not_found(name: str, present: Sequence[DeviceInfo]) -> DeviceNotFound:
+_LISTED = "see what there is with: chaosctl devices"
+_NONE: dict[DeviceKind | None, str] = {
+    None: f"PipeWire lists no devices; {_LISTED} --all",
+    "audio": f"PipeWire lists no audio devices; {_LISTED}",
+    "midi": f"PipeWire lists no MIDI devices; {_LISTED}",
+}
+
+
+def _not_found(name: str, present: Sequence[DeviceInfo], kind: DeviceKind | None) -> DeviceNotFound:
     devices = [d for d in present if not d.is_program]
     words = {word: d for d in present for word in (d.identity, d.name, d.description)}
     near = get_close_matches(name, words, n=3, cutoff=0.6)
     if not near and not devices:
-        return DeviceNotFound(f"there is no device {name!r}", hint="PipeWire lists no devices")
+        return DeviceNotFound(f"there is no device {name!r}", hint=_NONE[kind])
     known = dict.fromkeys(words[word].description for word in near) or [d.description for d in devices[:5]]
     quoted = ", ".join(repr(text) for text in known)
     more = ", ..." if len(devices) > 5 else ""

@@ -120,7 +120,7 @@ class DeviceMap:
 
     def find(self, name: str, direction: Direction | None = None, kind: DeviceKind | None = None) -> DeviceInfo:
         """`deviceinfo.choose` among what is there. Raises DeviceAmbiguous, DeviceNotFound."""
-        return choose(name, self.devices(direction, kind, programs=True))
+        return choose(name, self.devices(direction, kind, programs=True), kind)
 
     def shared_serials(self) -> set[str]:
         """The names of serial numbers that more than one device claims now."""

@@ -42,6 +42,7 @@ from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed, Storag
 from chaos.terms.form import MidiForm
 from chaos.terms.ledger import ClockAnchor, Coverage, Gap
 from chaos.terms.marks import Mark
+from chaos.terms.uri import next_free
 
 __all__ = ["RecordingWriter"]
 
@@ -88,7 +89,9 @@ class RecordingWriter:
         """
         path = store.path(definition.uri)
         message, details = f"{definition.uri} has been recorded already", {"path": str(path)}
-        exists = StreamExists(message, hint="choose another take", details=details)
+        free = next_free(definition.uri, lambda each: store.path(each).exists()) if path.exists() else None
+        hint = "choose another take" if free is None else f"next free: {free}"
+        exists = StreamExists(message, hint=hint, details=details)
         made = made or cls.half_made(store, definition)
         try:
             with storage_errors("create", path):

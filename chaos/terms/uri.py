@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from chaos.terms.errors import InvalidRequest, InvalidURI
 
-__all__ = ["check_session", "check_uri", "make_uri", "parse_uri", "slug"]
+__all__ = ["check_session", "check_uri", "make_uri", "next_free", "parse_uri", "slug"]
 
 _SCHEME = "stream://"
 _MAX_PART = 64
 _FOREIGN = re.compile(r"[^A-Za-z0-9._-]")
+_NUMBER = re.compile(r"(?<![0-9.])[0-9]{1,4}$")  # neither a date nor one of a stream's takes (.0001)
 _FORM = "stream://NAME/TAKE, each 1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot"
 
 
@@ -62,6 +64,20 @@ def slug(text: str) -> str:
 def make_uri(name: str, take: str) -> str:
     """The URI of a take. Raises InvalidURI."""
     return check_uri(f"{_SCHEME}{name}/{take}")
+
+
+def next_free(uri: str, is_taken: Callable[[str], bool]) -> str | None:
+    """The same stream's next take, counted up from this one's number: take-2 after take-1. None after 1000 tries."""
+    name, take = parse_uri(uri)
+    match = _NUMBER.search(take)
+    stem, digits = (take[: match.start()], match[0]) if match else (f"{take}-", "1")
+    for number in range(int(digits) + 1, int(digits) + 1001):
+        other = f"{stem}{number:0{len(digits)}}"
+        if len(other) > _MAX_PART:
+            return None
+        if not is_taken(found := make_uri(name, other)):
+            return found
+    return None
 
 
 def _invalid(text: str, why: str) -> InvalidURI:

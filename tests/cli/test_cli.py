@@ -383,7 +383,7 @@ def test_stop_finds_the_only_stream_and_is_strict_on_demand(daemon: ScriptedDaem
 def test_status_shows_heads_as_time_and_levels(daemon: ScriptedDaemon, run: Run) -> None:
     shown = run("status").stdout
     assert "1.4.2, fifo 88" in shown
-    assert re.search(rf"{URI}  streaming  1:02:03\.500  7 +1 +96 +-12\.3 -inf +USB Microphone", shown)
+    assert re.search(rf"{URI}  streaming  1:02:03\.500  7 +1 +96 +-12\.3 -inf +- +USB Microphone", shown)
     one = run("status", URI).stdout
     assert "1:02:03.500 (frame 178728000)" in one
     assert "3 free, 0 full, 4 in total" in one
@@ -425,7 +425,7 @@ def test_a_silence_of_events_is_exit_code_7(daemon: ScriptedDaemon, run: Run) ->
 
 
 def test_verify_through_the_daemon(daemon: ScriptedDaemon, run: Run) -> None:
-    assert run("verify", URI).stdout.startswith("ok: 4800 frames in 1 chunks, 0 gaps, 0 frames missing")
+    assert run("verify", URI).stdout.startswith("ok: 4800 frames in 1 chunk, 0 gaps, 0 frames missing")
     gap = {"first_frame": 5, "n_frames": 3, "cause": "missed", "confidence": "exact"}
     daemon.script["verify"] = {**daemon.script["verify"], "gaps": [gap]}
     assert run("verify", URI).exit_code == 0
@@ -470,7 +470,7 @@ def test_verify_without_a_daemon(run: Run, store: Path, by_path: bool) -> None:
 
 def test_verify_names_the_gaps(run: Run, store: Path) -> None:
     said = run("--store", store, "verify", URI).stdout
-    assert f"1 gaps, {CHUNK} frames missing (100 ms)\n" in said
+    assert f"1 gap, {CHUNK} frames missing (100 ms)\n" in said
     (line,) = (line for line in said.splitlines() if "gap at" in line)
     assert line.startswith(f"  gap at 0:00:00.100 (frame {CHUNK}), ")
     assert line.endswith(f": {CHUNK} frames (100 ms) missed")
@@ -620,7 +620,7 @@ def test_save_to_a_pipe_gives_samples_alone(run: Run, store: Path) -> None:
 
 def test_save_says_what_flac_costs(run: Run, store: Path, tmp_path: Path) -> None:
     done = run("--store", store, "save", URI, tmp_path / "o.flac", "--to", "2")
-    assert "not exact: converted to PCM_24, largest error -138 dBFS, 1 samples clipped" in done.stdout
+    assert "not exact: converted to PCM_24, largest error -138 dBFS, 1 sample clipped" in done.stdout
 
 
 def test_save_of_several_needs_a_folder(run: Run, store: Path, tmp_path: Path) -> None:
@@ -757,14 +757,14 @@ def on_terminal(*arguments: object, answer: str) -> tuple[int, str]:
 def test_retire_shows_what_would_go_and_asks(run: Run, store: Path) -> None:
     keep = ("--store", store, "retire", "--keep", f"{CHUNK * 4}B")
     done = run(*keep, "--dry-run")
-    assert f"{URI}: 1 chunks, {CHUNK} frames, 18.8 KiB" in done.stdout
-    assert "would delete 1 chunks, 18.8 KiB in all" in done.stdout
+    assert f"{URI}: 1 chunk, {CHUNK} frames, 18.8 KiB" in done.stdout
+    assert "would delete 1 chunk, 18.8 KiB in all" in done.stdout
     code, said = on_terminal(*keep, answer="n")
     assert (code, "Delete this audio?" in said, f"{CHUNK} frames" in said) == (1, True, True)
     assert json.loads(run("--store", store, "verify", URI, "--json").stdout)["lost_frames"] == CHUNK
     assert run(*keep, "--dry-run").stdout == done.stdout
     code, said = on_terminal(*keep, answer="y")
-    assert (code, "deleted 1 chunks, 18.8 KiB in all" in said) == (0, True)
+    assert (code, "deleted 1 chunk, 18.8 KiB in all" in said) == (0, True)
     assert f"Nothing to retire: all audio is within what is to be kept ({CHUNK * 4}B)." in run(*keep).stdout
     gaps = json.loads(run("--store", store, "verify", URI, "--json").stdout)["gaps"]
     assert [gap["cause"] for gap in gaps] == ["missed", "retired"]
@@ -971,7 +971,7 @@ def test_rm_says_what_goes_and_wants_a_word(run: Run, store: Path) -> None:
     assert "--yes" in done.stderr
     assert f"{URI}: {3 * CHUNK} frames, 2 chunks, 37.5 KiB" in done.stdout
     done = run("--store", store, "rm", URI, "--dry-run")
-    assert (done.exit_code, "would delete 1 recordings, 37.5 KiB in all" in done.stdout) == (0, True)
+    assert (done.exit_code, "would delete 1 recording, 37.5 KiB in all" in done.stdout) == (0, True)
     assert on_terminal("--store", store, "rm", URI, answer="n")[0] == 1
     assert run("--store", store, "verify", URI).exit_code == 0
     run("--store", store, "pin", "mine", URI)
@@ -1109,3 +1109,58 @@ def test_errors_show_what_others_chose(daemon: ScriptedDaemon, run: Run) -> None
     daemon.script["status"] = DeviceNotFound(f"no {EVIL}", hint=EVIL)
     assert run("status").stderr.count("\n") == 2
     assert "\x1b" not in run("status").stderr
+
+
+def test_the_overview_notes_silence_and_clipping(daemon: ScriptedDaemon, run: Run) -> None:
+    signal = {"silent_since_frame": 0, "n_clipped": 3, "first_clipped_frame": RATE, "n_not_finite": 0,
+              "first_not_finite_frame": None}  # fmt: skip
+    daemon.script["status"] = {**STATUS, "streams": [{**STREAM, "signal": signal}]}
+    said = run("status").stdout
+    assert "SIGNAL" in said
+    assert "silent, clipped" in said
+    daemon.script["stream_stop"] = {**STOPPED, "signal": signal, "sample_rate": RATE}
+    said = run("stop").stdout
+    assert "silent since 0:00:00.000" in said
+    assert "the first at 0:00:01.000" in said
+
+
+def test_stop_of_what_was_never_kept_says_so(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["stream_stop"] = {**STOPPED, "recording": "", "n_frames": 0, "n_chunks": 0}
+    assert run("stop").stdout == "stopped; nothing was kept\n"
+
+
+def test_start_prints_no_empty_line_for_a_recording_that_is_not_there(daemon: ScriptedDaemon, run: Run) -> None:
+    answer = daemon.script["stream_start"]
+    daemon.script["stream_start"] = lambda request: {**answer(request), "recording": "", "state": "stalled"}
+    assert all(line.strip() for line in run("start", URI).stdout.splitlines())
+
+
+def test_two_streams_are_offered_with_what_was_typed(daemon: ScriptedDaemon, run: Run) -> None:
+    other = "stream://room/take"
+    daemon.script["stream_list"] = {"streams": [STREAM, {**STREAM, "uri": other}]}
+    assert run("stop", "--strict").stderr.splitlines() == [
+        "chaosctl: 2 streams are running; pick one:",
+        f"  chaosctl stop {URI} --strict",
+        f"  chaosctl stop {other} --strict",
+    ]
+    assert f"  chaosctl mark 'verse 2' --uri {other}" in run("mark", "verse 2").stderr.splitlines()
+
+
+def test_a_device_of_any_rate_says_so(daemon: ScriptedDaemon, run: Run) -> None:
+    anything = {"type": "audio", "sample_rate": None, "channels": 2}
+    daemon.script["device_list"] = {"devices": [{**MIC, "format": anything, "rate_range": [1, 2147483647]}]}
+    assert "2 ch any rate" in run("devices").stdout
+
+
+def test_verify_and_sign_call_one_hash_by_one_name(run: Run, store: Path) -> None:
+    report = json.loads(run("--store", store, "verify", URI, "--json").stdout)
+    said = run("--store", store, "verify", URI).stdout
+    assert f"recording hash {report['recording_hash_v3']}" in said
+    assert f"without marks  {report['recording_hash']}" in said
+
+
+def test_a_pin_of_nothing_says_so(run: Run, tmp_path: Path) -> None:
+    RecordingWriter.create(Store(tmp_path / "store"), DEFINITION).close()
+    said = run("--store", tmp_path / "store", "pin", "mine", URI).stdout
+    assert "mine: 0 frames" in said
+    assert "nothing is protected yet" in said

@@ -145,3 +145,31 @@ def test_what_is_not_in_standby_is_not_kept(daemon: ScriptedDaemon, run: Run) ->
     daemon.script["stream_list"] = {"streams": [{**HELD, "standby_s": None}]}
     assert run("save").exit_code == 0
     assert kept(daemon) == []
+
+
+def test_keep_means_the_only_stream_in_standby(daemon: ScriptedDaemon, run: Run) -> None:
+    other = {"uri": "stream://room/1", "state": "streaming", "standby_s": None}
+    daemon.script["stream_list"] = {"streams": [other, HELD]}
+    assert run("keep").exit_code == 0
+    assert kept(daemon) == [URI]
+    daemon.script["stream_list"] = {"streams": [other, {**other, "uri": URI}]}
+    said = run("keep")
+    assert (said.exit_code, "chaosctl start --standby 60s" in said.stderr) == (2, True)
+    daemon.script["stream_list"] = {"streams": [{**HELD, "uri": "stream://room/1"}, HELD]}
+    assert f"  chaosctl keep {URI} --json" in run("keep", "--json").stderr.splitlines()
+
+
+def test_a_second_keep_says_that_it_is_kept(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["stream_list"] = {"streams": [{**HELD, "standby_s": None}]}
+    assert "already kept" in run("keep").stdout
+
+
+def test_save_leaves_out_what_has_not_begun_and_says_so(daemon: ScriptedDaemon, run: Run, tmp_path: Path) -> None:
+    uris = [URI, "stream://late/1"]
+    daemon.script["stream_list"] = {"streams": [{"uri": uri, "state": "streaming"} for uri in uris]}
+    daemon.script["session_list"] = {"sessions": [{"session": "jam", "running": True, "uris": uris}]}
+    done = run("save", "--last", "50ms")
+    assert done.exit_code == 0, done.output
+    assert "nothing was recorded of stream://late/1 yet" in done.stderr
+    assert len(list((tmp_path / "here").iterdir())) == 1
+    assert run("save", *uris, "out").exit_code == 6, "what was named must be there"

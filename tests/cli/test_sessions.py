@@ -185,6 +185,7 @@ def test_a_session_is_verified_as_one(store: tuple[Path, list[np.ndarray[Any, An
     done = offline(root, "verify", "jam")
     assert done.exit_code == 0, done.output
     assert "session jam: ok, 2 recordings" in done.stdout
+    assert "stream://two/jam: ok: 200 frames" in done.stdout
     chunk = next((root / "recordings" / "two").glob("*.zarr/audio/c/0/0"))
     data = bytearray(chunk.read_bytes())
     data[0] ^= 1

@@ -219,8 +219,8 @@ def test_chaosctl_saves_and_says_what_a_file_cannot_hold(tmp_path: Path) -> None
     keys = a_tune(tmp_path)
     done = CliRunner().invoke(main, ["save", str(keys.recording), str(tmp_path / "a.mid")])
     assert done.exit_code == 0, done.output
-    assert "mid MIDI, 5 events, 1 gaps, 16 frames missing" in done.stdout
-    assert "1 note on" in done.stdout
+    assert "mid MIDI, 5 events, 1 gap, 16 frames missing" in done.stdout
+    assert "1 note-on message" in done.stdout
     done = CliRunner().invoke(main, ["save", str(keys.recording), str(tmp_path / "b.mid"), "--tempo", "97", "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["midi"]["max_shift_frames"] > 0

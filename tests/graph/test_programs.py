@@ -117,7 +117,7 @@ def test_a_part_of_a_title_finds_nothing_and_the_hint_names_it() -> None:
     assert "did you mean 'Player: USB Mic'?" in caught.value.hint
     with pytest.raises(DeviceNotFound) as caught:
         devices.find("speakers")
-    assert caught.value.hint == "PipeWire lists no devices"
+    assert caught.value.hint == "PipeWire lists no devices; see what there is with: chaosctl devices --all"
     assert Followed("USB Mic").locate(devices.devices(programs=True)).device is None
 
 

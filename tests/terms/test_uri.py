@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.terms.errors import InvalidURI
-from chaos.terms.uri import make_uri, parse_uri, slug
+from chaos.terms.uri import make_uri, next_free, parse_uri, slug
 
 part = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True)
 
@@ -45,3 +45,12 @@ def test_uris_that_are_none(wrong: str) -> None:
     with pytest.raises(InvalidURI) as caught:
         parse_uri(wrong)
     assert "stream://NAME/TAKE" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("take", "free"),
+    [("take-1", "take-3"), ("take", "take-3"), ("take-009", "take-010"), ("20261126", "20261126-2"), ("9" * 64, None)],
+)
+def test_the_next_free_take_counts_up(take: str, free: str | None) -> None:
+    found = next_free(f"stream://desk/{take}", {"stream://desk/take-2"}.__contains__)
+    assert found == (None if free is None else f"stream://desk/{free}")
