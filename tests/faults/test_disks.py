@@ -77,10 +77,10 @@ def check(source: CountingSource, path: Path) -> RecordingInfo:
 def test_a_full_disk_costs_what_the_ledger_says(
     session: Session, source: CountingSource, tmp_path: Path
 ) -> None:
-    with small_disk(tmp_path / "store", 16 << 20) as store:
-        filler = store / "filler"
+    with small_disk(tmp_path / "disk", 16 << 20) as disk:
+        filler = disk / "filler"
         filler.write_bytes(bytes(14 << 20))
-        with start_daemon(session, tmp_path, store, "--free-margin", "2M") as daemon:
+        with start_daemon(session, tmp_path, disk / "store", "--free-margin", "2M") as daemon:
             client = daemon.client
             start_stream(daemon, source, chunk_size_bytes=256 << 10, staging_seconds=0.5)
             assert client.event("storage_low")["free_bytes"] < 2 << 20

@@ -172,6 +172,6 @@ def test_a_musician_keeps_and_saves_without_naming_anything(
     assert (report["n_frames"], report["missing_frames"]) == (RATE, 0)
     found = source.check(soundfile.read(saved, dtype="float32")[0].T)
     assert found.ok, found
-    assert "kept the last" in ctl("keep")
+    assert "is already kept" in ctl("keep")
     stopped = client.call("stream_stop", uri=URI)
     check(source, stopped["recording"])
