@@ -85,6 +85,12 @@ AUDIO.take_back = take_back
 
 # ---- for Python ----------------------------------------------------------------------------------------------------
 
+cdef uint8_t *sample_at(const Writer *w, uint32_t slot, uint64_t channel, uint64_t frame) noexcept nogil:
+    """Where a channel's sample lies, of a slot's frame."""
+    return (w.data + <uint64_t>slot * w.definition.slot_bytes
+            + (channel * w.definition.chunk_frames + frame) * w.definition.sample_bytes)
+
+
 cdef class AudioSlots(Slots):
     """Slots that hold samples."""
 
@@ -167,12 +173,11 @@ cdef class AudioSlots(Slots):
         cdef chaos_measure m
         cdef list found = []
         for k in range(w.definition.channels):
-            at = (w.data + <uint64_t>slot * w.definition.slot_bytes
-                  + (k * w.definition.chunk_frames + first) * w.definition.sample_bytes)
+            at = sample_at(w, slot, k, first)
             with nogil:
-                if w.definition.sample_format == 1:
+                if w.definition.sample_format == F32:
                     chaos_measure_f32(<const float *>at, n, &m)
-                elif w.definition.sample_format == 2:
+                elif w.definition.sample_format == S16:
                     chaos_measure_s16(<const int16_t *>at, n, &m)
                 else:
                     chaos_measure_s32(<const int32_t *>at, n, &m)
@@ -192,8 +197,7 @@ cdef class AudioSlots(Slots):
         cdef double peak = 0, square = 0
         cdef list found = []
         for k in range(w.definition.channels):
-            at = (w.data + <uint64_t>slot * w.definition.slot_bytes
-                  + (k * w.definition.chunk_frames + first) * w.definition.sample_bytes)
+            at = sample_at(w, slot, k, first)
             if w.definition.sample_format == F32:
                 chaos_level_f32(<const float *>at, n, &peak, &square)
             elif w.definition.sample_format == S16:

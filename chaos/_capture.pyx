@@ -44,8 +44,8 @@ cdef class Capture:
 
     A planar capture is a `pw_filter` with one 32-bit float DSP port per channel: buffers are shared with the device's
     own ports, and there is no volume, resampler or remixer between; where s16 or s32 is recorded the copy converts. An
-    interleaved one is a `pw_stream` without AUTOCONNECT, whose converter gives f32, s16 or s32. One of events (`MidiSlots`) is a `pw_filter` with one port that
-    takes MIDI 1 and UMP. None links itself: `link` does, and nobody else.
+    interleaved one is a `pw_stream` without AUTOCONNECT, whose converter gives f32, s16 or s32. One of events
+    (`MidiSlots`) is a `pw_filter` with one port that takes MIDI 1 and UMP. None links itself: `link` does, and nobody else.
 
     Args:
         slots: where frames go, of the same shape; the caller keeps them open until after `close`.

@@ -20,7 +20,7 @@ _CLEAR = "\r\x1b[K"
 
 
 class Meter:
-    """On standard error; where that is no terminal only what happens is said, a line each."""
+    """On standard error; where that is not a terminal only what happens is said, a line each."""
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr.isatty()

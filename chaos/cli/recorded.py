@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaos.cli.out import say
 from chaos.cli.session import EXIT_LOST, leave, print_json
+from chaos.terms.counting import counted
 from chaos.terms.errors import ChaosError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -120,10 +121,10 @@ def file_line(take: Take, account: dict[str, Any], signal: dict[str, Any] | None
     """The last line: the file, how long it is, what is missing, and what is wrong with the samples."""
     from chaos.cli.show import duration
 
-    n_gaps, lost, midi = len(account["gaps"]), account["lost_frames"], account.get("midi")
-    events = "" if midi is None else f", {midi['n_events']} event{'' if midi['n_events'] == 1 else 's'}"
+    lost, midi = account["lost_frames"], account.get("midi")
+    events = "" if midi is None else f", {counted(midi['n_events'], 'event')}"
     length = f"{duration(account['n_frames'], take.sample_rate)} ({account['n_frames']} frames)"
-    what = f"{length}{events}, {n_gaps} gap{'' if n_gaps == 1 else 's'}, {lost} frames lost"
+    what = f"{length}{events}, {counted(len(account['gaps']), 'gap')}, {lost} frames lost"
     heard = "".join(f", {words}" for words in _signal_words(signal, take.sample_rate))
     proof = f", hash {account['root_hash']}" if "root_hash" in account else ""
     path = Path(account.get("path", "-"))

@@ -94,7 +94,7 @@ class Take:
 
     @property
     def n_wanted(self) -> int | None:
-        """How many frames were asked for; None where it is no number of them."""
+        """How many frames were asked for; None without a length, and until the rate is known."""
         return None if self._seconds is None or not self.sample_rate else round(self._seconds * self.sample_rate)
 
     def run(self, request: dict[str, Any], *, pipes: bool) -> dict[str, Any]:

@@ -452,7 +452,7 @@ class ChunkRotatorActor(Supervised):
         if external and self._path is None:
             return False
         first = chunk * self._staging.form.chunk_frames
-        n_frames = min(self._staging.form.chunk_frames, self._slots.stats()["head_frame"] - first)
+        n_frames = self._n_filled(chunk)
         self._account_for(first + n_frames, is_sealed=True)
         self._measure(slot, chunk, n_frames)
         with self._staging.slot(slot) as data:
@@ -481,6 +481,11 @@ class ChunkRotatorActor(Supervised):
         self._tell_progress()
         return True
 
+    def _n_filled(self, chunk: int) -> int:
+        """How many frames of a chunk the callback is done with: all, or of the last one up to the head."""
+        form = self._staging.form
+        return min(form.chunk_frames, self._slots.stats()["head_frame"] - chunk * form.chunk_frames)
+
     # -- what the samples are like
 
     def _listen(self) -> None:
@@ -494,8 +499,7 @@ class ChunkRotatorActor(Supervised):
 
     def _listen_to_full(self) -> None:
         for slot, chunk in self._full:
-            first = chunk * self._staging.form.chunk_frames
-            self._measure(slot, chunk, min(self._staging.form.chunk_frames, self._slots.stats()["head_frame"] - first))
+            self._measure(slot, chunk, self._n_filled(chunk))
 
     def _measure(self, slot: int, chunk: int, n_frames: int) -> None:
         """Measures a slot's first frames, as far as that was not done."""

@@ -184,7 +184,7 @@ def make_take(
 
     `continues` is the URI of the take whose last frame is the neighbour of this one's first, `after_change` that of the
     one before, of another format, `member` the session that the stream belongs to. With `standby_s` it holds so much,
-    and is no recording yet.
+    and is not a recording yet.
 
     Raises StagingFull, StorageFailed, InvalidChunkSize.
     """

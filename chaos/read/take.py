@@ -258,8 +258,8 @@ class Recording:
         """What lies between two moments: seconds since the first frame, or datetimes with a time zone.
 
         What comes after the recording's end is left out. `missing`: "zeros", "nan" or "error", as in `read`.
-        InvalidRequest for a datetime without a zone, ValueError for what is no moment, and for seconds below 0: frames
-        are counted from the end by `recording[-48000:]`.
+        InvalidRequest for a datetime without a zone, ValueError for what is not a moment, and for seconds below 0:
+        `recording[-48000:]` counts frames from the end.
         """
         for moment in (begin, end):
             _check_moment(moment)

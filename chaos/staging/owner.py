@@ -223,7 +223,7 @@ class Staging:
         return [note for note in notes if not note.is_past]
 
     def hold(self) -> None:
-        """What is captured is no recording yet: after a crash nobody brings it in. Until `keep`."""
+        """What is captured is not a recording yet: after a crash nobody brings it in. Until `keep`."""
         self._put("standby", "Q", 1)
 
     def keep(self, base_chunk: int, base_ns: int, *, n_lost: int, n_gaps: int) -> None:

@@ -111,7 +111,7 @@ class StagingReader:
 
     @property
     def is_standby(self) -> bool:
-        """Whether what it holds is no recording yet, and was promised to nobody."""
+        """Whether what it holds is not a recording yet, and was promised to nobody."""
         return self._load("standby") != 0
 
     @property

@@ -7,16 +7,17 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from recorded import definition
 from scripted import ScriptedDaemon
 
 from chaos.cli.main import main
 from chaos.cli.standby import named_by_itself, what_and_where
 from chaos.protocol.requests import StreamKeep
 from chaos.read.recording import open as open_recording
-from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import StorageFull
@@ -32,22 +33,9 @@ Run = Callable[..., Result]
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     for uri in (URI, "stream://room/1"):
-        definition = Definition(
-            uri=uri,
-            channels=1,
-            sample_rate=48000,
-            sample_format="f32",
-            chunk_frames=CHUNK,
-            device={"description": "Desk Mic"},
-            positions=["MONO"],
-            started_wall_ns=1_790_000_000_000_000_000,
-            started_monotonic_ns=0,
-            software="test",
-            run_id="run",
-            staging=None,
-            session="jam",
-        )
-        writer = RecordingWriter.create(Store(tmp_path / "store"), definition)
+        made = definition(uri, 1, CHUNK, started_wall_ns=1_790_000_000_000_000_000, session="jam")
+        made = msgspec.structs.replace(made, device={"description": "Desk Mic"})
+        writer = RecordingWriter.create(Store(tmp_path / "store"), made)
         writer.seal(0, np.ones(CHUNK, "<f4").data, 0, CHUNK)
         writer.finish(CHUNK, clean=True)
     return tmp_path / "store"

@@ -53,6 +53,16 @@ uint64_t fill_slot(int what, int width, void *slot, const void *src, uint64_t ch
 	return now_ns() - began;
 }
 
+/* Whether the processor lacks a way: the first two are plain C. */
+static int lacks(int way)
+{
+#ifdef __x86_64__
+	return way > 1 && !__builtin_cpu_supports("avx2");
+#else
+	return way > 1;
+#endif
+}
+
 /* One deinterleave by one of the ways, for tests; streamed needs a stride of whole cache lines. Returns 0, and does
  * nothing, where the processor lacks the way. */
 int deinterleave(int way, int width, void *dst, uint64_t stride, const void *src, uint64_t channels, uint64_t n)
@@ -66,14 +76,10 @@ int deinterleave(int way, int width, void *dst, uint64_t stride, const void *src
 #ifdef __x86_64__
 		{ chaos_wide_32, chaos_wide_16 },
 		{ chaos_streamed_32, chaos_streamed_16 },
-	};
-	if (way > 1 && !__builtin_cpu_supports("avx2"))
-		return 0;
-#else
-	};
-	if (way > 1)
-		return 0;
 #endif
+	};
+	if (lacks(way))
+		return 0;
 	if (width == 4)
 		ways[way].of_32(dst, stride, src, channels, n);
 	else
@@ -94,14 +100,10 @@ int convert(int way, int width, void *dst, uint64_t stride, const float *const *
 #ifdef __x86_64__
 		{ chaos_convert_wide_32, chaos_convert_wide_16 },
 		{ chaos_convert_streamed_32, chaos_convert_streamed_16 },
-	};
-	if (way > 1 && !__builtin_cpu_supports("avx2"))
-		return 0;
-#else
-	};
-	if (way > 1)
-		return 0;
 #endif
+	};
+	if (lacks(way))
+		return 0;
 	if (width == 4)
 		ways[way].to_32(dst, stride, planes, channels, at, n);
 	else
