@@ -17,13 +17,19 @@ from typing import Any
 from chaos import __version__
 from chaos.doors.zmq import Bus
 from chaos.engine.engine import Engine
+from chaos.engine.logbook import Logbook
+from chaos.engine.standing import Standing
+from chaos.engine.watchdog import Watchdog
 from chaos.protocol.config import Config, is_remote, session_folder
+from chaos.protocol.configfile import BadConfig, ConfigFile, read_config
+from chaos.protocol.configkeys import LOG_LEVELS
 from chaos.protocol.events import Published
 from chaos.protocol.requests import Status
 from chaos.system.descriptors import check_clients_fit, raise_limit
 from chaos.system.files import share_as, storage_errors
 from chaos.system.folders import sole_use
 from chaos.system.keys import Keys, default_folder
+from chaos.system.notify import Notify
 from chaos.system.signals import hear_signals, ignore_signals
 from chaos.terms.errors import ChaosError, InvalidRequest
 from chaos.terms.units import parse_size
@@ -36,12 +42,13 @@ log = logging.getLogger("chaosd")
 SETTLE_S = 0.5  # so long rtkit may take to grant a priority
 
 
-def serve(engine: Engine, config: Config, stop: threading.Event) -> bool:
+def serve(engine: Engine, config: Config, stop: threading.Event, file: ConfigFile | None = None) -> bool:
     """Runs an engine and its sockets until `stop` is set or a client asks for the end; then stops every stream.
 
-    False where something could not be ended in time. Raises InvalidRequest where another daemon has the endpoints or
-    the store, LimitReached where the process may open too few files for `ipc://`, StorageFailed where a folder or a
-    socket can't be made.
+    What `file` wants to run is started, and a service manager that wants to know is told how it goes. False where
+    something could not be ended in time. Raises InvalidRequest where another daemon has the endpoints or the store,
+    LimitReached where the process may open too few files for `ipc://`, StorageFailed where a folder or a socket can't
+    be made.
     """
     raise_limit()
     if not (is_remote(config.endpoint) and is_remote(config.events_endpoint)):
@@ -55,24 +62,35 @@ def serve(engine: Engine, config: Config, stop: threading.Event) -> bool:
 
     bus = Bus(config, engine.submit, lambda wanted: engine.add_sink(publish, heads=wanted))
     alone = ExitStack()
+    notify, logbook = Notify(), Logbook(_say)
+    standing = Standing(engine.submit, file.streams if file else (), file.sessions if file else ())
+    watchdog = Watchdog(engine.submit, notify)
     try:
         with storage_errors("open", config.store):
             is_alone = alone.enter_context(sole_use(config.store))
         if not is_alone:
             hint = "use that one, or give this one another --store"
             raise InvalidRequest(f"another chaosd records into {config.store}", hint=hint)
-        engine.add_sink(publish)
+        for sink in (publish, logbook.hear, standing.hear):
+            engine.add_sink(sink)
         engine.start()
         bus.start()
         _say(
             f"chaosd {__version__}: commands at {config.endpoint}, events at {config.events_endpoint},"
             f" recordings in {config.store}"
         )
+        standing.start()
+        notify.tell(READY="1", STATUS=f"commands at {config.endpoint}, recordings in {config.store}")
+        watchdog.start()
         if not stop.wait(SETTLE_S):
             engine.submit(Status()).add_done_callback(_announce)
         stop.wait()
     finally:
+        notify.tell(STOPPING="1")
+        standing.close()
+        watchdog.close()
         is_clean = engine.close()
+        logbook.close()
         alone.close()
         bus.close()
     return is_clean
@@ -111,6 +129,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Control it with chaosctl, or with the protocol in docs/PROTOCOL.md.",
     )
     parser.add_argument("--version", action="version", version=f"chaosd {__version__}")
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="settings, and the streams to run, in TOML; options here come first"
+    )
+    parser.add_argument("--check", action="store_true", help="check the configuration of --config, and end")
     parser.add_argument("--endpoint", metavar="URL", help="command socket (default: in $XDG_RUNTIME_DIR/chaos)")
     parser.add_argument("--events", metavar="URL", help="event socket (default: beside the command socket)")
     parser.add_argument(
@@ -157,9 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         help="end this many seconds after SIGTERM, even if storage hangs (default: 60)",
     )
     parser.add_argument("--remote", metavar="NAME", help="PipeWire instance to connect to")
-    parser.add_argument(
-        "--log-level", default="warning", choices=("debug", "info", "warning", "error"), help="default: warning"
-    )
+    parser.add_argument("--log-level", choices=LOG_LEVELS, help="default: warning")
     return parser
 
 
@@ -195,32 +215,52 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit codes as PROTOCOL.md has them."""
-    options = _parser().parse_args(arguments)
-    _log_to_stderr(options.log_level)
-    gc.freeze()  # what was loaded stays: Python isn't to search it for garbage
-    stop = threading.Event()
+def _config(options: argparse.Namespace, file: ConfigFile | None) -> Config:
+    """The settings: those of the command line, then the file's, then the defaults."""
     chosen = {
         "endpoint": options.endpoint,
-        "keys": options.keys or _own_keys(options.endpoint, options.events),
+        "keys": options.keys,
         "events_endpoint": options.events,
         "store": options.store,
         "staging_dir": options.staging_dir,
         "staging_seconds": options.staging_seconds,
-        "allow_paths": tuple(options.allow_path),
+        "allow_paths": tuple(options.allow_path) or None,
         "keep": options.keep,
         "free_margin_bytes": options.free_margin,
         "store_mode": options.store_mode,
         "remote": options.remote,
         "stop_within_s": options.stop_within,
     }
+    settings = dict(file.settings) if file is not None else {}
+    settings |= {name: value for name, value in chosen.items() if value is not None}
+    if settings.get("keys") is None:
+        settings["keys"] = _own_keys(settings.get("endpoint"), settings.get("events_endpoint"))
+    return Config(**settings)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit codes as PROTOCOL.md has them."""
+    options = _parser().parse_args(arguments)
+    if options.check and options.config is None:
+        _parser().error("--check needs --config FILE")
+    gc.freeze()  # what was loaded stays: Python isn't to search it for garbage
+    stop = threading.Event()
     try:
-        config = Config(**{name: value for name, value in chosen.items() if value is not None})
+        file = None if options.config is None else read_config(options.config)
+        config = _config(options, file)
+        if options.check:
+            assert file is not None
+            print(visible(file.told()))
+            return 0
+        _log_to_stderr(options.log_level or (file and file.log_level) or "warning")
         share_as(config.store_mode)
         engine = Engine(config, on_end=stop.set)
         hear_signals(stop.set, lambda: _report(engine))
-        is_clean = serve(engine, config, stop)
+        is_clean = serve(engine, config, stop, file)
+    except BadConfig as error:
+        for line in error.lines():
+            print(visible(line), file=sys.stderr)
+        return error.exit_code
     except ChaosError as error:
         print(f"chaosd: {visible(error.message)}\n  {visible(error.hint)}", file=sys.stderr)
         return error.exit_code

@@ -1,0 +1,340 @@
+"""chaosd's configuration file: TOML, checked before anything begins, each problem with its line.
+
+    store = "~/recordings"
+    keep = "30d"
+
+    [[stream]]
+    name = "logger"           # each time it begins it is a take of its own: stream://logger/20261126T101500Z
+    device = "USB Mic"
+    roll = "1h"
+    align = "clock"
+
+    [[session]]
+    name = "jam"
+    [[session.stream]]
+    name = "voice"
+    device = "Scarlett"
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from chaos.protocol.codec import decode_request
+from chaos.protocol.config import Config, is_remote
+from chaos.protocol.configkeys import FOLDERS, IN_FORMAT, OF_MEMBER, OF_SESSION, OF_STREAM, SETTINGS, Keys
+from chaos.protocol.requests import SessionStart, StreamStart
+from chaos.terms.counting import counted
+from chaos.terms.errors import ChaosError, InvalidRequest
+from chaos.terms.units import parse_latency_frames
+from chaos.terms.uri import check_session, make_uri
+
+__all__ = ["BadConfig", "ConfigFile", "ConfiguredSession", "ConfiguredStream", "Problem", "read_config"]
+
+_MAX_BYTES = 1 << 20
+_BEGUN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)  # any moment: whether a take can have such a name
+
+Place: TypeAlias = tuple[str | int, ...]
+"""Where a value stands: `("stream", 0, "roll")`."""
+
+
+class Problem(NamedTuple):
+    """What is wrong in a configuration file, in which line (0: of the file as a whole), and what would work."""
+
+    line: int
+    message: str
+    hint: str
+
+
+class BadConfig(InvalidRequest):
+    """`problems` are all that were found."""
+
+    def __init__(self, path: Path, problems: list[Problem]) -> None:
+        self.path, self.problems = path, problems
+        first, n_more = problems[0], len(problems) - 1
+        more = f" (and {n_more} more: chaosctl config check {path})" if n_more else ""
+        super().__init__(f"{path}:{first.line}: {first.message}{more}", hint=first.hint)
+
+    def lines(self) -> list[str]:
+        """All of them as compilers tell errors, each with what would work below it."""
+        return [
+            line
+            for each in self.problems
+            for line in (f"{self.path}:{each.line}: {each.message}", *([f"  {each.hint}"] if each.hint else []))
+        ]
+
+
+class ConfiguredStream(NamedTuple):
+    """`fields` are those of StreamStart but for its URI."""
+
+    name: str
+    fields: dict[str, Any]
+
+    def start(self, now: dt.datetime) -> StreamStart:
+        """Begins its next take, named by the time. It waits for a device that is away."""
+        request: StreamStart = _request(StreamStart, uri=make_uri(self.name, _stamp(now)), wait=True, **self.fields)
+        return request
+
+
+class ConfiguredSession(NamedTuple):
+    name: str
+    streams: tuple[ConfiguredStream, ...]
+
+    def start(self, now: dt.datetime) -> SessionStart:
+        """Begins the session anew, under its name and the time."""
+        name = f"{self.name}-{_stamp(now)}"
+        streams = [{"uri": make_uri(each.name, name), **each.fields} for each in self.streams]
+        request: SessionStart = _request(SessionStart, session=name, streams=streams, wait=True)
+        return request
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """`settings` are fields of Config; streams and sessions are what is to run from the start on."""
+
+    path: Path
+    settings: dict[str, Any]
+    log_level: str | None
+    streams: tuple[ConfiguredStream, ...]
+    sessions: tuple[ConfiguredSession, ...]
+
+    def told(self) -> str:
+        """That it is sound, and what it has run."""
+        return f"{self.path}: ok, {counted(len(self.streams), 'stream')}, {counted(len(self.sessions), 'session')}"
+
+
+def read_config(path: Path) -> ConfigFile:
+    """Reads and checks it. Raises BadConfig with everything that is wrong, InvalidRequest where it can't be read."""
+    path = path.expanduser().absolute()
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidRequest(
+            f"can't read the configuration {path}: {error.strerror}", hint="name one with --config FILE"
+        ) from None
+    if len(raw) > _MAX_BYTES:
+        raise InvalidRequest(f"{path} is larger than 1 MiB", hint="a configuration is a short text file")
+    return _Checked(path, raw).file()
+
+
+def _stamp(now: dt.datetime) -> str:
+    return f"{now.astimezone(dt.UTC):%Y%m%dT%H%M%SZ}"
+
+
+def _request(kind: type[Any], **fields: Any) -> Any:
+    """The request, as if it had come over the wire: judged by the same code."""
+    return decode_request(msgspec.json.encode({"op": kind.__struct_config__.tag, **fields}))
+
+
+class _Checked:
+    """One file as it is checked; what is wrong gathers in `_problems`."""
+
+    def __init__(self, path: Path, raw: bytes) -> None:
+        self._path = path
+        self._problems: list[Problem] = []
+        try:
+            self._text = raw.decode()
+            self._document = tomllib.loads(self._text)
+        except UnicodeDecodeError as error:
+            line = raw[: error.start].count(b"\n") + 1
+            raise BadConfig(path, [Problem(line, "this is not UTF-8", "save the file as UTF-8")]) from None
+        except tomllib.TOMLDecodeError as error:
+            message, _, place = str(error).partition(" (at ")
+            line = _number_in(place) or self._text.rstrip("\n").count("\n") + 1
+            hint = "text is written in quotes, a list in [ ], a stream begins with [[stream]]"
+            raise BadConfig(path, [Problem(line, f"this is not TOML: {message}", hint)]) from None
+
+    def file(self) -> ConfigFile:
+        settings = self._settings({k: v for k, v in self._document.items() if k not in ("stream", "session")})
+        log_level = settings.pop("log_level", None)
+        streams = [self._stream(place, table, OF_STREAM) for place, table in self._tables((), self._document)]
+        sessions = [
+            self._session(place, table)
+            for place, table in self._tables((), self._document, "session")
+        ]
+        self._check_names(streams, sessions)
+        if self._problems:
+            raise BadConfig(self._path, sorted(set(self._problems)))
+        return ConfigFile(
+            self._path,
+            settings,
+            log_level,
+            tuple(each for each in streams if each is not None),
+            tuple(each for each in sessions if each is not None),
+        )
+
+    def _settings(self, table: Mapping[str, Any]) -> dict[str, Any]:
+        found = self._converted((), table, SETTINGS, ("stream", "session"))
+        here = self._path.parent
+        for name in FOLDERS:
+            if isinstance(value := found.get(name), str):
+                found[name] = here / Path(value).expanduser()
+            elif value is not None:
+                found[name] = tuple(here / Path(each).expanduser() for each in value)
+        for key, (field, _) in SETTINGS.items():
+            if field in found and field != "log_level":
+                # Whether there are keys for tcp:// is asked when it is opened.
+                needs_keys = field.endswith("endpoint") and is_remote(found[field])
+                extra = {"keys": here} if needs_keys else {}
+                self._try((key,), lambda field=field, extra=extra: Config(**{field: found[field], **extra}))  # type: ignore[misc]
+        return found
+
+    def _tables(
+        self, place: Place, table: Mapping[str, Any], key: str = "stream"
+    ) -> list[tuple[Place, dict[str, Any]]]:
+        """The tables of an array of tables, each with its place."""
+        found = table.get(key, [])
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            header = ".".join([*(str(each) for each in place if isinstance(each, str)), key])
+            self._say((*place, key), f"{key} is no list of tables", f"begin each with [[{header}]]")
+            return []
+        return [((*place, key, number), each) for number, each in enumerate(found)]
+
+    def _stream(
+        self, place: Place, table: dict[str, Any], known: Keys
+    ) -> ConfiguredStream | None:
+        n_before = len(self._problems)
+        found = self._converted(place, table, known)
+        name, is_midi = found.pop("name", None), found.pop("midi", False)
+        for key, field in (("name", name), ("device", found.get("device_identity"))):
+            if field is None and key not in table:
+                hint = 'for example name = "desk"' if key == "name" else "chaosctl devices lists what there is"
+                self._say(place, f"this stream has no {key}", hint)
+        if name is not None:
+            self._try((*place, "name"), lambda: make_uri(name, _stamp(_BEGUN)))
+        form = {field: found.pop(field) for field in IN_FORMAT if field in found}
+        for key, (field, _) in known.items():
+            if is_midi and field in form:
+                self._say((*place, key), f"{key} is for audio, not for midi", "leave it out")
+        if "latency_frames" in found and isinstance(found["latency_frames"], str):
+            latency, rate = found.pop("latency_frames"), form.get("sample_rate")
+            self._try((*place, "latency"), lambda: found.update(latency_frames=parse_latency_frames(latency, rate)))
+        fields = {"format": {"type": "midi"} if is_midi else {"type": "audio", **form}, **found}
+        if len(self._problems) > n_before:
+            return None
+        self._judge(place, known, fields)
+        return ConfiguredStream(str(name), fields)
+
+    def _judge(self, place: Place, known: Keys, fields: dict[str, Any]) -> None:
+        """As an op would be judged: each field by itself, so that its line is known, then all together."""
+        n_before = len(self._problems)
+        least = {"uri": "stream://x/x", "device_identity": "x", "format": {"type": fields["format"]["type"]}}
+        for key, (field, _) in known.items():
+            if field in fields["format"]:
+                form = {"type": "audio", field: fields["format"][field]}
+                self._try((*place, key), lambda form=form: _request(StreamStart, **least | {"format": form}))  # type: ignore[misc]
+            elif field in fields:
+                one = {field: fields[field]}
+                self._try((*place, key), lambda one=one: _request(StreamStart, **least | one))  # type: ignore[misc]
+        if len(self._problems) == n_before:
+            self._try(place, lambda: _request(StreamStart, **least | fields))
+
+    def _session(self, place: Place, table: dict[str, Any]) -> ConfiguredSession | None:
+        n_before = len(self._problems)
+        found = self._converted(place, table, OF_SESSION, ("stream",))
+        streams = [self._stream(below, each, OF_MEMBER) for below, each in self._tables(place, table)]
+        if "name" not in table:
+            self._say(place, "this session has no name", 'for example name = "jam"')
+        elif "name" in found:
+            self._try((*place, "name"), lambda: check_session(f"{found['name']}-{_stamp(_BEGUN)}"))
+        if not table.get("stream"):
+            self._say(place, "this session has no streams", "begin each with [[session.stream]]")
+        if len(self._problems) > n_before:
+            return None
+        return ConfiguredSession(found["name"], tuple(each for each in streams if each is not None))
+
+    def _check_names(
+        self, streams: list[ConfiguredStream | None], sessions: list[ConfiguredSession | None]
+    ) -> None:
+        """Two streams of one name would begin takes of one URI."""
+        named: list[tuple[Place, str]] = [(("stream", i), each.name) for i, each in enumerate(streams) if each]
+        self._check_unique("stream", named)
+        self._check_unique("session", [(("session", i), each.name) for i, each in enumerate(sessions) if each])
+        for number, session in enumerate(sessions):
+            if session:
+                inner: list[tuple[Place, str]] = [
+                    (("session", number, "stream", i), each.name) for i, each in enumerate(session.streams)
+                ]
+                self._check_unique("stream", inner)
+
+    def _check_unique(self, what: str, named: list[tuple[Place, str]]) -> None:
+        seen: set[str] = set()
+        for place, name in named:
+            if name in seen:
+                self._say((*place, "name"), f'there is another {what} "{name}"', "give each a name of its own")
+            seen.add(name)
+
+    def _converted(
+        self,
+        place: Place,
+        table: Mapping[str, Any],
+        known: Keys,
+        tables: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in table.items():
+            if key in known:
+                field, convert = known[key]
+                self._try((*place, key), lambda: found.update({field: convert(value)}))  # noqa: B023
+            elif key not in tables:
+                names = [*known, *tables]
+                near = get_close_matches(key.replace("-", "_"), names, 1)
+                hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(names)}"
+                self._say((*place, key), f'unknown key "{key}"', hint)
+        return found
+
+    def _try(self, place: Place, step: Callable[[], object]) -> None:
+        """Does it; what it raises is a problem of that place."""
+        try:
+            step()
+        except ChaosError as error:
+            name = place[-1] if isinstance(place[-1], str) else ""
+            self._say(place, f"{name}: {error.message}" if name else error.message, error.hint)
+
+    def _say(self, place: Place, message: str, hint: str) -> None:
+        self._problems.append(Problem(_line_of(self._text, place), message, hint))
+
+
+def _number_in(place: str) -> int | None:
+    """The line of tomllib's "line 3, column 5)"."""
+    word = place.removeprefix("line ").partition(",")[0]
+    return int(word) if word.isdecimal() else None
+
+
+def _line_of(text: str, place: Place) -> int:
+    """The line at which the statement begins that gives this place its value.
+
+    tomllib tells no lines. But the first lines of a file, up to the end of a statement, are a file as well: the place
+    is there from its own statement on.
+    """
+    lines = text.split("\n")
+    begin = 0
+    for end in range(1, len(lines) + 1):
+        while begin < end - 1 and (not lines[begin].strip() or lines[begin].lstrip().startswith("#")):
+            begin += 1
+        try:
+            document = tomllib.loads("\n".join(lines[:end]) + "\n")
+        except tomllib.TOMLDecodeError:
+            continue
+        if _has(document, place):
+            return begin + 1
+        begin = end
+    return 0
+
+
+def _has(document: Any, place: Place) -> bool:
+    for step in place:
+        try:
+            document = document[step]
+        except (LookupError, TypeError):
+            return False
+    return True

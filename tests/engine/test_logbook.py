@@ -1,0 +1,90 @@
+"""What chaosd writes down: starts, stops and waits, and gaps in sum."""
+
+from __future__ import annotations
+
+import threading
+
+from chaos.engine.logbook import Logbook
+from chaos.protocol import events
+from chaos.protocol.codec import make_event
+from chaos.terms.errors import StorageFull
+
+URI = "stream://a/1"
+
+
+class Written:
+    def __init__(self, gather_s: float = 3600.0) -> None:
+        self.lines: list[str] = []
+        self.came = threading.Semaphore(0)
+        self.book = Logbook(self._say, gather_s)
+
+    def _say(self, line: str) -> None:
+        self.lines.append(line.split(" ", 3)[3])
+        self.came.release()
+
+    def hear(self, event: events.Event, uri: str | None = URI) -> None:
+        self.book.hear(make_event(event, seq=1, topic_seq=1, run_id="r", stream_uri=uri))
+
+    def gap(self, first: int, n: int | None, cause: str = "missed") -> None:
+        self.hear(events.StreamGap(first_frame=first, n_frames=n, cause=cause, confidence="exact"))
+
+
+def stopped(n_gaps: int = 0, lost: int = 0, *, clean: bool = True) -> events.StreamStopped:
+    return events.StreamStopped(
+        recording="/r", n_frames=480, n_chunks=1, n_gaps=n_gaps, lost_frames=lost, clean=clean
+    )
+
+
+def test_a_streams_life_is_told() -> None:
+    written = Written()
+    started = events.StreamStarted(
+        recording="/r", device={"description": "Mic"}, sample_rate=48000, channels=2, sample_format="f32",
+        chunk_frames=480, started_wall_ns=1, started_utc="",
+    )  # fmt: skip
+    written.hear(events.StreamState(state="streaming", reason=""))
+    written.hear(started)
+    written.hear(events.StreamHeadPosition(frame=1, byte_position=8))
+    written.hear(events.StreamState(state="waiting", reason="Mic is away"))
+    written.hear(events.StreamState(state="streaming", reason=""))
+    written.hear(events.StreamRolled(take="stream://a/1.0002", continues=URI))
+    written.hear(events.StreamError.of(StorageFull("disk full"), recoverable=True))
+    written.hear(stopped(clean=False))
+    written.hear(events.DaemonStopping(), None)
+    assert written.lines == [
+        f"{URI} started: Mic, 2 ch 48000 Hz f32",
+        f"{URI} waiting: Mic is away",
+        f"{URI} streaming again",
+        f"{URI} goes on as stream://a/1.0002",
+        f"{URI} error: disk full",
+        f"{URI} stopped: 480 frames, 0 gaps, 0 frames lost; not clean",
+    ]
+
+
+def test_gaps_after_the_first_are_told_in_sum() -> None:
+    written = Written()
+    written.gap(100, None)
+    written.gap(100, 7)
+    for first in range(1000, 2000):
+        written.gap(first, 2)
+    written.gap(3000, 5, "overrun")
+    assert written.lines == [f"{URI} gap: 7 frames from 100 on, missed"]
+    written.hear(stopped(1002, 2012))
+    assert written.lines[1:] == [
+        f"{URI} 1001 more gaps: 2005 frames, missed, overrun",
+        f"{URI} stopped: 480 frames, 1002 gaps, 2012 frames lost",
+    ]
+
+
+def test_the_sum_is_told_when_time_is_up_and_at_the_end() -> None:
+    written = Written(gather_s=0.05)
+    written.gap(100, 7)
+    written.gap(200, 1)
+    for _ in range(2):
+        assert written.came.acquire(timeout=60)
+    assert written.lines[1] == f"{URI} 1 more gap: 1 frame, missed"
+    later = Written()
+    later.gap(100, 7)
+    later.gap(200, 1)
+    later.book.close()
+    later.book.close()
+    assert len(later.lines) == 2

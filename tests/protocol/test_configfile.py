@@ -1,0 +1,171 @@
+"""The configuration file: what each key becomes, and what is said of one that is wrong, with its line."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from chaos.protocol.config import Config
+from chaos.protocol.configfile import BadConfig, ConfigFile, read_config
+from chaos.protocol.requests import AudioFormat, MidiFormat
+from chaos.terms.errors import InvalidRequest
+
+NOW = dt.datetime(2026, 11, 26, 10, 15, tzinfo=dt.UTC)
+
+WHOLE = """\
+# a logger
+store = "recordings"
+keep = "30d"
+free_margin = "2G"
+store_mode = "750"
+allow_path = ["/mnt/a", "b"]
+log_level = "info"
+stop_within = 20
+
+[[stream]]
+name = "logger"
+device = "USB Mic"
+roll = "1h"
+align = "clock"
+channel_map = "FL, FR"
+silent_after = "2m"
+latency = 256
+
+[[stream]]
+name = "idea"
+device = "Keys"
+midi = true
+standby = "60s"
+
+[[session]]
+name = "jam"
+[[session.stream]]
+name = "voice"
+device = "Scarlett"
+format = "s32"
+[[session.stream]]
+name = "keys"
+device = "Keystation"
+midi = true
+"""
+
+
+def read(tmp_path: Path, text: str) -> ConfigFile:
+    path = tmp_path / "chaosd.toml"
+    path.write_text(text)
+    return read_config(path)
+
+
+def problems(tmp_path: Path, text: str) -> list[tuple[int, str, str]]:
+    with pytest.raises(BadConfig) as caught:
+        read(tmp_path, text)
+    assert caught.value.code == "invalid_request"
+    return [tuple(each) for each in caught.value.problems]
+
+
+def test_each_key_becomes_what_it_says(tmp_path: Path) -> None:
+    file = read(tmp_path, WHOLE)
+    config = Config(**file.settings)
+    assert (config.store, config.keep, config.free_margin_bytes) == (tmp_path / "recordings", "30d", 2 << 30)
+    assert (config.store_mode, config.stop_within_s, file.log_level) == (0o750, 20, "info")
+    assert config.allow_paths == (Path("/mnt/a"), tmp_path / "b")
+    logger = file.streams[0].start(NOW)
+    assert (logger.uri, logger.device_identity) == ("stream://logger/20261126T101500Z", "USB Mic")
+    assert (logger.wait, logger.roll, logger.align, logger.channel_map) == (True, "1h", "clock", ["FL", "FR"])
+    assert (logger.silent_after_s, logger.latency_frames, logger.format) == (120, 256, AudioFormat())
+    idea = file.streams[1].start(NOW)
+    assert (idea.format, idea.standby_s) == (MidiFormat(), 60)
+    jam = file.sessions[0].start(NOW)
+    assert (jam.session, jam.wait) == ("jam-20261126T101500Z", True)
+    assert [each.uri for each in jam.streams] == [f"stream://{n}/jam-20261126T101500Z" for n in ("voice", "keys")]
+    assert jam.streams[0].format == AudioFormat(sample_format="s32")
+    assert file.told().endswith("ok, 2 streams, 1 session")
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    assert read(tmp_path, "").settings == {}
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "line", "said", "hint"),
+    [
+        ('keep = "30d"', 'keep = "30"', 3, "keep: what to keep has no unit", "7d"),
+        ('keep = "30d"', "keep = 30", 3, "keep: expected text in quotes", "30"),
+        ('keep = "30d"', 'kepp = "30d"', 3, 'unknown key "kepp"', 'did you mean "keep"?'),
+        ('keep = "30d"', 'xyzzy = "30d"', 3, 'unknown key "xyzzy"', "known are store"),
+        ('log_level = "info"', 'log_level = "loud"', 7, "no log level 'loud'", "debug"),
+        ("stop_within = 20", "stop_within = 0", 8, "stop_within_s is 0", "1 to 86400"),
+        ('store_mode = "750"', 'store_mode = "999"', 5, "'999' is not a mode", "700"),
+        ('store_mode = "750"', 'store_mode = "777"', 5, "777 can't be the mode", "750"),
+        ('roll = "1h"', 'roll = "1"', 13, "roll: the duration 1 has no unit", "1s for seconds"),
+        ('align = "clock"', 'align = "sun"', 14, "align", "clock"),
+        ('align = "clock"', 'allign = "clock"', 14, 'unknown key "allign"', 'did you mean "align"?'),
+        ('channel_map = "FL, FR"', 'channel-map = "FL"', 15, 'unknown key "channel-map"', '"channel_map"'),
+        ('name = "logger"', 'name = "a/b"', 11, "must have two parts", "NAME"),
+        ('name = "logger"', "", 10, "this stream has no name", "name ="),
+        ('device = "USB Mic"', "", 10, "this stream has no device", "chaosctl devices"),
+        ('name = "idea"', 'name = "logger"', 20, 'another stream "logger"', "of its own"),
+        ('standby = "60s"', 'standby = "2h"', 23, "standby", ""),
+        ('standby = "60s"', "rate = 48000", 23, "rate is for audio", "leave it out"),
+        ('format = "s32"', 'format = "f99"', 30, "'f99' can't be recorded", "f32, s16, s32"),
+        ('format = "s32"', 'roll = "1h"', 30, 'unknown key "roll"', ""),
+        ('name = "jam"', "", 25, "this session has no name", "jam"),
+        ("latency = 256", 'latency = "5ms"', 17, "needs a sample rate", ""),
+        ("[[session]]\n", "[session]\n", 25, "session is no list of tables", "[[session]]"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(
+    tmp_path: Path, was: str, becomes: str, line: int, said: str, hint: str
+) -> None:
+    assert was in WHOLE
+    text = WHOLE.replace(was, becomes, 1)
+    if becomes == "[session]\n":
+        text = text.split("[[session.stream]]")[0]
+    found = problems(tmp_path, text)
+    assert len(found) == 1, found
+    assert found[0][0] == line, found
+    assert said in found[0][1]
+    assert hint in found[0][2]
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    text = 'kepp = "1d"\nstore = 3\n[[stream]]\nname = "a"\nrol = "1h"\n'
+    assert [line for line, _, _ in problems(tmp_path, text)] == [1, 2, 3, 5]
+    with pytest.raises(BadConfig) as caught:
+        read(tmp_path, text)
+    assert f"{tmp_path}/chaosd.toml:1: unknown key" in caught.value.lines()[0]
+    assert "and 3 more" in caught.value.message
+
+
+def test_lines_are_found_behind_values_of_many_lines(tmp_path: Path) -> None:
+    text = 'store = """a\nkeep = 3\n"""\nallow_path = [\n  "a",\n\n  7,\n]\nkeep = 3\n'
+    assert [line for line, _, _ in problems(tmp_path, text)] == [4, 9]
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [(b'a = 1\nb = "x\n', 2), (b"a = 1\na = 2\n", 2), (b'a = "1"\nb = "\xff"\n', 2), (b"\n\n[[stream]\n", 3)],
+)
+def test_what_is_no_toml_has_its_line(tmp_path: Path, raw: bytes, line: int) -> None:
+    path = tmp_path / "chaosd.toml"
+    path.write_bytes(raw)
+    with pytest.raises(BadConfig) as caught:
+        read_config(path)
+    assert caught.value.problems[0].line == line
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"can't read the configuration .*No such file"):
+        read_config(tmp_path / "none.toml")
+    with pytest.raises(InvalidRequest, match="Is a directory"):
+        read_config(tmp_path)
+    (tmp_path / "big.toml").write_text("#" * (1 << 20) + "\n")
+    with pytest.raises(InvalidRequest, match="larger than 1 MiB"):
+        read_config(tmp_path / "big.toml")
+
+
+def test_an_endpoint_of_the_network_is_sound_if_keys_are_there(tmp_path: Path) -> None:
+    assert read(tmp_path, 'endpoint = "tcp://0.0.0.0:47800"\n').settings["endpoint"].startswith("tcp://")
+    assert "not a valid endpoint" in problems(tmp_path, 'endpoint = "tcp://x"\n')[0][1]
