@@ -14,9 +14,22 @@ from typing import Any
 import click
 
 from chaos import __version__
-from chaos.cli import daemon, devices, finding, keys, record, recordings, retention, sessions, standby, streams
+from chaos.cli import (
+    completion,
+    daemon,
+    devices,
+    finding,
+    keys,
+    record,
+    recordings,
+    retention,
+    sessions,
+    standby,
+    streams,
+)
+from chaos.cli.failing import say_failure
 from chaos.cli.out import open_closed, say
-from chaos.cli.session import EXIT_STORAGE, TYPED, PickOne, Session, remote_endpoint
+from chaos.cli.session import EXIT_STORAGE, TYPED, Session, remote_endpoint
 from chaos.terms.errors import ChaosError
 
 __all__ = ["main"]
@@ -26,7 +39,8 @@ _OF_OUTPUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errn
 
 
 class _Commands(click.Group):
-    """A group whose commands may raise ChaosError: printed on stderr, and its exit code is the command's."""
+    """A group whose commands may raise ChaosError: printed on stderr, and its exit code is the command's. With --json
+    whatever goes wrong is on stdout as well, as an object (`chaos.cli.failing`)."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """As a program, what is loaded stays until the end: Python isn't to search it for garbage, now or at exit."""
@@ -46,6 +60,14 @@ class _Commands(click.Group):
             _flush()
             gc.freeze()
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[TYPED] = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.ClickException as e:
+            say_failure(ctx, e)
+            raise
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -58,9 +80,10 @@ class _Commands(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
-        except ChaosError as e:
-            hints = e.lines if isinstance(e, PickOne) else [e.hint] if e.hint else []
-            say(f"chaosctl: {e.message}", *(f"  {hint}" for hint in hints), err=True)
+        except (ChaosError, click.ClickException) as e:
+            say_failure(ctx, e)
+            if isinstance(e, click.ClickException):  # which click tells of
+                raise
             ctx.exit(e.exit_code)
         except BrokenPipeError:
             # The reader of our output has gone: no error of ours. Python would complain once more when it flushes.
@@ -68,6 +91,11 @@ class _Commands(click.Group):
             ctx.exit(128 + signal.SIGPIPE)
         except KeyboardInterrupt:
             ctx.exit(130)
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as e:
+            say_failure(ctx, e)
+            raise
 
 
 def _flush() -> None:
@@ -110,9 +138,17 @@ def main(
     ctx.obj = Session(remote_endpoint(host) if host else endpoint, events, store)
 
 
-for _family in (devices, record, streams, standby, sessions, finding, recordings, retention, daemon, keys):
+_FAMILIES = (
+    *(devices, record, streams, standby, sessions, finding, recordings, retention, daemon, keys),
+    completion,
+)
+for _family in _FAMILIES:
     for _command in _family.COMMANDS:
         main.add_command(_command)
+if "_CHAOSCTL_COMPLETE" in os.environ:  # a shell asks
+    from chaos.cli.completing import complete_by_name
+
+    complete_by_name(main)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from chaos.cli.out import say
 from chaos.cli.show import duration, level
+from chaos.terms.counting import counted
 from chaos.terms.visible import visible
 
 __all__ = ["Meter", "bar", "told_line"]
@@ -107,7 +108,7 @@ def told_line(event: Mapping[str, Any], sample_rate: int) -> str:
         at, cause = duration(first, sample_rate if first else sample_rate or 1), str(event["cause"]).replace("_", " ")
         if event["n_frames"] is None:
             return f"gap since {at} ({cause}), still open"
-        return f"gap at {at}: {event['n_frames']} frames ({cause}, {event['confidence']})"
+        return f"gap at {at}: {counted(event['n_frames'], 'frame')} ({cause}, {event['confidence']})"
     if kind == "stream_error":
         return f"error: {event['error']['message']}"
     if kind == "stream_silent":

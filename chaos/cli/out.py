@@ -14,7 +14,9 @@ import click
 from chaos.terms.errors import StorageFailed
 from chaos.terms.visible import visible
 
-__all__ = ["check_takes_samples", "json_text", "open_closed", "say", "say_json"]
+__all__ = ["SAMPLES", "check_takes_samples", "json_text", "open_closed", "say", "say_json"]
+
+SAMPLES = "chaos.samples"  # set in the context where standard output takes samples and nothing else
 
 _LINE = re.compile(r"[^\n]+")
 
@@ -36,6 +38,8 @@ def check_takes_samples() -> None:
         raise StorageFailed("standard output is closed", hint="redirect it to a file or a pipe, or name a file")
     if sys.stdout.isatty():
         raise click.UsageError("audio samples are not printed on a terminal: redirect the output, or name a file")
+    if (context := click.get_current_context(silent=True)) is not None:
+        context.meta[SAMPLES] = True
 
 
 def say(*lines: str, err: bool = False) -> None:

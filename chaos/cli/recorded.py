@@ -40,6 +40,8 @@ def finish(
     if not stopped["recording"]:
         if take.error is not None:
             raise take.error
+        if as_json and str(out) != "-":
+            print_json({**stopped, "file": None})
         say("not one frame came, so there is no recording", err=True)
         leave(EXIT_LOST)
     if stopped["n_frames"] <= stopped["lost_frames"]:
@@ -123,8 +125,8 @@ def file_line(take: Take, account: dict[str, Any], signal: dict[str, Any] | None
 
     lost, midi = account["lost_frames"], account.get("midi")
     events = "" if midi is None else f", {counted(midi['n_events'], 'event')}"
-    length = f"{duration(account['n_frames'], take.sample_rate)} ({account['n_frames']} frames)"
-    what = f"{length}{events}, {counted(len(account['gaps']), 'gap')}, {lost} frames lost"
+    length = f"{duration(account['n_frames'], take.sample_rate)} ({counted(account['n_frames'], 'frame')})"
+    what = f"{length}{events}, {counted(len(account['gaps']), 'gap')}, {counted(lost, 'frame')} lost"
     heard = "".join(f", {words}" for words in _signal_words(signal, take.sample_rate))
     proof = f", hash {account['root_hash']}" if "root_hash" in account else ""
     path = Path(account.get("path", "-"))

@@ -193,7 +193,7 @@ def _began(stream: dict[str, Any]) -> str:
     offset = stream["offset_frames"]
     if offset is None:
         return "-"
-    return "together" if offset == 0 else f"{-offset:+} frames"
+    return "together" if offset == 0 else f"{-offset:+} {'frame' if abs(offset) == 1 else 'frames'}"
 
 
 def _local(utc: str | None) -> str:

@@ -112,7 +112,7 @@ def progress(label: str) -> Iterator[Progress]:
 def duration(n_frames: int, sample_rate: int | None) -> str:
     """`1:02:03.450` for a number of frames; the number itself where the rate is not known."""
     if not sample_rate:
-        return f"{n_frames} frames"
+        return counted(n_frames, "frame")
     ms = n_frames * 1000 // sample_rate
     return f"{ms // 3_600_000}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.{ms % 1000:03}"
 
@@ -292,6 +292,16 @@ def daemon_lines(status: Wire) -> list[str]:
         + (f", on {kind} and not in memory" if (kind := staging.get("file_system", "")) not in IN_MEMORY else ""),
         f"store     {store['path']}, {_mib(store['free_bytes'])} free",
         *note_lines(status),
+    ]
+
+
+def capture_lines(captures: Sequence[Wire]) -> list[str]:
+    """What is captured by other processes than chaosd, a line each."""
+    return [
+        f"recorded by chaosctl record, process {each['pid']}: {each['uri']},"
+        f" {duration(each['n_frames'], each['sample_rate'])}, {counted(each['lost_frames'], 'frame')} lost,"
+        f" {each['device'] or 'unknown device'}"
+        for each in captures
     ]
 
 

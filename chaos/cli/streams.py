@@ -24,7 +24,7 @@ from chaos.terms.counting import counted
 from chaos.terms.errors import DeviceNotFound, PipeWireUnavailable, StreamNotFound
 
 if TYPE_CHECKING:
-    from chaos.client import Asking
+    from chaos.client import Asking, Client
 
 __all__ = ["COMMANDS", "target_device", "uri_for"]
 
@@ -281,13 +281,26 @@ def _stopped_lines(stopped: dict[str, Any]) -> list[str]:
 @json_option
 @click.pass_obj
 def status(session: Session, uri: str | None, watch: bool, as_json: bool) -> None:
-    """Show the state of chaosd and its streams, or of one stream."""
-    from chaos.cli.show import STREAM_HEADERS, daemon_lines, stream_lines, stream_rows, table
+    """Show the state of chaosd and its streams, or of one stream.
+
+    What `chaosctl record` records without chaosd is shown below, also where chaosd does not run.
+    """
+    from chaos.cli.show import STREAM_HEADERS, capture_lines, daemon_lines, stream_lines, stream_rows, table
 
     with session.client() as chaosd:
         if watch:
             _watch(chaosd, uri, as_json)
             return
+        from chaos.client import DaemonUnreachable
+
+        others = _others(session, chaosd, uri)
+        if uri is not None and others:
+            print_json({"captures": others}) if as_json else say(*capture_lines(others))
+            return
+        if others and not chaosd.reachable():
+            if not as_json:
+                say(*capture_lines(others))
+            raise DaemonUnreachable("chaosd is not running", hint="start it: chaosd", details={"captures": others})
         if uri is not None:
             stream = chaosd.call("stream_status", uri=uri)
             if as_json:
@@ -297,12 +310,30 @@ def status(session: Session, uri: str | None, watch: bool, as_json: bool) -> Non
             return
         found = chaosd.call("status")
     if as_json:
-        print_json(found)
+        print_json({**found, **({"captures": others} if others else {})})
         return
     say(*daemon_lines(found))
     if found["streams"]:
         say("")
         table(STREAM_HEADERS, stream_rows(found["streams"]))
+    say(*(["", *capture_lines(others)] if others else []))
+
+
+def _others(session: Session, chaosd: Client, uri: str | None) -> list[dict[str, Any]]:
+    """What other processes than chaosd capture on this machine; of one stream where `uri` is given."""
+    if (session.endpoint or "").startswith("tcp://"):
+        return []
+    from chaos.protocol.config import Config
+
+    if not any((folder := Config().staging_dir).glob("*")):
+        return []
+    import msgspec
+
+    from chaos.store.captures import captures
+
+    found = [each for each in captures(folder) if uri in (None, each.uri)]
+    pid = chaosd.call("ping")["pid"] if found and chaosd.reachable() else None
+    return [dict(msgspec.to_builtins(each)) for each in found if each.pid != pid]
 
 
 def _watch(chaosd: Asking, uri: str | None, as_json: bool) -> None:

@@ -20,6 +20,7 @@ from chaos.protocol.config import Config
 from chaos.protocol.events import Published
 from chaos.protocol.requests import Request
 from chaos.system.pump import Pump
+from chaos.terms.counting import counted
 from chaos.terms.errors import TimedOut
 
 __all__ = ["Engine", "Sink"]
@@ -183,9 +184,9 @@ def _described(view: StreamView) -> str:
     stats = view.stats()
     return (
         f"{view.uri} {view.state} ({view.reason or 'no reason'}), head {stats['head_frame']}, "
-        f"{view.n_chunks_sealed} chunks sealed, slots {stats['slots_free']} free and {stats['slots_full']} full of "
-        f"{stats['slots_total']}, {stats['n_gaps']} gaps, {stats['lost_frames']} frames lost, recording "
-        f"{view.recording or 'none yet'}"
+        f"{counted(view.n_chunks_sealed, 'chunk')} sealed, slots {stats['slots_free']} free and {stats['slots_full']}"
+        f" full of {stats['slots_total']}, {counted(stats['n_gaps'], 'gap')},"
+        f" {counted(stats['lost_frames'], 'frame')} lost, recording {view.recording or 'none yet'}"
     )
 
 

@@ -309,7 +309,7 @@ class ChunkRotatorActor(Supervised):
         self._plan.emit(events.StreamGap.of(gap, is_open=True))
         if gap.cause is Cause.OVERRUN:
             full = StagingFull(
-                f"all {self._staging.n_slots} slots are full; frames are lost until one is stored",
+                f"no slot is free of {self._staging.n_slots}; frames are lost until one is stored",
                 hint="a longer --staging-seconds rides out longer stalls",
             )
             self._plan.emit(events.StreamError.of(full, recoverable=True))

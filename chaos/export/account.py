@@ -6,6 +6,7 @@ from chaos.export.encoding import BITS
 from chaos.export.source import Source
 from chaos.export.wav import Broadcast, Cue
 from chaos.terms.containers import Subtype
+from chaos.terms.counting import counted
 from chaos.terms.ledger import Gap
 from chaos.terms.visible import visible
 
@@ -45,13 +46,13 @@ class Account:
     def history(self, *, with_hash: bool) -> str:
         """Lines of coding history (EBU R 98): what the samples are, and what vouches for them."""
         source = self._source
-        mode = _MODES.get(self._channels, f"{self._channels} channels")
+        mode = _MODES.get(self._channels, counted(self._channels, "channel"))
         coding = f"A=PCM,F={source.recording.sample_rate},W={BITS[self._subtype]},M={mode}"
         kind = "float" if self._subtype == "FLOAT" else "integer"
         lines = [f"{coding},T={self.software}; {kind}; gaps {source.fill}; times UTC\r\n"]
         if with_hash:
             damaged = f"; {len(source.damaged)} of them damaged" if source.damaged else ""
-            root = f"BLAKE3 root of {source.n_chunks} chunks {source.root_hash}{damaged}"
+            root = f"BLAKE3 root of {counted(source.n_chunks, 'chunk')} {source.root_hash}{damaged}"
             lines.append(f"{coding},T={root}\r\n")
         return "".join(lines)
 
@@ -64,7 +65,7 @@ class Account:
         source = self._source
         cues = []
         for gap in source.gaps:
-            label = f"gap: {gap.n_frames} frames {gap.cause.label} ({gap.confidence.label})"
+            label = f"gap: {counted(gap.n_frames, 'frame')} {gap.cause.label} ({gap.confidence.label})"
             inside = clipped_gap(gap, source.first, source.end)
             if source.fill == "cut":
                 cues.append(Cue(source.place(inside.first_frame), 0, f"{label}, cut out"))

@@ -14,6 +14,7 @@ from chaos.export.source import Source
 from chaos.export.wav import SPEAKERS
 from chaos.read.planes import Planes
 from chaos.terms.containers import CONTAINERS, SUBTYPES, Container, GapFill, Subtype
+from chaos.terms.counting import counted
 from chaos.terms.errors import FormatUnsupported, InvalidRequest, StorageFull
 from chaos.terms.formats import SampleFormat
 from chaos.terms.ledger import Cause, lost_frames
@@ -149,7 +150,7 @@ def check_room(folder: Path, n_bytes: int) -> None:
     n_free = room.f_bavail * room.f_frsize
     if n_bytes > n_free:
         raise StorageFull(
-            f"{folder} has {n_free} bytes free, but the file needs {n_bytes}",
+            f"{folder} has {counted(n_free, 'byte')} free, but the file needs {n_bytes}",
             hint="free some space there, save a shorter range, or save as .flac",
             details={"path": str(folder), "needed_bytes": n_bytes, "free_bytes": n_free},
         )
@@ -205,7 +206,7 @@ def _check_limits(container: Container, channels: int, sample_rate: int) -> None
     most = _MAX_CHANNELS.get(container, channels)
     if channels > most:
         raise FormatUnsupported(
-            f"{container} allows {most} channels at most, and the recording has {channels}", hint=_SPLIT
+            f"{container} allows {counted(most, 'channel')} at most, and the recording has {channels}", hint=_SPLIT
         )
     if container == "flac" and sample_rate > _FLAC_MAX_RATE:
         raise FormatUnsupported(f"flac allows {_FLAC_MAX_RATE} Hz at most", hint="save it as .wav")

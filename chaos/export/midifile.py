@@ -13,6 +13,7 @@ from chaos.export.smf import MARK, NOTE, Label, Loss, Names, exact_ticks, musica
 from chaos.export.source import Source
 from chaos.system.files import write_all
 from chaos.terms.containers import Container
+from chaos.terms.counting import counted
 from chaos.terms.errors import InvalidRequest
 from chaos.terms.ledger import Cause, lost_frames
 from chaos.terms.messages import messages_of
@@ -75,7 +76,7 @@ class MidiFile:
         counts = f"{source.recording.sample_rate} frames a second"
         if self._ticks.are_frames:
             counts += "; one tick is one frame"
-        chunks = f"BLAKE3 root of {source.n_chunks} chunks {source.root_hash}"
+        chunks = f"BLAKE3 root of {counted(source.n_chunks, 'chunk')} {source.root_hash}"
         texts = [self.account.software, counts, begins, chunks]
         return Names(source.recording.uri, visible(device), visible(definition.device.get("name") or device), texts)
 

@@ -26,6 +26,7 @@ from chaos.store.slices import gaps_in
 from chaos.store.store import Store
 from chaos.store.timeline import wall_ns_at
 from chaos.terms.containers import GapFill
+from chaos.terms.counting import counted
 from chaos.terms.errors import InvalidRange
 from chaos.terms.ledger import Cause, Gap
 
@@ -56,7 +57,7 @@ def checked_range(recording: Recording, first_frame: int | None, n_frames: int |
     end = length if n_frames is None else first + n_frames
     if not 0 <= first <= end <= length:
         raise InvalidRange(
-            f"{recording.uri} has {length} frames; {first} to {end} reaches outside of it",
+            f"{recording.uri} has {counted(length, 'frame')}; {first} to {end} reaches outside of it",
             hint=f"choose a range between 0 and {length}",
         )
     if first == end:

@@ -9,6 +9,7 @@ import msgspec
 
 from chaos.graph.deviceinfo import DeviceInfo, RequestedFormat, check_format
 from chaos.graph.objects import Port
+from chaos.terms.counting import counted
 from chaos.terms.errors import ChannelsMismatch, FormatUnsupported
 from chaos.terms.formats import MidiFormat
 
@@ -54,7 +55,7 @@ def check_start(
         check_format(device, _AnyChannels(form), graph_rate)
         if form.channels not in (None, len(chosen)):
             raise ChannelsMismatch(
-                f"{len(chosen)} channels are in the channel map, {form.channels} were asked for",
+                f"the channel map has {counted(len(chosen), 'channel')}, not {form.channels} as asked for",
                 hint="leave the number of channels out",
                 details={"device": list(device.positions), "requested": list(chosen)},
             )

@@ -10,6 +10,7 @@ import msgspec
 
 from chaos.graph.identity import Basis, Identity, Role
 from chaos.graph.objects import Port
+from chaos.terms.counting import counted
 from chaos.terms.errors import ChannelsMismatch, DeviceAmbiguous, DeviceNotFound, FormatUnsupported, RateMismatch
 
 __all__ = ["DeviceInfo", "DeviceKind", "Direction", "RequestedFormat", "check_format", "choose"]
@@ -182,7 +183,7 @@ def check_format(device: DeviceInfo, fmt: RequestedFormat, graph_rate: int | Non
         )
     if fmt.channels not in (None, device.channels):
         raise ChannelsMismatch(
-            f"{device.description} has {device.channels} channels, {fmt.channels} were asked for",
+            f"{device.description} has {counted(device.channels, 'channel')}, not {fmt.channels} as asked for",
             hint=f"leave the channels out, or give {device.channels}: nothing is remixed",
             details={"device": device.channels, "requested": fmt.channels},
         )

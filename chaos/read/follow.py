@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from chaos.read.missing import Missing, check_missing
+from chaos.terms.counting import counted
 from chaos.terms.errors import InvalidRange, InvalidRequest, StreamNotFound, TimedOut
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Follower:
         check_missing(missing)
         if n_frames < 1 or first_frame < 0:
             raise InvalidRequest(
-                f"blocks of {n_frames} frames from frame {first_frame} on",
+                f"blocks of {counted(n_frames, 'frame')} from frame {first_frame} on",
                 hint="give at least 1 frame, and begin at 0 or later",
             )
         self.frame = first_frame
@@ -113,7 +114,7 @@ class Follower:
     def _interrupted(self) -> Interrupted:
         uri = self._recording.uri
         return Interrupted(
-            f"{uri} ended without being stopped: chaosd died, or the stream failed; {self.frame} frames are there",
+            f"{uri} ended without being stopped: chaosd died, or the stream failed; it ends at frame {self.frame}",
             hint=f"start chaosd again, or run chaosctl recover; chaosctl list {uri} tells how it stands",
             details={"frame": self.frame},
         )

@@ -24,6 +24,7 @@ from chaos.read.planes import PlaneContent, Planes
 from chaos.store.info import RecordingInfo, load
 from chaos.store.lines import Definition
 from chaos.store.timeline import frame_of_moment, moment_at
+from chaos.terms.counting import counted
 from chaos.terms.errors import ChaosError, InvalidRange, InvalidRequest, StorageFailed
 from chaos.terms.form import MidiForm
 from chaos.terms.latency import Latency
@@ -177,7 +178,7 @@ class Recording:
 
     def __repr__(self) -> str:
         n_frames, rate = self.n_frames, self.sample_rate
-        return f"<{type(self).__name__} {self.uri}: {rate} Hz, {n_frames} frames, {n_frames / rate:.3f} s>"
+        return f"<{type(self).__name__} {self.uri}: {rate} Hz, {counted(n_frames, 'frame')}, {n_frames / rate:.3f} s>"
 
     def refresh(self) -> None:
         """Takes in what was sealed and entered into the ledger since."""
@@ -205,7 +206,7 @@ class Recording:
     def _holed(self, first: int, last: int, gaps: Sequence[Gap]) -> InvalidRange:
         """What `missing="error"` raises where there are gaps."""
         return InvalidRange(
-            f"{len(gaps)} gap(s) in frames {first} to {last} of {self.uri}",
+            f"{counted(len(gaps), 'gap')} in frames {first} to {last} of {self.uri}",
             hint='read them with missing="zeros" or "nan"',
             details={"gaps": [gap.to_wire() for gap in gaps]},
         )

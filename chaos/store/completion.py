@@ -21,6 +21,7 @@ from chaos.store.store import Store
 from chaos.store.succession import leave_note
 from chaos.store.writer import RecordingWriter
 from chaos.system.machine import boot_id
+from chaos.terms.counting import counted
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 
 __all__ = ["Completion", "Recovered"]
@@ -161,7 +162,7 @@ class Completion:
         down_ns = time.monotonic_ns() - monotonic_ns if is_same_boot else time.time_ns() - wall_ns
         down = 0 if self._is_continued else max(0, round(down_ns * self._shape.sample_rate / 1_000_000_000))
         n_recovered, uri = head - self._n_before, self._shape.uri
-        what = f"{uri}: recovered {n_recovered} frames that were not sealed yet; it ends at frame {head}"
+        what = f"{uri}: recovered {counted(n_recovered, 'frame')} that had not been sealed; it ends at frame {head}"
         since = f"nothing was captured in the {down / self._shape.sample_rate:.3f} s since"
         text = "; ".join([what, *([] if self._is_continued else [since]), *self._remarks])
         path = str(self._writer.path)

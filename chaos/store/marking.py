@@ -10,6 +10,7 @@ from chaos.store.info import load
 from chaos.store.journal import JOURNAL_NAME, Journal
 from chaos.store.lines import MarkLine
 from chaos.store.store import Store
+from chaos.terms.counting import counted
 from chaos.terms.errors import InvalidRange
 from chaos.terms.marks import Mark
 
@@ -22,7 +23,8 @@ __all__ = ["check_mark", "mark_ended", "mark_in", "take_at"]
 def check_mark(uri: str, mark: Mark, head: int) -> None:
     """Raises InvalidRange where the recording has no such frame; its end can be marked too."""
     if not 0 <= mark.frame <= head:
-        raise InvalidRange(f"{uri} has {head} frames; there is no frame {mark.frame} to mark", hint=f"use 0 to {head}")
+        message = f"{uri} has {counted(head, 'frame')}; there is no frame {mark.frame} to mark"
+        raise InvalidRange(message, hint=f"use 0 to {head}")
 
 
 def mark_in(store: Store, uri: str, frame: int | None, label: str) -> tuple[Path, Mark]:

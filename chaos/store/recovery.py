@@ -40,6 +40,7 @@ from chaos.store.verify import wrong_metadata
 from chaos.store.writer import RecordingWriter
 from chaos.system.files import IRREGULAR, open_regular, storage_errors
 from chaos.system.machine import machine_id
+from chaos.terms.counting import counted
 from chaos.terms.errors import ChaosError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
         if info.finish:
             n_frames = info.n_frames
             if n_frames < head:
-                return _left("left", staging, f"it has {head} frames, and {uri} is finished with {n_frames}")
+                return _left("left", staging, f"it has {counted(head, 'frame')}, and {uri} is finished with {n_frames}")
             return Recovered("removed", f"all of {path} is in {target}", uri, str(target), path, n_frames)
         writer = RecordingWriter.reopen(store, target)
         info = writer.found or info
@@ -310,7 +311,7 @@ def _righted(objects: ObjectStore, info: RecordingInfo, repaired: list[str]) -> 
     n_linked, is_wrong, uri = _relink(objects, info), any(wrong_metadata(info)), info.definition.uri
     if is_wrong:
         rebuild_metadata(info.path)
-    done = [*repaired, *([f"{n_linked} chunk files came back from their objects"] if n_linked else [])]
+    done = [*repaired, *([f"{counted(n_linked, 'chunk file')} came back from the objects"] if n_linked else [])]
     if done:
         text = "; ".join([f"{uri} was repaired", *done])
     elif is_wrong:

@@ -36,6 +36,7 @@ from chaos.store.objects import ObjectStore, hash_file
 from chaos.store.retired import retired_gaps
 from chaos.store.verify import read_table, stored_definition
 from chaos.system.files import MOST_BYTES, read_regular, storage_errors, sync_folder
+from chaos.terms.counting import counted
 from chaos.terms.errors import StorageFailed
 from chaos.terms.form import MidiForm
 from chaos.terms.ledger import Cause, ClockAnchor, Gap
@@ -190,7 +191,7 @@ class _Repair:
             elif not is_told and not is_open:
                 found.append(gap)
         if found:
-            self._remarks.append(f"{len(found)} gaps came from its table of gaps")
+            self._remarks.append(f"{counted(len(found), 'gap')} came from its table of gaps")
         return found
 
     def _find_anchors(self, known: list[ClockAnchor]) -> list[ClockAnchor]:
@@ -224,7 +225,7 @@ class _Repair:
             found[chunk] = ChunkLine(chunk, first, min(form.chunk_frames, end - first), digest, None, *events)
             n_unproved += not self._objects.path(digest).exists()
         if found:
-            self._remarks.append(f"{len(found)} chunks came from their files")
+            self._remarks.append(f"{counted(len(found), 'chunk')} came from files")
         if n_unproved:
             self._remarks.append(f"no object proves what is in {n_unproved} of them")
         return found

@@ -18,6 +18,7 @@ from chaos.store.info import RecordingInfo, load
 from chaos.store.journal import JOURNAL_NAME, Journal
 from chaos.system.files import read_regular, replace, storage_errors
 from chaos.system.signing import SigningPair, can_check, is_signed_by
+from chaos.terms.counting import counted
 from chaos.terms.errors import InvalidRequest, StorageFailed, StreamExists
 from chaos.terms.moments import utc_text
 
@@ -136,7 +137,7 @@ def _checked(signature: Signature, info: RecordingInfo) -> SignatureVerdict:
         state, reason = "unchecked", f"{signature.scheme[:40]} is not known to this version"
         return SignatureVerdict(state, signature.public_key, signed_utc, reason)
     if signature.n_marks > len(info.marks):
-        reason = f"{signature.n_marks} marks were signed, and {len(info.marks)} are there"
+        reason = f"it covers {counted(signature.n_marks, 'mark')}, and the recording has {len(info.marks)}"
     elif signature.recording_hash != signature.hash_of(info):
         reason = f"it is of a recording whose recording hash is {signature.recording_hash[:80]}"
     elif not can_check():

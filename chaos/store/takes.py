@@ -14,6 +14,7 @@ from typing import NamedTuple
 from chaos.store.catalog import Catalog
 from chaos.store.digest import Digest, read_digest
 from chaos.store.store import Store, name_and_take
+from chaos.terms.counting import counted
 from chaos.terms.errors import InvalidRequest
 from chaos.terms.ledger import Cause, Gap
 from chaos.terms.uri import parse_uri
@@ -122,7 +123,7 @@ def _check_alike(uri: str, digests: list[Digest]) -> None:
     shapes = [each.definition for each in digests]
     formats = {(each.channels, each.sample_rate, each.sample_format): each for each in shapes}
     if len(formats) > 1:
-        told = ", ".join(f"{n} channels at {rate} Hz as {sample_format}" for n, rate, sample_format in formats)
+        told = ", ".join(f"{counted(n, 'channel')} at {rate} Hz as {name}" for n, rate, name in formats)
         whole = parse_uri(uri)[1]
         singles = [each.uri + _FIRST if parse_uri(each.uri)[1] == whole else each.uri for each in shapes]
         more = "" if len(singles) <= _MOST_NAMED else f" and {len(singles) - _MOST_NAMED} more (chaosctl list {uri})"

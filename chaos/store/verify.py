@@ -40,6 +40,7 @@ from chaos.store.store import Store
 from chaos.store.timeline import wall_clock
 from chaos.store.verdict import Defect, TakeVerdict, VerifyReport, joined, proof_of
 from chaos.system.files import read_regular
+from chaos.terms.counting import counted
 from chaos.terms.form import AudioForm, MidiForm
 from chaos.terms.ledger import Cause, Entries, Gap, Row, lost_frames
 from chaos.terms.moments import utc_if_any
@@ -156,13 +157,13 @@ def _chunk_defects(info: RecordingInfo, sealed: SealedChunk, *, is_retired: bool
     begin = sealed.chunk * shape.chunk_frames
     if sealed.first_frame != begin or sealed.n_frames > shape.chunk_frames:
         expected = f"at most {shape.chunk_frames} frames from {begin} on"
-        yield defect("misplaced", expected, f"{sealed.n_frames} frames from {sealed.first_frame} on")
+        yield defect("misplaced", expected, f"{counted(sealed.n_frames, 'frame')} from {sealed.first_frame} on")
         return
     path = Path(sealed.path)
     try:
         size = path.stat().st_size
         if size != shape.form.chunk_bytes:
-            yield defect("wrong_size", f"{shape.form.chunk_bytes} bytes", f"{size} bytes")
+            yield defect("wrong_size", counted(shape.form.chunk_bytes, "byte"), counted(size, "byte"))
             return
         digest = hash_file(path)
     except FileNotFoundError:

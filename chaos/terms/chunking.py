@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chaos.terms.counting import counted
 from chaos.terms.errors import InvalidChunkSize
 from chaos.terms.formats import SAMPLE_BYTES
 
@@ -76,7 +77,7 @@ def check_chunk_size(n_bytes: int, channels: int, sample_bytes: int) -> None:
     if n_bytes < smallest:
         raise InvalidChunkSize(
             f"a chunk of {n_bytes} bytes is too small: it must hold {MIN_CHUNK_FRAMES} frames",
-            hint=f"the smallest size for {channels} channel{'s' * (channels != 1)} is {smallest} bytes",
+            hint=f"the smallest size for {counted(channels, 'channel')} is {smallest} bytes",
             details=limits,
         )
     if n_bytes > MAX_CHUNK_BYTES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from chaos.terms.counting import counted
 from chaos.terms.messages import Message
 
 __all__ = ["in_words", "note_name"]
@@ -101,7 +102,7 @@ def _plain(value: float) -> str:
 
 
 def _size(data: bytes) -> str:
-    return f"{len(data)} bytes"
+    return counted(len(data), "byte")
 
 
 def _hex(data: bytes, most: int = 12) -> str:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from chaos.terms.counting import counted
 from chaos.terms.errors import InvalidRange, InvalidRequest
 from chaos.terms.units import parse_duration_s
 
@@ -57,7 +58,7 @@ def parse_range(last: str | None, first: str | None, end: str | None, timeline: 
             )
         begin = timeline.n_frames - timeline.frame_of(parse_duration_s(last))
         if begin < 0:
-            notes.append(f"only {timeline.n_frames} frames have been recorded, less than {last}: all of them are taken")
+            notes.append(f"only {counted(timeline.n_frames, 'frame')} recorded, less than {last}: all is taken")
         return Range(max(begin, 0), timeline.n_frames, tuple(notes))
     places = [None if text is None else _place(text, timeline, notes) for text in (first, end)]
     meant = list(notes)
@@ -103,7 +104,7 @@ def _moved(text: str, frame: int, timeline: Timeline, notes: list[str]) -> int:
 
 def _extent(timeline: Timeline) -> str:
     first, end = (shown_moment(timeline.moment_of(frame)) for frame in (0, timeline.n_frames))
-    return f"the recording has {timeline.n_frames} frames, from {first} to {end}"
+    return f"the recording has {counted(timeline.n_frames, 'frame')}, from {first} to {end}"
 
 
 def _place(text: str, timeline: Timeline, notes: list[str]) -> int:

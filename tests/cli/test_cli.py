@@ -233,7 +233,7 @@ def test_errors_are_told_on_stderr_with_their_exit_code(
 ) -> None:
     error.hint = "try b"
     daemon.script["status"] = error
-    done = run("status", "--json")
+    done = run("status")
     assert (done.exit_code, done.stdout, done.stderr) == (exit_code, "", "chaosctl: a\n  try b\n")
 
 

@@ -101,7 +101,7 @@ def test_another_number_of_channels_is_refused_with_both(
         start(client, f"has-{has}", "stream://channels/1", channels=asked)
     assert refused.value.code == "channels_mismatch"
     assert f"has {has} channels" in refused.value.message
-    assert f"{asked} were asked for" in refused.value.message
+    assert f"not {asked} as asked for" in refused.value.message
     assert refused.value.details == {"device": has, "requested": asked}
 
 

@@ -69,6 +69,32 @@ def test_without_a_daemon_it_records_by_itself(
     assert b"Ctrl-C" in done.stderr
 
 
+def test_status_names_what_is_recorded_without_a_daemon(
+    alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    counting_source("unseen", description="Unseen desk", driver=True)
+    command = [COMMAND, "record", "Unseen", "take.wav"]
+    recording = subprocess.Popen(
+        command, env=alone, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        assert recording.stderr is not None
+        assert b"streaming: Unseen desk" in recording.stderr.readline()
+        asked = [COMMAND, "status"]
+        done = subprocess.run(asked, env=alone, capture_output=True, text=True, timeout=60, check=False)
+        told = subprocess.run([*asked, "--json"], env=alone, capture_output=True, timeout=60, check=False)
+    finally:
+        recording.send_signal(signal.SIGINT)
+        recording.communicate(timeout=60)
+    assert (done.returncode, told.returncode) == (7, 7)
+    assert f"process {recording.pid}: stream://unseen-desk/" in done.stdout
+    assert "Unseen desk" in done.stdout
+    [found] = json.loads(told.stdout)["error"]["details"]["captures"]
+    assert (found["pid"], found["store"], found["lost_frames"]) == (recording.pid, str(tmp_path / "store"), 0)
+    after = subprocess.run(asked, env=alone, capture_output=True, text=True, timeout=60, check=False)
+    assert (after.returncode, after.stdout) == (7, "")
+
+
 def test_the_daemon_that_runs_does_it(
     daemon: Daemon, client: RawClient, counting_source: SourceFactory, tmp_path: Path
 ) -> None:

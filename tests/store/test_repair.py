@@ -134,7 +134,7 @@ def test_a_chunk_file_that_is_gone_comes_back_from_its_object(folder: Path) -> N
     (path / "audio" / "c" / "0" / "1").unlink()
     assert [bad.reason for bad in verify(path).bad] == ["missing"]
     (item,) = recover(Store(folder / "store"), folder / "slots").items
-    assert "1 chunk files came back" in item.text
+    assert "1 chunk file came back" in item.text
     assert verify(path).bad == []
 
 
