@@ -5,17 +5,47 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chaos.read.recording import open  # noqa: A004
+    from chaos.client import Client
+    from chaos.live import Capture, capture
+    from chaos.read.recording import Recording, open  # noqa: A004
+    from chaos.terms.errors import ChaosError
+    from chaos.terms.formats import AudioFormat, MidiFormat
 
-__all__ = ["__version__", "open"]
+__all__ = [
+    "AudioFormat",
+    "Capture",
+    "ChaosError",
+    "Client",
+    "MidiFormat",
+    "Recording",
+    "__version__",
+    "capture",
+    "open",
+]
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`chaos.open` comes with numpy, which neither the daemon nor the client pays for."""
-    if name == "open":
-        from chaos.read.recording import open  # noqa: A004
+    """Each is loaded when it is asked for: `import chaos` costs next to nothing, and the daemon has no numpy."""
+    if name in ("open", "Recording"):
+        from chaos.read import recording
 
-        return open
-    raise AttributeError(name)
+        return getattr(recording, name)
+    if name in ("capture", "Capture"):
+        from chaos import live
+
+        return getattr(live, name)
+    if name == "Client":
+        from chaos.client import Client
+
+        return Client
+    if name == "ChaosError":
+        from chaos.terms.errors import ChaosError
+
+        return ChaosError
+    if name in ("AudioFormat", "MidiFormat"):
+        from chaos.terms import formats
+
+        return getattr(formats, name)
+    raise AttributeError(f"module 'chaos' has no attribute {name!r}")

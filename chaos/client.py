@@ -1,9 +1,12 @@
 """Talking to a running chaosd from Python.
 
 with Client() as chaosd:
-    usb = chaosd.call("device_find", name="USB Mic")["device"]
-    for event in chaosd.events("device_"):
-        print(event["type"])
+    usb = chaosd.device_find("USB Mic")
+    chaosd.start(uri="stream://desk/1", device_identity=usb.identity, format={"type": "audio"})
+    for event in chaosd.events("stream_gap"):
+        print(event["cause"], event["n_frames"], chaosd.stream_status("stream://desk/1").lost_frames)
+
+`chaos.ops` has a method for each op, with its answer as a struct; `call` sends any op and gives plain JSON objects.
 """
 
 from __future__ import annotations
@@ -19,13 +22,35 @@ from typing import Any, Protocol, Self
 import msgspec
 import zmq
 
+from chaos.ops import Ops
 from chaos.protocol.config import check_default, check_remote, default_endpoints, ipc_path, is_remote, next_port
 from chaos.system.keys import Keys
 from chaos.system.watched import ConnectionLost, Curve, NotAdmitted, WatchedSocket
 from chaos.terms.errors import ChaosError, DeviceNotFound, InvalidRequest, TimedOut, Unauthorized, error_from_code
 from chaos.terms.visible import visible
 
-__all__ = ["Asking", "Client", "DaemonUnreachable", "Events", "Told"]
+__all__ = [
+    "HANGS",
+    "SETTLED",
+    "Asking",
+    "Client",
+    "DaemonUnreachable",
+    "Events",
+    "Told",
+    "curve_for",
+    "default_of",
+    "encoded",
+    "endpoints_for",
+    "listens",
+    "next_state",
+    "nobody_at",
+    "not_admitted",
+    "patience_for",
+    "result_of",
+    "settled_at_last",
+    "unanswered",
+    "went_away",
+]
 
 _PATIENCE_S = {
     "stream_start": 30.0,
@@ -36,8 +61,8 @@ _PATIENCE_S = {
     "verify": math.inf,
     "slice": math.inf,
 }
-_SETTLED = ("streaming", "waiting", "stalled")
-_HANGS = "it may be suspended, or very busy"
+SETTLED = ("streaming", "waiting", "stalled")
+HANGS = "it may be suspended, or very busy"
 
 
 class Told(Protocol):
@@ -55,23 +80,16 @@ class DaemonUnreachable(ChaosError):
     exit_code = 7
 
 
-class Asking:
-    """What is the same for a daemon and for an engine of one's own (`chaos.local`): both have `call` and `events`."""
-
-    def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
-        raise NotImplementedError
+class Asking(Ops):
+    """What is the same for a daemon and for an engine of one's own (`chaos.local`): both have `call`, `events`, and a
+    method for each op."""
 
     def events(self, *prefixes: str, timeout_s: float | None = None) -> Told:
         raise NotImplementedError
 
     def default_device(self) -> dict[str, Any]:
         """The `Device` that is recorded from where none is named. Raises DeviceNotFound."""
-        for device in self.call("device_list", direction="input", format="audio")["devices"]:
-            if device["is_default"] and not device["is_monitor"]:
-                return dict(device)
-        raise DeviceNotFound(
-            "there is no default device to capture", hint="name one of those that `chaosctl devices` lists"
-        )
+        return default_of(self.call("device_list", direction="input", format="audio"))
 
     def start(self, *, settle_s: float = 15.0, **fields: Any) -> dict[str, Any]:
         """`stream_start`, then wait until it streams, or waits for its device: the result's `state`, and its `reason`.
@@ -82,7 +100,7 @@ class Asking:
         with self.events(f"stream_state {uri}", f"stream_error {uri}", timeout_s=settle_s) as events:
             started = self.call("stream_start", **fields)
             how = {name: str(started.get(name, "")) for name in ("state", "reason")}
-            while how["state"] not in _SETTLED:
+            while how["state"] not in SETTLED:
                 how = self._next_state(events, uri, how)
         return {**started, **how}
 
@@ -90,19 +108,38 @@ class Asking:
         try:
             event = next(events)
         except TimedOut:
-            status = self.call("stream_status", uri=uri)
-            how = {name: str(status.get(name, "")) for name in ("state", "reason")}
-            if how["state"] in _SETTLED:
-                return how
-            raise TimedOut(
-                f"{uri} is still {how['state']}",
-                hint=f"`chaosctl status {uri}` says why; `chaosctl stop {uri}` gives up",
-            ) from None
-        if event["stream_uri"] != uri:
-            return how
-        if event["type"] == "stream_error" and not event["recoverable"]:
-            raise error_from_code(event["error"]["code"], event["error"]["message"])
-        return {name: str(event.get(name, how[name])) for name in how}
+            return settled_at_last(uri, self.call("stream_status", uri=uri))
+        return next_state(uri, how, event)
+
+
+def default_of(listed: dict[str, Any]) -> dict[str, Any]:
+    """The default device among those of `device_list`. Raises DeviceNotFound."""
+    for device in listed["devices"]:
+        if device["is_default"] and not device["is_monitor"]:
+            return dict(device)
+    raise DeviceNotFound(
+        "there is no default device to capture", hint="name one of those that `chaosctl devices` lists"
+    )
+
+
+def settled_at_last(uri: str, status: dict[str, Any]) -> dict[str, str]:
+    """Its `state` and `reason`. Raises TimedOut where it has not settled."""
+    how = {name: str(status.get(name, "")) for name in ("state", "reason")}
+    if how["state"] in SETTLED:
+        return how
+    raise TimedOut(
+        f"{uri} is still {how['state']}",
+        hint=f"`chaosctl status {uri}` says why; `chaosctl stop {uri}` gives up",
+    )
+
+
+def next_state(uri: str, how: dict[str, str], event: dict[str, Any]) -> dict[str, str]:
+    """`how` after an event. Raises the stream's own error."""
+    if event["stream_uri"] != uri:
+        return how
+    if event["type"] == "stream_error" and not event["recoverable"]:
+        raise error_from_code(event["error"]["code"], event["error"]["message"])
+    return {name: str(event.get(name, how[name])) for name in how}
 
 
 class Client(Asking):
@@ -123,10 +160,7 @@ class Client(Asking):
         keys: Path | None = None,
         server_key: str | None = None,
     ) -> None:
-        commands, events = default_endpoints()
-        self.endpoint = endpoint or commands
-        beside = next_port(self.endpoint) if is_remote(self.endpoint) else events
-        self.events_endpoint = events_endpoint or beside
+        self.endpoint, self.events_endpoint = endpoints_for(endpoint, events_endpoint)
         self._keys = keys
         self._server_key = server_key
         self._timeout_s = timeout_s
@@ -149,13 +183,13 @@ class Client(Asking):
 
     def reachable(self) -> bool:
         """Whether somebody listens at the endpoint; of another machine's that is not known. Sends nothing."""
-        return is_remote(self.endpoint) or _listens(self.endpoint)
+        return is_remote(self.endpoint) or listens(self.endpoint)
 
     def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
         """The result of an op. Raises the ChaosError that the daemon answers with, or DaemonUnreachable."""
-        patience_s = max(self._timeout_s, _PATIENCE_S.get(op, 0.0)) + fields.get("timeout_s", 0.0)
+        patience_s = patience_for(op, fields, self._timeout_s)
         request_id = str(next(self._ids))
-        request = _encoded({"op": op, "id": request_id, **fields})
+        request = encoded({"op": op, "id": request_id, **fields})
         if self._commands is None:
             self._commands = self._connect(zmq.DEALER, self.endpoint)
         try:
@@ -166,44 +200,29 @@ class Client(Asking):
             self._commands = None
             raise
         if answer is None:
-            hint = _may_have_started(op, fields) or _HANGS
-            raise DaemonUnreachable(f"chaosd did not answer {op} within {patience_s:g} s", hint=hint)
-        if answer["ok"]:
-            return dict(answer["result"])
-        error = answer["error"]
-        raise error_from_code(error["code"], error["message"], error["hint"], error["details"])
+            raise unanswered(op, fields, patience_s)
+        return result_of(answer)
 
     def _connect(self, kind: int, endpoint: str) -> WatchedSocket:
+        if self._context.closed:
+            raise InvalidRequest("this client is closed", hint="make another one: Client()")
         if is_remote(endpoint):
             return self._connect_remote(kind, endpoint)
         check_default(endpoint)
-        if not _listens(endpoint):
-            raise DaemonUnreachable(f"no chaosd answers at {endpoint}", hint="start it: chaosd")
+        if not listens(endpoint):
+            raise nobody_at(endpoint)
         return WatchedSocket(self._context, kind, endpoint)
 
     def _connect_remote(self, kind: int, endpoint: str) -> WatchedSocket:
-        host, _ = check_remote(endpoint)
-        keys = Keys(self._keys)
-        own = keys.own()
-        server = self._server_key or keys.hosts().get(host.strip("[]"))
-        if server is None:
-            raise Unauthorized(
-                f"the key of {host} is not known",
-                hint=f"on {host} run `chaosctl keys list`, then here `chaosctl keys add --host {host} KEY`",
-            )
-        link = WatchedSocket(self._context, kind, endpoint, Curve(own.public, own.secret, server))
+        curve = curve_for(endpoint, self._keys, self._server_key)
+        link = WatchedSocket(self._context, kind, endpoint, curve)
         try:
             if link.await_connection(time.monotonic() + self._timeout_s):
                 return link
-            raise DaemonUnreachable(
-                f"no chaosd answers at {endpoint}, or it has another key than the one that is known",
-                hint=f"compare `chaosctl keys list` on {host} and here, and look at chaosd's --endpoint",
-            )
+            raise nobody_at(endpoint)
         except NotAdmitted:
             link.close()
-            raise Unauthorized(
-                f"chaosd at {endpoint} does not let this key in", hint=f"on {host}: chaosctl keys add NAME {own.public}"
-            ) from None
+            raise not_admitted(endpoint, curve) from None
         except BaseException:
             link.close()
             raise
@@ -218,7 +237,7 @@ class Client(Asking):
             for prefix in prefixes or ("",):
                 link.socket.subscribe(prefix)
             if not is_remote(self.events_endpoint) and not link.await_connection(time.monotonic() + self._timeout_s):
-                raise DaemonUnreachable(f"chaosd does not answer at {self.events_endpoint}", hint=_HANGS)
+                raise DaemonUnreachable(f"chaosd does not answer at {self.events_endpoint}", hint=HANGS)
             self.call("ping")
         except BaseException:
             link.close()
@@ -231,6 +250,66 @@ class Client(Asking):
             if answer["id"] == request_id:
                 return answer
         return None
+
+
+def endpoints_for(endpoint: str | None, events_endpoint: str | None) -> tuple[str, str]:
+    """Both endpoints; those left out are the default ones, or events of a `tcp://` one at the port above it."""
+    commands, events = default_endpoints()
+    chosen = endpoint or commands
+    return chosen, events_endpoint or (next_port(chosen) if is_remote(chosen) else events)
+
+
+def patience_for(op: str, fields: Mapping[str, Any], timeout_s: float) -> float:
+    """How many seconds an answer to this may take."""
+    return max(timeout_s, _PATIENCE_S.get(op, 0.0)) + float(fields.get("timeout_s", 0.0))
+
+
+def result_of(answer: dict[str, Any]) -> dict[str, Any]:
+    """The result of an answer. Raises the ChaosError that it holds."""
+    if answer["ok"]:
+        return dict(answer["result"])
+    error = answer["error"]
+    raise error_from_code(error["code"], error["message"], error["hint"], error["details"])
+
+
+def curve_for(endpoint: str, keys_folder: Path | None, server_key: str | None) -> Curve:
+    """The keys for a `tcp://` endpoint. Raises Unauthorized where the daemon's is not known."""
+    host, _ = check_remote(endpoint)
+    keys = Keys(keys_folder)
+    own = keys.own()
+    server = server_key or keys.hosts().get(host.strip("[]"))
+    if server is None:
+        raise Unauthorized(
+            f"the key of {host} is not known",
+            hint=f"on {host} run `chaosctl keys list`, then here `chaosctl keys add --host {host} KEY`",
+        )
+    return Curve(own.public, own.secret, server)
+
+
+def nobody_at(endpoint: str) -> DaemonUnreachable:
+    if not is_remote(endpoint):
+        return DaemonUnreachable(f"no chaosd answers at {endpoint}", hint="start it: chaosd")
+    host, _ = check_remote(endpoint)
+    return DaemonUnreachable(
+        f"no chaosd answers at {endpoint}, or it has another key than the one that is known",
+        hint=f"compare `chaosctl keys list` on {host} and here, and look at chaosd's --endpoint",
+    )
+
+
+def not_admitted(endpoint: str, curve: Curve) -> Unauthorized:
+    host, _ = check_remote(endpoint)
+    return Unauthorized(
+        f"chaosd at {endpoint} does not let this key in", hint=f"on {host}: chaosctl keys add NAME {curve.public}"
+    )
+
+
+def unanswered(op: str, fields: Mapping[str, Any], patience_s: float) -> DaemonUnreachable:
+    hint = _may_have_started(op, fields) or HANGS
+    return DaemonUnreachable(f"chaosd did not answer {op} within {patience_s:g} s", hint=hint)
+
+
+def went_away(endpoint: str) -> DaemonUnreachable:
+    return DaemonUnreachable(f"chaosd at {endpoint} went away", hint="its log says why; start it again: chaosd")
 
 
 def _may_have_started(op: str, fields: Mapping[str, Any]) -> str:
@@ -280,12 +359,11 @@ def _receive(link: WatchedSocket, endpoint: str, deadline: float) -> list[bytes]
     try:
         return link.receive(deadline)
     except ConnectionLost:
-        raise DaemonUnreachable(
-            f"chaosd at {endpoint} went away", hint="its log says why; start it again: chaosd"
-        ) from None
+        raise went_away(endpoint) from None
 
 
-def _encoded(request: dict[str, Any]) -> bytes:
+def encoded(request: dict[str, Any]) -> bytes:
+    """A request's bytes. Raises InvalidRequest for text that is none."""
     try:
         return msgspec.json.encode(request)
     except UnicodeEncodeError as e:
@@ -294,7 +372,8 @@ def _encoded(request: dict[str, Any]) -> bytes:
         ) from None
 
 
-def _listens(endpoint: str) -> bool:
+def listens(endpoint: str) -> bool:
+    """Whether somebody listens at an `ipc://` endpoint."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.setblocking(False)

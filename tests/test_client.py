@@ -59,6 +59,16 @@ def test_errors_come_back_as_what_they_are(client: Client, daemon: ScriptedDaemo
         client.call("ping", nonsense=1)
 
 
+def test_one_that_is_closed_says_so(daemon: ScriptedDaemon) -> None:
+    with client_of(daemon) as client:
+        client.call("ping")
+    client.close()
+    with pytest.raises(InvalidRequest, match="closed"):
+        client.call("ping")
+    with pytest.raises(InvalidRequest, match="closed"):
+        client.events()
+
+
 def test_nobody_there_is_told_at_once(tmp_path: Path) -> None:
     with Client(f"ipc://{tmp_path}/command", f"ipc://{tmp_path}/events") as client:
         assert not client.reachable()

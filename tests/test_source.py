@@ -46,9 +46,24 @@ def test_the_daemon_imports_nothing_heavy() -> None:
     assert "chaos" in loaded
 
 
+def test_asyncio_is_for_who_asks_for_it() -> None:
+    """`chaos.aio` alone imports it; `chaos` itself nothing that takes long."""
+    script = "import sys, json, chaos, chaos.client, chaos.ops; print(json.dumps(sorted(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert {"asyncio", "numpy", "mcp", "anyio"}.isdisjoint(name.partition(".")[0] for name in json.loads(said))
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys, chaos; print([m for m in sys.modules if m.startswith('chaos.')])"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert bare.stdout.strip() == "[]"
+    outside = re.compile(r"^\s*(?:import|from) (asyncio|zmq\.asyncio|anyio|mcp)\b", re.MULTILINE)
+    rooms = {_room(name) for name, paths in FILES.items() for path in paths if outside.search(path.read_text())}
+    assert rooms <= {"aio", "agents"}
+
+
 # Which rooms a room may import from, beside itself. DESIGN.md draws them; nothing else is allowed.
 ROOMS: dict[str, set[str]] = {
-    "chaos": {"read"},
+    "chaos": {"live", "client", "read", "terms"},
     "terms": set(),
     "system": {"terms"},
     "hot": {"terms"},
@@ -60,9 +75,13 @@ ROOMS: dict[str, set[str]] = {
     "export": {"read", "store", "hot", "system", "terms"},
     "engine": {"export", "store", "staging", "graph", "hot", "protocol", "system", "terms"},
     "doors": {"engine", "protocol", "system", "terms"},
-    "client": {"protocol", "system", "terms"},
+    "ops": {"protocol", "terms"},
+    "client": {"ops", "protocol", "system", "terms"},
+    "aio": {"client", "ops", "protocol", "system", "terms"},
     "local": {"client", "engine", "protocol", "system", "terms"},
-    "cli": {"client", "local", "export", "read", "store", "protocol", "system", "terms"},
+    "live": {"client", "local", "read", "protocol", "terms"},
+    "agents": {"client", "ops", "export", "read", "store", "protocol", "system", "terms"},
+    "cli": {"agents", "client", "local", "export", "read", "store", "protocol", "system", "terms"},
     "daemon": {"doors", "engine", "protocol", "system", "terms"},
 }
 

@@ -217,11 +217,9 @@ def _only_midi_device(chaosd: Asking, choose: str) -> dict[str, Any]:
 
 
 def uri_for(name: str | None) -> str:
-    import datetime as dt
+    from chaos.terms.uri import uri_by_time
 
-    from chaos.terms.uri import make_uri, slug
-
-    return make_uri(slug(name or ""), f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}")
+    return uri_by_time(name)
 
 
 @click.command("accept-port")

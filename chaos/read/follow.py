@@ -20,7 +20,7 @@ from chaos.terms.errors import InvalidRange, InvalidRequest, StreamNotFound, Tim
 if TYPE_CHECKING:
     from chaos.read.samples import Samples
 
-__all__ = ["Follower", "Interrupted", "Lapped", "WhenLapped"]
+__all__ = ["Follower", "Interrupted", "Lapped", "WhenLapped", "await_frames"]
 
 WhenLapped = Literal["error", "catch_up", "skip"]
 
@@ -102,7 +102,7 @@ class Follower:
 
     def __next__(self) -> Samples:
         self._look_for_lap()
-        end = self._await(self.frame + self._n_frames)
+        end = await_frames(self._recording, self.frame + self._n_frames, self._timeout_s)
         if end <= self.frame:
             if self._recording.state == "interrupted" or (self._was_live and self._recording.clean is False):
                 raise self._interrupted()
@@ -136,26 +136,29 @@ class Follower:
             if self._when_lapped == "skip":
                 self.frame = head
 
-    def _await(self, wanted: int) -> int:
-        """Waits until the head has reached `wanted`; gives that, or where the recording ends before it."""
-        recording = self._recording
-        began = refreshed = time.monotonic()
-        last_head = recording.n_frames
-        while (head := recording.n_frames) < wanted:
-            now = time.monotonic()
-            if head != last_head:
-                last_head, began = head, now
-            elif self._timeout_s is not None and now - began > self._timeout_s:
-                raise TimedOut(
-                    f"no new frame of {recording.uri} within {self._timeout_s:g} s",
-                    hint=f"its device may be away: see chaosctl status {recording.uri}",
-                )
-            if recording.state != "recording":
-                return recording.n_frames
-            if now - refreshed > _REFRESH_S:
-                recording.refresh()
-                refreshed = now
-                continue
-            nap_s = (wanted - head) / recording.sample_rate
-            time.sleep(min(max(nap_s, _SHORTEST_NAP_S), _LONGEST_NAP_S))
-        return wanted
+
+def await_frames(recording: Followed, wanted: int, timeout_s: float | None = None) -> int:
+    """Waits until the head has reached `wanted`; gives that, or where the recording ends before it.
+
+    Raises TimedOut when no frame comes for `timeout_s`.
+    """
+    began = refreshed = time.monotonic()
+    last_head = recording.n_frames
+    while (head := recording.n_frames) < wanted:
+        now = time.monotonic()
+        if head != last_head:
+            last_head, began = head, now
+        elif timeout_s is not None and now - began > timeout_s:
+            raise TimedOut(
+                f"no new frame of {recording.uri} within {timeout_s:g} s",
+                hint=f"its device may be away: see chaosctl status {recording.uri}",
+            )
+        if recording.state != "recording":
+            return recording.n_frames
+        if now - refreshed > _REFRESH_S:
+            recording.refresh()
+            refreshed = now
+            continue
+        nap_s = (wanted - head) / recording.sample_rate
+        time.sleep(min(max(nap_s, _SHORTEST_NAP_S), _LONGEST_NAP_S))
+    return wanted

@@ -11,10 +11,15 @@ import zmq
 
 from chaos.system.monitor import read_monitor
 
-__all__ = ["ConnectionLost", "Curve", "NotAdmitted", "WatchedSocket"]
+__all__ = ["WATCHED", "ConnectionLost", "Curve", "NotAdmitted", "WatchedSocket", "watch_name"]
 
 _names = itertools.count(1)
-_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_DISCONNECTED
+WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_DISCONNECTED
+
+
+def watch_name() -> str:
+    """For a monitor. From a counter: libzmq frees a monitor's address later than Python frees an object's id."""
+    return f"inproc://watch-{next(_names)}"
 
 
 class ConnectionLost(Exception):
@@ -48,8 +53,7 @@ class WatchedSocket:
             self.socket.curve_publickey = curve.public.encode()
             self.socket.curve_secretkey = curve.secret.encode()
             self.socket.curve_serverkey = curve.server.encode()
-        # A name from a counter: libzmq frees a monitor's address later than Python frees an object's id.
-        self._watch = self.socket.get_monitor_socket(_EVENTS, f"inproc://watch-{next(_names)}")
+        self._watch = self.socket.get_monitor_socket(WATCHED, watch_name())
         self._poller = zmq.Poller()
         self._poller.register(self.socket, zmq.POLLIN)
         self._poller.register(self._watch, zmq.POLLIN)

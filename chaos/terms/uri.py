@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Callable
 
 from chaos.terms.errors import InvalidRequest, InvalidURI
 
-__all__ = ["check_session", "check_uri", "make_uri", "next_free", "parse_uri", "slug"]
+__all__ = ["check_session", "check_uri", "make_uri", "next_free", "parse_uri", "slug", "uri_by_time"]
 
 _SCHEME = "stream://"
 _MAX_PART = 64
@@ -64,6 +65,11 @@ def slug(text: str) -> str:
 def make_uri(name: str, take: str) -> str:
     """The URI of a take. Raises InvalidURI."""
     return check_uri(f"{_SCHEME}{name}/{take}")
+
+
+def uri_by_time(name: str | None) -> str:
+    """The URI of a take that begins now, of a device of that description."""
+    return make_uri(slug(name or ""), f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}")
 
 
 def next_free(uri: str, is_taken: Callable[[str], bool]) -> str | None:
