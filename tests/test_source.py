@@ -42,7 +42,7 @@ def test_the_daemon_imports_nothing_heavy() -> None:
     script = "import sys, json, chaos.daemon; print(json.dumps(sorted(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     loaded = {name.partition(".")[0] for name in json.loads(said)}
-    assert loaded.isdisjoint({"sqlite3", "nacl", "numpy", "zarr", "soundfile", "rich", "click", "asyncio"})
+    assert loaded.isdisjoint({"sqlite3", "nacl", "numpy", "zarr", "obstore", "soundfile", "rich", "click", "asyncio"})
     assert "chaos" in loaded
 
 
@@ -63,7 +63,7 @@ def test_asyncio_is_for_who_asks_for_it() -> None:
 
 # Which rooms a room may import from, beside itself. DESIGN.md draws them; nothing else is allowed.
 ROOMS: dict[str, set[str]] = {
-    "chaos": {"live", "client", "read", "terms"},
+    "chaos": {"fleet", "live", "client", "read", "terms"},
     "terms": set(),
     "system": {"terms"},
     "hot": {"terms"},
@@ -71,7 +71,9 @@ ROOMS: dict[str, set[str]] = {
     "protocol": {"terms"},
     "staging": {"hot", "system", "terms"},
     "store": {"staging", "hot", "system", "terms"},
-    "read": {"store", "staging", "protocol", "terms"},
+    "remote": {"terms"},
+    "upload": {"remote", "store", "protocol", "system", "terms"},
+    "read": {"remote", "store", "staging", "protocol", "system", "terms"},
     "export": {"read", "store", "hot", "system", "terms"},
     "engine": {"export", "store", "staging", "graph", "hot", "protocol", "system", "terms"},
     "doors": {"engine", "protocol", "system", "terms"},
@@ -79,9 +81,10 @@ ROOMS: dict[str, set[str]] = {
     "client": {"ops", "protocol", "system", "terms"},
     "aio": {"client", "ops", "protocol", "system", "terms"},
     "local": {"client", "engine", "protocol", "system", "terms"},
+    "fleet": {"read", "remote", "store", "system", "terms"},
     "live": {"client", "local", "read", "protocol", "terms"},
     "agents": {"client", "ops", "export", "read", "store", "protocol", "system", "terms"},
-    "cli": {"agents", "client", "local", "export", "read", "store", "protocol", "system", "terms"},
+    "cli": {"agents", "client", "local", "export", "fleet", "read", "remote", "store", "protocol", "system", "terms"},
     "daemon": {"doors", "engine", "protocol", "system", "terms"},
 }
 

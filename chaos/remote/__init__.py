@@ -1,0 +1,1 @@
+"""Object stores: objects by their keys, wherever they are kept, and which key is what."""

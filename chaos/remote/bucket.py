@@ -1,0 +1,233 @@
+"""An object store by its URL: s3://, gs://, az://, file:/// and, within one process, memory://.
+
+Credentials come from where the provider's own tools look (the environment, instance roles, and for S3 also profiles, if
+boto3 is installed), and are never taken from a URL. obstore is loaded with the first bucket.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from chaos.terms.errors import InvalidRequest, StorageFailed, Unauthorized
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+__all__ = ["SCHEMES", "Bucket", "KeyMissing", "KeyTaken", "StoreUnreachable", "check_url", "is_remote_url"]
+
+SCHEMES = ("s3", "gs", "az", "file", "memory")
+TIMEOUT_S = 300
+_MEMORIES: dict[str, Any] = {}
+_Done = Literal["put", "get", "head", "list"]
+
+
+class StoreUnreachable(StorageFailed):
+    """The object store can't be reached, or could not do it; it may be asked again."""
+
+
+class KeyTaken(Exception):
+    """There is an object of that key already."""
+
+
+class KeyMissing(Exception):
+    """There is no object of that key."""
+
+
+def is_remote_url(text: str) -> bool:
+    """Whether it names a place in an object store."""
+    return text.partition("://")[0] in SCHEMES and "://" in text
+
+
+def check_url(url: str) -> str:
+    """The URL without a slash at its end. Raises InvalidRequest; what is said repeats no credentials."""
+    try:
+        parts = urlsplit(url)
+        has_secrets = bool(parts.username or parts.password or parts.query)
+    except ValueError:
+        raise InvalidRequest("that is not a URL", hint="write it as s3://bucket/prefix") from None
+    if has_secrets or parts.fragment:
+        raise InvalidRequest(
+            "a URL of an object store has no user, password or query",
+            hint="leave credentials to the environment (AWS_ACCESS_KEY_ID and so on), and write s3://bucket/prefix",
+        )
+    is_local = parts.scheme == "file"
+    if parts.scheme not in SCHEMES or is_local is bool(parts.netloc) or (is_local and len(parts.path) < 2):
+        raise InvalidRequest(
+            f"{url!r} is not a place in an object store",
+            hint="write it as s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder",
+        )
+    if "//" in parts.path or any(part in (".", "..") for part in parts.path.split("/")):
+        raise InvalidRequest(f"{url!r} has an empty or a dotted part", hint="write it as s3://bucket/prefix")
+    return url.rstrip("/")
+
+
+class Bucket:
+    """The objects below one URL. Keys are relative to it, with slashes; from any thread.
+
+    Methods raise StoreUnreachable where the store can't be reached or fails, and Unauthorized where it doesn't take the
+    credentials; either may be called again. `counts` has how many requests of each kind were made.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = check_url(url)
+        self.counts: Counter[_Done] = Counter()
+        self._store = _opened(self.url)
+        self._below = urlsplit(self.url).path.strip("/") if self.url.startswith("memory:") else ""
+
+    @property
+    def store(self) -> ObjectStore:
+        """obstore's, for what reads by it."""
+        return self._store
+
+    def url_of(self, key: str) -> str:
+        return f"{self.url}/{key}"
+
+    def put_new(self, key: str, data: bytes) -> None:
+        """Puts an object whole, or not at all. Raises KeyTaken if there is one: it stays as it is.
+
+        Where an answer was lost and the request sent again, KeyTaken may mean our own.
+        """
+        self._put(key, data, "create")
+
+    def put(self, key: str, data: bytes) -> None:
+        """Puts an object whole, in the place of one that is there."""
+        self._put(key, data, "overwrite")
+
+    def _put(self, key: str, data: bytes, mode: Literal["create", "overwrite"]) -> None:
+        self.counts["put"] += 1
+        with self._errors("write", key):
+            self._store.put(self._key(key), data, mode=mode, use_multipart=False)
+
+    def get(self, key: str) -> bytes:
+        """Raises KeyMissing."""
+        self.counts["get"] += 1
+        with self._errors("read", key):
+            return bytes(self._store.get(self._key(key)).bytes())
+
+    def find(self, key: str) -> bytes | None:
+        """What `get` gives; None where there is no such object."""
+        try:
+            return self.get(key)
+        except KeyMissing:
+            return None
+
+    def size(self, key: str) -> int | None:
+        """How many bytes the object has; None where there is none."""
+        self.counts["head"] += 1
+        try:
+            with self._errors("read", key):
+                return int(self._store.head(self._key(key))["size"])
+        except KeyMissing:
+            return None
+
+    def folders(self, prefix: str = "") -> list[str]:
+        """The names right below a prefix that have something below them, sorted."""
+        self.counts["list"] += 1
+        with self._errors("list", prefix):
+            found = self._store.list_with_delimiter(self._key(prefix) or None)["common_prefixes"]
+        return sorted(each.rstrip("/").rpartition("/")[2] for each in found)
+
+    def objects(self, prefix: str = "", after: str | None = None) -> Iterator[tuple[str, int]]:
+        """All keys below a prefix, each with its size; with `after` those behind that key. A list call per 1,000."""
+        with self._errors("list", prefix):
+            begin = None if after is None else self._key(after)
+            for batch in self._store.list(self._key(prefix) or None, offset=begin, chunk_size=1000):
+                self.counts["list"] += 1
+                for each in batch:
+                    yield each["path"].removeprefix(self._below).lstrip("/"), each["size"]
+
+    def _key(self, key: str) -> str:
+        """As the store has it: one in memory knows no prefix of its own."""
+        return f"{self._below}/{key}".strip("/")
+
+    @contextmanager
+    def _errors(self, doing: str, key: str) -> Iterator[None]:
+        from obstore import exceptions
+
+        where = self.url_of(key)
+        try:
+            yield
+        except exceptions.AlreadyExistsError:
+            raise KeyTaken(where) from None
+        except (exceptions.NotFoundError, FileNotFoundError) as error:
+            if doing == "write":
+                message = f"could not write {where}: there is no such bucket"
+                raise StoreUnreachable(message, hint="make it first") from error
+            raise KeyMissing(where) from None
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+            raise Unauthorized(f"{self.url} refuses these credentials", hint=_CREDENTIALS) from error
+        except (exceptions.BaseError, OSError) as error:
+            raise StoreUnreachable(
+                f"could not {doing} {where}: {_first_cause(error)}", hint="it is tried again; is the network there?"
+            ) from None
+
+
+_CREDENTIALS = "check the credentials in the environment, and that they may read and write there"
+
+
+def _first_cause(error: Exception) -> str:
+    """What went wrong in a line: of Rust's chain of causes the message alone, without what a URL's query may hold."""
+    text = str(error).partition("\n\nDebug source")[0]
+    return re.sub(r"\?[^\s\"')]+", "?...", " ".join(text.split()))[:300]
+
+
+def _opened(url: str) -> ObjectStore:
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import LocalStore, MemoryStore
+    except ImportError:
+        raise InvalidRequest(
+            "object stores need obstore, which is not installed", hint="pip install 'chaosd[upload]'"
+        ) from None
+    parts = urlsplit(url)
+    try:
+        if parts.scheme == "memory":
+            memory: ObjectStore = _MEMORIES.setdefault(parts.netloc, MemoryStore())
+            return memory
+        if parts.scheme == "file":
+            return LocalStore(Path(unquote(parts.path)), mkdir=True)
+        return _cloud(url, parts.scheme)
+    except (BaseError, OSError, ValueError) as error:
+        raise StoreUnreachable(f"could not open {url}: {_first_cause(error)}", hint=_CREDENTIALS) from None
+
+
+def _cloud(url: str, scheme: str) -> ObjectStore:
+    from datetime import timedelta
+
+    from obstore.store import from_url
+
+    how: Any = {
+        # A put on a thin link takes minutes; what hangs is given up after them.
+        "client_options": {"timeout": timedelta(seconds=TIMEOUT_S), "connect_timeout": timedelta(seconds=10)},
+        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
+    }
+    if scheme == "s3":
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+        how["client_options"]["allow_http"] = endpoint.startswith("http://")
+        how["config"] = {"checksum_algorithm": "SHA256"}
+        if endpoint:
+            how["config"]["endpoint"] = endpoint
+        if (provider := _profile()) is not None:
+            how["credential_provider"] = provider
+    return from_url(url, **how)
+
+
+def _profile() -> Callable[[], Any] | None:
+    """What the AWS SDK finds (profiles, SSO) where the environment has no key; None without boto3, or without any."""
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
+        return None
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        return None
+    try:
+        return Boto3CredentialProvider()
+    except ValueError:
+        return None

@@ -1,0 +1,138 @@
+"""What of a store has been uploaded: told by who uploads, asked by retention, lists and the uploader's next start.
+
+    .upload/target       where it goes; there while upload is on: then nothing is retired that is not there yet
+    .upload/id           the store's own number, by which its prefix over there is known
+    .upload/known.db     how far each take has come, by target
+    .upload/takes/       metadata on its way (`chaos.upload`)
+
+Like the catalogue it is a memory: where it is lost, takes are uploaded once more, and what is there already stays.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from chaos.store.database import Database
+from chaos.store.store import Store, name_and_take
+from chaos.system.files import read_regular, replace, storage_errors
+
+__all__ = ["Progress", "Uploads"]
+
+_FOLDER = ".upload"
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE upload (
+    target TEXT NOT NULL,
+    name TEXT NOT NULL,
+    take TEXT NOT NULL,
+    progress BLOB NOT NULL,
+    PRIMARY KEY (target, name, take)
+) WITHOUT ROWID
+"""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a take is there. All before `n_frames` is: chunks, ledger and clock; `n_read` bytes of its journal say
+    so, and `next_chunk` is behind the last chunk in them.
+
+    `absent` are chunks that are not: retention had taken them before, or they are damaged. The piece of the remote
+    journal that is written next begins with its byte `segment_from`. `ended`: all of it is there, for a journal of
+    `n_read` bytes that was last written to at `mtime_ns`.
+    """
+
+    started_wall_ns: int
+    n_read: int = 0
+    n_frames: int = 0
+    next_chunk: int = 0
+    n_bytes: int = 0
+    segment_from: int = 0
+    absent: list[int] = []
+    ended: bool = False
+    mtime_ns: int = 0
+
+
+class Uploads:
+    """The uploads of one store; safe to be used by several threads and processes. Alive until `close`."""
+
+    def __init__(self, store: Store) -> None:
+        self.folder = store.root / _FOLDER
+        self.takes = self.folder / "takes"
+        self._base: Database | None = None
+
+    def close(self) -> None:
+        if self._base is not None:
+            self._base.close()
+
+    @property
+    def target(self) -> str | None:
+        """Where this store's recordings go; None while upload is off."""
+        with suppress(OSError, UnicodeDecodeError):
+            return read_regular(self.folder / "target").decode().strip() or None
+        return None
+
+    def set_target(self, target: str | None) -> None:
+        """Upload is on from now on, or off. Raises StorageFull or StorageFailed."""
+        path = self.folder / "target"
+        with storage_errors("write", path):
+            if target is not None:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                replace(path, f"{target}\n".encode())
+            else:
+                path.unlink(missing_ok=True)
+
+    def store_id(self) -> str:
+        """The store's own number, made with the first question. Raises StorageFull or StorageFailed."""
+        path = self.folder / "id"
+        with suppress(OSError, UnicodeDecodeError):
+            if found := read_regular(path).decode().strip():
+                return found
+        made = os.urandom(8).hex()
+        with storage_errors("write", path):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace(path, f"{made}\n".encode())
+        return made
+
+    def progress(self, target: str, path: Path, started_wall_ns: int | None = None) -> Progress | None:
+        """Of the take in this folder; None where nothing is known, or of another one that had its name before."""
+        if not self.folder.is_dir():
+            return None
+
+        def work(base: sqlite3.Connection) -> Progress | None:
+            query = "SELECT progress FROM upload WHERE target = ? AND name = ? AND take = ?"
+            found = base.execute(query, (target, *name_and_take(path))).fetchone()
+            try:
+                return None if found is None else msgspec.msgpack.decode(found[0], type=Progress)
+            except (msgspec.DecodeError, TypeError) as error:
+                raise sqlite3.DatabaseError(f"a row is damaged: {error}") from error
+
+        known = self._database().run(work)
+        is_other = known is not None and started_wall_ns not in (None, known.started_wall_ns)
+        return None if is_other else known
+
+    def note(self, target: str, path: Path, progress: Progress) -> None:
+        def work(base: sqlite3.Connection) -> None:
+            row = (target, *name_and_take(path), msgspec.msgpack.encode(progress))
+            base.execute("REPLACE INTO upload VALUES (?, ?, ?, ?)", row)
+
+        self._database().run(work)
+
+    def forget(self, target: str, path: Path) -> None:
+        """The take has been removed."""
+
+        def work(base: sqlite3.Connection) -> None:
+            query = "DELETE FROM upload WHERE target = ? AND name = ? AND take = ?"
+            base.execute(query, (target, *name_and_take(path)))
+
+        self._database().run(work)
+
+    def _database(self) -> Database:
+        if self._base is None:
+            with storage_errors("make", self.folder):
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._base = Database(self.folder / "known.db", _SCHEMA, _VERSION)
+        return self._base

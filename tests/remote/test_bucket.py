@@ -1,0 +1,85 @@
+"""Object stores: the same contract in memory, in a folder and on an S3; URLs that are refused; credentials unsaid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from s3 import local_s3
+from uploading import memory_url
+
+from chaos.remote.bucket import Bucket, KeyMissing, KeyTaken, StoreUnreachable, check_url
+from chaos.terms.errors import InvalidRequest
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with local_s3() as url:
+        yield url
+
+
+@pytest.fixture(params=["memory", "file", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "s3":
+        return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+    return memory_url() if request.param == "memory" else f"file://{tmp_path}/bucket"
+
+
+def test_an_object_is_put_once(url: str) -> None:
+    bucket = Bucket(url)
+    bucket.put_new("a/b", b"one")
+    with pytest.raises(KeyTaken):
+        bucket.put_new("a/b", b"two")
+    assert bucket.get("a/b") == b"one"
+    bucket.put("a/b", b"three")
+    assert bucket.get("a/b") == Bucket(url).get("a/b") == b"three"
+    assert bucket.size("a/b") == 5
+
+
+def test_what_is_not_there_is_told(url: str) -> None:
+    bucket = Bucket(url)
+    with pytest.raises(KeyMissing):
+        bucket.get("a/b")
+    assert bucket.find("a/b") is None
+    assert bucket.size("a/b") is None
+
+
+def test_keys_are_listed_by_prefix_and_from_one_on(url: str) -> None:
+    bucket = Bucket(f"{url}/deep/er")
+    for key in ("rig1/takes/1", "rig1/takes/2", "rig1/takes/3", "rig2/takes/1"):
+        bucket.put(key, b"x" * 7)
+    assert bucket.folders() == ["rig1", "rig2"]
+    assert bucket.folders("rig1") == ["takes"]
+    assert sorted(bucket.objects("rig1/takes")) == [("rig1/takes/1", 7), ("rig1/takes/2", 7), ("rig1/takes/3", 7)]
+    assert sorted(bucket.objects("rig1/takes", after="rig1/takes/1")) == [("rig1/takes/2", 7), ("rig1/takes/3", 7)]
+    assert sorted(key for key, _ in Bucket(url).objects("deep/er/rig2")) == ["deep/er/rig2/takes/1"]
+
+
+@pytest.mark.parametrize(
+    "bad", ["s3://", "s3:///x", "http://host/x", "ftp://x/y", "file://x", "file:///", "nonsense", "s3://b/../x", "s3://b//x"]
+)
+def test_what_is_no_object_store_is_refused(bad: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        check_url(bad)
+    assert "s3://bucket/prefix" in refused.value.hint
+
+
+@pytest.mark.parametrize("bad", ["s3://key:hush@bucket/x", "az://c/x?sig=hush", "s3://hush@bucket"])
+def test_credentials_in_a_url_are_refused_and_not_repeated(bad: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        check_url(bad)
+    assert "hush" not in f"{refused.value.message}{refused.value.hint}"
+
+
+def test_a_store_that_is_away_is_told_in_a_line(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(StoreUnreachable) as refused:
+        Bucket(s3).put_new("key", b"")
+    assert "\n" not in refused.value.message
+    assert len(refused.value.message) < 500
+
+
+def test_a_bucket_that_is_not_there_is_told(s3: str) -> None:
+    with pytest.raises(StoreUnreachable, match="no such bucket"):
+        Bucket("s3://nosuchbucket/x").put("key", b"")
