@@ -345,39 +345,114 @@ CHAOS_LEVEL(chaos_level_f32, float, 1.0)
 CHAOS_LEVEL(chaos_level_s16, int16_t, 32768.0)
 CHAOS_LEVEL(chaos_level_s32, int32_t, 2147483648.0)
 
-/* What n samples of one channel are like, full scale being 1.0; those that are no number are counted and left out. */
+/* What n samples of one channel are like, full scale being 1.0; those that are no number are counted and left out. Not for
+ * the RT callback.
+ *
+ * Goes block by block: the highest sample of a block tells whether any is clipped or no number, and only then each is
+ * looked at. Else the sums are made in lanes, since a single one would wait for each addition before the next. */
 struct chaos_measure {
     double peak, squares, sum;
     uint64_t n_clipped, first_clipped, n_odd, first_odd;    /* first_: from the first sample on, n where there is none */
 };
 
-#define CHAOS_MEASURE(NAME, T, FULL)                                                                                \
-    static void NAME(const T *src, uint64_t n, struct chaos_measure *m) {                                           \
-        double top = 0, squares = 0, sum = 0;                                                                       \
-        m->n_clipped = m->n_odd = 0;                                                                                \
-        m->first_clipped = m->first_odd = n;                                                                        \
-        for (uint64_t i = 0; i < n; i++) {                                                                          \
-            double v = (double)src[i] / FULL;                                                                       \
-            double a = v < 0 ? -v : v;                                                                              \
-            if (!(a <= CHAOS_FINITE)) {                                                                             \
-                if (m->n_odd++ == 0)                                                                                \
-                    m->first_odd = i;                                                                               \
-                continue;                                                                                           \
-            }                                                                                                       \
-            if (a >= CHAOS_CLIPPED && m->n_clipped++ == 0)                                                          \
-                m->first_clipped = i;                                                                               \
-            if (a > top)                                                                                            \
-                top = a;                                                                                            \
-            squares += v * v;                                                                                       \
-            sum += v;                                                                                               \
-        }                                                                                                           \
-        m->peak = top;                                                                                              \
-        m->squares = squares;                                                                                       \
-        m->sum = sum;                                                                                               \
-    }
-
 #define CHAOS_FINITE 3.4028234663852886e38  /* the largest float */
 #define CHAOS_CLIPPED (32767.0 / 32768.0)   /* the highest sample of a converter of 16 bits, and all above it */
+#define CHAOS_MEASURED 1024                 /* samples of a block, which is gone through twice: the L1 cache holds it */
+#define CHAOS_LANES 8
+
+/* A sample's magnitude as a whole number that grows with it, and back: infinite ones and NaN are above all others. */
+CHAOS_INLINE uint32_t chaos_size_float(float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof(bits));
+    return bits & 0x7fffffff;
+}
+
+CHAOS_INLINE double chaos_sized_float(uint32_t bits)
+{
+    float v;
+    memcpy(&v, &bits, sizeof(v));
+    return v;
+}
+
+CHAOS_INLINE uint32_t chaos_size_int32_t(int32_t v) { return v < 0 ? -(uint32_t)v : (uint32_t)v; }
+CHAOS_INLINE double chaos_sized_int32_t(uint32_t size) { return size; }
+CHAOS_INLINE uint32_t chaos_size_int16_t(int16_t v) { return chaos_size_int32_t(v); }
+CHAOS_INLINE double chaos_sized_int16_t(uint32_t size) { return size; }
+
+#define CHAOS_MEASURE(NAME, T, FULL)                                                                                   \
+    static void NAME##_each(const T *src, uint64_t at, uint64_t end, struct chaos_measure *m)                          \
+    {                                                                                                                  \
+        for (uint64_t i = at; i < end; i++) {                                                                          \
+            const double v = (double)src[i] / FULL, a = v < 0 ? -v : v;                                                \
+            if (!(a <= CHAOS_FINITE)) {                                                                                \
+                if (m->n_odd++ == 0)                                                                                   \
+                    m->first_odd = i;                                                                                  \
+                continue;                                                                                              \
+            }                                                                                                          \
+            if (a >= CHAOS_CLIPPED && m->n_clipped++ == 0)                                                             \
+                m->first_clipped = i;                                                                                  \
+            m->peak = a > m->peak ? a : m->peak;                                                                       \
+            m->squares += v * v;                                                                                       \
+            m->sum += v;                                                                                               \
+        }                                                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    CHAOS_INLINE void NAME##_blocks(const T *src, uint64_t n, struct chaos_measure *m)                                 \
+    {                                                                                                                  \
+        const uint32_t clipped = chaos_size_##T((T)(CHAOS_CLIPPED * FULL));                                            \
+        double squares[CHAOS_LANES] = {0}, sum[CHAOS_LANES] = {0}, peak;                                               \
+        uint32_t highest = 0;                                                                                          \
+        uint64_t at = 0;                                                                                               \
+        *m = (struct chaos_measure){.first_clipped = n, .first_odd = n};                                               \
+        for (; at + CHAOS_MEASURED <= n; at += CHAOS_MEASURED) {                                                       \
+            const T *block = src + at;                                                                                 \
+            uint32_t top = 0;                                                                                          \
+            for (int i = 0; i < CHAOS_MEASURED; i++) {                                                                 \
+                const uint32_t size = chaos_size_##T(block[i]);                                                        \
+                top = size > top ? size : top;                                                                         \
+            }                                                                                                          \
+            if (top >= clipped) {                                                                                      \
+                NAME##_each(src, at, at + CHAOS_MEASURED, m);                                                          \
+                continue;                                                                                              \
+            }                                                                                                          \
+            highest = top > highest ? top : highest;                                                                   \
+            for (int i = 0; i < CHAOS_MEASURED; i += CHAOS_LANES)                                                      \
+                for (int k = 0; k < CHAOS_LANES; k++) {                                                                \
+                    const double v = (double)block[i + k];                                                             \
+                    squares[k] += v * v;                                                                               \
+                    sum[k] += v;                                                                                       \
+                }                                                                                                      \
+        }                                                                                                              \
+        NAME##_each(src, at, n, m);                                                                                    \
+        for (int k = 0; k < CHAOS_LANES; k++) {                                                                        \
+            m->squares += squares[k] / (FULL * FULL);                                                                  \
+            m->sum += sum[k] / FULL;                                                                                   \
+        }                                                                                                              \
+        peak = chaos_sized_##T(highest) / FULL;                                                                        \
+        m->peak = peak > m->peak ? peak : m->peak;                                                                     \
+    }                                                                                                                  \
+                                                                                                                       \
+    static void NAME##_plain(const T *src, uint64_t n, struct chaos_measure *m) { NAME##_blocks(src, n, m); }          \
+    CHAOS_MEASURE_WIDE(NAME, T)                                                                                        \
+    static void NAME(const T *src, uint64_t n, struct chaos_measure *m)                                                \
+    {                                                                                                                  \
+        CHAOS_IF_AVX2(NAME##_wide(src, n, m))                                                                          \
+        NAME##_plain(src, n, m);                                                                                       \
+    }
+
+#ifdef __x86_64__
+#define CHAOS_MEASURE_WIDE(NAME, T)                                                                                    \
+    CHAOS_AVX2 static void NAME##_wide(const T *src, uint64_t n, struct chaos_measure *m) { NAME##_blocks(src, n, m); }
+#define CHAOS_IF_AVX2(DO)                                                                                              \
+    if (__builtin_cpu_supports("avx2")) {                                                                              \
+        DO;                                                                                                            \
+        return;                                                                                                        \
+    }
+#else
+#define CHAOS_MEASURE_WIDE(NAME, T)
+#define CHAOS_IF_AVX2(DO)
+#endif
 
 CHAOS_MEASURE(chaos_measure_f32, float, 1.0)
 CHAOS_MEASURE(chaos_measure_s16, int16_t, 32768.0)

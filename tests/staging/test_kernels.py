@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from functools import cache
 
 import numpy as np
@@ -136,3 +137,59 @@ def test_planes_that_do_not_fit_are_refused(n_bytes: int, lengths: list[int], wi
         interleave(bytes(8), [bytes(8)], 4)
     with pytest.raises(TypeError):
         interleave(frames, [bytes(n_bytes), None], 4)  # type: ignore[list-item]
+
+
+class Measured(ctypes.Structure):
+    """`struct chaos_measure`."""
+
+    _fields_ = (
+        *((name, ctypes.c_double) for name in ("peak", "squares", "sum")),
+        *((name, ctypes.c_uint64) for name in ("n_clipped", "first_clipped", "n_odd", "first_odd")),
+    )
+
+
+FULL = {np.float32: 1.0, np.int32: 2.0**31, np.int16: 2.0**15}
+ODD = [np.nan, -np.nan, np.inf, -np.inf]
+LOUD = [1.0, -1.0, 32767 / 32768, -32767 / 32768, np.nextafter(np.float32(32767 / 32768), np.float32(0)), 7.5]
+
+
+@given(
+    n=st.one_of(st.integers(0, 40), st.integers(0, 5000)),
+    dtype=st.sampled_from(list(FULL)),
+    gain=st.sampled_from([0.0, 1e-30, 0.5, 0.999]),
+    special=st.lists(st.tuples(st.integers(0, 5000), st.sampled_from([*ODD, *LOUD, -0.0, 3.4e38])), max_size=6),
+    way=st.integers(0, 1),
+)
+def test_a_measure_is_that_of_a_plain_sum(
+    n: int, dtype: type[np.number], gain: float, special: list[tuple[int, float]], way: int
+) -> None:
+    """Whatever blocks the samples fall in: the peak and the counts to the bit, the sums to what doubles can tell."""
+    full = FULL[dtype]
+    values = np.random.default_rng(n).uniform(-1, 1, n) * gain
+    for at, value in special:
+        if at < n and (dtype is np.float32 or np.isfinite(value)):
+            values[at] = value
+    samples = values.astype(np.float32) if dtype is np.float32 else whole(values, full, dtype)
+    found = Measured()
+    given_bytes = pages(samples.nbytes)
+    given_bytes[:] = np.frombuffer(samples.tobytes(), np.uint8)
+    kernels().measure(way, list(FULL).index(dtype), given_bytes.ctypes.data, n, ctypes.byref(found))
+    exact = samples.astype(np.float64) / full
+    is_odd = ~np.isfinite(exact)
+    sound = exact[~is_odd]
+    is_clipped = ~is_odd & (np.abs(exact) >= 32767 / 32768)
+    assert found.peak == (np.abs(sound).max() if len(sound) else 0)
+    assert found.n_odd == is_odd.sum()
+    assert found.first_odd == first(is_odd)
+    assert found.n_clipped == is_clipped.sum()
+    assert found.first_clipped == first(is_clipped)
+    assert abs(found.sum - math.fsum(sound)) <= 1e-12 * np.abs(sound).sum()
+    assert abs(found.squares - math.fsum(sound**2)) <= 1e-12 * (sound**2).sum()
+
+
+def whole(values: npt.NDArray[np.float64], full: float, dtype: type[np.number]) -> npt.NDArray[np.number]:
+    return np.clip(np.round(values * full), -full, full - 1).astype(dtype)
+
+
+def first(where: npt.NDArray[np.bool_]) -> int:
+    return int(where.argmax()) if where.any() else len(where)

@@ -116,3 +116,14 @@ void copy_planes(void *dst, uint64_t stride, const uint8_t *const *planes, uint6
 {
 	chaos_copy_planes(dst, stride, planes, channels, at, n);
 }
+
+/* The measure of n samples by one of two ways, best and plain; `form` is 0 of f32, 1 of s32, 2 of s16. */
+void measure(int way, int form, const void *src, uint64_t n, struct chaos_measure *found)
+{
+	if (form == 0)
+		(way ? chaos_measure_f32_plain : chaos_measure_f32)(src, n, found);
+	else if (form == 1)
+		(way ? chaos_measure_s32_plain : chaos_measure_s32)(src, n, found);
+	else
+		(way ? chaos_measure_s16_plain : chaos_measure_s16)(src, n, found);
+}

@@ -43,13 +43,15 @@ class Bandwidth:
 
 
 def load_kernels() -> ctypes.CDLL:
-    """The kernels as a library: `fill_slot`, `deinterleave`, `convert` and `copy_planes` (see kernels.c)."""
+    """The kernels as a library: `fill_slot`, `deinterleave`, `convert`, `copy_planes`, `measure` (see kernels.c)."""
     kernels = ctypes.CDLL(str(library("kernels")))
     kernels.fill_slot.restype = ctypes.c_uint64
     pointer, count = ctypes.c_void_p, ctypes.c_uint64
     kernels.fill_slot.argtypes = [ctypes.c_int, ctypes.c_int, pointer, pointer, count, count, count]
     kernels.copy_planes.argtypes = [pointer, count, pointer, count, count, count]
     kernels.copy_planes.restype = None
+    kernels.measure.argtypes = [ctypes.c_int, ctypes.c_int, pointer, count, pointer]
+    kernels.measure.restype = None
     kernels.deinterleave.argtypes = [ctypes.c_int, ctypes.c_int, pointer, count, pointer, count, count]
     kernels.convert.argtypes = [ctypes.c_int, ctypes.c_int, pointer, count, pointer, count, count, count]
     return kernels
