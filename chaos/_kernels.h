@@ -345,11 +345,11 @@ CHAOS_LEVEL(chaos_level_f32, float, 1.0)
 CHAOS_LEVEL(chaos_level_s16, int16_t, 32768.0)
 CHAOS_LEVEL(chaos_level_s32, int32_t, 2147483648.0)
 
-/* What n samples of one channel are like, full scale being 1.0; those that are no number are counted and left out. Not for
- * the RT callback.
+/* What n samples of one channel are like, full scale being 1.0; those that are no number are counted and left out. Not
+ * for the RT callback.
  *
- * Goes block by block: the highest sample of a block tells whether any is clipped or no number, and only then each is
- * looked at. Else the sums are made in lanes, since a single one would wait for each addition before the next. */
+ * Goes block by block: the highest sample of a block tells whether any is no number, and only then each is looked at.
+ * Else the sums are made in lanes, since a single one would wait for each addition before the next. */
 struct chaos_measure {
     double peak, squares, sum;
     uint64_t n_clipped, first_clipped, n_odd, first_odd;    /* first_: from the first sample on, n where there is none */
@@ -380,7 +380,7 @@ CHAOS_INLINE double chaos_sized_int32_t(uint32_t size) { return size; }
 CHAOS_INLINE uint32_t chaos_size_int16_t(int16_t v) { return chaos_size_int32_t(v); }
 CHAOS_INLINE double chaos_sized_int16_t(uint32_t size) { return size; }
 
-#define CHAOS_MEASURE(NAME, T, FULL)                                                                                   \
+#define CHAOS_MEASURE(NAME, T, FULL, MOST)                                                                             \
     static void NAME##_each(const T *src, uint64_t at, uint64_t end, struct chaos_measure *m)                          \
     {                                                                                                                  \
         for (uint64_t i = at; i < end; i++) {                                                                          \
@@ -400,23 +400,27 @@ CHAOS_INLINE double chaos_sized_int16_t(uint32_t size) { return size; }
                                                                                                                        \
     CHAOS_INLINE void NAME##_blocks(const T *src, uint64_t n, struct chaos_measure *m)                                 \
     {                                                                                                                  \
-        const uint32_t clipped = chaos_size_##T((T)(CHAOS_CLIPPED * FULL));                                            \
+        const uint32_t clipped = chaos_size_##T((T)(CHAOS_CLIPPED * FULL)), most = chaos_size_##T(MOST);               \
         double squares[CHAOS_LANES] = {0}, sum[CHAOS_LANES] = {0}, peak;                                               \
         uint32_t highest = 0;                                                                                          \
         uint64_t at = 0;                                                                                               \
         *m = (struct chaos_measure){.first_clipped = n, .first_odd = n};                                               \
         for (; at + CHAOS_MEASURED <= n; at += CHAOS_MEASURED) {                                                       \
             const T *block = src + at;                                                                                 \
-            uint32_t top = 0;                                                                                          \
+            uint32_t top = 0, n_clipped = 0;                                                                           \
             for (int i = 0; i < CHAOS_MEASURED; i++) {                                                                 \
                 const uint32_t size = chaos_size_##T(block[i]);                                                        \
                 top = size > top ? size : top;                                                                         \
+                n_clipped += size >= clipped;                                                                          \
             }                                                                                                          \
-            if (top >= clipped) {                                                                                      \
+            if (top > most) {                                                                                          \
                 NAME##_each(src, at, at + CHAOS_MEASURED, m);                                                          \
                 continue;                                                                                              \
             }                                                                                                          \
             highest = top > highest ? top : highest;                                                                   \
+            for (uint64_t i = at; n_clipped > 0 && m->first_clipped == n; i++)                                         \
+                m->first_clipped = chaos_size_##T(src[i]) >= clipped ? i : n;                                          \
+            m->n_clipped += n_clipped;                                                                                 \
             for (int i = 0; i < CHAOS_MEASURED; i += CHAOS_LANES)                                                      \
                 for (int k = 0; k < CHAOS_LANES; k++) {                                                                \
                     const double v = (double)block[i + k];                                                             \
@@ -454,8 +458,8 @@ CHAOS_INLINE double chaos_sized_int16_t(uint32_t size) { return size; }
 #define CHAOS_IF_AVX2(DO)
 #endif
 
-CHAOS_MEASURE(chaos_measure_f32, float, 1.0)
-CHAOS_MEASURE(chaos_measure_s16, int16_t, 32768.0)
-CHAOS_MEASURE(chaos_measure_s32, int32_t, 2147483648.0)
+CHAOS_MEASURE(chaos_measure_f32, float, 1.0, (float)CHAOS_FINITE)
+CHAOS_MEASURE(chaos_measure_s16, int16_t, 32768.0, INT16_MIN)
+CHAOS_MEASURE(chaos_measure_s32, int32_t, 2147483648.0, INT32_MIN)
 
 #endif

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from blake3 import blake3
 
+from chaos._audio import AudioSlots
 from chaos.engine.take import TICK_S
+from chaos.staging.owner import Staging
 from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
@@ -20,16 +24,20 @@ from chaos.terms.chunking import chunk_frames, is_short
 __all__ = ["Storing", "measure_storing"]
 
 RATE = 48000
+N_SLOTS = 8
 
 
 @dataclass(frozen=True)
 class Storing:
     """CPU seconds per minute of audio: `all` to checkpoint, hash, write, sync and list it; `hashing` of its bytes
-    once alone, which is a part of it."""
+    once alone, which is a part of it. Beside it `levels`, to measure what the samples are like, and `clearing`, to make
+    slots zero before the callback has them again."""
 
     channels: int
     all: float
     hashing: float
+    levels: float
+    clearing: float
 
 
 def measure_storing(channels: int, audio_s: float) -> Storing:
@@ -67,5 +75,41 @@ def measure_storing(channels: int, audio_s: float) -> Storing:
             blake3(data).hexdigest()
             hashed_ns += time.thread_time_ns() - began
         writer.finish(n_chunks * n_frames, clean=True)
-    minutes = n_chunks * n_frames / RATE / 60
-    return Storing(channels, stored_ns / 1e9 / minutes, hashed_ns / 1e9 / minutes)
+    per_minute = 60e-9 * RATE / (n_chunks * n_frames)
+    return Storing(channels, stored_ns * per_minute, hashed_ns * per_minute, *_in_slots(definition, noise, n_chunks))
+
+
+def _in_slots(definition: Definition, noise: npt.NDArray[np.float32], n_chunks: int) -> tuple[float, float]:
+    """CPU seconds per minute to measure so many chunks of a staging file, and to clear their slots."""
+    n_frames = noise.shape[1]
+    measured_ns = cleared_ns = 0
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as folder:
+        wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        staging = Staging(
+            Path(folder) / "slots",
+            uri=definition.uri,
+            recording="",
+            run_id=definition.run_id,
+            form=definition.form,
+            n_slots=N_SLOTS,
+            sample_rate=RATE,
+            wake_fd=wake,
+        )
+        assert isinstance(staging.slots, AudioSlots)
+        for chunk in range(n_chunks):
+            staging.slots.cycle(chunk * n_frames, n_frames, noise.data)
+            full = staging.slots.take_full()
+            assert full is not None
+            slot = full[0]
+            staging.slots.take_notes()
+            began = time.thread_time_ns()
+            for first in range(0, n_frames, RATE):
+                staging.slots.measure(slot, first, min(first + RATE, n_frames))
+            measured_ns += time.thread_time_ns() - began
+            began = time.thread_time_ns()
+            staging.slots.give_back(slot)
+            cleared_ns += time.thread_time_ns() - began
+        staging.close(remove=True)
+        os.close(wake)
+    per_minute = 60e-9 * RATE / (n_chunks * n_frames)
+    return measured_ns * per_minute, cleared_ns * per_minute
