@@ -307,6 +307,60 @@ def test_a_client_that_does_not_read_is_dropped_in_time(
     assert raw.ask("status")["ok"]
 
 
+class Deaf:
+    """A client that asks, and reads nothing."""
+
+    def __init__(self, context: Sockets, daemon: ScriptedDaemon) -> None:
+        self._socket = context.socket(zmq.DEALER)
+        self._socket.rcvhwm, self._socket.sndhwm, self._socket.reconnect_ivl = 1, 0, 60_000
+        self._socket.connect(daemon.config.endpoint)
+
+    def send(self, n: int, raw: bytes = b'{"op": "status"}') -> None:
+        for _ in range(n):
+            self._socket.send(raw)
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+
+
+@pytest.mark.parametrize(("n_clients", "n_commands", "n_dropped"), [(10, 70, 10), (60, 4, 1)])
+def test_deaf_clients_together_fill_no_memory(
+    context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture,
+    n_clients: int, n_commands: int, n_dropped: int,
+) -> None:  # fmt: skip
+    """2.4 GB and 0.8 GB in answers; others are served meanwhile, and what it cost is given back."""
+    daemon.script["status"] = {"pad": "x" * 3_500_000}
+    other = Raw(context, daemon)
+    assert other.ask("ping")["ok"]
+    watched, before = Most(), resident_kib()
+    deaf = [Deaf(context, daemon) for _ in range(n_clients)]
+    for each in deaf:
+        each.send(n_commands)
+    while caplog.text.count("does not read its answers") < n_dropped:
+        assert other.ask("ping")["ok"]
+    assert watched.grown_kib() < 600_000  # with what they hold themselves, who are in this process
+    for each in deaf:
+        each.close()
+    while resident_kib() - before > 150_000:
+        assert other.ask("ping")["ok"]
+
+
+def test_a_client_that_reads_late_gets_all_its_large_answers(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Within its own bound, while others who read nothing exceed that of all."""
+    daemon.script["status"] = {"pad": "x" * (1 << 20)}
+    for number in range(20):
+        raw.send("status", id=str(number))
+    deaf = [Deaf(context, daemon) for _ in range(8)]
+    for each in deaf:
+        each.send(60)
+    read = [raw.receive()["id"] for _ in range(20)]
+    assert read == [str(number) for number in range(20)]
+    while caplog.text.count("does not read its answers") < len(deaf):
+        assert raw.ask("ping")["ok"]
+
+
 def test_a_client_that_reads_late_gets_all_its_answers(raw: Raw) -> None:
     for number in range(3000):
         raw.send("ping", id=f"{number:0250}")
