@@ -18,6 +18,7 @@ import zmq
 from scripted import ScriptedDaemon
 
 from chaos.doors.zmq import Bus
+from chaos.doors.zmq import clients as bounds
 from chaos.doors.zmq.bus import MAX_WAITS
 from chaos.doors.zmq.clients import MAX_PENDING
 from chaos.doors.zmq.subscriptions import MAX_PREFIXES
@@ -62,8 +63,10 @@ def context() -> Iterator[Sockets]:
 class Raw:
     """A client of pyzmq and json alone."""
 
-    def __init__(self, context: Sockets, daemon: ScriptedDaemon, kind: int = zmq.DEALER):
+    def __init__(self, context: Sockets, daemon: ScriptedDaemon, kind: int = zmq.DEALER, name: bytes | None = None):
         self.socket = context.socket(kind)
+        if name is not None:
+            self.socket.identity = name
         self.socket.connect(daemon.config.endpoint)
 
     def send(self, op: str, **fields: Any) -> None:
@@ -343,6 +346,34 @@ def test_deaf_clients_together_fill_no_memory(
         each.close()
     while resident_kib() - before > 150_000:
         assert other.ask("ping")["ok"]
+
+
+def test_a_deaf_client_that_is_only_ever_refused_is_dropped(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """No command of its was ever accepted, and so none counted."""
+    monkeypatch.setattr(bounds, "MAX_QUEUED_BYTES", 1 << 20)
+    deaf = Deaf(context, daemon)
+    deaf.send(20_000, json.dumps({"op": "nope", "id": "x" * MAX_ID_CHARACTERS}).encode())
+    while "does not read its answers" not in caplog.text or daemon.bus._clients.is_behind:
+        assert raw.ask("ping")["ok"]
+    assert caplog.text.count("a client is disconnected") == 1
+
+
+def test_who_comes_back_under_its_name_is_told_what_was_wrong(context: Sockets, daemon: ScriptedDaemon) -> None:
+    """Its first connection has ended, and a command of that one is still under way."""
+    under_way: queue.Queue[Future[object]] = queue.Queue()
+    daemon.script["status"] = lambda request: under_way.put(asked := Future()) or asked
+    for number in range(2):
+        client = Raw(context, daemon, name=b"controller")
+        if number == 0:
+            client.send("status")
+            asked = under_way.get(timeout=60)
+            client.socket.close(linger=0)
+    assert client.ask("nope", id="bad")["id"] == "bad"
+    asked.set_result({})
+    assert client.ask("ping", id="good")["ok"]
 
 
 def test_a_client_that_reads_late_gets_all_its_large_answers(

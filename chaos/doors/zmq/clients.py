@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 
@@ -70,7 +71,7 @@ class Clients:
         routing_id = envelope[0]
         frames = [*envelope, answer]
         client = self._clients.get(routing_id)
-        if client is not None and client.connection is not None:
+        if client is not None and client.connection is not None and client.connection.is_open:
             connection = client.connection
         if connection is not None and not connection.is_open:
             self._forget_queue(routing_id)
@@ -154,4 +155,5 @@ class Clients:
 
 
 def _size(frames: list[bytes]) -> int:
-    return sum(map(len, frames))
+    """With what Python needs to keep them, which is more than a short answer itself."""
+    return sum(map(sys.getsizeof, frames), sys.getsizeof(frames))
