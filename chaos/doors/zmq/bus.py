@@ -93,6 +93,8 @@ class Bus:
             raise
         self._max_connections = max_connections()
         self._clients = Clients(self._commands, self._asking)
+        self._arrivals.ours = lambda: self._clients.kept_bytes
+        self._n_taken = 0  # in this round of the clients, of whom ZeroMQ gives a command of each in turn
         self._subscriptions = Subscriptions(self._listening)
 
     def __enter__(self) -> Self:
@@ -213,8 +215,14 @@ class Bus:
             self._drain()
         if self._events in ready:
             self._listen()
-        if self._commands in ready:
+        is_round = self._commands not in ready
+        if not is_round:
+            self._n_taken += 1
             self._accept()
+            is_round = self._n_taken > len(self._asking)
+        if is_round:
+            self._n_taken = 0
+            self._arrivals.round()
 
     def _drain(self) -> None:
         os.eventfd_read(self._wake)

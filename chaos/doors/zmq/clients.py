@@ -51,6 +51,12 @@ class Clients:
         """Whether answers are queued here: `retry` is to be called before long."""
         return bool(self._waiting)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of answers, here and in ZeroMQ, for those clients that are behind."""
+        behind = [self._clients[routing_id] for routing_id in self._waiting]
+        return sum(each.queued_bytes + (sum(each.connection.latest_bytes) if each.connection else 0) for each in behind)
+
     def asks(self, routing_id: bytes, connection: Connection | None) -> None:
         """Counts a command that is to be answered. Raises InvalidRequest beyond MAX_PENDING."""
         client = self._clients.setdefault(routing_id, _Client())
