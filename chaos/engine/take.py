@@ -215,6 +215,7 @@ def make_take(
         session_uris=list(member.uris) if member is not None else [],
         chunk_bytes=shape.chunk_bytes,
         clock_errors=True,
+        overview=shape.chunk_bytes is None and request.chunk_path is None,
     )
     n_slots = slots_for(request.staging_seconds or config.staging_seconds, per_chunk, rate or GRAPH_RATE)
     if standby_s is not None:  # held beside those that ride out a slow disk

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from chaos.terms.marks import Mark
 from chaos.terms.moments import wall_ns_of
 
 if TYPE_CHECKING:
+    from chaos.read.overview import Part
     from chaos.store.takes import Take
 
 __all__ = ["Recording", "StreamRecording", "open"]
@@ -138,12 +141,40 @@ class StreamRecording(Recording):
             between = take.gap()
             if between is not None:
                 found.append(between)
-            found += [_moved(gap, take.origin) for gap in self._recording(take).gaps]
+            found += [_moved(gap, take.origin) for gap in self._gaps_in(take)]
         return found
+
+    def _gaps_in(self, take: Take) -> list[Gap]:
+        """The ledger of one take. Of one that is finished its table has it: the journal of a day is long."""
+        if take.path not in self._open and take is not self._takes[-1] and take.digest.finish is not None:
+            from chaos.store.verify import read_table
+
+            with suppress(ValueError):
+                rows = read_table(take.path / "gaps")
+                if rows is not None and len(rows) == take.digest.n_gaps:
+                    return sorted(map(Gap.from_row, rows), key=lambda gap: gap.first_frame)
+        return self._recording(take).gaps
 
     def gaps_between(self, first: int, last: int) -> list[Gap]:
         found = self._gaps_of(self._between(first, last))
         return [gap for gap in found if gap.n_frames and gap.first_frame < last and first < gap.end_frame]
+
+    def _parts(self, first: int, last: int) -> list[Part]:
+        from chaos.read.overview import Part
+
+        takes = self._between(first, last) or self._takes[-1:]
+        return [
+            Part(
+                take.origin,
+                self._end(take) - take.origin,
+                take is not self._takes[-1] or self._last.info.finish is not None,
+                take.path,
+                take.digest.definition,
+                self._gaps_in(take),
+                partial(self._recording, take),
+            )
+            for take in takes
+        ]
 
     def _between(self, first: int, last: int) -> list[Take]:
         """The takes that frames [first, last) lie in, or right before."""
@@ -190,8 +221,13 @@ class StreamRecording(Recording):
         return [
             msgspec.structs.replace(mark, frame=mark.frame + take.origin)
             for take in self._takes
-            for mark in self._recording(take).marks
+            for mark in self._marks_in(take)
         ]
+
+    def _marks_in(self, take: Take) -> list[Mark]:
+        is_known = take.path not in self._open and take is not self._takes[-1]
+        marks = take.digest.marks if is_known else self._recording(take).marks
+        return sorted(marks, key=lambda mark: mark.frame)
 
     @property
     def oldest_staged_frame(self) -> int:

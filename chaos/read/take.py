@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from chaos.read.events import Events
+    from chaos.read.overview import Overview, Part
     from chaos.read.samples import Samples
     from chaos.staging.live import LiveEnd
 
@@ -241,6 +242,26 @@ class Recording:
         content = PlaneContent(self.definition.audio)
         pieces = self._pieces(content, first, last)
         return pieces[0] if len(pieces) == 1 else content.join(pieces)
+
+    def overview(self, first: int = 0, last: int | None = None, points: int = 2000) -> Overview:
+        """What frames [first, last) are like, in `points` points: to draw it (see `chaos.read.overview.Overview`).
+
+        It reads a few thousand blocks a channel, however long that is; of a recording of an older version, which has no
+        levels, all samples. Raises InvalidRange for frames that are not there, ValueError for fewer points than 1,
+        StorageFailed.
+        """
+        from chaos.read.overview import check_range, overview_of
+
+        last = self.n_frames if last is None else last
+        check_range(self.uri, self.n_frames, first, last, points)
+        return overview_of(self._parts(first, last), first, last, points, self.gaps_between(first, last), self.marks)
+
+    def _parts(self, first: int, last: int) -> list[Part]:
+        """The takes that have these frames, one at least."""
+        from chaos.read.overview import Part
+
+        is_finished = self._info.finish is not None
+        return [Part(0, self.n_frames, is_finished, self.path, self.definition, self.gaps, lambda: self)]
 
     @property
     def events(self) -> Events:

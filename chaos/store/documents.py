@@ -4,6 +4,7 @@
                          with the documents of its arrays (consolidated), so that one read opens all
     audio/               (channel, frame), chunks of (channels, chunk_frames), raw little-endian, fill value 0
     events/              of a MIDI recording, in place of audio: a group of arrays; see `chaos.store.events`
+    overview/            of audio: a group of arrays, one per level; see `chaos.store.overview`
     gaps/                (n, GAP_COLUMNS) int64, a row per gap; in order of entry
     clock/               (n, CLOCK_COLUMNS) int64, a row per clock anchor; in order of entry
 """
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chaos.store.events import COLUMNS
+from chaos.store.levels import FILE_BLOCKS, N_VALUES, VALUES, block_frames, level_lengths
 from chaos.store.lines import Definition, Finish
 from chaos.terms.form import AudioForm, MidiForm
 from chaos.terms.formats import SAMPLES
@@ -54,7 +56,14 @@ def _document(content: dict[str, Any]) -> bytes:
 
 
 def _array(
-    data_type: str, shape: list[int], chunk_shape: list[int], names: list[str], attributes: dict[str, Any]
+    data_type: str,
+    shape: list[int],
+    chunk_shape: list[int],
+    names: list[str],
+    attributes: dict[str, Any],
+    *,
+    separator: str = "/",
+    fill_value: Any = None,
 ) -> dict[str, Any]:
     return {
         "zarr_format": 3,
@@ -62,8 +71,8 @@ def _array(
         "shape": shape,
         "data_type": data_type,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk_shape}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": 0.0 if data_type.startswith("float") else 0,
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": separator}},
+        "fill_value": (0.0 if data_type.startswith("float") else 0) if fill_value is None else fill_value,
         "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
         "dimension_names": names,
         "attributes": attributes,
@@ -72,13 +81,14 @@ def _array(
 
 class Lengths(NamedTuple):
     """How long a recording's arrays are: frames of those that hold its form, rows of the tables, events and their bytes
-    of MIDI."""
+    of MIDI. `is_whole`: the overview has all of it, and not only what fills a file."""
 
     n_frames: int
     n_gaps: int
     n_anchors: int
     n_events: int = 0
     n_event_bytes: int = 0
+    is_whole: bool = False
 
 
 def group_document(definition: Definition, finish: Finish | None, lengths: Lengths) -> bytes:
@@ -86,7 +96,7 @@ def group_document(definition: Definition, finish: Finish | None, lengths: Lengt
 
     The state is "recording" until there is a finish.
     """
-    device = _device_name(definition)
+    device, lengths = _device_name(definition), lengths._replace(is_whole=finish is not None)
     attributes: dict[str, Any] = {
         "title": f"{definition.uri}, {device}" if device else definition.uri,
         "software": definition.software,
@@ -150,7 +160,7 @@ def _form(definition: Definition, lengths: Lengths) -> dict[str, dict[str, Any]]
         return {}
     form = definition.form
     if isinstance(form, AudioForm):
-        return {"audio": _audio(definition, lengths.n_frames, form)}
+        return {"audio": _audio(definition, lengths.n_frames, form), **_overview(definition, lengths)}
     return _events(form, lengths)
 
 
@@ -189,6 +199,34 @@ def _audio(definition: Definition, n_frames: int, form: AudioForm) -> dict[str, 
         ["channel", "frame"],
         attributes,
     )
+
+
+def _overview(definition: Definition, lengths: Lengths) -> dict[str, dict[str, Any]]:
+    if not definition.overview:
+        return {}
+    group = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {"long_name": "what the samples are like, block by block", "values": VALUES},
+    }
+    arrays = {"overview": group}
+    for level, n_blocks in enumerate(level_lengths(lengths.n_frames, is_whole=lengths.is_whole)):
+        told = {
+            "long_name": f"blocks of {block_frames(level)} frames",
+            "units": "1.0 = full scale",
+            "values": VALUES,
+            "block_frames": block_frames(level),
+        }
+        arrays[f"overview/{level}"] = _array(
+            "float32",
+            [definition.channels, n_blocks, N_VALUES],
+            [definition.channels, FILE_BLOCKS, N_VALUES],
+            ["channel", f"block_{level}", "value"],
+            told,
+            separator=".",
+            fill_value="NaN",
+        )
+    return arrays
 
 
 def _table(name: str, n_rows: int, columns: Sequence[str]) -> dict[str, Any]:

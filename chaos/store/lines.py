@@ -61,7 +61,8 @@ class Definition(msgspec.Struct, frozen=True):
     by CLOCK_MONOTONIC in one run of the kernel, else by the wall clock. `session` is the name under which streams were
     started together, `session_uris` are all of them. `chunk_bytes` is what a chunk of events
     holds. `clock_errors`: the clock table has columns for the wall clock's error, too. `after_change` is the URI of the
-    stream's take before this one, which ended since the device had changed its channels or rate.
+    stream's take before this one, which ended since the device had changed its channels or rate. `overview`: of audio
+    there are levels to draw it from (`chaos.store.overview`).
     """
 
     uri: str
@@ -87,6 +88,7 @@ class Definition(msgspec.Struct, frozen=True):
     chunk_bytes: Positive | None = None
     clock_errors: bool = False
     after_change: str | None = None
+    overview: bool = False
 
     @property
     def form(self) -> AudioForm | MidiForm:

@@ -23,10 +23,11 @@ from chaos.store.documents import (
 from chaos.store.events import EventColumns
 from chaos.store.info import RecordingInfo, load
 from chaos.store.lines import Definition, Finish
+from chaos.store.overview import Overview, complete_overview, remove_overview
 from chaos.store.retired import gone_chunks
 from chaos.system.files import MOST_BYTES, make_folders, read_regular, replace, storage_errors
 from chaos.terms.errors import StreamExists
-from chaos.terms.form import Content, MidiForm
+from chaos.terms.form import AudioForm, Content, MidiForm
 from chaos.terms.ledger import GAP_COLUMNS, ClockAnchor, Entries, Gap, Row
 
 __all__ = ["Metadata", "Table", "fill", "rebuild_metadata", "write_metadata"]
@@ -118,7 +119,10 @@ class Metadata:
         self._gaps = Table(GAP_COLUMNS)
         self._clock = Table(clock_columns(definition))
         self._events = EventColumns(folder / "events")
+        form, has_one = definition.form, definition.overview and not definition.external
+        self._overview = Overview(folder / "overview", form) if has_one and isinstance(form, AudioForm) else None
         self._form: tuple[bool, Lengths] | None = None
+        self._shown: dict[str, bytes] = {}
         self._clock_shown = -_CLOCK_S
         self._group: tuple[Finish | None, Lengths] | None = None
 
@@ -130,13 +134,22 @@ class Metadata:
             self._gaps.change(at, row)
         else:
             self._gaps.append(row)
+        if self._overview is not None:
+            self._overview.gap(gap)
 
     def open_gap(self, gap: Gap | None) -> None:
         """The gap that has not ended, as far as it reaches; it is shown behind all others."""
         self._gaps.open_row = gap.row() if gap is not None else None
+        if self._overview is not None:
+            self._overview.open_gap(gap)
 
     def anchor(self, anchor: ClockAnchor) -> None:
         self._clock.append(anchor.row(self._clock.columns))
+
+    def samples(self, sealed: SealedChunk, content: Content) -> None:
+        """A sealed chunk of samples; its gaps have been told before."""
+        if self._overview is not None:
+            self._overview.chunk(sealed, content)
 
     def events(self, sealed: SealedChunk, content: Content | None) -> None:
         """A sealed chunk of events; without its content where retention has removed it."""
@@ -150,6 +163,19 @@ class Metadata:
         """Retention is about to remove these chunks: their events go first. Raises OSError."""
         self._events.clear(chunks)
 
+    def clear_overview(self, n_frames: int, chunks: Sequence[SealedChunk]) -> None:
+        """... and what the overview has of them, if nothing else is left of that. Raises OSError."""
+        remove_overview(self._folder / "overview", self._definition, n_frames, chunks, self._entries.gaps)
+
+    def resume_overview(self, info: RecordingInfo) -> None:
+        """Goes on where a dead writer stopped. Raises OSError."""
+        if self._overview is not None:
+            self._overview.resume(info)
+
+    def leave_overview(self) -> None:
+        """Leaves the overview's files as they are."""
+        self._overview = None
+
     def store(self, n_frames: int, finish: Finish | None, *, durable: bool = False) -> None:
         """Replaces what has changed: tables, then the form's arrays, then the group, which tells of all.
 
@@ -162,11 +188,15 @@ class Metadata:
             self._clock.store(self._folder / "clock", durable=durable)
             self._clock_shown = time.monotonic()
         self._events.store(durable=durable)
-        of_form = Lengths(n_frames, 0, 0, self._events.n_events, self._events.n_bytes)
+        if self._overview is not None:
+            self._overview.store(n_frames, is_whole=last)
+        of_form = Lengths(n_frames, 0, 0, self._events.n_events, self._events.n_bytes, last)
         if (last, of_form) != self._form:
             for name, document in form_documents(self._definition, of_form).items():
-                _make_folder(self._folder / name, durable=durable)
-                replace(self._folder / name / "zarr.json", document, durable=durable)
+                if self._shown.get(name) != document or durable:
+                    _make_folder(self._folder / name, durable=durable)
+                    replace(self._folder / name / "zarr.json", document, durable=durable)
+                    self._shown[name] = document
             self._form = last, of_form
         lengths = of_form._replace(n_gaps=self._gaps.n_stored, n_anchors=self._clock.n_stored)
         if (finish, lengths) != self._group:
@@ -206,10 +236,12 @@ def rebuild_metadata(path: Path) -> None:
 def write_metadata(info: RecordingInfo, *, with_events: bool = True) -> None:
     """Writes all metadata of a recording anew; for whoever has its journal. Raises StorageFull or StorageFailed.
 
-    Without events their arrays stay as they are.
+    Without events their arrays stay as they are. Of the overview what is not there is made.
     """
     metadata = Metadata(info.path, info.definition)
+    metadata.leave_overview()
     with storage_errors("rebuild the metadata of", info.path):
+        complete_overview(info)
         fill(metadata, info, with_events=with_events)
         metadata.store(info.n_frames, info.finish, durable=True)
 

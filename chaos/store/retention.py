@@ -22,7 +22,7 @@ from chaos.store.kept import Kept, doubted, pinned, unrecovered
 from chaos.store.lines import GapLine
 from chaos.store.metadata import write_metadata
 from chaos.store.pins import RETENTION, pinned_hashes
-from chaos.store.retired import gone_chunks, remove_chunks, remove_events, remove_left, retired_gaps
+from chaos.store.retired import gone_chunks, remove_chunks, remove_derived, remove_left, retired_gaps
 from chaos.store.store import Store
 from chaos.terms.errors import ChaosError, InvalidRequest
 from chaos.terms.ledger import Gap
@@ -311,9 +311,9 @@ def _retire_finished(store: Store, planned: Retired) -> Retired:
         for gap in retired.gaps:
             journal.append(GapLine.of(gap))
         journal.flush()
-        remove_events(info, retired.chunks)
-        remove_chunks(store.objects, retired.chunks)
         info.refresh()
+        remove_derived(info, retired.chunks)
+        remove_chunks(store.objects, retired.chunks)
         write_metadata(info, with_events=False)
     finally:
         journal.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from chaos.store.events import clear_events
 from chaos.store.info import RecordingInfo, SealedChunk
 from chaos.store.objects import ObjectStore
+from chaos.store.overview import remove_overview
 from chaos.system.files import storage_errors
 from chaos.terms.form import MidiForm
 from chaos.terms.ledger import Cause, Confidence, Gap
@@ -20,7 +21,7 @@ __all__ = [
     "gaps_within",
     "gone_chunks",
     "remove_chunks",
-    "remove_events",
+    "remove_derived",
     "remove_left",
     "retired_gaps",
 ]
@@ -96,11 +97,13 @@ def remove_chunks(objects: ObjectStore, chunks: Iterable[SealedChunk]) -> None:
             objects.drop(sealed.hash)
 
 
-def remove_events(info: RecordingInfo, chunks: Iterable[SealedChunk]) -> None:
-    """Removes the events of chunks that are about to go from the arrays of a recording that nobody writes."""
-    if isinstance(info.definition.form, MidiForm):
-        with storage_errors("remove events from", info.path):
+def remove_derived(info: RecordingInfo, chunks: Sequence[SealedChunk]) -> None:
+    """Removes what was made of chunks that are about to go, from a recording that nobody writes: rows of events, files
+    of the overview. The ledger tells of the retirement already."""
+    with storage_errors("remove what was made of chunks of", info.path):
+        if isinstance(info.definition.form, MidiForm):
             clear_events(info.path, info.chunks, chunks)
+        remove_overview(info.path / "overview", info.definition, info.n_frames, chunks, info.ledger)
 
 
 def remove_left(objects: ObjectStore, info: RecordingInfo) -> int:
@@ -108,6 +111,6 @@ def remove_left(objects: ObjectStore, info: RecordingInfo) -> int:
     gone = gone_chunks(info)
     n_left = sum(Path(sealed.path).exists() for sealed in gone)
     if n_left:
-        remove_events(info, gone)
+        remove_derived(info, gone)
     remove_chunks(objects, gone)
     return n_left

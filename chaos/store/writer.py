@@ -133,6 +133,7 @@ class RecordingWriter:
             writer.found = info
             with storage_errors("read", writer.path):
                 fill(writer._metadata, info)
+                writer._metadata.resume_overview(info)
             for gap in info.gaps:
                 writer._coverage.add(gap.first_frame, gap.n_frames)
             for sealed in info.chunks:
@@ -210,7 +211,10 @@ class RecordingWriter:
                 self._chunks.put(chunk, view, n_frames, digest)
                 events = count_events(view) if isinstance(self.definition.form, MidiForm) else (0, 0)
                 sealed = SealedChunk(chunk, str(path), digest, first_frame, n_frames, *events)
-                self._metadata.events(sealed, view)
+                if isinstance(self.definition.form, MidiForm):
+                    self._metadata.events(sealed, view)
+                else:
+                    self._metadata.samples(sealed, view)
             self._sealed(sealed)
         return self._commit()
 
@@ -298,6 +302,7 @@ class RecordingWriter:
         self.flush()
         with self._storage("remove events from", self.path):
             self._metadata.clear_events(mine)
+            self._metadata.clear_overview(self.n_frames, mine)
         remove_chunks(self._objects, mine)
         return left
 

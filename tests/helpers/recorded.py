@@ -44,7 +44,7 @@ def definition(
         started_monotonic_ns=1_000,
         software="chaosd test",
         run_id="run",
-        **{"clock_errors": True, **more},
+        **{"clock_errors": True, "overview": True, **more},
     )
 
 

@@ -128,6 +128,9 @@ def test_the_tree_is_as_designed(tmp_path: Path) -> None:
         "gaps/c/0/0",
         "gaps/zarr.json",
         "journal.jsonl",
+        "overview/0/c.0.0.0",
+        "overview/0/zarr.json",
+        "overview/zarr.json",
         "zarr.json",
     ]
     tail = np.frombuffer((path / "audio/c/0/4").read_bytes(), "<f4").reshape(2, 16)
