@@ -18,11 +18,13 @@ from chaos.cli import (
     completion,
     daemon,
     devices,
+    doctor,
     finding,
     keys,
     record,
     recordings,
     retention,
+    service,
     sessions,
     standby,
     streams,
@@ -139,8 +141,8 @@ def main(
 
 
 _FAMILIES = (
-    *(devices, record, streams, standby, sessions, finding, recordings, retention, daemon, keys),
-    completion,
+    *(devices, record, streams, standby, sessions, finding, recordings, retention),
+    *(daemon, service, doctor, keys, completion),
 )
 for _family in _FAMILIES:
     for _command in _family.COMMANDS:

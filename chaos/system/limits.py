@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-__all__ = ["memlock_advice", "priority_advice"]
+__all__ = ["descriptor_advice", "memlock_advice", "priority_advice"]
 
 _RTKIT = ("/usr/libexec", "/usr/lib/rtkit", "/usr/lib")
 _OWN_FILE = "/etc/security/limits.d/95-chaosd.conf"
@@ -28,6 +28,13 @@ def memlock_advice() -> str:
     if _is_in_container():
         return "run the container with `--ulimit memlock=-1`"
     return _in_limits("memlock", "unlimited")
+
+
+def descriptor_advice() -> str:
+    """How a process may open enough files."""
+    if _is_in_container():
+        return "run the container with `--ulimit nofile=65536`"
+    return _in_limits("nofile", "65536")
 
 
 def _is_in_container() -> bool:
