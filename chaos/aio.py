@@ -163,6 +163,12 @@ class Ops:
         standby_s: float | None = None,
         silent_below_dbfs: float = -60.0,
         silent_after_s: float = 30.0,
+        start_at: dt.datetime | None = None,
+        stop_at: dt.datetime | None = None,
+        stop_after_s: float | None = None,
+        take_names: Literal["number", "time"] = "number",
+        on_seal: str | None = None,
+        on_roll: str | None = None,
     ) -> StreamBegun:
         """Begin a take; the options are those of its request. `start` also waits until it streams."""
         asked = StreamStart(
@@ -185,6 +191,12 @@ class Ops:
             standby_s=standby_s,
             silent_below_dbfs=silent_below_dbfs,
             silent_after_s=silent_after_s,
+            start_at=start_at,
+            stop_at=stop_at,
+            stop_after_s=stop_after_s,
+            take_names=take_names,
+            on_seal=on_seal,
+            on_roll=on_roll,
         )
         return await self.ask(asked, StreamBegun)
 

@@ -156,6 +156,11 @@ def _parser() -> argparse.ArgumentParser:
         help="directory that clients may write to besides the store (repeatable)",
     )
     parser.add_argument(
+        "--allow-commands",
+        action="store_true",
+        help="let clients name commands to run for sealed chunks and ended takes: whoever is let in can run programs",
+    )
+    parser.add_argument(
         "--free-margin",
         metavar="BYTES",
         type=_size,
@@ -225,6 +230,7 @@ def _config(options: argparse.Namespace, file: ConfigFile | None) -> Config:
         "staging_dir": options.staging_dir,
         "staging_seconds": options.staging_seconds,
         "allow_paths": tuple(options.allow_path) or None,
+        "allow_commands": options.allow_commands or None,
         "keep": options.keep,
         "free_margin_bytes": options.free_margin,
         "store_mode": options.store_mode,

@@ -17,21 +17,23 @@ from chaos.cli.recorded import finish, kept_lines
 from chaos.cli.recorder import Ending, Take
 from chaos.cli.session import Session, json_option, strict_option
 from chaos.cli.streams import target_device, uri_for
+from chaos.cli.when import chosen_times, wire
 from chaos.terms.containers import CONTAINERS, MIDI_CONTAINERS
-from chaos.terms.errors import FormatUnsupported, InvalidRequest, PathNotAllowed
+from chaos.terms.errors import FormatUnsupported, PathNotAllowed
 
 if TYPE_CHECKING:
     from chaos.client import Asking
 
-__all__ = ["COMMANDS", "chosen_device", "device_and_file", "until_when"]
+__all__ = ["COMMANDS", "chosen_device", "device_and_file"]
 
 _CHOOSE = {"audio": "chaosctl record {} FILE", "midi": "chaosctl record --midi {} FILE"}
 
 
 @click.command()
 @click.argument("arguments", metavar="[DEVICE] [FILE]", nargs=-1)
+@click.option("--at", metavar="HH:MM", help="Begin at this local time: 18:00, or 2026-01-31T18:00. Default: now.")
 @click.option("--for", "for_", metavar="TIME", help="Record for so long: 10s, 5m, 2h. Default: until Ctrl-C.")
-@click.option("--until", metavar="HH:MM", help="Record until this local time: 18:00, or 2026-01-31T18:00.")
+@click.option("--until", metavar="HH:MM", help="Record until this local time, in the same forms as --at.")
 @click.option("--midi", is_flag=True, help="Record MIDI.")
 @click.option("--format", "sample_format", default="f32", show_default=True, help="Sample format: f32, s16 or s32.")
 @click.option("--channel-map", metavar="LIST", help="Record only these channels, by name or number: FL,FR or 1,2,7.")
@@ -44,6 +46,7 @@ _CHOOSE = {"audio": "chaosctl record {} FILE", "midi": "chaosctl record --midi {
 def record(
     session: Session,
     arguments: tuple[str, ...],
+    at: str | None,
     for_: str | None,
     until: str | None,
     midi: bool,
@@ -67,16 +70,13 @@ def record(
     from chaos.terms.units import parse_duration_s
 
     name, out = device_and_file(arguments)
-    if for_ is not None and until is not None:
-        raise click.UsageError("Use either --for or --until.")
     if (session.endpoint or "").startswith("tcp://"):
         raise click.UsageError("record writes a file here, so chaosd must be on this machine: see chaosctl start")
-    seconds = None if for_ is None else parse_duration_s(for_)
+    times = chosen_times(at, for_, until, dt.datetime.now().astimezone())
     silence = {
         "silent_below_dbfs": silent_below,
         "silent_after_s": None if silent_after is None else parse_duration_s(silent_after),
     }
-    end_at = None if until is None else until_when(until, dt.datetime.now().astimezone())
     if str(out) == "-":
         check_takes_samples()
     elif out is not None:
@@ -94,8 +94,10 @@ def record(
         if channel_map is not None:
             request["channel_map"] = [each.strip() for each in channel_map.split(",")]
         request |= {field: value for field, value in silence.items() if value is not None}
+        if times.begin is not None:
+            request["start_at"] = wire(times.begin)
         with _until_asked() as ending:
-            take = Take(chaosd, store, request["uri"], ending, seconds, end_at)
+            take = Take(chaosd, store, request["uri"], ending, times)
             try:
                 stopped = take.run(request, pipes=str(out) == "-" and not midi)
             except KeyboardInterrupt:
@@ -116,24 +118,6 @@ def device_and_file(arguments: Sequence[str]) -> tuple[str | None, Path | None]:
     [one] = arguments
     is_file = one == "-" or Path(one).suffix.lower().lstrip(".") in CONTAINERS
     return (None, Path(one)) if is_file else (one, None)
-
-
-def until_when(text: str, now: dt.datetime) -> dt.datetime:
-    """The next moment of that local time, or that moment. Raises InvalidRequest for what is neither, or over."""
-    hint = "write it like 18:00, 18:00:30 or 2026-01-31T18:00"
-    try:
-        if "T" not in text and "-" not in text:
-            then = dt.datetime.combine(now.date(), dt.time.fromisoformat(text)).astimezone()
-            return then if then > now else dt.datetime.combine(
-                now.date() + dt.timedelta(days=1), dt.time.fromisoformat(text)
-            ).astimezone()
-        then = dt.datetime.fromisoformat(text)
-        then = then if then.tzinfo is not None else then.astimezone()
-    except (ValueError, OverflowError):
-        raise InvalidRequest(f"{text[:40]!r} is not a time", hint=hint) from None
-    if then <= now:
-        raise InvalidRequest(f"{text} is over", hint=hint)
-    return then
 
 
 def _check_file(out: Path, midi: bool, force: bool) -> None:

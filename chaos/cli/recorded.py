@@ -42,6 +42,9 @@ def finish(
             raise take.error
         if as_json and str(out) != "-":
             print_json({**stopped, "file": None})
+        if take.is_early:
+            say("ended before the time that it was to begin at: nothing was recorded", err=True)
+            leave(EXIT_BROKEN_OFF)
         say("not one frame came, so there is no recording", err=True)
         leave(EXIT_LOST)
     if stopped["n_frames"] <= stopped["lost_frames"]:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chaos.cli.out import say
+from chaos.cli.when import Times, words
 from chaos.terms.errors import ChaosError, StreamNotFound, TimedOut, error_from_code
 
 if TYPE_CHECKING:
     from chaos.cli.meter import Meter
     from chaos.client import Asking, Told
 
-__all__ = ["Ending", "Pipe", "Take", "until_words"]
+__all__ = ["Ending", "Pipe", "Take"]
 
 _LOOK_S = 0.1
 _LATE_S = 1.0  # how much longer than asked it waits for frames that do not come
@@ -59,15 +60,6 @@ class Ending(threading.Event):
             self._is_breakable = False
 
 
-def until_words(then: dt.datetime, now: dt.datetime) -> str:
-    """`until Fri 10:20 (in 23 h 47 min)`, both times with their zone; the date where the weekday might mislead."""
-    then, seconds = then.astimezone(now.tzinfo), max(0, round((then - now).total_seconds()))
-    day = "%a" if seconds < 6 * 86_400 else "%a %Y-%m-%d"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    left = f"{seconds} s" if seconds < 60 else f"{hours} h {minutes} min" if hours else f"{minutes} min"
-    return f"until {then:{day} %H:%M}{f':{then:%S}' if then.second else ''} (in {left})"
-
-
 class Take:
     """One recording from its start to its end. `sample_rate` is 0 before the first frame."""
 
@@ -77,8 +69,7 @@ class Take:
         store: Path,
         uri: str,
         stop: threading.Event,
-        seconds: float | None,
-        end_at: dt.datetime | None,
+        times: Times,
     ) -> None:
         self.uri = uri
         self.store = store
@@ -88,9 +79,15 @@ class Take:
         self.causes: set[str] = set()  # of its gaps
         self._chaosd = chaosd
         self._stop = stop
-        self._seconds = seconds
-        self._end_at = end_at
+        self._begin_at = times.begin
+        self._seconds = times.seconds
+        self._end_at = times.end
         self._end_ns: int | None = None
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the time that it is to begin at has not come."""
+        return self._begin_at is not None and dt.datetime.now().astimezone() < self._begin_at
 
     @property
     def n_wanted(self) -> int | None:
@@ -107,8 +104,10 @@ class Take:
             started = self._chaosd.start(**request | ({"roll": _NO_ROLL} if pipes else {}))
             what = started["device"]["description"] if started["device"] else request["device_identity"]
             now = dt.datetime.now().astimezone()
-            until = "" if self._end_at is None else f"recording {until_words(self._end_at, now)}; "
-            say(f"{started['state']}: {what}, {until}Ctrl-C ends it", err=True)
+            told_times = [words("from", self._begin_at, now)] if self._begin_at is not None else []
+            told_times += [words("until", self._end_at, now)] if self._end_at is not None else []
+            when = f"recording {', '.join(told_times)}; " if told_times else ""
+            say(f"{started['state']}: {what}, {when}Ctrl-C ends it", err=True)
             with Meter() as meter:
                 try:
                     self._watch(told, meter, pipes)

@@ -226,6 +226,7 @@ def stream_lines(stream: Wire) -> list[str]:
         f"{stream['uri']}: {stream['state']}",
         f"  device     {_device_name(stream['device'])}",
         f"  format     {stream_format(stream['format'])}",
+        *_times(stream),
         f"  head       {duration(stream['head_frame'], rate)} (frame {stream['head_frame']})",
         f"  chunks     {stream['n_chunks_sealed']} sealed, of {stream['chunk_frames']} frames",
         f"  loss       {frames}{lost(stream['lost_frames'], rate)} in {gaps},"
@@ -239,6 +240,12 @@ def stream_lines(stream: Wire) -> list[str]:
         *(f"  signal     {line}" for line in signal_lines(stream.get("signal"), rate)),
         *note_lines(stream),
     ]
+
+
+def _times(stream: Wire) -> list[str]:
+    """When a stream begins and ends by itself, in local time."""
+    told = [(name, stream.get(f"{name}_utc")) for name in ("begins", "ends")]
+    return [f"  {name:<10} {_local(utc)}" for name, utc in told if utc]
 
 
 def _signal_note(signal: Wire | None) -> str:

@@ -54,6 +54,13 @@ _WATCH_S = 0.25
 @click.option("--keep", metavar="TIME|BYTES", help="Delete its oldest audio beyond this age or size: 7d, 200GB.")
 @click.option("--roll", metavar="TIME", help="Begin a new take every TIME (1h), without losing a frame. Default: 24h.")
 @click.option("--align", type=click.Choice(["clock"]), help="Begin takes at multiples of --roll from midnight on.")
+@click.option("--on-seal", metavar="CMD", help="Run this with the path of each sealed chunk (see --on-roll).")
+@click.option(
+    "--on-roll",
+    metavar="CMD",
+    help="Run this with the path of each recording that has ended: at {path}, or as the last argument; {uri} is its"
+    " URI. Not by a shell, and only if chaosd was started with --allow-commands.",
+)
 @click.option("--channel-map", metavar="LIST", help="Record only these channels, by name or number: FL,FR or 1,2,7.")
 @click.option(
     "--accept-port-change",
@@ -70,6 +77,9 @@ _WATCH_S = 0.25
     is_flag=True,
     help="If the device's channels or rate change, go on in a new take. Default: wait until they are as before.",
 )
+@click.option("--at", metavar="HH:MM", help="Begin at this local time: 18:00, or 2026-01-31T18:00. Default: now.")
+@click.option("--for", "for_", metavar="TIME", help="Stop by itself after so long: 90m, 2h. Default: never.")
+@click.option("--until", metavar="HH:MM", help="Stop by itself at this local time, in the same forms as --at.")
 @click.option("--wait", is_flag=True, help="If the device is not there yet, or PipeWire is not, wait for it.")
 @click.option(
     "--standby",
@@ -98,10 +108,15 @@ def start(
     keep: str | None,
     roll: str | None,
     align: str | None,
+    on_seal: str | None,
+    on_roll: str | None,
     channel_map: str | None,
     accept_port_change: bool,
     require_own_clock: bool,
     roll_on_format_change: bool,
+    at: str | None,
+    for_: str | None,
+    until: str | None,
     wait: bool,
     standby: str | None,
     silent_below: float | None,
@@ -112,7 +127,13 @@ def start(
     """Start recording a device. Returns once audio is being recorded.
 
     URI is stream://NAME/TAKE. Default: made from the device's name and the time.
+
+    With --at it returns at once, and chaosd waits; if chaosd ends before that time, start it again (or write the stream
+    into the file of chaosd --config). Takes that --align begins are named by their time in UTC.
     """
+    import datetime as dt
+
+    from chaos.cli.when import chosen_times, wire, words
     from chaos.terms.units import parse_duration_s, parse_latency_frames, parse_size
     from chaos.terms.uri import check_uri
 
@@ -135,6 +156,8 @@ def start(
         "keep": keep,
         "roll": roll,
         "align": align,
+        "on_seal": on_seal,
+        "on_roll": on_roll,
         "channel_map": None if channel_map is None else [each.strip() for each in channel_map.split(",")],
         "accept_port_change": accept_port_change or None,
         "require_own_clock": require_own_clock or None,
@@ -144,7 +167,16 @@ def start(
         "silent_after_s": None if silent_after is None else parse_duration_s(silent_after),
         "standby_s": None if standby is None else parse_duration_s(standby),
         "trace": trace or None,
+        "take_names": "time" if align is not None else None,
     }
+    now = dt.datetime.now().astimezone()
+    times = chosen_times(at, for_, until, now)
+    end = times.end
+    if times.begin is not None and times.seconds is not None:
+        end = times.begin + dt.timedelta(seconds=times.seconds)
+    request["start_at"] = None if times.begin is None else wire(times.begin)
+    request["stop_at"] = None if end is None else wire(end)
+    request["stop_after_s"] = times.seconds if end is None else None
     with session.client() as chaosd:
         device = target_device(chaosd, target, wait, "midi" if midi else "audio")
         if latency is not None:
@@ -164,6 +196,10 @@ def start(
     say(f"{started['state']}: {what}, {stream_format(started['format'])}")
     if started.get("reason"):
         say(f"  {started['reason']}")
+    told = [] if times.begin is None else [words("from", times.begin, now)]
+    told += [] if end is None else [words("until", end, now)]
+    if told:
+        say(f"  records {', '.join(told)}")
     if standby is None:
         folder = started["recording"]  # none before the first frame
         say(f"  {started['uri']}", *([f"  {folder}"] if folder else []))

@@ -350,7 +350,8 @@ class DaemonActor(Supervised):
             ending: Future[None] = Future()
             self._ending = ending
             self._emit(events.DaemonStopping())
-            when_all(self._streams.end(), lambda: settle(ending, None))
+            ended = self._streams.end()
+            when_all(ended, lambda: self._streams.end_commands(lambda: settle(ending, None)))
             self._begin_put_off()  # they are refused
         self._ending.add_done_callback(lambda _: settle(done, result))
 

@@ -293,6 +293,10 @@ class Roll(msgspec.Struct, frozen=True):
     """It is time for the next take."""
 
 
+class Due(msgspec.Struct, frozen=True):
+    """It may be time to begin, or to end."""
+
+
 class Relink(msgspec.Struct, frozen=True):
     """A link has failed a while ago: try again."""
 

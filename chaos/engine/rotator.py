@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import pykka
 
+from chaos.engine.commands import Commands
 from chaos.engine.holding import Holding, started
 from chaos.engine.messages import (
     Began,
@@ -83,7 +84,7 @@ class RotatorPlan:
     `emit` publishes an event of the stream. `chunk_path` is where the first chunk goes under external
     rotation, None under the engine's own. Below `margin_bytes` of free space a warning is due. `quality` says what is
     known of the wall clock's error. With `standby_s` there is no recording before it is asked for (`KeepStandby`):
-    until then so many seconds are held in the slots.
+    until then so many seconds are held in the slots. `commands` are told of what is sealed and what has ended.
     """
 
     store: Store
@@ -95,6 +96,7 @@ class RotatorPlan:
     standby_s: float | None = None
     silent_below_dbfs: float = -60.0
     silent_after_s: float = 30.0
+    commands: Commands | None = None
 
 
 class ChunkRotatorActor(Supervised):
@@ -478,6 +480,8 @@ class ChunkRotatorActor(Supervised):
         self._plan.emit(
             events.StreamChunkSealed(chunk=chunk, path=path, hash=sealed.hash, first_frame=first, n_frames=n_frames)
         )
+        if self._plan.commands is not None:
+            self._plan.commands.sealed(path, self._plan.definition.uri)
         self._tell_progress()
         return True
 
@@ -666,6 +670,8 @@ class ChunkRotatorActor(Supervised):
                         self._full.popleft()
                 assert self._recording is not None
                 self._recording.finish(n_frames, clean=True)
+                if self._plan.commands is not None:
+                    self._plan.commands.rolled(str(self._recording.path), self._plan.definition.uri)
         except ChaosError as refused:
             self._tell_refusal(refused)
             error = refused

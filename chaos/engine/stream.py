@@ -10,12 +10,13 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pykka
 
+from chaos.engine.commands import Commands
 from chaos.engine.feed import Feed
 from chaos.engine.life import Life, may_lead_to
 from chaos.engine.messages import (
@@ -26,6 +27,7 @@ from chaos.engine.messages import (
     Broken,
     CaptureState,
     Driven,
+    Due,
     Flow,
     Intruder,
     KeepStandby,
@@ -55,8 +57,9 @@ from chaos.engine.messages import (
 )
 from chaos.engine.replies import Replies
 from chaos.engine.rolling import next_roll_s, roll_period_s
+from chaos.engine.schedule import Schedule
 from chaos.engine.supervised import Supervised
-from chaos.engine.take import Take, make_take, next_take_uri
+from chaos.engine.take import Take, make_take, next_take_uri, uri_by_time
 from chaos.engine.takes import Takes
 from chaos.engine.view import StreamView
 from chaos.graph.channels import Channel, check_again, check_start, find_ports
@@ -111,6 +114,7 @@ class InputStreamActor(Supervised):
         emit: Callable[[events.Event], None],
         start_future: Future[Any],
         member: Membership | None = None,
+        commands: Commands | None = None,
     ) -> None:
         super().__init__()
         self._config = config
@@ -124,18 +128,26 @@ class InputStreamActor(Supervised):
         self._registry = registry
         self._emit = emit
         self._member = member
+        self._commands = commands
         self._replies = Replies(start_future, with_trace=request.trace)
         self._life = Life.SEEKING
         self._feed = Feed(
             self.actor_ref, view, request, wanted=wanted, pump=pump, registry=registry, emit=emit
         )
         self._takes = Takes(self._make_take)
+        self._schedule = view.schedule = Schedule(request, lambda: datetime.now(UTC), time.monotonic)
+        self._is_early = self._schedule.is_early
+        self._target: Target | None = None  # how things stand, while it is early
         self._led: dict[int, str | None] = {}  # what the current take's last mark says of it
         self._error: ChaosError | None = None  # why it ends, where nobody asked for that
 
     def begin(self) -> None:
         self._feed.follow()
-        if not self._request.wait:
+        self._look_at_clock()
+        if self._is_early:
+            self._feed.pause(self._schedule.reason(), None)
+            self._answer_start()
+        elif not self._request.wait:
             self._pump.after(self._key("answer"), ANSWER_WITHIN_S, lambda: tell(self.actor_ref, AnswerStart()))
 
     def carry_out(self, message: Any) -> None:
@@ -186,6 +198,8 @@ class InputStreamActor(Supervised):
                 self._feed.on_intruder(source)
             case Relink():
                 self._feed.relink()
+            case Due():
+                self._on_due()
             case Roll():
                 self._roll()
             case Rolled():
@@ -197,6 +211,8 @@ class InputStreamActor(Supervised):
                 if recording is not None:
                     self._on_recording(str(recording))
                 self._view.take, self._view.continues = definition.uri, definition.continues
+                self._schedule.has_begun()
+                self._look_at_clock()
                 self._answer_start()
             case Progress(n_chunks, drift_ppm, signal):
                 self._view.n_chunks_sealed = n_chunks
@@ -235,9 +251,29 @@ class InputStreamActor(Supervised):
             case Broken(error):
                 self._fail(error)
 
+    # -- begin and end by the clock
+
+    def _look_at_clock(self) -> None:
+        """Has itself told when it is time, or to look again."""
+        if (delay_s := self._schedule.look_in_s()) is not None:
+            self._pump.after(self._key("due"), delay_s, lambda: tell(self.actor_ref, Due()))
+
+    def _on_due(self) -> None:
+        if self._schedule.is_over:
+            self._end()
+            return
+        self._look_at_clock()
+        if self._is_early and not self._schedule.is_early:
+            self._is_early = False
+            if self._target is not None:
+                self._on_target(self._target)
+
     # -- the device
 
     def _on_target(self, target: Target) -> None:
+        if self._is_early:
+            self._target, self._view.device = target, target.device
+            return
         if self._feed.is_open and (target.has_lost_node or not self._feed.is_on(target.connection)):
             self._detach()
         take = self._takes.current
@@ -380,7 +416,7 @@ class InputStreamActor(Supervised):
         return make_take(
             self.actor_ref,
             number,
-            next_take_uri(Store(self._config.store), self._view.uri, number),
+            self._next_uri(number, continues or after_change),
             config=self._config,
             request=self._request,
             asked=self._view.asked,
@@ -393,7 +429,14 @@ class InputStreamActor(Supervised):
             after_change=after_change,
             member=self._member,
             standby_s=self._view.standby_s,
+            commands=self._commands,
         )
+
+    def _next_uri(self, number: int, former: str | None) -> str:
+        store, uri = Store(self._config.store), self._view.uri
+        if number > 1 and former is not None and self._request.take_names == "time":
+            return uri_by_time(store, uri, former, datetime.now(UTC))
+        return next_take_uri(store, uri, number)
 
     def _on_recording(self, recording: str) -> None:
         self._view.trace.note("recording_made")
@@ -539,7 +582,7 @@ class InputStreamActor(Supervised):
         self._leave(failure)
 
     def _cancel_timers(self) -> None:
-        for name in ("answer", "roll"):
+        for name in ("answer", "roll", "due"):
             self._pump.cancel(self._key(name))
 
     def _key(self, timer: str) -> tuple[str, str]:

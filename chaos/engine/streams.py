@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pykka
 
+from chaos.engine.commands import Commands, end_all
 from chaos.engine.messages import (
     AcceptPort,
     AskDevices,
@@ -52,12 +56,14 @@ from chaos.system.descriptors import check_room
 from chaos.system.files import is_taken
 from chaos.system.pump import Pump
 from chaos.system.workers import Workers
+from chaos.terms.commands import parse_command
 from chaos.terms.errors import (
     ForeignClock,
     InvalidRequest,
     PathNotAllowed,
     StreamExists,
     StreamNotFound,
+    Unauthorized,
 )
 from chaos.terms.uri import next_free, parse_uri
 
@@ -65,6 +71,8 @@ if TYPE_CHECKING:
     from chaos.store.retention import Retired
 
 __all__ = ["Running", "Stream", "Streams", "stop_all"]
+
+COMMANDS_GRACE_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +86,7 @@ class Stream:
     def __init__(self, view: StreamView, start: Future[Any] | None = None) -> None:
         self.view = view
         self.start = start
+        self.commands: Commands | None = None
         self.actor: pykka.ActorRef[Any] | None = None
         self.early: list[tuple[_ForActor, Future[Any]]] = []
         self.told_head = 0
@@ -113,6 +122,7 @@ class Streams:
         self._paths = Workers(1, "paths")
         self._registry: pykka.ActorRef[Any] | None = None
         self._is_ending = False
+        self._commands: list[Commands] = []  # also of streams that have ended, while theirs run
 
     def begin(self, registry: pykka.ActorRef[Any]) -> None:
         """`registry` is who knows the devices."""
@@ -139,12 +149,41 @@ class Streams:
         if request.uri in self._running:
             hint = f"stop it first: chaosctl stop {request.uri}"
             raise StreamExists(f"{request.uri} is running", hint=hint)
+        if (request.on_seal or request.on_roll) and not self._config.allow_commands:
+            raise Unauthorized("this chaosd runs no commands of clients", hint="start it with: chaosd --allow-commands")
+        if request.stop_at is not None and request.stop_at <= datetime.now(UTC):
+            raise InvalidRequest("stop_at is over", hint="end it later: --until")
         check_room(sum(not each.view.recording for each in self._running.values()))
         self._running[request.uri] = Stream(StreamView(request.uri, form), future)
         self._running[request.uri].view.trace.note("asked")
         looked: Future[StreamStart] = Future()
         self._go_on(request, future, looked, lambda found: self._find_device(found, future, member))
         self._work(looked, lambda: self._look_at_paths(request, is_recovering))
+
+    def _commands_of(self, request: StreamStart) -> Commands | None:
+        uri = request.uri
+        on_seal, on_roll = (each and parse_command(each) for each in (request.on_seal, request.on_roll))
+        if not (on_seal or on_roll):
+            return None
+        commands = Commands(uri, lambda event: tell(self._daemon, Emit(event, uri)), on_seal or None, on_roll or None)
+        running = {id(each.commands) for each in self._running.values()}
+        self._commands = [each for each in self._commands if id(each) in running or each.is_busy]
+        self._commands.append(commands)
+        return commands
+
+    def end_commands(self, then: Callable[[], object]) -> None:
+        """Ends what runs of them, with a grace, and calls `then`; beside the daemon's thread where there are any."""
+        if not self._commands:
+            then()
+            return
+
+        def end() -> None:
+            try:
+                end_all(self._commands, min(COMMANDS_GRACE_S, self._config.stop_within_s / 4))
+            finally:
+                then()
+
+        threading.Thread(target=end, name="chaosd-commands-end", daemon=True).start()
 
     def _look_at_paths(self, request: StreamStart, is_recovering: bool) -> StreamStart:
         """Gives the request with its path resolved; not on the daemon's thread, since a disk may hang."""
@@ -156,6 +195,9 @@ class Streams:
                 f"what a dead chaosd left of {request.uri} is still being brought in",
                 hint="choose another take, or try again later",
             )
+        for command in (request.on_seal, request.on_roll):
+            if command is not None and shutil.which(program := parse_command(command)[0]) is None:
+                raise InvalidRequest(f"there is no program {program}", hint="give the full path of one that can be run")
         if request.chunk_path is None:
             return request
         path = self._places.permit(request.chunk_path)
@@ -179,7 +221,7 @@ class Streams:
             """A start that waits for its device is not refused because the device isn't there yet."""
             if (error := done.exception()) is None:
                 settle(awaited, done.result())
-            elif request.wait:
+            elif request.wait or request.start_at is not None:
                 settle(awaited, None)
             else:
                 refuse(awaited, error)
@@ -219,6 +261,7 @@ class Streams:
                     f"{device.description} has no clock of its own: it runs by whichever drives the graph",
                     hint="leave --require-own-clock out",
                 )
+        stream.commands = self._commands_of(request)
         stream.actor = InputStreamActor.start(
             self._config,
             request,
@@ -231,6 +274,7 @@ class Streams:
             emit=lambda event: tell(self._daemon, Emit(event, uri)),
             start_future=future,
             member=member,
+            commands=stream.commands,
         )
         early, stream.early = stream.early, []
         for message, each in early:
@@ -318,6 +362,8 @@ class Streams:
     def gone(self, uri: str) -> None:
         """A stream says that it has ended."""
         stream = self._running.pop(uri, None)
+        if stream is not None and stream.commands is not None:
+            stream.commands.finish()
         if stream is not None and stream.actor is not None:
             stream.actor.stop(block=False)
 

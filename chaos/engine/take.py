@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pykka
 
 from chaos import __version__
+from chaos.engine.commands import Commands
 from chaos.engine.messages import (
     ClockWasSet,
     Interrupted,
@@ -47,7 +49,7 @@ from chaos.terms.chunking import MIDI_CHUNK_S, chunk_frames, midi_chunk_bytes
 from chaos.terms.formats import MIDI, RecordedFormat
 from chaos.terms.uri import parse_uri
 
-__all__ = ["Take", "make_take", "next_take_uri"]
+__all__ = ["Take", "make_take", "next_take_uri", "uri_by_time"]
 
 TICK_S = 0.8  # with the checkpoint's own time, less than the second that a power cut may cost
 ABANDON_WITHIN_S = 5.0
@@ -138,6 +140,16 @@ def next_take_uri(store: Store, stream_uri: str, number: int) -> str:
     return next_take_uri(store, stream_uri, number + 1) if store.path(uri).exists() else uri
 
 
+def uri_by_time(store: Store, stream_uri: str, former: str, now: datetime) -> str:
+    """The URI of a stream's take that begins `now` (UTC), to the nearest second, after the take `former`: by that time,
+    or a later second where that is taken, or would come before `former` as somebody has set the clock."""
+    moment = now + timedelta(seconds=0.5)
+    number = former.removeprefix(stream_uri).removeprefix(".")
+    while f"{moment:%Y%m%d%H%M%S}" <= number or store.path(f"{stream_uri}.{moment:%Y%m%d%H%M%S}").exists():
+        moment += timedelta(seconds=1)
+    return f"{stream_uri}.{moment:%Y%m%d%H%M%S}"
+
+
 class _Shape(NamedTuple):
     """What a take holds. `sample_rate` is 0 where only the graph will tell."""
 
@@ -179,6 +191,7 @@ def make_take(
     after_change: str | None = None,
     member: Membership | None = None,
     standby_s: float | None = None,
+    commands: Commands | None = None,
 ) -> Take:
     """Slots for these channels of the device, as the request has it, and a rotator that listens to them.
 
@@ -239,6 +252,7 @@ def make_take(
         raise
     chunk_path = Path(request.chunk_path) if request.chunk_path else None
     plan = RotatorPlan(store, definition, emit, chunk_path, config.free_margin_bytes, standby_s=standby_s)
+    plan = replace(plan, commands=commands)
     plan = replace(plan, silent_below_dbfs=request.silent_below_dbfs, silent_after_s=request.silent_after_s)
     turn = Turn(staging, config.store, emit)
     rotator = ChunkRotatorActor.start(_Voice(stream, number), staging, plan, turn)

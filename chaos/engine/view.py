@@ -6,10 +6,12 @@ import functools
 import math
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.engine.activity import activity_of
+from chaos.engine.schedule import Schedule
 from chaos.engine.trace import Trace
 from chaos.graph.devices import GRAPH_RATE, DeviceInfo
 from chaos.protocol.answers import CallbackTimes, Level, MidiActivity, MidiCounts, SignalStatus, Slots, StreamStatus
@@ -17,7 +19,7 @@ from chaos.protocol.config import IN_MEMORY, file_system_of
 from chaos.protocol.requests import AudioFormat, Format, MidiFormat
 from chaos.system.limits import memlock_advice
 from chaos.terms.latency import Latency
-from chaos.terms.moments import utc_text
+from chaos.terms.moments import utc_text, wall_ns_of
 
 if TYPE_CHECKING:
     from chaos.engine.turn import Turn
@@ -67,6 +69,7 @@ class StreamView:
     latency: Latency | None = None
     signal: SignalStatus | None = None
     standby_s: float | None = None  # in standby: how much it holds
+    schedule: Schedule | None = None
 
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""
@@ -185,6 +188,8 @@ class StreamView:
             standby_s=self.standby_s,
             take=self.take,
             continues=self.continues,
+            begins_utc=_utc(self.schedule.begins() if self.schedule is not None else None),
+            ends_utc=_utc(self.schedule.ends() if self.schedule is not None else None),
             notes=self.remarked(),
         )
 
@@ -235,6 +240,10 @@ def _of_its_memory(staging: Staging | None) -> list[str]:
             f" the rest may be swapped: {memlock_advice()}"
         )
     return remarks
+
+
+def _utc(moment: datetime | None) -> str | None:
+    return None if moment is None else utc_text(wall_ns_of(moment))
 
 
 def _decibels(value: float) -> float | None:

@@ -176,6 +176,8 @@ class StreamStatus(msgspec.Struct, frozen=True):
     notes: list[str] = []  # what is done to the device's samples on their way, a sentence each
     take: str | None = None  # the URI of the take that runs
     continues: str | None = None  # that of the take that it went on from without a seam
+    begins_utc: str | None = None  # when it is to begin, until then
+    ends_utc: str | None = None  # when it is to end by itself, once that is known
 
 
 

@@ -111,7 +111,7 @@ class Config:
     Where less than `free_margin_bytes` is left in the store, a stream that runs warns. `keep` ("7d",
     "200GB") is what retention leaves of the store, None all. Whatever hangs, the engine ends `stop_within_s` after it
     was told to. `store_mode` is the mode of the store's folders, and tells who besides the user may read recordings: a
-    microphone is private.
+    microphone is private. With `allow_commands` clients may have programs run (`on_seal`, `on_roll`).
     """
 
     endpoint: str = field(default_factory=lambda: default_endpoints()[0])
@@ -129,6 +129,7 @@ class Config:
     keep: str | None = None
     stop_within_s: float = 60.0
     store_mode: int = 0o700
+    allow_commands: bool = False
 
     def __post_init__(self) -> None:
         if is_remote(self.endpoint) and self.events_endpoint == _default_events():

@@ -37,6 +37,7 @@ __all__ = [
     "StreamActivity",
     "StreamChunkFull",
     "StreamChunkSealed",
+    "StreamCommand",
     "StreamError",
     "StreamGap",
     "StreamHeadPosition",
@@ -251,6 +252,17 @@ class StreamRolled(Event, frozen=True, kw_only=True):
 
     take: str
     continues: str | None
+
+
+class StreamCommand(Event, frozen=True, kw_only=True):
+    """A command (`on_seal`, `on_roll`) did not come to a good end: `text` says why. `path` is what it was for."""
+
+    on: Literal["seal", "roll"]
+    path: str
+    take: str
+    outcome: Literal["failed", "timed_out", "skipped", "ended"]
+    exit_code: int | None
+    text: str
 
 
 class Recovery(Event, frozen=True, kw_only=True):

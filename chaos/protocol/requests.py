@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from chaos.terms.chunking import check_chunk_size, check_midi_chunk_size
+from chaos.terms.commands import parse_command
 from chaos.terms.containers import Container, GapFill, Subtype
 from chaos.terms.errors import InvalidRange, InvalidRequest, PathNotAllowed
 from chaos.terms.formats import MAX_CHANNELS, AudioFormat, Format, MidiFormat
@@ -70,6 +71,7 @@ FilePath: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)
 ChannelMap: TypeAlias = Annotated[
     list[Annotated[str, msgspec.Meta(min_length=1, max_length=32)]], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)
 ]
+Instant: TypeAlias = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=366 * 86400)]
 
 
@@ -122,6 +124,9 @@ class StreamStart(Request, tag="stream_start"):
     back with other channels or another rate is recorded on in a new take. With `trace` the answer tells when the start
     came to each of its steps. With `standby_s` the last seconds are held in memory, and nothing is recorded until
     `StreamKeep`. A stream is silent where no sample has been above `silent_below_dbfs` for `silent_after_s`.
+    Before `start_at` nothing is recorded; the stream ends at `stop_at`, or `stop_after_s` after its first frame. With
+    `take_names` "time" takes after the first are named by the moment of their beginning, in UTC. `on_seal` and
+    `on_roll` are commands to run for each sealed chunk and each take that has ended, where the engine allows them.
 
     Raises InvalidURI, InvalidFormat, InvalidChunkSize (as far as the request alone tells; `chunking` judges the
     rest), PathNotAllowed, InvalidRequest.
@@ -146,9 +151,19 @@ class StreamStart(Request, tag="stream_start"):
     standby_s: Annotated[float, msgspec.Meta(ge=STANDBY_SECONDS[0], le=STANDBY_SECONDS[1])] | None = None
     silent_below_dbfs: Annotated[float, msgspec.Meta(ge=-200, le=0)] = -60.0
     silent_after_s: Annotated[float, msgspec.Meta(ge=1, le=86400)] = 30.0
+    start_at: Instant | None = None
+    stop_at: Instant | None = None
+    stop_after_s: Annotated[float, msgspec.Meta(ge=0.1, le=366 * 86400)] | None = None
+    take_names: Literal["number", "time"] = "number"
+    on_seal: Text | None = None
+    on_roll: Text | None = None
 
     def __post_init__(self) -> None:
         check_uri(self.uri)
+        self._check_when()
+        for command in (self.on_seal, self.on_roll):
+            if command is not None:
+                parse_command(command)
         if self.standby_s is not None and (self.chunk_path is not None or self.roll_on_format_change):
             other = "chunk_path" if self.chunk_path is not None else "roll_on_format_change"
             raise InvalidRequest(f"standby_s and {other} can't be used together", hint="leave one of them out")
@@ -165,6 +180,15 @@ class StreamStart(Request, tag="stream_start"):
                 check_midi_chunk_size(self.chunk_size_bytes)
         elif self.chunk_size_bytes is not None:
             check_chunk_size(self.chunk_size_bytes, self.format.channels or 1, self.format.sample_bytes)
+
+
+    def _check_when(self) -> None:
+        if self.stop_at is not None and self.stop_after_s is not None:
+            raise InvalidRequest("stop_at and stop_after_s can't be used together", hint="leave one of them out")
+        if self.start_at is not None and self.stop_at is not None and self.stop_at <= self.start_at:
+            raise InvalidRequest("stop_at is not after start_at", hint="end it later: --until")
+        if self.take_names == "time":
+            check_uri(f"{self.uri}.20260131120000")
 
 
 class StreamSwitchChunk(Request, tag="stream_switch_chunk"):

@@ -17,10 +17,11 @@ from click.testing import CliRunner
 
 from chaos.cli.main import main
 from chaos.cli.meter import Meter, bar, told_line
-from chaos.cli.record import chosen_device, device_and_file, until_when
+from chaos.cli.record import chosen_device, device_and_file
 from chaos.cli.recorded import file_line, finish
-from chaos.cli.recorder import Ending, Take, until_words
+from chaos.cli.recorder import Ending, Take
 from chaos.cli.show import signal_lines
+from chaos.cli.when import Times, chosen_times, until_when, words
 from chaos.client import Asking
 from chaos.terms.errors import DeviceNotFound, InvalidRequest
 
@@ -73,6 +74,16 @@ def test_until_means_the_next_time_that_it_is() -> None:
     for text in ("soon", "25:00", "2026-11-26T16:00Z", "18", ""):
         with pytest.raises(InvalidRequest):
             until_when(text if text != "18" else "1 8", NOW)
+
+
+def test_at_comes_first_and_until_counts_from_it() -> None:
+    begin = NOW + dt.timedelta(hours=2)
+    found = chosen_times(f"{begin:%H:%M}", None, f"{NOW + dt.timedelta(hours=1):%H:%M}", NOW)
+    assert found.begin == begin
+    assert found.end == NOW + dt.timedelta(days=1, hours=1), "the next one after the begin"
+    assert chosen_times(None, "90m", None, NOW) == Times(None, None, 5400)
+    with pytest.raises(click.UsageError):
+        chosen_times(None, "10s", "18:00", NOW)
 
 
 def test_what_could_not_be_saved_is_refused_before_the_recording(tmp_path: Path) -> None:
@@ -183,10 +194,10 @@ def test_without_a_device_a_person_is_asked_which(monkeypatch: pytest.MonkeyPatc
 
 def test_it_says_until_when(monkeypatch: pytest.MonkeyPatch) -> None:
     now = dt.datetime(2026, 11, 26, 10, 33, tzinfo=dt.UTC)
-    assert until_words(now + dt.timedelta(hours=23, minutes=47), now) == "until Fri 10:20 (in 23 h 47 min)"
-    assert until_words(now + dt.timedelta(minutes=12), now) == "until Thu 10:45 (in 12 min)"
-    assert until_words(now + dt.timedelta(seconds=30), now) == "until Thu 10:33:30 (in 30 s)"
-    assert until_words(now + dt.timedelta(days=7), now) == "until Thu 2026-12-03 10:33 (in 168 h 0 min)"
+    assert words("until", now + dt.timedelta(hours=23, minutes=47), now) == "until Fri 10:20 (in 23 h 47 min)"
+    assert words("until", now + dt.timedelta(minutes=12), now) == "until Thu 10:45 (in 12 min)"
+    assert words("until", now + dt.timedelta(seconds=30), now) == "until Thu 10:33:30 (in 30 s)"
+    assert words("until", now + dt.timedelta(days=7), now) == "until Thu 2026-12-03 10:33 (in 168 h 0 min)"
 
 
 class NoDevice(Asking):
@@ -210,7 +221,7 @@ class NoDevice(Asking):
 
 
 def take(ending: Ending | None = None, end_at: dt.datetime | None = None) -> Take:
-    made = Take(NoDevice(), Path("/nowhere"), URI, ending or Ending(), None, end_at)
+    made = Take(NoDevice(), Path("/nowhere"), URI, ending or Ending(), Times(None, end_at, None))
     made.sample_rate = 48_000
     return made
 

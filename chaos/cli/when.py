@@ -1,0 +1,63 @@
+"""When a recording is to begin and end, as people say it: --at, --for and --until."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import NamedTuple
+
+import click
+
+from chaos.terms.errors import InvalidRequest
+
+__all__ = ["Times", "chosen_times", "until_when", "wire", "words"]
+
+
+class Times(NamedTuple):
+    """When to begin (None: now) and to end, each with its zone; or `seconds`, how long from the first frame on."""
+
+    begin: dt.datetime | None
+    end: dt.datetime | None
+    seconds: float | None
+
+
+def chosen_times(at: str | None, for_: str | None, until: str | None, now: dt.datetime) -> Times:
+    """What --at, --for and --until mean. Raises InvalidRequest and UsageError."""
+    from chaos.terms.units import parse_duration_s
+
+    if for_ is not None and until is not None:
+        raise click.UsageError("Use either --for or --until.")
+    begin = None if at is None else until_when(at, now)
+    end = None if until is None else until_when(until, begin or now)
+    return Times(begin, end, None if for_ is None else parse_duration_s(for_))
+
+
+def wire(moment: dt.datetime) -> str:
+    """As chaosd is told it: RFC 3339 in UTC."""
+    return f"{moment.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def until_when(text: str, now: dt.datetime) -> dt.datetime:
+    """The next moment of that local time, or that moment. Raises InvalidRequest for what is neither, or over."""
+    hint = "write it like 18:00, 18:00:30 or 2026-01-31T18:00"
+    try:
+        if "T" not in text and "-" not in text:
+            then = dt.datetime.combine(now.date(), dt.time.fromisoformat(text)).astimezone()
+            return then if then > now else dt.datetime.combine(
+                now.date() + dt.timedelta(days=1), dt.time.fromisoformat(text)
+            ).astimezone()
+        then = dt.datetime.fromisoformat(text)
+        then = then if then.tzinfo is not None else then.astimezone()
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{text[:40]!r} is not a time", hint=hint) from None
+    if then <= now:
+        raise InvalidRequest(f"{text} is over", hint=hint)
+    return then
+
+
+def words(what: str, then: dt.datetime, now: dt.datetime) -> str:
+    """`until Fri 10:20 (in 23 h 47 min)`, both times with their zone; the date where the weekday might mislead."""
+    then, seconds = then.astimezone(now.tzinfo), max(0, round((then - now).total_seconds()))
+    day = "%a" if seconds < 6 * 86_400 else "%a %Y-%m-%d"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    left = f"{seconds} s" if seconds < 60 else f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    return f"{what} {then:{day} %H:%M}{f':{then:%S}' if then.second else ''} (in {left})"
