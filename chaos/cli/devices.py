@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,8 +38,6 @@ def devices(
     """
     from chaos.cli.show import DEVICE_HEADERS, device_rows, table
 
-    if with_programs and watch:
-        raise click.UsageError("--watch shows devices only: leave out --all")
     fields = (("direction", direction), ("format", kind), ("all", with_programs))
     asked: dict[str, object] = {name: value for name, value in fields if value}
     with session.client() as chaosd:
@@ -58,14 +57,21 @@ def _watch_devices(chaosd: Client, asked: dict[str, object], as_json: bool) -> N
     def rows() -> list[tuple[str, ...]]:
         return device_rows(chaosd.call("device_list", **asked)["devices"])
 
+    def is_asked(device: Mapping[str, Any]) -> bool:
+        said = {"direction": device["direction"], "format": device["format"]["type"]}
+        return all(asked.get(name, value) == value for name, value in said.items())
+
     live = sys.stdout.isatty() and not as_json
-    with chaosd.events("device_") as followed, watching(DEVICE_HEADERS) if live else nullcontext() as show:
+    kinds = ("device_", "program_") if asked.get("all") else ("device_",)
+    with chaosd.events(*kinds) as followed, watching(DEVICE_HEADERS) if live else nullcontext() as show:
         try:
             if show is not None:
                 show(rows())
             elif not as_json:
                 table(DEVICE_HEADERS, rows())
             for event in followed:
+                if not is_asked(event["device"]):
+                    continue
                 if show is not None:
                     show(rows())
                 else:

@@ -21,6 +21,7 @@ from chaos.terms.visible import visible
 if TYPE_CHECKING:
     from chaos.export.report import SaveReport
     from chaos.store.removal import Removal
+    from chaos.terms.latency import Latency
 
 __all__ = [
     "DEVICE_HEADERS",
@@ -569,7 +570,25 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
             )
     if reports[0].aligned_by:
         lines.append(f"aligned by the {reports[0].aligned_by.replace('_', ' ')}, from frame {reports[0].first_frame}")
+        lines += _latency_lines(reports)
     return lines
+
+
+def _latency_lines(reports: Sequence[SaveReport]) -> list[str]:
+    """How late the devices say that their ports are, where that could matter: one line, or none."""
+    told = {report.uri: report.latency for report in reports if report.latency is not None}
+    if not any(each.quanta or each.frames or each.ns for each in told.values()):
+        return []
+    said = "; ".join(f"{uri} {_latency(told[uri])}" for uri in told)
+    return [f"the devices say that they are late, and no file was moved by it: {said}"]
+
+
+def _latency(latency: Latency) -> str:
+    """`1 quantum + 12 frames`."""
+    quanta = "1 quantum" if latency.quanta == 1 else f"{latency.quanta:g} quanta" if latency.quanta else ""
+    frames = counted(latency.frames, "frame") if latency.frames else ""
+    ms = f"{latency.ns / 1e6:g} ms" if latency.ns else ""
+    return " + ".join(filter(None, (quanta, frames, ms))) or "not at all"
 
 
 def _missing(report: SaveReport) -> str:

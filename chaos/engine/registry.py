@@ -37,7 +37,7 @@ from chaos.engine.supervised import Supervised
 from chaos.engine.waits import Waits
 from chaos.graph.devices import Change, Decoder, DeviceMap
 from chaos.graph.objects import Record, RecordKind
-from chaos.protocol.events import DEVICE_EVENTS, DaemonError
+from chaos.protocol.events import DEVICE_EVENTS, PROGRAM_EVENTS, DaemonError
 from chaos.system.cards import card_props
 from chaos.system.pump import Pump
 from chaos.terms.errors import ChaosError, PipeWireUnavailable
@@ -198,8 +198,8 @@ class DeviceRegistryActor(Supervised):
 
     def _tell(self, changes: list[Change]) -> None:
         for change in changes:
-            if not change.device.is_program:
-                tell(self._daemon, Emit(DEVICE_EVENTS[change.kind](device=change.device.to_wire())))
+            kinds = PROGRAM_EVENTS if change.device.is_program else DEVICE_EVENTS
+            tell(self._daemon, Emit(kinds[change.kind](device=change.device.to_wire())))
         if changes:
             self._waits.look(self._map)
 

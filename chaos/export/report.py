@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from chaos.export.smf import Loss
+from chaos.terms.latency import Latency
 
 __all__ = ["Damage", "SaveReport"]
 
@@ -39,7 +40,8 @@ class SaveReport(msgspec.Struct, frozen=True):
     most, 1.0 is full scale, None where it was not measured; `clipped` counts samples beyond full scale), or chunks are
     damaged. `positions` are the channels in the file's order; `channel` (from 1) is the one that a file of one channel
     has. `labels` is the path of the label track, if one was written. `aligned_by` says which clock aligned several
-    recordings; `midi` what became of messages in a MIDI file, which has neither channels nor samples.
+    recordings, `latency` what the device's port said then of how late it is, by which nothing was moved; `midi` what
+    became of messages in a MIDI file, which has neither channels nor samples.
     """
 
     path: str
@@ -65,5 +67,6 @@ class SaveReport(msgspec.Struct, frozen=True):
     root_hash: str
     channel: int | None = None
     aligned_by: str | None = None
+    latency: Latency | None = None
     midi: Loss | None = None
     labels: str | None = None

@@ -36,6 +36,7 @@ from chaos.system.files import storage_errors, sync_folder, write_all
 from chaos.terms.containers import MIDI_CONTAINERS, Container, GapFill, Subtype
 from chaos.terms.errors import FormatUnsupported, InvalidRange, InvalidRequest, PathNotAllowed
 from chaos.terms.form import MidiForm
+from chaos.terms.latency import Latency
 from chaos.terms.visible import visible
 
 __all__ = ["SaveReport", "save", "save_aligned", "save_split", "save_to"]
@@ -118,7 +119,8 @@ def save_aligned(
 
     The range is of the first recording; what not all of them have is left out. The folder is made if need be. With
     `split` each becomes one file per channel. No file appears before all are whole. Gaps can't be cut, which would undo
-    the alignment. Raises what `save` raises, and RateMismatch.
+    the alignment. They are aligned by the graph's clock: how late each device's port says that it is stands in its
+    report, and moves nothing, since it is as good as the driver's word. Raises what `save` raises, and RateMismatch.
     """
     if gaps == "cut":
         message = "cutting gaps out would break the alignment of several recordings"
@@ -150,7 +152,15 @@ def save_aligned(
         out = folder / f"{stem}.{ending}"
         parts = _parts(recording, out, wanted) if split and not is_midi else [(None, out)]
         files += [_file(source, path, wanted, channel) for channel, path in parts]
-    return _write(files, progress, force, labels)
+    ends = [first + aligned.n_frames for first in aligned.first_frames]
+    latencies = {each.uri: _latency_of(each, end) for each, end in zip(recordings, ends, strict=True)}
+    reports = _write(files, progress, force, labels)
+    return [msgspec.structs.replace(report, latency=latencies[report.uri]) for report in reports]
+
+
+def _latency_of(recording: Recording, end: int) -> Latency | None:
+    """What its port said last before frame `end`."""
+    return next((latency for frame, latency in reversed(recording.latencies) if frame < end), None)
 
 
 def save_to(

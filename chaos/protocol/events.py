@@ -19,6 +19,7 @@ __all__ = [
     "COMMON_FIELDS",
     "DEVICE_EVENTS",
     "EVENTS",
+    "PROGRAM_EVENTS",
     "ClockStepped",
     "DaemonError",
     "DaemonStarted",
@@ -27,6 +28,9 @@ __all__ = [
     "DeviceChanged",
     "DeviceRemoved",
     "Event",
+    "ProgramAdded",
+    "ProgramChanged",
+    "ProgramRemoved",
     "Published",
     "Recovery",
     "RetentionHeld",
@@ -107,6 +111,18 @@ class DeviceRemoved(_DeviceEvent, frozen=True, kw_only=True):
 
 
 class DeviceChanged(_DeviceEvent, frozen=True, kw_only=True):
+    pass
+
+
+class ProgramAdded(_DeviceEvent, frozen=True, kw_only=True):
+    """What a program plays, as `device_list` has it with `all`; the next two as well."""
+
+
+class ProgramRemoved(_DeviceEvent, frozen=True, kw_only=True):
+    pass
+
+
+class ProgramChanged(_DeviceEvent, frozen=True, kw_only=True):
     pass
 
 
@@ -308,6 +324,13 @@ DEVICE_EVENTS: dict[str, type[_DeviceEvent]] = {
     "changed": DeviceChanged,
 }
 """By what has become of the device."""
+
+PROGRAM_EVENTS: dict[str, type[_DeviceEvent]] = {
+    "added": ProgramAdded,
+    "removed": ProgramRemoved,
+    "changed": ProgramChanged,
+}
+"""The same of what a program plays."""
 
 
 def _declared(kind: type[Event]) -> dict[str, type[Event]]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from chaos.terms.latency import Latency
 from chaos.terms.marks import Mark
 
 __all__ = [
@@ -129,6 +130,7 @@ class Sliced(msgspec.Struct, frozen=True):
     root_hash: str | None = None
     channel: int | None = None
     aligned_by: str | None = None
+    latency: Latency | None = None
     midi: MidiLoss | None = None
     labels: str | None = None
 

@@ -212,7 +212,51 @@ def test_devices_asks_for_programs_only_when_told(daemon: ScriptedDaemon, run: R
     done = run("devices", "--all")
     assert done.exit_code == 0
     assert re.search(r"Player: Song +program ", done.stdout)
-    assert run("devices", "--all", "--watch").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), ["device_added mic", "device_removed speaker"]),
+        (("--all",), ["program_added player", "device_added mic", "program_removed player", "device_removed speaker"]),
+        (("--direction", "output"), ["device_removed speaker"]),
+        (("--type", "midi"), []),
+    ],
+)
+def test_watching_devices_tells_of_those_that_are_asked_for(
+    daemon: ScriptedDaemon,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    expected: list[str],
+) -> None:
+    told = [
+        ("program_added", {**MIC, "name": "player"}),
+        ("device_added", {**MIC, "name": "mic"}),
+        ("program_removed", {**MIC, "name": "player"}),
+        ("device_removed", {**MIC, "name": "speaker", "direction": "output"}),
+        ("device_changed", {**MIC, "name": "end", "direction": "output", "format": {"type": "midi"}}),
+        ("device_changed", {**MIC, "name": "end", "direction": "output"}),
+        ("device_changed", {**MIC, "name": "end", "format": {"type": "midi"}}),
+    ]
+    said = []
+
+    def event_line(event: dict[str, Any]) -> str:
+        if event["device"]["name"] == "end":
+            raise KeyboardInterrupt
+        said.append(f"{event['type']} {event['device']['name']}")
+        return said[-1]
+
+    def publish(request: Any) -> dict[str, Any]:
+        """It is asked for once the client listens."""
+        for kind, device in told:
+            daemon.publish(kind, device=device)
+        return {"name": "chaosd"}
+
+    daemon.script["ping"] = publish
+    monkeypatch.setattr("chaos.cli.show.event_line", event_line)
+    assert run("devices", "--watch", *options).exit_code == 0
+    assert said == expected
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,10 @@ def playing(session: Session, song: Path) -> Iterator[None]:
         session.end(player)
 
 
+def is_player(device: dict[str, Any]) -> bool:
+    return bool(device["name"] == "pw-cat")
+
+
 def numbers_of(recording: str) -> list[npt.NDArray[Any]]:
     """The numbers of the song's frames in each stretch between two gaps; 0 where the program sent silence."""
     samples = np.asarray(zarr.open_array(f"{recording}/audio", mode="r")[:])
@@ -70,6 +74,7 @@ def test_a_players_sound_is_recorded_and_waited_for(
 ) -> None:
     uri = "stream://song/1"
     with playing(session, song):
+        client.all_of({"type": "program_added", "device": is_player})
         program = client.call("device_wait", name="pw-cat", timeout_s=50)["device"]
         assert program["identity_basis"] == "program"
         assert program["identity"].startswith("program:pw-cat/")
@@ -79,7 +84,10 @@ def test_a_players_sound_is_recorded_and_waited_for(
         assert all(device["identity_basis"] != "program" for device in listed)
         client.call("stream_start", uri=uri, device_identity=program["identity"], format=AUDIO)
         await_sound(daemon, uri, 0)
-    waiting = client.event("stream_state", stream_uri=uri, state="waiting")
+    _, waiting = client.all_of(
+        {"type": "program_removed", "device": is_player},
+        {"type": "stream_state", "stream_uri": uri, "state": "waiting"},
+    )
     assert program["identity"] in waiting["reason"]
     with playing(session, song):
         _, gap = client.all_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import START_NS, Rotator, definition
 
+from chaos.cli.show import saved_lines
 from chaos.export.jobs import Slicer
 from chaos.export.save import save_aligned
 from chaos.read import recording as reader
 from chaos.store.hashes import root_hash
 from chaos.store.info import RecordingInfo, load
+from chaos.store.lines import LatencyLine
 from chaos.store.retention import retire
 from chaos.store.slices import chunk_spans, resolve, virtual
 from chaos.store.store import Store
@@ -28,6 +31,7 @@ from chaos.store.timeline import align
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRange, InvalidRequest, PathNotAllowed, RateMismatch
+from chaos.terms.latency import Latency
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
 from chaos.terms.moments import Moment
 from chaos.terms.units import Keep
@@ -177,13 +181,24 @@ class Clock:
         return ClockAnchor(frame, position, monotonic_ns, START_NS + monotonic_ns, self.clock_id)
 
 
-def record(store: Path, take: str, clock: Clock, began: int, n_frames: int, rate: int = RATE, **more: Any) -> Path:
+def record(
+    store: Path,
+    take: str,
+    clock: Clock,
+    began: int,
+    n_frames: int,
+    rate: int = RATE,
+    latencies: Sequence[LatencyLine] = (),
+    **more: Any,
+) -> Path:
     """A recording whose frame 0 is the clock's position `began`; each frame carries its position."""
     shape = msgspec.structs.replace(
         definition(f"stream://mic/{take}", channels=1, chunk_frames=1024), sample_rate=rate, **more
     )
     writer = RecordingWriter.create(Store(store), shape)
     slot = np.zeros((1, 1024), "<f4")
+    for line in latencies:
+        writer.latency(line)
     for first in range(0, n_frames, 1024):
         slot[0] = np.arange(first, first + 1024) + began
         writer.anchor(clock.anchor(first, began + first))
@@ -228,6 +243,29 @@ def test_saved_side_by_side_they_carry_the_same_moments(tmp_path: Path) -> None:
         samples = soundfile.read(report.path, dtype="float32")[0]
         np.testing.assert_array_equal(samples, np.arange(7001, 20_100))
     assert sorted(path.name for path in out.iterdir()) == ["mic-1234.wav", "mic-5000.wav", "mic-7001.wav"]
+
+
+def test_how_late_the_devices_are_is_said_and_moves_nothing(tmp_path: Path) -> None:
+    """What held at the end of the range: of one that told twice, of one that told later, of one that never did."""
+    clock = Clock(1, 0)
+    early, late = Latency(1.0, 12, 0), Latency(0, 0, 500_000)
+    told = {"twice": [LatencyLine(0, early), LatencyLine(9_000, late)], "later": [LatencyLine(15_000, late)], "not": []}
+    paths = [record(tmp_path, take, clock, 0, 20_000, latencies=lines) for take, lines in told.items()]
+    recordings = [reader.open(path) for path in paths]
+    for end, expected in ((9_000, [early, None, None]), (9_001, [late, None, None]), (20_000, [late, late, None])):
+        reports = save_aligned(recordings, tmp_path / str(end), 0, end)
+        assert [report.latency for report in reports] == expected
+        for report in reports:
+            np.testing.assert_array_equal(soundfile.read(report.path, dtype="float32")[0], np.arange(end))
+    said = saved_lines(save_aligned(recordings, tmp_path / "out", 0, 9_000))
+    assert said[-1].endswith("no file was moved by it: stream://mic/twice 1 quantum + 12 frames")
+
+
+def test_nothing_is_said_of_devices_that_are_not_late(tmp_path: Path) -> None:
+    lines = [LatencyLine(0, Latency(0, 0, 0))]
+    paths = [record(tmp_path, take, Clock(1, 0), 0, 5_000, latencies=lines) for take in ("one", "two")]
+    said = saved_lines(save_aligned([reader.open(path) for path in paths], tmp_path / "out", 0, 5_000))
+    assert said[-1].startswith("aligned by")
 
 
 def test_other_drivers_are_aligned_by_time(tmp_path: Path) -> None:
