@@ -177,9 +177,10 @@ class DaemonActor(Supervised):
             log.warning("staging lies in %s on %s, not in memory: capture may stall", self._config.staging_dir, kind)
         self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
         self._streams.begin(self._registry)
-        self._recovery.add_done_callback(lambda _: settle(self._may_start, None))
-        self._may_start.add_done_callback(lambda _: tell(self.actor_ref, Call(self._begin_put_off)))
         self._pump.after("recovery", RECOVERY_WITHIN_S, lambda: settle(self._may_start, None))
+        self._may_start.add_done_callback(lambda _: self._pump.cancel("recovery"))
+        self._may_start.add_done_callback(lambda _: tell(self.actor_ref, Call(self._begin_put_off)))
+        self._recovery.add_done_callback(lambda _: settle(self._may_start, None))
         rechecked: Future[RecoveryReport] = Future()
         for future in (self._recovery, rechecked):
             future.add_done_callback(lambda done: tell(self.actor_ref, Call(lambda: self._tell_recovery(done))))

@@ -36,6 +36,7 @@ class Pump:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
         self._watched: dict[int, Callback] = {}
+        self._due = math.inf  # until when the thread sleeps
         self._timers: dict[Hashable, tuple[float, float | None, Callback]] = {}
         self._lock = threading.Lock()
         self._clock = -1
@@ -81,9 +82,11 @@ class Pump:
         self._set(key, period_s, period_s, callback)
 
     def cancel(self, key: Hashable) -> None:
-        """Forgets the timer, if there is one."""
+        """Forgets the timer, if there is one; the thread doesn't wake up for it any more."""
         with self._lock:
-            self._timers.pop(key, None)
+            timer = self._timers.pop(key, None)
+            if timer is not None and timer[0] <= self._due and self._open:
+                os.eventfd_write(self._wake, 1)
 
     def on_clock_set(self, key: Hashable, callback: Callback) -> None:
         """Calls back each time that somebody sets the wall clock, until `forget_clock`. Where the kernel can't tell
@@ -145,8 +148,8 @@ class Pump:
 
     def _wait(self) -> None:
         with self._lock:
-            due = min((at for at, _, _ in self._timers.values()), default=None)
-        wait_s = None if due is None else min(max(0.0, due - time.monotonic()), LONGEST_WAIT_S)
+            due = self._due = min((at for at, _, _ in self._timers.values()), default=math.inf)
+        wait_s = None if due == math.inf else min(max(0.0, due - time.monotonic()), LONGEST_WAIT_S)
         for fd, _ in self._epoll.poll(wait_s):
             if fd == self._wake:
                 os.eventfd_read(fd)

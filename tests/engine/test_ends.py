@@ -133,6 +133,13 @@ def test_a_start_and_a_stop_during_recovery_are_answered(folder: Path, graph: St
         assert stopped.result(10).clean
 
 
+def test_a_recovery_that_is_over_wakes_nobody_later(engine: Engine, graph: StillGraph) -> None:
+    begin(engine, graph)  # starts wait for the recovery
+    ask(engine, r.StreamStop(uri=URI))
+    assert engine._pump is not None
+    assert "recovery" not in engine._pump._timers
+
+
 def test_a_recovery_that_hangs_holds_up_only_what_it_may_be_about(folder: Path, graph: StillGraph) -> None:
     go_on = threading.Event()
     hangs = mock.patch("chaos.store.recovery.bring_in", side_effect=lambda *_: go_on.wait(60))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -44,6 +45,34 @@ def test_timers_come_when_due_and_not_after_they_are_cancelled(pump: Pump) -> No
     pump.cancel("never")
     assert done.wait(60)
     assert order == ["soon", "late"]
+
+
+def test_a_cancelled_timer_wakes_nobody() -> None:
+    """Once it is cancelled the thread sleeps without an end, also where it slept until that timer before."""
+    pump = Pump()
+    asleep: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+    epoll = pump._epoll
+
+    class Watched:
+        register, unregister, close = epoll.register, epoll.unregister, epoll.close
+
+        def poll(self, wait_s: float | None) -> list[tuple[int, int]]:
+            asleep.put(wait_s)
+            return epoll.poll(wait_s)
+
+    pump._epoll = Watched()  # type: ignore[assignment]
+    pump.start()
+    assert asleep.get(timeout=60) is None
+    pump.after("late", 3000, lambda: None)
+    assert 2900 < (asleep.get(timeout=60) or 0) <= 3000
+    pump.after("later", 3600, lambda: None)
+    assert 2900 < (asleep.get(timeout=60) or 0) <= 3000
+    pump.cancel("late")
+    assert 3000 < (asleep.get(timeout=60) or 0) <= 3600
+    pump.cancel("later")
+    assert asleep.get(timeout=60) is None
+    pump.cancel("later")
+    pump.close()
 
 
 def test_a_periodic_timer_goes_on_until_it_is_cancelled(pump: Pump) -> None:
