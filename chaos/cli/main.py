@@ -15,6 +15,7 @@ import click
 
 from chaos import __version__
 from chaos.cli import (
+    agents,
     completion,
     daemon,
     devices,
@@ -142,7 +143,7 @@ def main(
 
 _FAMILIES = (
     *(devices, record, streams, standby, sessions, finding, recordings, retention),
-    *(daemon, service, doctor, keys, completion),
+    *(daemon, service, doctor, keys, agents, completion),
 )
 for _family in _FAMILIES:
     for _command in _family.COMMANDS:

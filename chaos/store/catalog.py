@@ -158,9 +158,9 @@ class Catalog:
         if session is not None:
             terms.append(("session = ?", session))
         if since_ns is not None:
-            terms.append(("ended_ns > ?", since_ns))
+            terms.append(("ended_ns > ?", _in_range(since_ns)))
         if until_ns is not None:
-            terms.append(("started_ns < ?", until_ns))
+            terms.append(("started_ns < ?", _in_range(until_ns)))
         where = " AND ".join(term for term, _ in terms) or "1"
         values = [value for term, value in terms for _ in range(term.count("?"))]
         found = f"SELECT id FROM take WHERE {where} ORDER BY started_ns DESC, name, take DESC LIMIT ?"
@@ -449,6 +449,11 @@ ON CONFLICT (name, take) DO UPDATE SET state = excluded.state, is_settled = excl
 
 
 _UNSWEPT = "DELETE FROM note WHERE name = 'swept'"
+
+
+def _in_range(wall_ns: int) -> int:
+    """The nearest that SQLite's integers reach: the years 1677 to 2262."""
+    return min(max(wall_ns, -(2**63)), 2**63 - 1)
 
 
 def _rows(base: sqlite3.Connection, query: str, *values: str | int) -> list[_Row]:

@@ -103,6 +103,9 @@ def test_takes_are_found_by_time_device_and_stream(store: Path, catalog: Catalog
     at = START_NS + 15_000_000
     assert uris(catalog, since_ns=at, until_ns=at + 1) == ["stream://mic/1.0002"]
     assert uris(catalog, since_ns=START_NS + DAY_NS) == ["stream://desk/1", "stream://mic/12"]
+    for beyond in (2**63, 10**21):  # of the years 2262 and later, which a person may well ask for
+        assert uris(catalog, since_ns=-beyond, until_ns=beyond) == uris(catalog)
+        assert uris(catalog, since_ns=beyond) == uris(catalog, until_ns=-beyond) == []
     assert uris(catalog, until_ns=START_NS) == []
     assert uris(catalog, uri="stream://mic/1") == ["stream://mic/1.0002", "stream://mic/1"]
     assert uris(catalog, uri="stream://mic/1.0002") == ["stream://mic/1.0002"]

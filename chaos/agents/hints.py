@@ -1,0 +1,31 @@
+"""Errors as an agent reads them: it has tools in place of a command line, so hints name those."""
+
+from __future__ import annotations
+
+from chaos.client import DaemonUnreachable
+from chaos.terms.errors import ChaosError
+
+__all__ = ["error_for_agents"]
+
+_HINTS = {
+    "device_not_found": "call device_list, and give the identity of one of its devices",
+    "device_ambiguous": "give the identity of one of the candidates",
+    "stream_exists": "stream_status tells whether it runs; for another recording choose another uri",
+    "stream_not_found": "stream_status without a uri lists the streams that run, recording_list what was recorded",
+    "session_exists": "stop it with session_stop, or choose another name",
+    "session_not_found": "start one with session_start",
+    "recording_not_found": "recording_list tells what there is",
+    "rate_mismatch": "leave sample_rate out: it is the device's own then",
+    "channels_mismatch": "leave channels out: they are the device's own then",
+}
+"""By code; others say themselves what would work."""
+
+
+def error_for_agents(error: ChaosError) -> dict[str, object]:
+    """`code`, `message`, `hint` and `details`, as on the wire."""
+    wire = error.to_wire()
+    if isinstance(error, DaemonUnreachable) and error.message.startswith("no chaosd"):
+        wire["hint"] = "a person has to start it on this machine: chaosd. Then call again: this server finds it"
+    elif error.code in _HINTS:
+        wire["hint"] = _HINTS[error.code]
+    return wire
