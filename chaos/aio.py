@@ -65,6 +65,7 @@ from chaos.protocol.answers import (
     StreamStatus,
 )
 from chaos.protocol.config import check_default, is_remote
+from chaos.protocol.heard import Answer, read_answer, read_event
 from chaos.protocol.recorded import RecordingLine, RetiredTold, Sliced, Verified
 from chaos.protocol.requests import (
     DeviceFind,
@@ -97,7 +98,7 @@ from chaos.protocol.requests import (
 )
 from chaos.system.watched import WATCHED, ConnectionLost, Curve, NotAdmitted, watch_name
 from chaos.terms.containers import Container, GapFill, Subtype
-from chaos.terms.errors import TimedOut
+from chaos.terms.errors import BadAnswer, ChaosError, TimedOut
 
 __all__ = ["Client", "Events", "Ops"]
 
@@ -444,8 +445,7 @@ class Events:
             raise went_away(self._endpoint) from None
         if frames is None:
             raise TimedOut(f"no event within {self.timeout_s:g} s")
-        event: dict[str, Any] = msgspec.json.decode(frames[-1])
-        return event
+        return read_event(frames[-1])
 
     async def close(self) -> None:
         """Closing twice is harmless."""
@@ -523,16 +523,16 @@ class _Answers:
     def __init__(self, link: _Link, endpoint: str) -> None:
         self._link = link
         self._endpoint = endpoint
-        self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
         self._reading = asyncio.ensure_future(self._read())
 
     @property
     def is_lost(self) -> bool:
         return self._reading.done()
 
-    async def to(self, request_id: str, request: bytes) -> dict[str, Any]:
-        """Sends it; the answer. Raises DaemonUnreachable."""
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    async def to(self, request_id: str, request: bytes) -> Answer:
+        """Sends it; the answer. Raises DaemonUnreachable, BadAnswer."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = answer
         try:
             if self.is_lost:
@@ -545,19 +545,21 @@ class _Answers:
     async def _read(self) -> None:
         try:
             while (frames := await self._link.receive(None)) is not None:
-                answer: dict[str, Any] = msgspec.json.decode(frames[-1])
-                waits = self._waiting.get(str(answer["id"]))
+                answer = read_answer(frames[-1])
+                waits = self._waiting.get(str(answer.id))
                 if waits is not None and not waits.done():
                     waits.set_result(answer)
         except ConnectionLost:
-            pass
+            self._refuse_all()
+        except BadAnswer as e:  # whose it is can't be told
+            self._refuse_all(e)
         finally:
             self._refuse_all()
 
-    def _refuse_all(self) -> None:
+    def _refuse_all(self, error: ChaosError | None = None) -> None:
         for waits in self._waiting.values():
             if not waits.done():
-                waits.set_exception(went_away(self._endpoint))
+                waits.set_exception(error or went_away(self._endpoint))
 
     async def close(self) -> None:
         """Whoever still waits is told that the connection is gone."""

@@ -24,6 +24,7 @@ import zmq
 
 from chaos.ops import Ops
 from chaos.protocol.config import check_default, check_remote, default_endpoints, ipc_path, is_remote, next_port
+from chaos.protocol.heard import Answer, Heard, read_answer, read_event
 from chaos.system.keys import Keys
 from chaos.system.watched import ConnectionLost, Curve, NotAdmitted, WatchedSocket
 from chaos.terms.errors import ChaosError, DeviceNotFound, InvalidRequest, TimedOut, Unauthorized, error_from_code
@@ -167,6 +168,7 @@ class Client(Asking):
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._ids = itertools.count(1)
         self._commands: WatchedSocket | None = None
+        self.heard = Heard()
 
     def __enter__(self) -> Self:
         return self
@@ -186,7 +188,7 @@ class Client(Asking):
         return is_remote(self.endpoint) or listens(self.endpoint)
 
     def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
-        """The result of an op. Raises the ChaosError that the daemon answers with, or DaemonUnreachable."""
+        """The result of an op. Raises the ChaosError that the daemon answers with, DaemonUnreachable, or BadAnswer."""
         patience_s = patience_for(op, fields, self._timeout_s)
         request_id = str(next(self._ids))
         request = encoded({"op": op, "id": request_id, **fields})
@@ -201,7 +203,9 @@ class Client(Asking):
             raise
         if answer is None:
             raise unanswered(op, fields, patience_s)
-        return result_of(answer)
+        result = result_of(answer)
+        self.heard.answer(op, result)
+        return result
 
     def _connect(self, kind: int, endpoint: str) -> WatchedSocket:
         if self._context.closed:
@@ -242,12 +246,12 @@ class Client(Asking):
         except BaseException:
             link.close()
             raise
-        return Events(link, self.events_endpoint, timeout_s)
+        return Events(link, self.events_endpoint, timeout_s, self.heard)
 
-    def _answer(self, link: WatchedSocket, request_id: str, deadline: float) -> dict[str, Any] | None:
+    def _answer(self, link: WatchedSocket, request_id: str, deadline: float) -> Answer | None:
         while frames := _receive(link, self.endpoint, deadline):
-            answer: dict[str, Any] = msgspec.json.decode(frames[-1])
-            if answer["id"] == request_id:
+            answer = read_answer(frames[-1])
+            if answer.id == request_id:
                 return answer
         return None
 
@@ -264,12 +268,12 @@ def patience_for(op: str, fields: Mapping[str, Any], timeout_s: float) -> float:
     return max(timeout_s, _PATIENCE_S.get(op, 0.0)) + float(fields.get("timeout_s", 0.0))
 
 
-def result_of(answer: dict[str, Any]) -> dict[str, Any]:
+def result_of(answer: Answer) -> dict[str, Any]:
     """The result of an answer. Raises the ChaosError that it holds."""
-    if answer["ok"]:
-        return dict(answer["result"])
-    error = answer["error"]
-    raise error_from_code(error["code"], error["message"], error["hint"], error["details"])
+    if (refusal := answer.refusal()) is not None:
+        raise refusal
+    assert answer.result is not None
+    return answer.result
 
 
 def curve_for(endpoint: str, keys_folder: Path | None, server_key: str | None) -> Curve:
@@ -277,7 +281,7 @@ def curve_for(endpoint: str, keys_folder: Path | None, server_key: str | None) -
     host, _ = check_remote(endpoint)
     keys = Keys(keys_folder)
     own = keys.own()
-    server = server_key or keys.hosts().get(host.strip("[]"))
+    server = server_key or keys.host(host.strip("[]"))
     if server is None:
         raise Unauthorized(
             f"the key of {host} is not known",
@@ -328,8 +332,9 @@ class Events:
     before either is given out first. A hole in `seq` means that this reader was too slow: ask `events_since`.
     """
 
-    def __init__(self, link: WatchedSocket, endpoint: str, timeout_s: float | None) -> None:
+    def __init__(self, link: WatchedSocket, endpoint: str, timeout_s: float | None, heard: Heard) -> None:
         self._link = link
+        self._heard = heard
         self._endpoint = endpoint
         self.timeout_s = timeout_s
 
@@ -347,7 +352,8 @@ class Events:
         frames = _receive(self._link, self._endpoint, time.monotonic() + silence_s)
         if frames is None:
             raise TimedOut(f"no event within {silence_s:g} s")
-        event: dict[str, Any] = msgspec.json.decode(frames[-1])
+        event = read_event(frames[-1])
+        self._heard.event(event)
         return event
 
     def close(self) -> None:

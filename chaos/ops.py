@@ -63,7 +63,7 @@ from chaos.protocol.requests import (
     Verify,
 )
 from chaos.terms.containers import Container, GapFill, Subtype
-from chaos.terms.errors import InternalError
+from chaos.terms.errors import BadAnswer
 
 __all__ = [
     "DeviceTold",
@@ -105,11 +105,11 @@ def fields_of(request: Request) -> tuple[str, dict[str, Any]]:
 
 
 def as_result(op: str, answer: dict[str, Any], kind: type[Result]) -> Result:
-    """The answer as a struct; fields that it doesn't have are passed over. Raises InternalError where one is wrong."""
+    """The answer as a struct; fields that it doesn't have are passed over. Raises BadAnswer where one is wrong."""
     try:
         return msgspec.convert(answer, kind)
     except msgspec.ValidationError as e:
-        raise InternalError(
+        raise BadAnswer(
             f"what chaosd answered to {op} is not understood: {e}",
             hint="chaosd and this client may be of different versions: compare `chaosd --version`",
         ) from None

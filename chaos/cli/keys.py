@@ -73,7 +73,10 @@ def add(
 @json_option
 @click.pass_obj
 def list_(session: Session, as_json: bool) -> None:
-    """List this user's public keys, the clients that are let in, and the hosts and signers that are trusted."""
+    """List this user's public keys, the clients that are let in, and the hosts and signers that are trusted.
+
+    What lies among them and can't be used is listed with the reason.
+    """
     from chaos.terms.errors import Unauthorized
 
     folder = session.keys()
@@ -85,9 +88,11 @@ def list_(session: Session, as_json: bool) -> None:
         own = None
     signing = session.signing_keys()
     to_sign = signing.own().public if signing.has_own() else None
+    unused = [*folder.unused(), *signing.unused()]
     if as_json:
         known = {"own": own, "authorized": folder.authorized(), "hosts": folder.hosts()}
-        print_json({**known, "signing": to_sign, "signers": signing.signers()})
+        others = {"signing": to_sign, "signers": signing.signers()}
+        print_json({**known, **others, "unused": [each.to_wire() for each in unused]})
         return
     say(f"own         {own or 'none: make one with `chaosctl keys new`'}")
     for name, key in folder.authorized().items():
@@ -98,6 +103,8 @@ def list_(session: Session, as_json: bool) -> None:
         say(f"signing     {to_sign}")
     for name, key in signing.signers().items():
         say(f"signer      {key}  {name}")
+    for each in unused:
+        say(f"not used    {each.message} ({each.hint})")
 
 
 @keys.command()

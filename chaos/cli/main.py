@@ -32,7 +32,7 @@ from chaos.cli import (
 )
 from chaos.cli.failing import say_failure
 from chaos.cli.out import open_closed, say
-from chaos.cli.session import EXIT_STORAGE, TYPED, Session, remote_endpoint
+from chaos.cli.session import EXIT_STORAGE, HEARD, TYPED, Session, remote_endpoint
 from chaos.terms.errors import ChaosError
 
 __all__ = ["main"]
@@ -97,8 +97,11 @@ class _Commands(click.Group):
         except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as e:
-            say_failure(ctx, e)
-            raise
+            odd = ctx.meta[HEARD].fault(e) if HEARD in ctx.meta else None
+            say_failure(ctx, odd or e)
+            if odd is None:
+                raise
+            ctx.exit(odd.exit_code)
 
 
 def _flush() -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "EXIT_BAD",
     "EXIT_LOST",
     "EXIT_STORAGE",
+    "HEARD",
     "TYPED",
     "PickOne",
     "Session",
@@ -46,6 +47,8 @@ EXIT_STORAGE = 6
 DEFAULT_PORT = 47800
 EXIT_BAD = 8
 TYPED = "chaos.typed"  # where the context keeps the words after chaosctl and its options
+
+HEARD = "chaos.heard"  # where it keeps what chaosd said
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,6 +75,8 @@ class Session:
         from chaos.client import Client
 
         with Client(self.endpoint, self.events) as client:
+            if (context := click.get_current_context(silent=True)) is not None:
+                context.meta[HEARD] = client.heard
             yield client
 
     @contextmanager
@@ -108,7 +113,7 @@ class Session:
 def remote_endpoint(host: str) -> str:
     """The command socket of HOST or HOST:PORT; an IPv6 address with a port is written as [::1]:47800."""
     name, colon, port = host.rpartition(":")
-    if not colon or not port.isdecimal() or (":" in name and not name.startswith("[")):
+    if not colon or not (port.isascii() and port.isdecimal()) or (":" in name and not name.startswith("[")):
         name, port = host, str(DEFAULT_PORT)
     if ":" in name and not name.startswith("["):
         name = f"[{name}]"

@@ -185,7 +185,7 @@ def is_remote(endpoint: str) -> bool:
 
 def check_remote(endpoint: str) -> tuple[str, int]:
     """Host and port of a `tcp://` endpoint. Raises InvalidRequest."""
-    match = re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.*_-]+):(\d{1,5})", endpoint)
+    match = re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.*_-]+):([0-9]{1,5})", endpoint)
     if match is None or not 0 < int(match[2]) < 65536:
         raise InvalidRequest(f"{endpoint!r} is not a valid endpoint", hint="write it as tcp://192.168.1.20:47800")
     return match[1], int(match[2])

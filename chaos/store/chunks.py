@@ -115,4 +115,4 @@ class ChunkFiles:
 def chunk_number(path: Path) -> int | None:
     """The number of the chunk that lies, whole or in part, in this file; None if it is neither."""
     name = path.name.removeprefix(".").removesuffix(".part")
-    return int(name) if name.isdecimal() else None
+    return int(name) if name.isascii() and name.isdecimal() else None

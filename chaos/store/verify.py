@@ -238,7 +238,7 @@ def _stray_defects(info: RecordingInfo) -> Iterator[Defect]:
     known = {sealed.chunk for sealed in info.chunks}
     newest = max(known, default=-1)
     for path in sorted((info.path / info.definition.form.folder).glob("[0-9]*")):
-        chunk = int(path.name) if path.name.isdecimal() else None
+        chunk = int(path.name) if path.name.isascii() and path.name.isdecimal() else None
         may_be_being_sealed = chunk is not None and chunk > newest and not info.finish
         if chunk not in known and not may_be_being_sealed:
             yield Defect("not_in_journal", chunk=chunk, found=str(path))

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +31,9 @@ class KeyPair(NamedTuple):
 class Keys:
     """The keys in one folder. Nothing is kept in memory: who is removed is out.
 
-    Raises Unauthorized for files that others may read (the secret) or write to (all), StorageFailed where the
-    system refuses, InvalidRequest for what is not a key or not a name.
+    Raises Unauthorized for folders that others may write to and a secret that they may read, StorageFailed where the
+    system refuses, InvalidRequest for what is not a key or not a name. A file of another's key that others may write
+    to, or that is damaged, is not used (`unused`), and costs nobody else.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -69,6 +71,21 @@ class Keys:
         """The public keys that are expected of the chaosd on other machines, by host."""
         return self._all(self._hosts)
 
+    def host(self, name: str) -> str | None:
+        """The public key that is expected of the chaosd on this host; None where none is known."""
+        return next((self._public(path) for path in self._files(self._hosts) if path.stem == name), None)
+
+    def unused(self) -> list[Unauthorized]:
+        """Why some of the keys are not used, each of which costs nobody else: files that are damaged, or that others
+        may write to."""
+        unused = []
+        for path in (*self._files(self._authorized), *self._files(self._hosts)):
+            try:
+                self._public(path)
+            except Unauthorized as error:
+                unused.append(error)
+        return unused
+
     def add(self, name: str, public: str, *, is_host: bool = False) -> None:
         """Lets a key in or, with `is_host`, expects it of that host. Raises InvalidRequest if the name is taken."""
         path = self._path(name, is_host)
@@ -93,15 +110,26 @@ class Keys:
         return key_path(self._hosts if is_host else self._authorized, name)
 
     def _all(self, folder: Path) -> dict[str, str]:
+        """Those that can be used: the others are in `unused`."""
+        found = {}
+        for path in self._files(folder):
+            with suppress(Unauthorized):
+                found[path.stem] = self._public(path)
+        return found
+
+    def _files(self, folder: Path) -> list[Path]:
         if not folder.is_dir():
-            return {}
+            return []
         for each in (self.folder, folder):
             check_mode(each, 0o022, "be written to by others", "chmod 700")
-        found = {}
-        for path in sorted(folder.glob("*.key")):
+        return sorted(folder.glob("*.key"))
+
+    def _public(self, path: Path) -> str:
+        try:
             check_mode(path, 0o022, "be written to by others", "chmod 600")
-            found[path.stem] = self._read(path)[0]
-        return found
+        except OSError as error:  # it has just been removed
+            raise Unauthorized(f"{path} is not a key file: {error.strerror}", hint="chaosctl keys list") from None
+        return self._read(path)[0]
 
     def _read(self, path: Path) -> tuple[str, str | None]:
         try:
@@ -110,13 +138,13 @@ class Keys:
             os.close(open_regular(path))  # a pipe would be waited for without end
             public, secret = load_certificate(path)
         except (OSError, ValueError) as error:
-            raise Unauthorized(f"{path} is not a key file: {error}", hint="remove it") from None
+            raise Unauthorized(f"{path} is not a key file: {error}", hint=f"remove it: rm {path}") from None
         keys = [key.decode(errors="replace") for key in (public, secret) if key is not None]
         for key in keys:
             try:
                 _check_key(key)
             except InvalidRequest:
-                raise Unauthorized(f"{path} is damaged", hint="remove it") from None
+                raise Unauthorized(f"{path} is damaged", hint=f"remove it: rm {path}") from None
         return keys[0], keys[1] if len(keys) > 1 else None
 
 

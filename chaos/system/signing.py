@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,8 +109,22 @@ class SigningKeys:
         return os.path.lexists(self._own)
 
     def signers(self) -> dict[str, str]:
-        """The public keys of others that are trusted, by name."""
-        return {path.stem: self._signer(path) for path in self._signer_files()}
+        """The public keys of others that are trusted, by name; not those of `unused`."""
+        found = {}
+        for path in self._signer_files():
+            with suppress(StorageFailed):
+                found[path.stem] = self._signer(path)
+        return found
+
+    def unused(self) -> list[StorageFailed]:
+        """Why some key files of others are not used, each of which costs nobody else."""
+        unused = []
+        for path in self._signer_files():
+            try:
+                self._signer(path)
+            except StorageFailed as error:
+                unused.append(error)
+        return unused
 
     def names(self) -> tuple[dict[str, str], list[StorageFailed]]:
         """Whose each public key is that is trusted, one's own too; and why some key files are not used, which keeps

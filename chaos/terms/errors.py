@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 __all__ = [
+    "BadAnswer",
     "ChannelsMismatch",
     "ChaosError",
     "DeviceAmbiguous",
@@ -188,6 +189,13 @@ class PipeWireUnavailable(ChaosError):
 
 class Unauthorized(ChaosError):
     code = "unauthorized"
+    exit_code = 7
+
+
+class BadAnswer(ChaosError):
+    """What listens there is no chaosd, or one of another version. Clients find it; it is never sent."""
+
+    code = "bad_answer"
     exit_code = 7
 
 

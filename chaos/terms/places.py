@@ -22,7 +22,7 @@ PLACE_HINT = (
     "use a frame (480000), a time from the start (30s) or before the end (-30s), start, head, a local time"
     " (14:05, yesterday 14:05, 2026-01-31T14:05) or one with a zone (2026-01-31T14:05:00Z)"
 )
-_CLOCK = re.compile(r"(?:(today|yesterday)[ T]+)?(\d{1,2}):(\d\d)(?::(\d\d)(\.\d{1,6})?)?", re.IGNORECASE)
+_CLOCK = re.compile(r"(?:(today|yesterday)[ T]+)?(\d{1,2}):(\d\d)(?::(\d\d)(\.\d{1,6})?)?", re.IGNORECASE | re.ASCII)
 _DAY = dt.timedelta(days=1)
 
 
@@ -52,7 +52,7 @@ def parse_range(last: str | None, first: str | None, end: str | None, timeline: 
     if last is not None:
         if first is not None or end is not None:
             raise InvalidRequest("--last can't be used together with --from or --to", hint="leave out one or the other")
-        if last.isdecimal():
+        if last.isascii() and last.isdecimal():
             raise InvalidRequest(
                 f"--last {last} has no unit", hint=f"write --last {last}s, or --from and --to for frames"
             )
@@ -110,7 +110,7 @@ def _extent(timeline: Timeline) -> str:
 def _place(text: str, timeline: Timeline, notes: list[str]) -> int:
     if text in ("start", "head"):
         return 0 if text == "start" else timeline.n_frames
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal():
         return int(text)
     try:
         if clock := _CLOCK.fullmatch(text):

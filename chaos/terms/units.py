@@ -23,10 +23,10 @@ _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def parse_duration_s(text: str) -> float:
-    """Seconds of "30s", "250ms", "1.5m", "2h". Raises InvalidRequest, also without a unit."""
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip())
+    """Seconds of "30s", "250ms", "1.5m", "2h", and of "0s". Raises InvalidRequest, also without a unit."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([a-z]*)", text)
     if match is not None and not match[2]:
-        hint = f"write {text.strip()[:40]}s for seconds, or m, h, d"
+        hint = f"write {text[:40]}s for seconds, or m, h, d"
         raise InvalidRequest(f"the duration {text[:40]} has no unit", hint=hint)
     if match is None or match[2] not in _SECONDS:
         raise InvalidRequest(f"{text[:40]!r} is not a valid duration", hint="write it like 30s, 250ms, 1.5m or 2h")
@@ -38,10 +38,10 @@ def parse_duration_s(text: str) -> float:
 
 def parse_size(text: str) -> int:
     """Bytes of "65536", "64k", "2M", "2MiB": powers of 1024 all. Raises InvalidRequest."""
-    match = re.fullmatch(r"(\d{1,15})\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,15})([kmgtKMGT]?)(?:[iI]?[bB])?", text)
     if match is None:
         raise InvalidRequest(f"{text[:40]!r} is not a valid size", hint="write it like 65536, 64k or 2M")
-    return int(match[1]) * _BYTES[match[2]]
+    return int(match[1]) * _BYTES[match[2].lower()]
 
 
 class Keep(NamedTuple):
@@ -54,14 +54,17 @@ class Keep(NamedTuple):
 def parse_keep(text: str) -> Keep:
     """An age ("7d", "12h", "90min") or a size ("200GB", "500MB", powers of 1024). Raises InvalidRequest.
 
-    Audio is deleted on its word, so nothing is guessed: it needs a unit, and `m` (minutes? megabytes?) is not one.
+    Audio is deleted on its word, so nothing is guessed: it needs a unit, `m` (minutes? megabytes?) is not one, and
+    nothing at all can't be meant.
     """
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-zA-Z]*)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([a-zA-Z]*)", text)
     if match is None:
         raise InvalidRequest(f"{text[:40]!r} is neither an age nor a size to keep", hint=_KEEP_HINT)
     number, unit = match.groups()
     if not unit:
         raise InvalidRequest(f"what to keep has no unit: {text[:40]}", hint=_KEEP_HINT)
+    if not float(number):
+        raise InvalidRequest(f"to keep {text[:40]} would be to keep nothing", hint=_KEEP_HINT)
     if unit in _AGES:
         return Keep(parse_duration_s(number + unit), None)
     if unit.lower() == "m":
@@ -74,7 +77,7 @@ def parse_keep(text: str) -> Keep:
 
 def parse_latency_frames(text: str, sample_rate: int | None) -> int:
     """Frames of a latency as pw-cat has it: "256" are frames, "20ms" a time. Raises InvalidRequest."""
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal():
         return int(text)
     if sample_rate is None:
         raise InvalidRequest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -196,19 +197,62 @@ def test_a_command_of_a_removed_key_is_not_done_where_its_connection_has_ended(
     assert [type(each).__name__ for each in daemon.requests] == ["Status"]
 
 
-def test_a_pipe_among_the_keys_holds_up_neither_clients_nor_the_end(site: Site, daemon: ScriptedDaemon) -> None:
-    pipe = site.recorder.folder / "authorized" / "pipe.key"
-    os.mkfifo(pipe, 0o600)
-    writer = threading.Timer(20, lambda: os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)))  # else it would hang
-    writer.start()
+@pytest.mark.parametrize("how", ["pipe", "lax", "empty", "odd", "folder", "link"])
+def test_one_bad_file_among_the_keys_costs_that_key_alone(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """All clients were kept out by it; and a pipe held up them and the end. Also while chaosd runs."""
+    bad = site.recorder.folder / "authorized" / "bad.key"
+    writer: threading.Timer | None = None
+    if how == "pipe":
+        os.mkfifo(bad, 0o600)
+        writer = threading.Timer(20, lambda: os.close(os.open(bad, os.O_WRONLY | os.O_NONBLOCK)))  # else it would hang
+        writer.start()
+    elif how == "folder":
+        bad.mkdir()
+    elif how == "link":
+        bad.symlink_to("laptop.key")
+    else:
+        bad.write_bytes({"lax": (bad.parent / "laptop.key").read_bytes(), "empty": b"", "odd": b"\xff\xfe\n"}[how])
+        bad.chmod(0o666 if how == "lax" else 0o600)
     try:
-        with site.client(timeout_s=10) as client, pytest.raises(Unauthorized):
-            client.call("ping")
-        pipe.rename(pipe.with_suffix(".away"))
-        with site.client() as client:
+        assert list(site.recorder.authorized()) == ["laptop"]
+        assert [str(bad) in each.message for each in site.recorder.unused()] == [True]
+        with (
+            caplog.at_level(logging.ERROR),
+            ScriptedDaemon(tmp_path, endpoint=site.endpoint, keys=site.recorder.folder),
+            site.client(timeout_s=10) as client,
+        ):
             assert client.call("ping")
+            assert caplog.text.count("a key is not used") == 1
+            site.recorder.add("later", Keys(tmp_path / "later").make().public)
+            assert client.call("ping")
+            assert client.call("ping")
+        assert caplog.text.count("a key is not used") == 1
     finally:
-        writer.cancel()
+        if writer is not None:
+            writer.cancel()
+
+
+def test_a_key_that_is_damaged_while_chaosd_runs_is_told_and_the_others_go_on(
+    site: Site, daemon: ScriptedDaemon, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.recorder.add("desk", Keys(tmp_path / "desk").make().public)
+    with caplog.at_level(logging.ERROR), site.client() as client:
+        assert client.call("ping")
+        (site.recorder.folder / "authorized" / "desk.key").write_bytes(b"nonsense")
+        while "a key is not used" not in caplog.text:
+            assert client.call("ping")
+    assert "desk.key" in caplog.text
+
+
+def test_a_damaged_key_of_one_host_costs_that_host_alone(site: Site, daemon: ScriptedDaemon) -> None:
+    site.laptop.add("elsewhere", site.server_key, is_host=True)
+    (site.laptop.folder / "hosts" / "elsewhere.key").write_bytes(b"nonsense")
+    with site.client() as client:
+        assert client.call("ping")
+    with pytest.raises(Unauthorized, match=r"not a key file|damaged"):
+        site.laptop.host("elsewhere")
 
 
 def test_a_key_added_later_is_let_in(site: Site, daemon: ScriptedDaemon, tmp_path: Path) -> None:
@@ -301,6 +345,12 @@ def test_keys_by_command(home: Path, site: Site, daemon: ScriptedDaemon) -> None
     assert f"own         {public}" in listed
     assert f"authorized  {public}  desk" in listed
     assert f"host        {site.server_key}  127.0.0.1" in listed
+    (home / "authorized" / "bad.key").write_bytes(b"nonsense")
+    with_bad = run(main, ["keys", "list"])
+    assert (with_bad.exit_code, f"authorized  {public}  desk" in with_bad.stdout) == (0, True)
+    assert f"not used    {home / 'authorized' / 'bad.key'}" in with_bad.stdout
+    assert "bad.key" in json.loads(run(main, ["keys", "list", "--json"]).stdout)["unused"][0]["message"]
+    (home / "authorized" / "bad.key").unlink()
     daemon.script["device_list"] = {"devices": []}
     host = ["--host", site.endpoint.removeprefix("tcp://")]
     refused = run(main, [*host, "devices"])

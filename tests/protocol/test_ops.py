@@ -108,4 +108,4 @@ def test_a_client_reads_a_slice_and_its_gaps() -> None:
 def test_an_answer_that_is_none_is_told() -> None:
     with pytest.raises(Exception, match="what chaosd answered to ping is not understood") as caught:
         ops.as_result("ping", {"name": 1}, answers.Pong)
-    assert getattr(caught.value, "code", None) == "internal"
+    assert getattr(caught.value, "code", None) == "bad_answer"

@@ -17,7 +17,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration_s(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "s", "-3s", "3 days", "1e3", "nan", "inf"])
+@pytest.mark.parametrize("text", ["", "s", "-3s", "3 days", "1e3", "nan", "inf", "\u0663s", " 7s", "7s\n", "7 s"])
 def test_durations_that_are_none(text: str) -> None:
     with pytest.raises(InvalidRequest, match="not a valid duration"):
         parse_duration_s(text)
@@ -42,10 +42,22 @@ def test_sizes(text: str, n_bytes: int) -> None:
     assert parse_size(text) == n_bytes
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1.5M", "2X", "M"])
+@pytest.mark.parametrize("text", ["", "-1", "1.5M", "2X", "M", "\u0663M", "2M ", "2 M", "2\u212a"])
 def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(InvalidRequest, match="not a valid size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["\u0663d", "7d ", " 7d", "7 d", "7d\n", "\u0663GB", "7\u212aB"])
+def test_what_to_keep_is_written_in_ascii_without_blanks(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="neither an age nor a size"):
+        parse_keep(text)
+
+
+@pytest.mark.parametrize("text", ["0d", "0.0h", "000GB", "0B"])
+def test_to_keep_nothing_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="keep nothing"):
+        parse_keep(text)
 
 
 def test_latencies_are_frames_or_times() -> None:
@@ -53,9 +65,11 @@ def test_latencies_are_frames_or_times() -> None:
     assert parse_latency_frames("5ms", RATE) == 240
     with pytest.raises(InvalidRequest, match="sample rate"):
         parse_latency_frames("5ms", None)
+    with pytest.raises(InvalidRequest, match="not a valid duration"):
+        parse_latency_frames("\u0662\u0665\u0666", RATE)
 
 
-@pytest.mark.parametrize("text", ["30", "1.5", " 7 "])
+@pytest.mark.parametrize("text", ["30", "1.5"])
 def test_a_duration_needs_its_unit(text: str) -> None:
     with pytest.raises(InvalidRequest, match="has no unit") as caught:
         parse_duration_s(text)

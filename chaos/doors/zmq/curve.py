@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import zmq
@@ -26,16 +27,20 @@ _GIVE_UP_MS = 30_000
 class Gate:
     """Lets authorized keys in, until `close`; a key that is removed is out at once, also where it is connected.
 
-    The constructor raises Unauthorized without a key pair of one's own, without any authorized key, and for key
-    files that others could have read or changed.
+    The constructor raises Unauthorized without a key pair of one's own that others could not have read, for folders
+    that they could have changed, and where no authorized key can be used. A single one that can't is told in the log.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys) -> None:
         self._keys = keys
         self._own = keys.own()
         self._stamp = keys.stamp()
+        self._told: frozenset[str] = frozenset()
         self._known = frozenset(keys.authorized().values())
+        self._tell_unused()
         if not self._known:
+            for error in keys.unused():
+                raise error
             raise Unauthorized("no key is authorized, so nobody could come in", hint="chaosctl keys add NAME KEY")
         from zmq.auth.thread import ThreadAuthenticator  # asyncio comes with it: only for those who need it
 
@@ -69,11 +74,21 @@ class Gate:
         if stamp == self._stamp:
             return
         self._stamp, self._known = stamp, self._authorized()
+        with suppress(ChaosError):  # the folder's, and told
+            self._tell_unused()
         for door in doors:
             door.look()
 
     def close(self) -> None:
         self._authenticator.stop()
+
+    def _tell_unused(self) -> None:
+        """Once for each, also where it was mended and is damaged again."""
+        unused = self._keys.unused()
+        for error in unused:
+            if error.message not in self._told:
+                log.error("a key is not used: %s (%s)", error.message, error.hint)
+        self._told = frozenset(error.message for error in unused)
 
     def _authorized(self) -> frozenset[str]:
         try:
