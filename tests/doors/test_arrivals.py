@@ -30,7 +30,7 @@ class Scene:
         self.look()
 
     def look(self) -> list[int]:
-        return [*self.arrivals.greedy(), *self.arrivals.greedy()]
+        return [fd for _ in range(3) for fd in self.arrivals.greedy()]
 
     def rounds(self) -> None:
         for _ in range(2):

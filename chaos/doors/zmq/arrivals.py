@@ -28,14 +28,15 @@ class Arrivals:
     The kernel tells that something has come before ZeroMQ reads it: once, then again only after the next look, so that
     a busy client wakes nobody for each of its commands, and an idle one never. How much came is not told, but what the
     process holds is, and what of that are answers (`ours`, in bytes). Nobody is accused before all messages that were
-    whole have been taken (`round`): while many large answers are made, a small command may wait its turn. `watch`
-    becomes readable, and `wait_ms` is how long to wait at most, for the next `greedy`.
+    whole have been taken (`round`), nor at the first look: while many large answers are made, a small command may wait
+    its turn, and ZeroMQ's thread be too busy to read it. `watch` becomes readable, and `wait_ms` is how long to wait at most, for the next `greedy`.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._heard: set[int] = set()
         self._held_before: dict[int, _Held] = {}
+        self._suspects: set[int] = set()
         self._round = 0
         self.ours: Callable[[], int] = lambda: 0
         self._look_at: float | None = None
@@ -59,6 +60,7 @@ class Arrivals:
     def finished(self, fd: int) -> None:
         """A message is whole, or the connection has ended: that the kernel notices by itself."""
         self._held_before.pop(fd, None)
+        self._suspects.discard(fd)
 
     def round(self) -> None:
         """Whatever message was whole at the last call has been taken."""
@@ -79,7 +81,9 @@ class Arrivals:
         if self._look_at is None or now < self._look_at:
             return []
         now_held = _Held(_own_memory_bytes(), self.ours(), self._round)
-        found = [fd for fd in self._heard if fd in self._held_before and self._held_before[fd].is_greed(now_held)]
+        seen = {fd for fd in self._heard if fd in self._held_before and self._held_before[fd].is_greed(now_held)}
+        found = [fd for fd in seen if fd in self._suspects]
+        self._suspects = seen
         if found:
             self._before_greed = min(self._held_before[fd].n_bytes for fd in found)
             self._trim_at = now + _TRIM_AFTER_S  # anew: they may still send
