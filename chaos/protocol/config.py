@@ -287,8 +287,16 @@ def _make_private(folder: Path) -> None:
 def check_default(endpoint: str) -> None:
     """Raises InvalidRequest where an endpoint of our own choice lies in a folder that others could have made, or could
     change: whoever listens there may be anybody."""
-    if endpoint in default_endpoints():
+    commands, events = default_endpoints()
+    if endpoint not in (commands, events):
+        return
+    try:
         _check_own(ipc_path(endpoint).parent)
+    except InvalidRequest as error:
+        if os.getuid() != 0:
+            raise
+        hint = f"root has to name another user's chaosd: chaosctl --endpoint {commands} --events {events}"
+        raise InvalidRequest(error.message, hint=hint) from None
 
 
 def _check_own(folder: Path) -> None:

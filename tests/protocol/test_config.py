@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chaos.protocol import config as config_module
-from chaos.protocol.config import Config, file_system_of, ipc_path, session_folder
+from chaos.protocol.config import Config, check_default, default_endpoints, file_system_of, ipc_path, session_folder
 from chaos.terms.errors import InvalidRequest, StorageFailed
 
 
@@ -203,3 +203,18 @@ def test_no_umask_widens_what_is_made(home: Path, umask: int) -> None:
         os.umask(before)
     for folder in (home / "deep", config.store, config.staging_dir, home / "run" / "chaos"):
         assert mode(folder) == 0o700
+
+
+def test_root_is_told_how_to_reach_another_users_chaosd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `sudo -E`: the folder of XDG_RUNTIME_DIR is not root's."""
+    (tmp_path / "chaos").mkdir(mode=0o700)
+    if os.getuid() == 0:
+        os.chown(tmp_path / "chaos", 12345, -1)
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    commands, events = default_endpoints()
+    for endpoint in (commands, events):
+        with pytest.raises(InvalidRequest, match="another user") as refused:
+            check_default(endpoint)
+        assert f"chaosctl --endpoint {commands} --events {events}" in refused.value.hint
+    check_default(f"ipc://{tmp_path}/chaos/named")
