@@ -21,6 +21,7 @@ from chaos.store.info import load
 from chaos.store.places import Places
 from chaos.store.store import Store
 from chaos.system.workers import Workers
+from chaos.terms.errors import StorageFailed
 from chaos.terms.moments import Time, wall_ns_of
 from chaos.terms.units import parse_keep
 
@@ -106,6 +107,8 @@ class Recordings:
         def settled() -> None:
             try:
                 settle(future, work())
+            except OSError as error:
+                refuse(future, _as_storage_failed(error))
             except Exception as error:
                 refuse(future, as_chaos_error(error))
             if self._is_closed:  # a task that outlived `close` may have opened it again
@@ -224,3 +227,9 @@ class Recordings:
             return {"retired": [each.to_wire() for each in found], "kept": kept, "keep": chosen, "stream_keeps": own}
 
         self.work(future, work)
+
+
+def _as_storage_failed(error: OSError) -> StorageFailed:
+    """The store is not what it was: gone, or a file or a link in its place. No defect of ours."""
+    where = f": {error.filename}" if error.filename else ""
+    return StorageFailed(f"{error.strerror or error}{where}", hint="`chaosctl status` says where the store is")

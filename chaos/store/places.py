@@ -42,8 +42,9 @@ class Places:
 
         It is to be opened with `held_folder`, which sees when a link has come into it since.
         """
-        store = self._store.root.resolve()
-        roots = [store, *(root.resolve() for root in self._allowed)]
+        # Not Path.resolve, which raises where a loop of links has come into the store's place.
+        roots = [Path(os.path.realpath(root)) for root in (self._store.root, *self._allowed)]
+        store = roots[0]
         hint = f"use a path below {' or '.join(map(str, roots))}, or start chaosd with --allow-path"
         details = {"allowed": [str(root) for root in roots]}
         try:

@@ -81,10 +81,11 @@ class Store:
 
     def owns(self, path: Path) -> bool:
         """Whether this path (absolute, links resolved) is among what the store itself is made of."""
+        root = Path(os.path.realpath(self.root))  # which, unlike resolve, raises for no loop in its place
         try:
-            first = path.relative_to(self.root.resolve()).parts[0]
+            first = path.relative_to(root).parts[0]
         except (ValueError, IndexError):
-            return path == self.root.resolve()
+            return path == root
         own = {self.recordings.name, self.objects.root.name, self.pins.name}
         return first in own or first.startswith((".", "catalog."))
 

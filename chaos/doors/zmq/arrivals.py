@@ -29,7 +29,8 @@ class Arrivals:
     a busy client wakes nobody for each of its commands, and an idle one never. How much came is not told, but what the
     process holds is, and what of that are answers (`ours`, in bytes). Nobody is accused before all messages that were
     whole have been taken (`round`), nor at the first look: while many large answers are made, a small command may wait
-    its turn, and ZeroMQ's thread be too busy to read it. `watch` becomes readable, and `wait_ms` is how long to wait at most, for the next `greedy`.
+    its turn, and ZeroMQ's thread be too busy to read it. `watch` becomes readable, and `wait_ms` is how long to wait at
+    most, for the next `greedy`.
     """
 
     def __init__(self) -> None:
