@@ -24,6 +24,7 @@ from chaos.cli.session import (
     range_options,
     strict_option,
 )
+from chaos.cli.sessionfolder import write_session
 from chaos.cli.standby import keep_held, named_by_itself, what_and_where, what_runs
 from chaos.terms.containers import CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
 from chaos.terms.errors import ChaosError, RecordingNotFound
@@ -205,8 +206,9 @@ def save(
 ) -> None:
     """Save a recording, or part of it, as a file. This also works while it is being recorded.
 
-    Without URI it is the only stream that runs, or the session; without OUT the file is named by the device and the
-    time of its first frame. A stream in standby (chaosctl start --standby) is kept first, as by chaosctl keep.
+    Without URI it is the only stream that runs, or the session, as chaosctl session save has it; without OUT the file
+    is named by the device and the time of its first frame. A stream in standby (chaosctl start --standby) is kept
+    first, as by chaosctl keep.
 
     OUT's ending says what it becomes: .wav, .rf64, .w64, .caf, .flac, .opus or .raw, and of a MIDI recording .mid or
     .midi2. OUT can be - for standard output (interleaved samples, or a .mid file). With several recordings, OUT is a
@@ -233,11 +235,18 @@ def save(
     with session.client_if_running() as chaosd:
         store = session.store_of(chaosd)
         is_named = bool(whats)
-        whats = whats or what_runs(chaosd)
-        if to_pipe and len(whats) > 1:
+        whole_session = None
+        if not is_named:
+            whats, whole_session = what_runs(chaosd)
+        if to_pipe and (len(whats) > 1 or whole_session is not None):
             raise click.UsageError("several recordings need a folder as OUT, not -")
         if chaosd is not None and session.store is None:
             keep_held(chaosd, whats)
+    how: Any = {"subtype": subtype, "labels": labels, "force": force, "tempo": tempo}
+    if whole_session is not None:
+        how |= {"gaps": gaps, "container": container, "split": split}
+        write_session(store.absolute(), whole_session, out, (last, first, end), how, strict=strict, as_json=as_json)
+        return
     with ExitStack() as stack:
         stack.enter_context(ended_by_signals())
         recordings = _opened(whats, store, stack, is_named=is_named)
@@ -252,7 +261,6 @@ def save(
             check_not_of_store(Store(store), out.absolute() / "take" if len(recordings) > 1 else out.absolute())
         n_frames = (one.n_frames if stop is None else stop) - begin
         advance = stack.enter_context(progress(f"saving {out.name}"))
-        how: Any = {"subtype": subtype, "labels": labels, "force": force, "tempo": tempo}
         is_midi = one.definition.sample_format == "midi"
         if len(recordings) > 1:
             reports = save_aligned(recordings, out, begin, n_frames, gaps, container, advance, split=split, **how)

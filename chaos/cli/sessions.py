@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chaos.cli.out import say, say_json
+from chaos.cli.out import say
 from chaos.cli.session import (
     EXIT_BAD,
     EXIT_LOST,
     PickOne,
     Session,
-    ended_by_signals,
     json_option,
     leave,
     midi_instruments,
     print_json,
+    range_options,
     strict_option,
 )
-from chaos.terms.containers import AUDIO_CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
+from chaos.cli.sessionfolder import recorded, uris_running, write_session
+from chaos.cli.standby import keep_held
+from chaos.terms.containers import CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
 from chaos.terms.counting import counted
 from chaos.terms.errors import DeviceNotFound, PipeWireUnavailable, SessionNotFound
 
@@ -33,7 +34,7 @@ __all__ = ["COMMANDS"]
 
 @click.group("session")
 def session_group() -> None:
-    """Record several devices at once, under one name: start, stop, status, list, save, verify."""
+    """Record several devices at once, under one name: start, keep, stop, status, list, save, verify."""
 
 
 @session_group.command("start")
@@ -42,6 +43,8 @@ def session_group() -> None:
 @click.option("--midi", multiple=True, metavar="DEVICE", help="A MIDI device to record; may be repeated.")
 @click.option("--all-midi", is_flag=True, help="Record all MIDI devices that are present.")
 @click.option("--keep", metavar="TIME|BYTES", help="Delete its oldest part beyond this age or size: 7d, 200GB.")
+@click.option("--roll", metavar="TIME", help="Go on in a new take after this long, without a seam: 1h. Default: a day.")
+@click.option("--standby", metavar="TIME", help="Hold the last 60s, say, in memory until chaosctl session keep.")
 @click.option("--wait", is_flag=True, help="Begin without devices that are not there yet, and wait for them.")
 @json_option
 @click.pass_obj
@@ -52,6 +55,8 @@ def start(
     midi: tuple[str, ...],
     all_midi: bool,
     keep: str | None,
+    roll: str | None,
+    standby: str | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -59,6 +64,7 @@ def start(
 
     Each becomes a stream of its own, stream://DEVICE/NAME. Streams with the same clock begin at the same frame.
     """
+    from chaos.terms.units import parse_duration_s
     from chaos.terms.uri import check_session, make_uri, slug
 
     check_session(name)
@@ -75,6 +81,8 @@ def start(
             default = chaosd.default_device()
             say(f"recording the default device, {default['description']} (choose others with --audio)", err=True)
             devices = [(default["identity"], "audio", default)]
+        standby_s = None if standby is None else parse_duration_s(standby)
+        asked = {"keep": keep, "roll": roll, "standby_s": standby_s}
         streams: list[dict[str, Any]] = []
         uris: set[str] = set()
         for target, kind, device in devices:
@@ -86,12 +94,12 @@ def start(
             is_exact = target.startswith(("node:", "object:"))  # of several that share an identity
             identity = target if device is None or is_exact else device["identity"]
             stream = {"uri": uri, "device_identity": identity, "format": {"type": kind}}
-            streams.append(stream | ({"keep": keep} if keep else {}))
+            streams.append(stream | {field: value for field, value in asked.items() if value is not None})
         begun = chaosd.call("session_start", session=name, streams=streams, **({"wait": True} if wait else {}))
     if as_json:
         print_json(begun)
     else:
-        say(*_begun_lines(begun))
+        say(*_begun_lines(begun, standby))
 
 
 def _find(chaosd: Client, name: str, kind: str, wait: bool) -> dict[str, Any] | None:
@@ -135,6 +143,12 @@ def status(session: Session, name: str | None, as_json: bool) -> None:
         return
     say(f"{found['session']}: {'running' if found['running'] else 'ended'}")
     table(_STREAM_HEADERS, _stream_rows(found["streams"]))
+    for stream in found["streams"]:
+        if stream.get("n_takes", 1) > 1:
+            say(f"{stream['uri']} has rolled: {stream['n_takes']} takes")
+        if stream.get("standby_s") is not None:
+            held = f"holds the last {stream['standby_s']:g} s in memory"
+            say(f"{stream['uri']} {held}; record from then on with: chaosctl session keep {found['session']}")
 
 
 @session_group.command("list")
@@ -202,11 +216,14 @@ def _local(utc: str | None) -> str:
     return "-" if utc is None else f"{dt.datetime.fromisoformat(utc).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def _begun_lines(begun: dict[str, Any]) -> list[str]:
+def _begun_lines(begun: dict[str, Any], standby: str | None = None) -> list[str]:
     lines = [f"session {begun['session']}: {counted(len(begun['streams']), 'stream')}"]
     for stream in begun["streams"]:
         device = stream["device"]
         lines.append(f"  {stream['state']}: {stream['uri']}" + (f", {device['description']}" if device else ""))
+    if standby is not None:
+        lines.append(f"  holds the last {standby} in memory; nothing is recorded")
+        lines.append(f"  record from then on with: chaosctl session keep {begun['session']}")
     return [*lines, f"  stop it with: chaosctl session stop {begun['session']}"]
 
 
@@ -221,6 +238,8 @@ def _ended_lines(ended: dict[str, Any]) -> list[str]:
             f"  {stream['uri']}: {frames}, {counted(stream['n_gaps'], 'gap')},"
             f" {n_lost} lost{lost(stream['lost_frames'], stream.get('sample_rate'))}{ending}"
         )
+    if not any(stream["recording"] for stream in ended["streams"]):
+        return [*lines, "  nothing was recorded"]
     return [*lines, f"  next: chaosctl session save {ended['session']} FOLDER"]
 
 
@@ -234,12 +253,38 @@ def _only_session(chaosd: Client) -> str:
     return str(running[0])
 
 
+@session_group.command("keep")
+@click.argument("name", required=False)
+@json_option
+@click.pass_obj
+def keep(session: Session, name: str | None, as_json: bool) -> None:
+    """Make recordings of what a session in standby holds, from its oldest frames on, and go on recording.
+
+    NAME can be left out if only one session is running. Start one with: chaosctl session start NAME --standby 60s
+    """
+    from chaos.cli.show import duration
+
+    with session.client() as chaosd:
+        kept = chaosd.call("session_keep", session=name or _only_session(chaosd))
+    if as_json:
+        print_json(kept)
+        return
+    say(f"session {kept['session']}: {counted(len(kept['streams']), 'stream')} kept, and recording on")
+    for each in kept["streams"]:
+        held = f"the last {duration(each['n_frames'], each['sample_rate'])}"
+        say(f"  {each['uri']}: {held if each['recording'] else 'from the first frame on: nothing has come yet'}")
+    for each in kept["refused"]:
+        say(f"  NOT kept: {each['uri']}: {each['error']['message']}", err=True)
+
+
 @session_group.command("save")
 @click.argument("name")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@range_options
 @click.option("--gaps", type=click.Choice(GAP_FILLS), default="zeros", show_default=True, help="What to put in gaps.")
-@click.option("--container", type=click.Choice(AUDIO_CONTAINERS), help="Type of the sound files. Default: wav.")
+@click.option("--container", type=click.Choice(CONTAINERS), help="Type of the files it fits. Default: wav and mid.")
 @click.option("--subtype", type=click.Choice(SUBTYPES, case_sensitive=False), help="Sample type. Default: as recorded.")
+@click.option("--tempo", type=click.FloatRange(4, 1000), metavar="BPM", help="As of chaosctl save, for the MIDI files.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @strict_option
 @json_option
@@ -247,41 +292,33 @@ def _only_session(chaosd: Client) -> str:
 def save(
     session: Session,
     name: str,
-    folder: Path,
+    folder: Path | None,
+    last: str | None,
+    first: str | None,
+    end: str | None,
     gaps: GapFill,
     container: Container | None,
     subtype: Subtype | None,
+    tempo: float | None,
     force: bool,
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Save a session as a folder: a file for each stream, all of equal length and aligned, and session.json.
+    """Save a session as a folder: a file for each stream, all aligned and of equal length, and session.json.
 
-    Only the time that all streams cover is saved. Exits with code 8 if a chunk is damaged.
+    The files begin with the first frame that any stream has and end with the last one; a stream that began later or
+    ended earlier is silent there, and this is said. --from, --to and --last choose a part of that time. Takes that a
+    stream has rolled into are one file. Without FOLDER it is named by the session and the time.
+
+    Exits with code 8 if a chunk is damaged.
     """
-    import msgspec
-
-    from chaos.cli.show import progress, saved_lines
-    from chaos.export.session import SESSION_FILE, save_session
-    from chaos.read.recording import open as open_recording
-
-    store = session.store_folder()
-    with ExitStack() as stack:
-        stack.enter_context(ended_by_signals())
-        recordings = [stack.enter_context(open_recording(uri, store)) for uri in _uris(store, name)]
-        for each in recordings:
-            if not each.n_frames:
-                say(f"nothing was recorded of {each.uri}: it is left out", err=True)
-        advance = stack.enter_context(progress(f"saving {name}"))
-        reports = save_session(name, recordings, folder, gaps, container, advance, subtype=subtype, force=force)
-    if as_json:
-        say_json(msgspec.to_builtins(reports))
-    else:
-        say(*saved_lines(reports), str(folder / SESSION_FILE))
-    if any(report.damaged for report in reports):
-        leave(EXIT_BAD)
-    if strict and any(report.missing_frames for report in reports):
-        leave(EXIT_LOST)
+    with session.client_if_running() as chaosd:
+        store = session.store_of(chaosd).absolute()
+        if chaosd is not None and session.store is None:
+            keep_held(chaosd, uris_running(chaosd, name))
+    places = last, first, end
+    how = {"gaps": gaps, "container": container, "subtype": subtype, "tempo": tempo, "force": force}
+    write_session(store, name, folder, places, how, strict=strict, as_json=as_json)
 
 
 @session_group.command("verify")
@@ -302,7 +339,7 @@ def verify(session: Session, name: str, strict: bool, as_json: bool) -> None:
 
     store = session.store_folder()
     reports: dict[str, dict[str, Any]] = {}
-    for uri in _uris(store, name):
+    for uri in recorded(store, name).recorded:
         with progress(f"verifying {uri}") as advance:
             reports[uri] = msgspec.to_builtins(verify_uri(Store(store), uri, advance))
     missing = {uri: sum(gap["n_frames"] or 0 for gap in report["gaps"]) for uri, report in reports.items()}
@@ -320,26 +357,6 @@ def verify(session: Session, name: str, strict: bool, as_json: bool) -> None:
         leave(EXIT_BAD)
     if strict and any(missing.values()):
         leave(EXIT_LOST)
-
-
-def _uris(store: Path, name: str) -> list[str]:
-    """The session's streams that have a recording. Raises SessionNotFound."""
-    from chaos.store.catalog import Catalog
-    from chaos.store.store import Store
-    from chaos.terms.uri import check_session
-
-    check_session(name)
-    with Catalog(Store(store)) as catalog:
-        entries = catalog.entries(session=name)
-    there = {entry.uri: entry for entry in entries}
-    told = next((entry.digest.definition.session_uris for entry in entries if entry.digest is not None), [])
-    found = [uri for uri in told if uri in there]
-    if not found:
-        raise SessionNotFound(f"there is no session {name}", hint="chaosctl session list shows all")
-    missing = [uri for uri in told if uri not in there]
-    if missing:
-        say(f"nothing was recorded of {', '.join(missing)}", err=True)
-    return found
 
 
 COMMANDS = (session_group,)

@@ -551,7 +551,7 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
     for report in reports:
         length = duration(report.n_written, report.sample_rate)
         if report.midi is not None:
-            lines += _saved_midi(report, length)
+            lines += _saved_midi(report, length) + _beside(report)
             continue
         lines.append(
             f"{report.path}: {length}, {report.container} {report.subtype}, {report.channels} ch"
@@ -559,7 +559,7 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
         )
         if report.retired_frames:
             lines.append(f"  {report.retired_frames} of the missing frames were retired")
-        lines += _damaged(report)
+        lines += _beside(report) + _damaged(report)
         if report.max_error is None:
             lines.append(f"  not exact: {report.subtype} is a lossy codec")
         elif not report.is_exact and report.max_error:
@@ -569,8 +569,20 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
                 f" {counted(report.clipped, 'sample')} clipped"
             )
     if reports[0].aligned_by:
-        lines.append(f"aligned by the {reports[0].aligned_by.replace('_', ' ')}, from frame {reports[0].first_frame}")
+        place = f", from frame {reports[0].first_frame}" if not reports[0].frames_before else ""
+        lines.append(f"aligned by the {reports[0].aligned_by.replace('_', ' ')}{place}")
         lines += _latency_lines(reports)
+    return lines
+
+
+def _beside(report: SaveReport) -> list[str]:
+    """What a session's file has of the time when its stream was not recorded."""
+    before, after = (duration(n, report.sample_rate) for n in (report.frames_before, report.frames_after))
+    lines = []
+    if report.frames_before:
+        lines.append(f"  began {before} ({report.frames_before} frames) after the session: silence there")
+    if report.frames_after:
+        lines.append(f"  ended {after} ({report.frames_after} frames) before the session: silence there")
     return lines
 
 

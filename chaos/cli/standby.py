@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,8 +66,9 @@ def what_and_where(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
     return ([one], None) if "://" in one or (Path(one) / "zarr.json").exists() else ([], Path(one))
 
 
-def what_runs(chaosd: Client | None) -> list[str]:
-    """The only stream that runs, or those of the only session. Raises StreamNotFound, which says what to type."""
+def what_runs(chaosd: Client | None) -> tuple[list[str], str | None]:
+    """The only stream that runs; or the streams of the only session, and its name. Raises StreamNotFound, which says
+    what to type."""
     if chaosd is None:
         raise StreamNotFound(
             "chaosd is not running: say which recording", hint="see what there is with: chaosctl list"
@@ -76,8 +76,8 @@ def what_runs(chaosd: Client | None) -> list[str]:
     sessions = [each for each in chaosd.call("session_list")["sessions"] if each["running"]]
     streams = [each["uri"] for each in chaosd.call("stream_list")["streams"]]
     if len(sessions) == 1 and set(streams) <= set(sessions[0]["uris"]):
-        return list(sessions[0]["uris"])
-    return [only_stream(chaosd)]
+        return list(sessions[0]["uris"]), str(sessions[0]["session"])
+    return [only_stream(chaosd)], None
 
 
 def keep_held(chaosd: Client, whats: Sequence[str]) -> None:
@@ -88,21 +88,22 @@ def keep_held(chaosd: Client, whats: Sequence[str]) -> None:
             say(f"{stream['uri']} was in standby: it is being recorded from now on", err=True)
 
 
-def named_by_itself(recordings: Sequence[Recording], container: str | None, first_frame: int = 0) -> Path:
+def named_by_itself(
+    recordings: Sequence[Recording], container: str | None, first_frame: int = 0, session: str | None = None
+) -> Path:
     """A file here, or a folder for several, that isn't there yet.
 
     It is named by the device or the session, and the local time of `first_frame` of the first recording.
     """
-    from chaos.store.timeline import wall_ns_at
     from chaos.terms.uri import parse_uri, slug
 
     definition = recordings[0].definition
     device = str(definition.device.get("description") or "")
     name = slug(device) if device else parse_uri(definition.uri)[0]
     ending = f".{container or ('mid' if definition.sample_format == 'midi' else 'wav')}"
-    if len(recordings) > 1:
-        name, ending = definition.session or name, ""
-    begun = dt.datetime.fromtimestamp(wall_ns_at(recordings[0].info, first_frame) // 1_000_000_000).astimezone()
+    if len(recordings) > 1 or session is not None:
+        name, ending = session or definition.session or name, ""
+    begun = recordings[0].moment_of(first_frame).astimezone()
     stem = f"{name}-{begun:%Y%m%d-%H%M%S}"
     tries = (Path(f"{stem}{number}{ending}") for number in ("", *(f"-{k}" for k in range(2, 1000))))
     return next(path for path in tries if not path.exists())

@@ -63,6 +63,7 @@ from chaos.protocol.requests import (
     RecordingList,
     Request,
     Retire,
+    SessionKeep,
     SessionList,
     SessionStart,
     SessionStatusOf,
@@ -102,7 +103,7 @@ STOP_REGISTRY_S = 5.0
 RECOVERY_WITHIN_S = 20.0
 _FOLLOWING = (
     *(SetMark, StreamAcceptPort, StreamStatusOf, StreamStop, StreamSwitchChunk),
-    *(SessionStatusOf, SessionStop),
+    *(SessionKeep, SessionStatusOf, SessionStop),
 )  # take effect after a start of the same name that was sent before them
 
 
@@ -135,7 +136,7 @@ class DaemonActor(Supervised):
         self._running = running
         self._streams = Streams(config, run_id, pump, self.actor_ref, self._recordings.work, running)
         self._sessions = Sessions(
-            self._streams, pump, self.actor_ref, self._recordings.work, self._recordings.catalog
+            self._streams, pump, self.actor_ref, self._recordings.work, self._recordings.catalog, self._emit
         )
         self._space = Space(config.store, config.staging_dir, pump)
         self._registry: pykka.ActorRef[Any] | None = None
@@ -158,6 +159,7 @@ class DaemonActor(Supervised):
             StreamKeep: self._streams.keep,
             SessionStart: self._session_start,
             SessionStop: self._sessions.stop,
+            SessionKeep: self._sessions.keep,
             SessionStatusOf: self._sessions.status,
             SessionList: self._sessions.list_all,
             StreamList: self._streams.list_all,
@@ -207,6 +209,7 @@ class DaemonActor(Supervised):
             case StreamGone(uri):
                 self._streams.gone(uri)
                 self._history.forget(uri)
+                self._sessions.on_gone(uri)
             case HeadsWanted(wanted):
                 self._on_heads(wanted)
             case End(done):
@@ -220,6 +223,7 @@ class DaemonActor(Supervised):
             self._on_defect(error)
         elif isinstance(message, StreamGone):
             self._streams.gone(message.uri)
+            self._sessions.on_gone(message.uri)
         elif isinstance(message, Call | Command):
             if message.future is not None:
                 self._streams.drop(message.future)

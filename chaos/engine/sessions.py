@@ -5,8 +5,9 @@ A session is a list of URIs, in the recordings themselves and so in the catalogu
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,25 +22,39 @@ from chaos.engine.view import StreamView
 from chaos.protocol.answers import (
     SessionBegun,
     SessionEnded,
+    SessionKept,
     SessionLine,
     SessionMember,
     SessionsListed,
     SessionStatus,
     StreamBegun,
     StreamEnded,
+    StreamKept,
 )
-from chaos.protocol.requests import SessionList, SessionStart, SessionStatusOf, SessionStop, StreamStart, StreamStop
+from chaos.protocol.events import Event, SessionStarted, SessionStopped
+from chaos.protocol.requests import (
+    SessionKeep,
+    SessionList,
+    SessionStart,
+    SessionStatusOf,
+    SessionStop,
+    StreamKeep,
+    StreamStart,
+    StreamStop,
+)
 from chaos.store.info import RecordingInfo, load
 from chaos.store.timeline import anchors_of, related
 from chaos.system.pump import Pump
-from chaos.terms.errors import ChaosError, SessionExists, SessionNotFound
-from chaos.terms.ledger import lost_frames
+from chaos.terms.errors import ChaosError, InvalidRequest, RecordingNotFound, SessionExists, SessionNotFound
 from chaos.terms.moments import utc_text
 
 if TYPE_CHECKING:
     from chaos.store.catalog import Catalog, Entry
+    from chaos.store.takes import Take
 
 __all__ = ["Sessions"]
+
+log = logging.getLogger(__name__)
 
 OPEN_WITHIN_S = 3.0  # less than a start waits for its answer
 BEGIN_IN_NS = 200_000_000  # after the last device is linked, so that all streams hear of it in time
@@ -58,12 +73,15 @@ class Sessions:
         daemon: pykka.ActorRef[Any],
         work: Callable[[Future[Any], Callable[[], Any]], object],
         catalog: Callable[[], Catalog],
+        emit: Callable[[Event], object],
     ) -> None:
         self._streams = streams
         self._pump = pump
         self._daemon = daemon
         self._work = work
         self._catalog = catalog
+        self._emit = emit
+        self._told: set[str] = set()  # the sessions of which it was told that they have started
         self._running: dict[str, tuple[str, ...]] = {}
         self._looked_up: dict[str, tuple[Future[Any], list[tuple[SessionStop, Future[Any]]]]] = {}
         # sessions whose name is still being looked up: who waits for the start, and who wants it stopped already
@@ -100,6 +118,12 @@ class Sessions:
         self._pump.after(("session", name), OPEN_WITHIN_S, lambda: tell(self._daemon, Call(partial(self._open, name))))
         member = Membership(name, uris, gate)
         begun: list[Future[Any]] = []
+
+        def shut_where_refused(done: Future[Any]) -> None:
+            """One that can't begin ends the others: their gate stays shut, so that they record nothing."""
+            if done.exception() is not None:
+                tell(self._daemon, Call(lambda: self._keep_shut(name, gate)))
+
         for stream in request.streams:
             each: Future[Any] = Future()
             begun.append(each)
@@ -109,8 +133,12 @@ class Sessions:
                 format=stream.format,
                 channel_map=stream.channel_map,
                 keep=stream.keep,
+                roll=stream.roll,
+                align=stream.align,
+                standby_s=stream.standby_s,
                 wait=request.wait,
             )
+            each.add_done_callback(shut_where_refused)
             try:
                 self._streams.start(start, each, is_recovering=is_recovering, member=member)
             except ChaosError as error:
@@ -118,19 +146,42 @@ class Sessions:
         self._when_all(begun, lambda: self._settle_start(name, begun, future))
 
     def _settle_start(self, name: str, begun: list[Future[Any]], future: Future[Any]) -> None:
-        """Answers once all streams are; where one could not begin, those that did are stopped."""
+        """Answers once all streams are; where one could not begin, those that did are stopped, and nothing stays of
+        what they have recorded since."""
         errors = [error for each in begun if (error := each.exception()) is not None]
         if not errors:
             streams: list[StreamBegun] = [each.result() for each in begun]
+            if name in self._running:  # else it was stopped meanwhile
+                self._told.add(name)
+                self._emit(SessionStarted(session=name, uris=list(self._running[name])))
             settle(future, SessionBegun(name, streams))
+            self._end_if_over(name)
             return
-        stopped = [self._stop_stream(each.result().uri) for each in begun if each.exception() is None]
+        there = [each.result().uri for each in begun if each.exception() is None]
+        stopped = [self._stop_stream(uri) for uri in there]
 
         def refuse_all() -> None:
             self._forget(name)
             refuse(future, as_chaos_error(errors[0]))
 
-        self._when_all(stopped, refuse_all)
+        def clear() -> None:
+            cleared: Future[None] = Future()
+            cleared.add_done_callback(lambda _: tell(self._daemon, Call(refuse_all, future)))
+            self._work(cleared, lambda: self._remove(there))
+
+        self._when_all(stopped, clear)
+
+    def _remove(self, uris: Sequence[str]) -> None:
+        """What streams recorded in a start that is being refused; its client never heard that they had begun."""
+        from chaos.store.removal import remove
+
+        for uri in uris:
+            try:
+                remove(self._catalog().store, uri)
+            except RecordingNotFound:
+                continue
+            except ChaosError as error:
+                log.warning("%s: what was recorded before its session failed is still there: %s", uri, error.message)
 
     def drop(self, start: Future[Any]) -> None:
         """What was to be started has failed before it began: nothing stays of it."""
@@ -149,6 +200,12 @@ class Sessions:
             if not awaited:
                 self._open(name)
 
+    def _keep_shut(self, name: str, gate: Gate) -> None:
+        shut = self._shut.get(name)
+        if shut is not None and shut[1] is gate:
+            self._pump.cancel(("session", name))
+            del self._shut[name]
+
     def _open(self, name: str) -> None:
         self._pump.cancel(("session", name))
         shut = self._shut.pop(name, None)
@@ -166,6 +223,7 @@ class Sessions:
         stopped = [self._stop_stream(uri) for uri in self._running[name] if self._streams.view(uri) is not None]
 
         def answer() -> None:
+            self._end_if_over(name)
             self._forget(name)
             errors = [error for each in stopped if (error := each.exception()) is not None]
             if errors:
@@ -175,6 +233,37 @@ class Sessions:
             settle(future, SessionEnded(name, streams))
 
         self._when_all(stopped, answer)
+
+    def keep(self, request: SessionKeep, future: Future[Any]) -> None:
+        """All that is held in standby becomes recordings: each has a clock of its own, and is placed by that."""
+        name = request.session
+        if not self._is_running(name):
+            raise _not_running(name)
+        held = [uri for uri in self._running[name]
+                if (view := self._streams.view(uri)) is not None and view.standby_s is not None]  # fmt: skip
+        if not held:
+            hint = "chaosctl session start --standby 60s holds the last minute until chaosctl session keep"
+            raise InvalidRequest(f"no stream of the session {name} is in standby", hint=hint)
+        kept: list[Future[Any]] = []
+        for uri in held:
+            each: Future[Any] = Future()
+            kept.append(each)
+            try:
+                self._streams.keep(StreamKeep(uri=uri), each)
+            except ChaosError as error:
+                refuse(each, error)
+
+        def answer() -> None:
+            errors = [(uri, as_chaos_error(error)) for uri, each in zip(held, kept, strict=True)
+                      if (error := each.exception()) is not None]  # fmt: skip
+            streams: list[StreamKept] = [each.result() for each in kept if each.exception() is None]
+            if not streams:
+                refuse(future, errors[0][1])
+                return
+            refused = [{"uri": uri, "error": error.to_wire()} for uri, error in errors]
+            settle(future, SessionKept(name, streams, refused))
+
+        self._when_all(kept, answer)
 
     def _stop_stream(self, uri: str) -> Future[Any]:
         future: Future[Any] = Future()
@@ -190,13 +279,18 @@ class Sessions:
         views = {uri: view for uri in uris if (view := self._streams.view(uri)) is not None}
 
         def found() -> SessionStatus:
-            entries = {entry.uri: entry for entry in self._catalog().entries(session=name)}
-            if not entries and not is_running:
+            from chaos.store.members import members_in
+            from chaos.store.takes import takes_of
+
+            catalog = self._catalog()
+            known = members_in(catalog.entries(session=name))
+            if not known.recorded and not is_running:
                 raise SessionNotFound(f"there is no session {name}", hint="chaosctl session list shows all")
-            ordered = list(uris or _uris_of(entries.values()))
-            infos = {uri: load(entries[uri].path) for uri in ordered if uri in entries}
-            first = next((infos[uri] for uri in ordered if uri in infos), None)
-            members = [_member(uri, views.get(uri), infos.get(uri), first) for uri in ordered]
+            ordered = list(uris) or known.uris
+            takes = {uri: takes_of(catalog.store, uri, alike=False) for uri in ordered if uri in known.recorded}
+            infos = {uri: load(of_uri[0].path) for uri, of_uri in takes.items()}
+            first = next(iter(infos.values()), None)
+            members = [_member(uri, views.get(uri), takes.get(uri, []), infos.get(uri), first) for uri in ordered]
             return SessionStatus(name, is_running, members)
 
         self._work(future, found)
@@ -205,6 +299,8 @@ class Sessions:
         running = {name: uris for name, uris in self._running.items() if self._is_running(name)}
 
         def found() -> SessionsListed:
+            from chaos.store.members import members_in
+
             catalog = self._catalog()
             lines = []
             for name in catalog.sessions():
@@ -212,19 +308,28 @@ class Sessions:
                 digests = [entry.digest for entry in entries if entry.digest is not None]
                 started_ns = min((digest.definition.started_wall_ns for digest in digests), default=None)
                 started = None if started_ns is None else utc_text(started_ns)
-                lines.append(SessionLine(name, name in running, _uris_of(entries), started))
+                lines.append(SessionLine(name, name in running, members_in(entries).uris, started))
             known = {line.session for line in lines}
             new = [SessionLine(name, True, list(uris), None) for name, uris in running.items() if name not in known]
             return SessionsListed([*new, *lines])
 
         self._work(future, found)
 
+    def on_gone(self, uri: str) -> None:
+        """A stream has ended. With its last one, ended by whomever, the session has."""
+        for name, uris in list(self._running.items()):
+            if uri in uris:
+                self._end_if_over(name)
+
+    def _end_if_over(self, name: str) -> None:
+        uris = self._running.get(name, ())
+        if name in self._told and not any(self._streams.view(uri) for uri in uris):
+            self._told.discard(name)
+            self._forget(name)
+            self._emit(SessionStopped(session=name, uris=list(uris)))
+
     def _is_running(self, name: str) -> bool:
         """Whether any of its streams runs, or it is just being started."""
-        uris = self._running.get(name, ())
-        is_begun = name not in self._shut and name not in self._looked_up
-        if uris and is_begun and not any(self._streams.view(uri) for uri in uris):
-            self._forget(name)
         return name in self._running
 
     def _forget(self, name: str) -> None:
@@ -240,33 +345,34 @@ def _not_running(name: str) -> SessionNotFound:
     return SessionNotFound(f"no session {name} is running", hint="chaosctl session list shows those that are")
 
 
-def _uris_of(entries: Collection[Entry]) -> list[str]:
-    """A session's streams as its recordings have them; those that recordings are there of, at least."""
-    digests = (entry.digest for entry in entries if entry.digest is not None)
-    told = next((digest.definition.session_uris for digest in digests), None)
-    return list(told or (entry.uri for entry in entries))
-
-
 def _member(
-    uri: str, view: StreamView | None, info: RecordingInfo | None, first: RecordingInfo | None
+    uri: str, view: StreamView | None, takes: Sequence[Take], info: RecordingInfo | None, first: RecordingInfo | None
 ) -> SessionMember:
-    state = view.state if view is not None else info.state if info is not None else "missing"
+    """`info` is the journal of the first of its takes, `first` that of the first stream's."""
     if info is None or first is None:
-        return SessionMember(uri, state)
-    shape = info.definition
+        return SessionMember(
+            uri,
+            view.state if view is not None else "missing",
+            standby_s=view.standby_s if view is not None else None,
+        )
+    shape, last = info.definition, takes[-1]
+    n_frames = last.digest.n_frames
+    if view is not None and view.take == last.digest.definition.uri:
+        n_frames = max(n_frames, view.head_frame)
     try:
         offset, way = related(first, info)
     except ChaosError:  # the wall clock alone could tell, and was set
         offset, way = None, None
     return SessionMember(
         uri=uri,
-        state=state,
+        state=view.state if view is not None else load(last.path).state if len(takes) > 1 else info.state,
         recording=str(info.path),
         device=shape.device.get("description") or shape.device.get("name"),
-        n_frames=max(info.n_frames, view.head_frame if view is not None else 0),
-        lost_frames=lost_frames(info.ledger),
+        n_frames=last.origin + n_frames,
+        lost_frames=sum(take.digest.lost_frames + take.away for take in takes),
         sample_rate=shape.sample_rate,
         clock_id=anchors_of(info)[0].clock_id,
         offset_frames=offset,
         related_by=way,
+        n_takes=len(takes),
     )

@@ -35,8 +35,9 @@ class Account:
     def broadcast(self, *, with_hash: bool) -> Broadcast:
         source, definition = self._source, self._source.recording.definition
         device = definition.device.get("description") or definition.device.get("name") or "unknown device"
+        first, end = source.recorded
         return Broadcast(
-            description=f"{definition.uri}, frames {source.first} to {source.end}; {visible(device)}",
+            description=f"{definition.uri}, frames {first} to {end}; {visible(device)}",
             originator=self.software,
             reference=definition.run_id,
             wall_ns=self.wall_ns,
@@ -61,9 +62,14 @@ class Account:
         return sorted([*self.losses(), *self.marks()], key=lambda cue: cue.frame)
 
     def losses(self) -> list[Cue]:
-        """Gaps and damaged chunks."""
+        """Gaps and damaged chunks, and what lies before or behind the recording."""
         source = self._source
+        first, end = source.recorded
         cues = []
+        if source.first < first:
+            cues.append(Cue(0, first - source.first, f"not recorded yet: {first - source.first} frames"))
+        if end < source.end:
+            cues.append(Cue(end - source.first, source.end - end, f"recorded no more: {source.end - end} frames"))
         for gap in source.gaps:
             label = f"gap: {counted(gap.n_frames, 'frame')} {gap.cause.label} ({gap.confidence.label})"
             inside = clipped_gap(gap, source.first, source.end)

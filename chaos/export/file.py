@@ -94,7 +94,8 @@ class OutFile(ABC):
 
     def report(self) -> SaveReport:
         source, encoded = self.source, self._encode
-        inside = [clipped_gap(gap, source.first, source.end) for gap in source.gaps]
+        first, end = source.recorded
+        inside = [clipped_gap(gap, first, end) for gap in source.gaps]
         missing = sum(gap.n_frames for gap in inside)
         lost = lost_frames(inside)
         return SaveReport(
@@ -105,8 +106,8 @@ class OutFile(ABC):
             sample_rate=source.recording.sample_rate,
             channels=self.channels,
             positions=self.positions,
-            first_frame=source.first,
-            n_frames=source.end - source.first,
+            first_frame=first,
+            n_frames=end - first,
             n_written=source.n_frames,
             started_utc=utc_text(self.account.wall_ns),
             gaps=[gap.to_wire() for gap in source.gaps],
@@ -121,6 +122,8 @@ class OutFile(ABC):
             root_hash=source.root_hash,
             channel=None if self._channel is None else self._channel + 1,
             aligned_by=self._aligned_by,
+            frames_before=first - source.first,
+            frames_after=source.end - end,
         )
 
 

@@ -1,14 +1,19 @@
-"""The names under which files are written until they are whole, and the end of those that a broken-off save left."""
+"""The names under which files are written until they are whole and get their own; the end of those that a save left."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import re
+import stat
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-__all__ = ["open_hidden", "remove_hidden", "sweep"]
+from chaos.system.files import storage_errors
+from chaos.terms.errors import PathNotAllowed
+from chaos.terms.visible import visible
+
+__all__ = ["appear", "check_free", "open_hidden", "remove_hidden", "sweep"]
 
 _HIDDEN = re.compile(r"\..+\.[0-9a-f]{8,16}\.part")
 
@@ -47,3 +52,36 @@ def sweep(folder: Path) -> None:
                 path.unlink()
             finally:
                 os.close(fd)
+
+
+def check_free(out: Path, force: bool) -> None:
+    """Raises PathNotAllowed where a file has the name; also with `force` where it is a device, a pipe or a folder."""
+    try:
+        kind = out.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError:
+        with storage_errors("write", out):
+            raise
+    shown = visible(str(out))
+    if stat.S_ISDIR(kind):
+        raise PathNotAllowed(f"{shown} is a folder", hint=f"name a file in it: {shown}/take.wav")
+    if not stat.S_ISREG(kind) and not stat.S_ISLNK(kind):
+        raise PathNotAllowed(f"{shown} is not a regular file", hint="use - and redirect standard output there")
+    if not force:
+        raise PathNotAllowed(f"{shown} exists already", hint="choose another name, or replace it with --force")
+
+
+def appear(hidden: Path, out: Path, force: bool) -> None:
+    """Gives the file its own name. Raises what `check_free` raises, and OSError."""
+    if force:
+        hidden.replace(out)
+        return
+    try:
+        os.link(hidden, out)
+    except FileExistsError:
+        check_free(out, force)
+    except OSError:  # a file system without hard links
+        check_free(out, force)
+        hidden.rename(out)
+    remove_hidden(hidden)

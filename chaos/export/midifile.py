@@ -72,7 +72,9 @@ class MidiFile:
     def _names(self) -> Names:
         source, definition = self.source, self.source.recording.definition
         device = definition.device.get("description") or definition.device.get("name") or "unknown device"
-        begins = f"begins with frame {source.first} of {source.recording.uri}, {utc_text(source.wall_ns)}"
+        first, _ = source.recorded
+        before = f"{first - source.first} frames before" if source.first < first else "with"
+        begins = f"begins {before} frame {first} of {source.recording.uri}, {utc_text(source.wall_ns)}"
         counts = f"{source.recording.sample_rate} frames a second"
         if self._ticks.are_frames:
             counts += "; one tick is one frame"
@@ -87,7 +89,8 @@ class MidiFile:
 
     def report(self) -> SaveReport:
         source = self.source
-        inside = [clipped_gap(gap, source.first, source.end) for gap in source.gaps]
+        first, end = source.recorded
+        inside = [clipped_gap(gap, first, end) for gap in source.gaps]
         subtype: Literal["UMP", "MIDI"] = "UMP" if self.container == "midi2" else "MIDI"
         return SaveReport(
             path=str(self.out),
@@ -97,8 +100,8 @@ class MidiFile:
             sample_rate=source.recording.sample_rate,
             channels=0,
             positions=[],
-            first_frame=source.first,
-            n_frames=source.end - source.first,
+            first_frame=first,
+            n_frames=end - first,
             n_written=source.n_frames,
             started_utc=utc_text(source.wall_ns),
             gaps=[gap.to_wire() for gap in source.gaps],
@@ -112,5 +115,7 @@ class MidiFile:
             n_chunks=source.n_chunks,
             root_hash=source.root_hash,
             aligned_by=self._aligned_by,
+            frames_before=first - source.first,
+            frames_after=source.end - end,
             midi=self._loss,
         )

@@ -39,9 +39,11 @@ class SaveReport(msgspec.Struct, frozen=True):
     `is_exact` is False where the file can't be what was recorded: samples had to change (`max_error` is by how much at
     most, 1.0 is full scale, None where it was not measured; `clipped` counts samples beyond full scale), or chunks are
     damaged. `positions` are the channels in the file's order; `channel` (from 1) is the one that a file of one channel
-    has. `labels` is the path of the label track, if one was written. `aligned_by` says which clock aligned several
-    recordings, `latency` what the device's port said then of how late it is, by which nothing was moved; `midi` what
-    became of messages in a MIDI file, which has neither channels nor samples.
+    has. A session's files are equally long: `frames_before` and `frames_after` are what was put before and behind the
+    recording's own, where it began later or ended earlier than others. `labels` is the path of the label track, if one
+    was written. `aligned_by` says which clock aligned several recordings, `latency` what the device's port said then of
+    how late it is, by which nothing was moved; `midi` what became of messages in a MIDI file, which has neither
+    channels nor samples.
     """
 
     path: str
@@ -70,3 +72,5 @@ class SaveReport(msgspec.Struct, frozen=True):
     latency: Latency | None = None
     midi: Loss | None = None
     labels: str | None = None
+    frames_before: int = 0
+    frames_after: int = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
@@ -21,10 +20,12 @@ import msgspec
 from chaos.export.encoded import EncodedFile
 from chaos.export.events import EventSource, JoinedEventSource
 from chaos.export.file import OutFile, Wanted, checked_container
-from chaos.export.hidden import open_hidden, remove_hidden, sweep
+from chaos.export.hidden import appear, check_free, open_hidden, sweep
 from chaos.export.joined import JoinedSource
 from chaos.export.labels import label_track
 from chaos.export.midifile import MidiFile
+from chaos.export.padded import PaddedSource
+from chaos.export.placing import Placed
 from chaos.export.plain import PLAIN, PlainFile
 from chaos.export.report import SaveReport
 from chaos.export.source import Source, checked_range
@@ -39,7 +40,7 @@ from chaos.terms.form import MidiForm
 from chaos.terms.latency import Latency
 from chaos.terms.visible import visible
 
-__all__ = ["SaveReport", "save", "save_aligned", "save_split", "save_to"]
+__all__ = ["SaveReport", "save", "save_aligned", "save_placed", "save_split", "save_to"]
 
 Progress = Callable[[int, int], None]
 AnyFile: TypeAlias = OutFile | MidiFile
@@ -122,9 +123,7 @@ def save_aligned(
     the alignment. They are aligned by the graph's clock: how late each device's port says that it is stands in its
     report, and moves nothing, since it is as good as the driver's word. Raises what `save` raises, and RateMismatch.
     """
-    if gaps == "cut":
-        message = "cutting gaps out would break the alignment of several recordings"
-        raise InvalidRequest(message, hint="use --gaps zeros or --gaps nan")
+    _check_gaps(gaps)
     if len({recording.path for recording in recordings}) != len(recordings):
         raise InvalidRequest("the same recording is listed twice", hint="list each recording once")
     for recording in recordings:
@@ -135,25 +134,47 @@ def save_aligned(
     first, end = checked_range(recordings[0], first_frame, n_frames)
     lengths = [recording.n_frames for recording in recordings]
     aligned = align([recording.info for recording in recordings], lengths, first, end)
+    placed = [
+        Placed(recording, first, first + aligned.n_frames, 0, 0)
+        for recording, first in zip(recordings, aligned.first_frames, strict=True)
+    ]
+    how = Wanted(container, subtype, aligned.by, tempo)
+    return save_placed(placed, folder, gaps, how, progress, split=split, labels=labels, force=force)
+
+
+def save_placed(
+    placed: Sequence[Placed],
+    folder: Path,
+    gaps: GapFill,
+    wanted: Wanted,
+    progress: Progress | None = None,
+    *,
+    split: bool = False,
+    labels: bool = False,
+    force: bool = False,
+) -> list[SaveReport]:
+    """Like `save_aligned`, of what the caller has aligned; frames that a recording doesn't have are silence."""
+    _check_gaps(gaps)
     folder = folder.absolute()
-    for recording in recordings:
-        _check_place(recording, folder / _name_of(recording))
+    for each in placed:
+        _check_place(each.recording, folder / _name_of(each.recording))
     with storage_errors("make the folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
     files: list[AnyFile] = []
-    for recording, first in zip(recordings, aligned.first_frames, strict=True):
-        source = source_of(recording, first, first + aligned.n_frames, gaps)
-        stem = _name_of(recording)
+    for recording, first, end, before, after in placed:
         is_midi = _is_midi(recording)
+        source = source_of(recording, first, end, "zeros" if is_midi else gaps)
+        if before or after:
+            source = PaddedSource(source, before, after)
+        container = wanted.container
         is_fit = container is not None and (container in MIDI_CONTAINERS) == is_midi
         ending: Container | None = container if is_fit else "mid" if is_midi else "wav"
-        own = (None, tempo) if is_midi else (subtype, None)
-        wanted = Wanted(ending, own[0], aligned.by, own[1])
-        out = folder / f"{stem}.{ending}"
-        parts = _parts(recording, out, wanted) if split and not is_midi else [(None, out)]
-        files += [_file(source, path, wanted, channel) for channel, path in parts]
-    ends = [first + aligned.n_frames for first in aligned.first_frames]
-    latencies = {each.uri: _latency_of(each, end) for each, end in zip(recordings, ends, strict=True)}
+        subtype, tempo = (None, wanted.tempo) if is_midi else (wanted.subtype, None)
+        own = Wanted(ending, subtype, wanted.aligned_by, tempo)
+        out = folder / f"{_name_of(recording)}.{ending}"
+        parts = _parts(recording, out, own) if split and not is_midi else [(None, out)]
+        files += [_file(source, path, own, channel) for channel, path in parts]
+    latencies = {each.recording.uri: _latency_of(each.recording, each.end) for each in placed}
     reports = _write(files, progress, force, labels)
     return [msgspec.structs.replace(report, latency=latencies[report.uri]) for report in reports]
 
@@ -161,6 +182,12 @@ def save_aligned(
 def _latency_of(recording: Recording, end: int) -> Latency | None:
     """What its port said last before frame `end`."""
     return next((latency for frame, latency in reversed(recording.latencies) if frame < end), None)
+
+
+def _check_gaps(gaps: GapFill) -> None:
+    if gaps == "cut":
+        message = "cutting gaps out would break the alignment of several recordings"
+        raise InvalidRequest(message, hint="use --gaps zeros or --gaps nan")
 
 
 def save_to(
@@ -288,9 +315,9 @@ def _check_any_left(source: Source) -> None:
 def _write(files: Sequence[AnyFile], progress: Progress | None, force: bool, labels: bool) -> list[SaveReport]:
     """Writes all under hidden names, then brings them under their own."""
     for file in files:
-        _check_free(file.out, force)
+        check_free(file.out, force)
         if labels:
-            _check_free(_labels_of(file.out), force)
+            check_free(_labels_of(file.out), force)
     for folder in {file.out.parent for file in files}:
         sweep(folder)
     groups = [list(group) for _, group in groupby(files, key=lambda file: id(file.source))]
@@ -324,7 +351,7 @@ def _write(files: Sequence[AnyFile], progress: Progress | None, force: bool, lab
                         os.fsync(fd)
         for out, path in hidden.items():
             with storage_errors("write", out):
-                _appear(path, out, force)
+                appear(path, out, force)
                 sync_folder(out.parent)
         for file in files:
             if labels and force and file.out not in tracks:  # what stands there is of what was replaced
@@ -352,38 +379,6 @@ def _check_place(recording: Recording, out: Path) -> None:
             f"{visible(str(out))} is in the folder of the recording itself",
             hint=f"name a file in another folder, {visible(str(home.parent / out.name))} for example",
         )
-
-
-def _check_free(out: Path, force: bool) -> None:
-    """Raises PathNotAllowed where a file has the name; also with `force` where it is a device, a pipe or a folder."""
-    try:
-        kind = out.lstat().st_mode
-    except FileNotFoundError:
-        return
-    except OSError:
-        with storage_errors("write", out):
-            raise
-    shown = visible(str(out))
-    if stat.S_ISDIR(kind):
-        raise PathNotAllowed(f"{shown} is a folder", hint=f"name a file in it: {shown}/take.wav")
-    if not stat.S_ISREG(kind) and not stat.S_ISLNK(kind):
-        raise PathNotAllowed(f"{shown} is not a regular file", hint="use - and redirect standard output there")
-    if not force:
-        raise PathNotAllowed(f"{shown} exists already", hint="choose another name, or replace it with --force")
-
-
-def _appear(hidden: Path, out: Path, force: bool) -> None:
-    if force:
-        hidden.replace(out)
-        return
-    try:
-        os.link(hidden, out)
-    except FileExistsError:
-        _check_free(out, force)
-    except OSError:  # a file system without hard links
-        _check_free(out, force)
-        hidden.rename(out)
-    remove_hidden(hidden)
 
 
 def _total(progress: Progress | None, n_all: int) -> Callable[[int], None]:

@@ -93,6 +93,11 @@ class Source:
         self._buffer = bytearray()
         self._look()
 
+    @property
+    def recorded(self) -> tuple[int, int]:
+        """The range that is the recording's own."""
+        return self.first, self.end
+
     def held(self) -> AbstractContextManager[bool]:
         """Has retention leave the range's sealed chunks alone during the body."""
         store = Store(self.recording.path.parents[2])

@@ -29,6 +29,7 @@ __all__ = [
     "Pong",
     "SessionBegun",
     "SessionEnded",
+    "SessionKept",
     "SessionLine",
     "SessionMember",
     "SessionStatus",
@@ -307,9 +308,21 @@ class SessionEnded(msgspec.Struct, frozen=True):
     streams: list[StreamEnded]
 
 
+class SessionKept(msgspec.Struct, frozen=True):
+    """`streams` are those that were in standby; `refused` those of them that still are, since nothing could be kept:
+    `error` says why."""
+
+    session: str
+    streams: list[StreamKept]
+    refused: list[dict[str, Any]]
+
+
 class SessionMember(msgspec.Struct, frozen=True):
-    """A stream of a session. `offset_frames` is which frame of it came at the first stream's frame 0, and `related_by`
-    the clock that tells so; both None where nothing can tell yet."""
+    """A stream of a session, with all its takes; `recording` is the first one's folder, `state` how the newest stands.
+
+    `standby_s` is of one that is in standby, and records nothing yet. `offset_frames` is which frame of it came at the
+    first stream's frame 0, and `related_by` the clock that tells so; both None where nothing can tell yet.
+    """
 
     uri: str
     state: str
@@ -321,6 +334,8 @@ class SessionMember(msgspec.Struct, frozen=True):
     clock_id: int | None = None
     offset_frames: int | None = None
     related_by: Literal["graph_clock", "monotonic_clock", "wall_clock"] | None = None
+    n_takes: int = 0
+    standby_s: float | None = None
 
 
 class SessionStatus(msgspec.Struct, frozen=True):
@@ -371,6 +386,7 @@ RESULTS: dict[str, type[msgspec.Struct]] = {
     "stream_keep": StreamKept,
     "session_start": SessionBegun,
     "session_stop": SessionEnded,
+    "session_keep": SessionKept,
     "session_status": SessionStatus,
     "session_list": SessionsListed,
     "stream_list": StreamsListed,

@@ -34,6 +34,8 @@ __all__ = [
     "Published",
     "Recovery",
     "RetentionHeld",
+    "SessionStarted",
+    "SessionStopped",
     "StorageFailed",
     "StorageFull",
     "StorageLow",
@@ -124,6 +126,20 @@ class ProgramRemoved(_DeviceEvent, frozen=True, kw_only=True):
 
 class ProgramChanged(_DeviceEvent, frozen=True, kw_only=True):
     pass
+
+
+class SessionStarted(Event, frozen=True, kw_only=True):
+    """All streams of a session have begun, or wait for their devices."""
+
+    session: str
+    uris: list[str]
+
+
+class SessionStopped(Event, frozen=True, kw_only=True):
+    """The last stream of a session has ended, whoever ended it. `uris` are all that it had."""
+
+    session: str
+    uris: list[str]
 
 
 class StreamStarted(Event, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ __all__ = [
     "RecordingList",
     "Request",
     "Retire",
+    "SessionKeep",
     "SessionList",
     "SessionStart",
     "SessionStatusOf",
@@ -238,11 +239,16 @@ class SessionStream(_Part):
     format: Format
     channel_map: ChannelMap | None = None
     keep: str | None = None
+    roll: str | None = None
+    align: Literal["clock"] | None = None
+    standby_s: Annotated[float, msgspec.Meta(ge=STANDBY_SECONDS[0], le=STANDBY_SECONDS[1])] | None = None
 
     def __post_init__(self) -> None:
         check_uri(self.uri)
         if self.keep is not None:
             parse_keep(self.keep)
+        if self.roll is not None:
+            _check_roll(self.roll, self.uri)
 
 
 class SessionStart(Request, tag="session_start"):
@@ -270,6 +276,10 @@ class _OfSession(Request):
 
 class SessionStop(_OfSession, tag="session_stop"):
     pass
+
+
+class SessionKeep(_OfSession, tag="session_keep"):
+    """What the session's streams in standby hold becomes their recordings, and they go on."""
 
 
 class SessionStatusOf(_OfSession, tag="session_status"):

@@ -18,6 +18,7 @@ from chaos.store.info import RecordingInfo
 from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.terms.errors import InvalidRequest
+from chaos.terms.latency import Latency
 from chaos.terms.ledger import ClockAnchor, Gap
 from chaos.terms.marks import Mark
 from chaos.terms.moments import wall_ns_of
@@ -97,6 +98,13 @@ class StreamRecording(Recording):
     def info(self) -> RecordingInfo:
         """Of the newest take: what concerns the whole stream is in the recording's own properties."""
         return self._last.info
+
+    def take_at(self, frame: int) -> tuple[int, RecordingInfo]:
+        take = self._take_at(frame)
+        return take.origin, self._recording(take).info
+
+    def _take_at(self, frame: int) -> Take:
+        return self._takes[max(bisect_right(self._takes, frame, key=lambda take: take.origin) - 1, 0)]
 
     @property
     def path(self) -> Path:
@@ -213,8 +221,8 @@ class StreamRecording(Recording):
         return frame if following is None else min(frame, following.origin)
 
     def moment_of(self, frame: int) -> datetime:
-        at = max(bisect_right(self._takes, frame, key=lambda take: take.origin) - 1, 0)
-        return self._recording(self._takes[at]).moment_of(frame - self._takes[at].origin)
+        take = self._take_at(frame)
+        return self._recording(take).moment_of(frame - take.origin)
 
     @property
     def marks(self) -> list[Mark]:
@@ -228,6 +236,12 @@ class StreamRecording(Recording):
         is_known = take.path not in self._open and take is not self._takes[-1]
         marks = take.digest.marks if is_known else self._recording(take).marks
         return sorted(marks, key=lambda mark: mark.frame)
+
+    @property
+    def latencies(self) -> list[tuple[int, Latency]]:
+        return [
+            (frame + take.origin, latency) for take in self._takes for frame, latency in self._recording(take).latencies
+        ]
 
     @property
     def oldest_staged_frame(self) -> int:

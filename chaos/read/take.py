@@ -98,6 +98,10 @@ class Recording:
         """What the journal told at the last `refresh`."""
         return self._info
 
+    def take_at(self, frame: int) -> tuple[int, RecordingInfo]:
+        """The take that the frame lies in, or else the nearest one before it: its first frame, and its journal."""
+        return 0, self.info
+
     @property
     def path(self) -> Path:
         return self._info.path

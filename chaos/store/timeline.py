@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias, get_args
 
@@ -21,6 +21,7 @@ __all__ = [
     "align",
     "anchors_of",
     "frame_of_moment",
+    "loosest",
     "moment_at",
     "related",
     "wall_clock",
@@ -32,6 +33,11 @@ _SAME_COUNT_S = 1.0
 
 Way: TypeAlias = Literal["graph_clock", "monotonic_clock", "wall_clock"]
 _WAYS: tuple[Way, ...] = get_args(Way)
+
+
+def loosest(ways: Iterable[Way]) -> Way:
+    """The one of them that tells least exactly; at least one."""
+    return max(ways, key=_WAYS.index)
 
 
 class Aligned(msgspec.Struct, frozen=True):
@@ -128,14 +134,14 @@ def align(infos: Sequence[RecordingInfo], lengths: Sequence[int], first: int, en
     return Aligned(firsts, max(n_frames, 0), _WAYS[max(way for _, way in places)])
 
 
-def related(reference: RecordingInfo, other: RecordingInfo) -> tuple[int, Way]:
-    """The frame of `other` at the reference's frame 0, and what tells so; it may lie outside of `other`.
+def related(reference: RecordingInfo, other: RecordingInfo, frame: int = 0) -> tuple[int, Way]:
+    """The frame of `other` at a frame of the reference, and what tells so; either may lie outside of its recording.
 
     Of one driver's streams it is exact, of others right to a quantum and what their clocks drift. Raises InvalidRange
     where only the wall clock could tell, and that was set.
     """
-    frame, way = _place(reference, other, 0)
-    return frame, _WAYS[way]
+    found, way = _place(reference, other, frame)
+    return found, _WAYS[way]
 
 
 def _place(reference: RecordingInfo, other: RecordingInfo, frame: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,13 +28,15 @@ CHUNK = 4800
 HELD = {"uri": URI, "state": "streaming", "standby_s": 60.0}
 KEPT = {"uri": URI, "recording": "/r/1.zarr", "n_frames": 61 * 48000, "sample_rate": 48000}
 
+JAM: dict[str, Any] = {"session": "jam", "session_uris": [URI, "stream://room/1", "stream://late/1"]}
+
 Run = Callable[..., Result]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     for uri in (URI, "stream://room/1"):
-        made = definition(uri, 1, CHUNK, started_wall_ns=1_790_000_000_000_000_000, session="jam")
+        made = definition(uri, 1, CHUNK, started_wall_ns=1_790_000_000_000_000_000, **JAM)
         made = msgspec.structs.replace(made, device={"description": "Desk Mic"})
         writer = RecordingWriter.create(Store(tmp_path / "store"), made)
         writer.seal(0, np.ones(CHUNK, "<f4").data, 0, CHUNK)
@@ -158,6 +161,6 @@ def test_save_leaves_out_what_has_not_begun_and_says_so(daemon: ScriptedDaemon, 
     daemon.script["session_list"] = {"sessions": [{"session": "jam", "running": True, "uris": uris}]}
     done = run("save", "--last", "50ms")
     assert done.exit_code == 0, done.output
-    assert "nothing was recorded of stream://late/1 yet" in done.stderr
+    assert "nothing was recorded of stream://late/1" in done.stderr
     assert len(list((tmp_path / "here").iterdir())) == 1
     assert run("save", *uris, "out").exit_code == 6, "what was named must be there"

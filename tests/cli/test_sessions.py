@@ -16,6 +16,7 @@ from scripted import ScriptedDaemon
 
 from chaos.cli.main import main
 from chaos.protocol.requests import SessionStart, SessionStop
+from chaos.store.removal import remove
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import DeviceNotFound
@@ -134,13 +135,15 @@ def test_stop_and_status_go_to_the_one_that_runs(daemon: ScriptedDaemon, run: Ru
     assert "running" in run("list").stdout
 
 
-def record(store: Path, uri: str, uris: list[str], position: int, n_frames: int) -> np.ndarray[Any, Any]:
+def record(
+    store: Path, uri: str, uris: list[str], position: int, n_frames: int, clock_id: int = 7, **more: Any
+) -> np.ndarray[Any, Any]:
     """A recording of a session whose frame 0 is at that position of the graph's clock."""
-    shape = definition(uri, channels=1, session="jam", session_uris=uris)
+    shape = definition(uri, channels=1, session="jam", session_uris=uris, **more)
     writer = RecordingWriter.create(Store(store), shape)
     rotator = Rotator(writer, seed=position)
     ns = position * 1_000_000_000 // 48_000
-    writer.anchor(ClockAnchor(0, position, ns, START_NS + ns, 7))
+    writer.anchor(ClockAnchor(0, position, ns, START_NS + ns, clock_id))
     rotator.write(n_frames)
     rotator.stop()
     return rotator.model
@@ -168,16 +171,85 @@ def test_a_session_is_saved_as_a_folder_aligned_to_the_frame(
     assert "nothing was recorded of stream://never/jam" in done.stderr
     assert sorted(path.name for path in out.iterdir()) == ["one-jam.wav", "session.json", "two-jam.wav"]
     saved = [soundfile.read(out / f"{name}-jam.wav", dtype="float32")[0] for name in ("one", "two")]
-    assert np.array_equal(saved[0], one[0, 10:])
-    assert np.array_equal(saved[1], two[0, :190])
+    assert np.array_equal(saved[0], np.append(one[0], np.zeros(10)))
+    assert np.array_equal(saved[1], np.append(np.zeros(10), two[0]))
+    assert "began 0:00:00.000 (10 frames) after the session: silence there" in done.stdout
+    assert "ended 0:00:00.000 (10 frames) before the session: silence there" in done.stdout
     told = json.loads((out / "session.json").read_text())
-    assert told["session"] == "jam"
+    assert (told["session"], told["n_frames"], told["not_recorded"]) == ("jam", 210, ["stream://never/jam"])
+    assert [(each["frames_before"], each["frames_after"]) for each in told["streams"]] == [(0, 10), (10, 0)]
     assert [(each["file"], each["offset_frames"], each["related_by"]) for each in told["streams"]] == [
         ("one-jam.wav", 0, "graph_clock"),
         ("two-jam.wav", -10, "graph_clock"),
     ]
     assert offline(root, "save", "jam", out).exit_code == 2, "nothing is replaced unasked"
     assert offline(root, "save", "jam", out, "--force").exit_code == 0
+
+
+def test_takes_that_rolled_are_one_file_at_its_place(
+    tmp_path: Path, store: tuple[Path, list[np.ndarray[Any, Any]]]
+) -> None:
+    root, (one, two) = store
+    uris = ["stream://one/jam", "stream://two/jam", "stream://never/jam"]
+    second = record(root, "stream://two/jam.0002", uris, 1210, 300, continues="stream://two/jam")
+    out = tmp_path / "out"
+    assert offline(root, "save", "jam", out).exit_code == 0
+    saved = [soundfile.read(out / f"{name}-jam.wav", dtype="float32")[0] for name in ("one", "two")]
+    assert np.array_equal(saved[0], np.append(one[0], np.zeros(310)))
+    assert np.array_equal(saved[1], np.concatenate([np.zeros(10), two[0], second[0]]))
+    told = json.loads((out / "session.json").read_text())["streams"][1]
+    assert (told["n_frames"], told["takes"]) == (500, ["stream://two/jam", "stream://two/jam.0002"])
+    done = offline(root, "verify", "jam", "--json")
+    assert (done.exit_code, [each["n_frames"] for each in json.loads(done.stdout)["recordings"]]) == (0, [200, 500])
+
+
+def test_a_stream_whose_first_take_was_removed_is_still_of_the_session(
+    tmp_path: Path, store: tuple[Path, list[np.ndarray[Any, Any]]]
+) -> None:
+    root, _ = store
+    uris = ["stream://one/jam", "stream://two/jam", "stream://never/jam"]
+    second = record(root, "stream://two/jam.0002", uris, 1210, 300, continues="stream://two/jam")
+    remove(Store(root), "stream://two/jam")
+    out = tmp_path / "out"
+    done = offline(root, "save", "jam", out)
+    assert done.exit_code == 0, done.output
+    [saved] = [soundfile.read(path, dtype="float32")[0] for path in out.glob("two-jam*.wav")]
+    assert np.array_equal(saved, np.append(np.zeros(210), second[0]))
+    assert "2 recordings" in offline(root, "verify", "jam").stdout
+
+
+def test_a_part_of_a_session_counts_from_its_first_frame(
+    tmp_path: Path, store: tuple[Path, list[np.ndarray[Any, Any]]]
+) -> None:
+    root, (one, two) = store
+    out = tmp_path / "out"
+    assert offline(root, "save", "jam", out, "--from", "5", "--to", "205").exit_code == 0
+    saved = [soundfile.read(out / f"{name}-jam.wav", dtype="float32")[0] for name in ("one", "two")]
+    assert np.array_equal(saved[0], np.append(one[0, 5:], np.zeros(5)))
+    assert np.array_equal(saved[1], np.append(np.zeros(5), two[0, :195]))
+    done = offline(root, "save", "jam", tmp_path / "early", "--to", "10")
+    assert "stream://two/jam has nothing in that range" in done.stderr
+    assert [path.name for path in (tmp_path / "early").glob("*.wav")] == ["one-jam.wav"]
+    told = json.loads((tmp_path / "early" / "session.json").read_text())
+    assert [each["file"] for each in told["streams"]] == ["one-jam.wav", None]
+    assert offline(root, "save", "jam", tmp_path / "cut", "--gaps", "cut").exit_code == 2
+
+
+def test_streams_that_were_never_there_at_once_are_saved_all_the_same(tmp_path: Path) -> None:
+    """The second began after the first had ended, and another driver runs it."""
+    root, uris = tmp_path / "store", ["stream://one/jam", "stream://two/jam"]
+    one, two = record(root, uris[0], uris, 1000, 200), record(root, uris[1], uris, 49_000, 100, clock_id=9)
+    out = tmp_path / "out"
+    done = offline(root, "save", "jam", out, "--gaps", "nan")
+    assert done.exit_code == 0, done.output
+    saved = [soundfile.read(out / f"{name}-jam.wav", dtype="float32")[0] for name in ("one", "two")]
+    assert len(saved[0]) == len(saved[1])
+    assert np.array_equal(saved[0][:200], one[0])
+    assert np.isnan(saved[0][200:]).all()
+    assert np.array_equal(saved[1][-100:], two[0]) or np.array_equal(saved[1][-101:-1], two[0])
+    assert abs(len(saved[0]) - 48_100) <= 1
+    told = json.loads((out / "session.json").read_text())
+    assert (told["aligned_by"], told["streams"][1]["related_by"]) == ("monotonic_clock", "monotonic_clock")
 
 
 def test_a_session_is_verified_as_one(store: tuple[Path, list[np.ndarray[Any, Any]]]) -> None:
