@@ -14,12 +14,15 @@ import pytest
 import soundfile
 import zarr
 from harness import Daemon, RawClient, RefusedError, SourceFactory
-from rig import CLICK, MIDI, Event, MidiSource, Session
+from rig import CLICK, MIDI, CountingSource, Event, MidiSource, Session
 
 import chaos
 from chaos.export.report import SaveReport
 from chaos.export.session import save_session
+from chaos.store.catalog import Catalog
 from chaos.store.info import load
+from chaos.store.members import members_of
+from chaos.store.store import Store
 
 AUDIO = {"type": "audio"}
 
@@ -219,3 +222,130 @@ def test_a_click_and_a_note_at_one_frame_stay_there(
     assert clicks == notes == [first + frame - begin for frame in frames]
     assert tune.ticks_per_beat * 1_000_000 == rate * tune.tracks[0][1].tempo
     assert json.loads((tmp_path / "out" / "session.json").read_text())["session"] == "stage"
+
+
+def offered(*names: str, **fields: Any) -> list[dict[str, Any]]:
+    return [
+        {"uri": f"stream://{name}/tour", "device_identity": name, "format": AUDIO, **fields} for name in names
+    ]
+
+
+def await_recovered(client: RawClient) -> None:
+    """A stream begins only once what was left is brought in."""
+    with pytest.raises(RefusedError):
+        client.call("stream_start", uri="stream://no/1", device_identity="?", format=AUDIO)
+
+
+def saved(store: Path, name: str, folder: Path) -> dict[str, Any]:
+    with ExitStack() as stack, Catalog(Store(store)) as catalog:
+        uris = members_of(catalog, name).recorded
+        save_session(name, [stack.enter_context(chaos.open(uri, store)) for uri in uris], folder)
+    return dict(json.loads((folder / "session.json").read_text()))
+
+
+def check_whole(source: CountingSource, stream: dict[str, Any], folder: Path) -> None:
+    """The stream's file holds each frame that the source gave, over the seams of its takes, and silence around."""
+    samples = soundfile.read(folder / stream["file"], dtype="float32", always_2d=True)[0]
+    own = samples[stream["frames_before"] : len(samples) - stream["frames_after"]]
+    assert len(own) == stream["n_frames"]
+    gaps = [(gap["first_frame"], gap["n_frames"]) for gap in stream["saved"]["gaps"]]
+    assert source.check(own.T, gaps=gaps).ok
+
+
+def test_streams_that_have_rolled_are_one_in_status_verify_and_save(
+    counting_source: SourceFactory, daemon: Daemon, client: RawClient, tmp_path: Path
+) -> None:
+    source = counting_source("se-roll")
+    client.call("device_wait", name="se-roll", timeout_s=50, format="audio")
+    uri = "stream://se-roll/tour"
+    client.call("session_start", session="tour", streams=offered("se-roll", roll="1s"))
+    assert client.event("session_started")["uris"] == [uri]
+    for _ in range(2):
+        client.event("stream_rolled", stream_uri=uri)
+    n_frames = 0
+    while n_frames < 2 * 48_000:
+        [told] = client.call("session_status", session="tour")["streams"]
+        n_frames = told["n_frames"]
+    assert (told["n_takes"] >= 2, told["state"]) == (True, "streaming")
+    [ended] = client.call("session_stop", session="tour")["streams"]
+    assert client.event("session_stopped")["session"] == "tour"
+    after = client.call("session_status", session="tour")
+    [stream] = after["streams"]
+    assert (after["running"], stream["state"], stream["offset_frames"]) == (False, "finished", 0)
+    assert stream["n_frames"] > ended["n_frames"], "all takes count, not the last one alone"
+    assert client.call("verify", uri=uri)["n_frames"] == stream["n_frames"]
+    told = saved(daemon.store, "tour", tmp_path / "out")
+    assert (told["n_frames"], len(told["streams"][0]["takes"])) == (stream["n_frames"], stream["n_takes"])
+    check_whole(source, told["streams"][0], tmp_path / "out")
+
+
+def test_a_session_that_has_rolled_and_joined_late_is_whole_after_a_crash(
+    counting_source: SourceFactory, chaosd: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    daemon = chaosd()
+    client = daemon.client
+    early = counting_source("se-early")
+    client.call("device_wait", name="se-early", timeout_s=50, format="audio")
+    client.call("session_start", session="tour", streams=offered("se-early", "se-tardy", roll="1s"), wait=True)
+    client.event("stream_rolled", stream_uri="stream://se-early/tour")
+    tardy = counting_source("se-tardy")
+    client.event("stream_rolled", stream_uri="stream://se-tardy/tour")
+    while min(each["n_takes"] for each in client.call("session_status", session="tour")["streams"]) < 2:
+        pass
+    daemon.kill()
+    daemon.start()
+    await_recovered(client)
+    [line] = [each for each in client.call("session_list")["sessions"] if each["session"] == "tour"]
+    assert (line["running"], line["uris"]) == (False, ["stream://se-early/tour", "stream://se-tardy/tour"])
+    status = client.call("session_status", session="tour")
+    assert status["running"] is False
+    told = saved(daemon.store, "tour", tmp_path / "out")
+    for stream, known in zip(told["streams"], status["streams"], strict=True):
+        assert (known["state"], known["n_takes"] >= 2) == ("finished", True)
+        assert client.call("verify", uri=stream["uri"])["n_frames"] == stream["n_frames"] == known["n_frames"]
+    assert told["streams"][1]["frames_before"] > 24_000, "it joined late, and its file says so"
+    for source, stream in zip((early, tardy), told["streams"], strict=True):
+        check_whole(source, stream, tmp_path / "out")
+    with pytest.raises(RefusedError) as refused:
+        client.call("session_start", session="tour", streams=offered("se-early"))
+    assert refused.value.code == "session_exists"
+
+
+def test_a_session_in_standby_is_kept_as_one(
+    counting_source: SourceFactory, daemon: Daemon, client: RawClient, tmp_path: Path
+) -> None:
+    sources = [counting_source(name) for name in ("se-idea", "se-whim")]
+    for source in sources:
+        client.call("device_wait", name=source.name, timeout_s=50, format="audio")
+    client.call("session_start", session="tour", streams=offered("se-idea", "se-whim", standby_s=60.0))
+    for uri in ("stream://se-idea/tour", "stream://se-whim/tour"):
+        await_frames(client, uri, 24_000)
+    status = client.call("session_status", session="tour")
+    assert [(each["standby_s"], each["recording"]) for each in status["streams"]] == [(60.0, "")] * 2
+    kept = client.call("session_keep", session="tour")
+    assert (kept["refused"], all(each["n_frames"] >= 24_000 for each in kept["streams"])) == ([], True)
+    with pytest.raises(RefusedError, match="no stream of the session tour is in standby"):
+        client.call("session_keep", session="tour")
+    client.call("session_stop", session="tour")
+    told = saved(daemon.store, "tour", tmp_path / "out")
+    for source, stream in zip(sources, told["streams"], strict=True):
+        check_whole(source, stream, tmp_path / "out")
+    with pytest.raises(RefusedError) as refused:
+        client.call("session_keep", session="tour")
+    assert refused.value.code == "session_not_found"
+
+
+def test_a_name_whose_start_was_refused_can_be_used_again(counting_source: SourceFactory, client: RawClient) -> None:
+    counting_source("se-again")
+    client.call("device_wait", name="se-again", timeout_s=50, format="audio")
+    wrong = [*offered("se-again"), *offered("se-nowhere")]
+    for _ in range(2):
+        with pytest.raises(RefusedError) as refused:
+            client.call("session_start", session="tour", streams=wrong)
+        assert refused.value.code == "device_not_found"
+    assert client.call("recording_list")["recordings"] == []
+    client.call("session_start", session="tour", streams=offered("se-again"))
+    await_frames(client, "stream://se-again/tour", 4800)
+    client.call("stream_stop", uri="stream://se-again/tour")
+    assert client.event("session_stopped")["uris"] == ["stream://se-again/tour"], "its last stream has ended"
+    assert client.call("session_status", session="tour")["running"] is False

@@ -1,0 +1,113 @@
+"""Sessions whose start is refused late: when some of their streams record already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pykka
+import pytest
+from recorded import definition
+
+from chaos.engine.messages import Call, refuse, settle
+from chaos.engine.sessions import Sessions
+from chaos.protocol.answers import StreamBegun, StreamEnded
+from chaos.protocol.events import Event
+from chaos.protocol.requests import AudioFormat, SessionStart, SessionStream, StreamStart, StreamStop
+from chaos.store.catalog import Catalog
+from chaos.store.store import Store
+from chaos.store.writer import RecordingWriter
+from chaos.system.pump import Pump
+from chaos.terms.errors import ChaosError, RateMismatch, SessionExists
+
+GOOD, BAD = "stream://good/jam", "stream://bad/jam"
+
+
+class Daemon(pykka.ThreadingActor):
+    def on_receive(self, message: Any) -> None:
+        if isinstance(message, Call):
+            message.function()
+
+
+class Streams:
+    """Starts that end as the test says, of which the good one records at once."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.starts: dict[str, Future[Any]] = {}
+        self.writers: dict[str, RecordingWriter] = {}
+
+    def start(self, request: StreamStart, future: Future[Any], *, is_recovering: bool, member: Any) -> None:
+        self.starts[request.uri] = future
+        if request.uri == GOOD:
+            shape = definition(GOOD, 1, 16, session=member.session, session_uris=list(member.uris))
+            self.writers[GOOD] = RecordingWriter.create(self.store, shape)
+            self.writers[GOOD].seal(0, np.ones(16, "<f4").data, 0, 16)
+
+    def stop(self, request: StreamStop, future: Future[Any]) -> None:
+        writer = self.writers.pop(request.uri)
+        writer.finish(16, clean=True)
+        writer.close()
+        settle(future, StreamEnded(request.uri, str(writer.path), 16, 1, 0, 0, True))
+
+    def view(self, uri: str) -> object | None:
+        return self.writers.get(uri)
+
+
+@pytest.fixture
+def pump() -> Iterator[Pump]:
+    pump = Pump()
+    yield pump
+    pump.close()
+
+
+@pytest.fixture
+def daemon() -> Iterator[pykka.ActorRef[Any]]:
+    ref = Daemon.start()
+    yield ref
+    ref.stop()
+
+
+def test_nothing_stays_of_a_start_that_is_refused_when_some_record_already(
+    tmp_path: Path, pump: Pump, daemon: pykka.ActorRef[Any]
+) -> None:
+    store, told = Store(tmp_path), list[Event]()
+    store.share()
+    streams, catalog = Streams(store), Catalog(store)
+
+    def work(future: Future[Any], function: Callable[[], Any]) -> None:
+        try:
+            settle(future, function())
+        except ChaosError as error:
+            refuse(future, error)
+
+    sessions = Sessions(streams, pump, daemon, work, lambda: catalog, told.append)  # type: ignore[arg-type]
+    members = [SessionStream(uri=uri, device_identity="d", format=AudioFormat()) for uri in (GOOD, BAD)]
+    request = SessionStart(session="jam", streams=members)
+
+    def begin() -> Future[Any]:
+        future: Future[Any] = Future()
+        daemon.ask(Call(lambda: sessions.start(request, future, is_recovering=False)))
+        daemon.ask(Call(lambda: None))  # what `work` has found is taken in
+        return future
+
+    first = begin()
+    assert catalog.entries(session="jam"), "one of them records"
+    settle(streams.starts[GOOD], StreamBegun(GOOD, "", None, AudioFormat(), 16, "streaming"))
+    refuse(streams.starts[BAD], RateMismatch("the graph runs at another rate", hint="set it"))
+    with pytest.raises(RateMismatch):
+        first.result(timeout=30)
+    assert catalog.entries(session="jam") == []
+    assert told == []
+
+    again = begin()
+    for uri in (GOOD, BAD):
+        settle(streams.starts[uri], StreamBegun(uri, "", None, AudioFormat(), 16, "streaming"))
+    assert [each.uri for each in again.result(timeout=30).streams] == [GOOD, BAD]
+    assert [event.type for event in told] == ["session_started"]
+    with pytest.raises(SessionExists):
+        daemon.ask(Call(lambda: sessions.start(request, Future(), is_recovering=False)))
+    catalog.close()
