@@ -55,6 +55,7 @@ from chaos.protocol.answers import (
     PortAccepted,
     SessionBegun,
     SessionEnded,
+    SessionKept,
     SessionLine,
     SessionsListed,
     SessionStatus,
@@ -77,6 +78,7 @@ from chaos.protocol.requests import (
     RecordingList,
     Request,
     Retire,
+    SessionKeep,
     SessionList,
     SessionStart,
     SessionStatusOf,
@@ -230,6 +232,10 @@ class Ops:
     async def session_stop(self, session: str) -> SessionEnded:
         """End a session's streams."""
         return await self.ask(SessionStop(session=session), SessionEnded)
+
+    async def session_keep(self, session: str) -> SessionKept:
+        """What its streams in standby hold becomes their recordings, and they go on."""
+        return await self.ask(SessionKeep(session=session), SessionKept)
 
     async def session_status(self, session: str) -> SessionStatus:
         """A session's streams, and how their clocks are related."""

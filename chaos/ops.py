@@ -23,6 +23,7 @@ from chaos.protocol.answers import (
     PortAccepted,
     SessionBegun,
     SessionEnded,
+    SessionKept,
     SessionLine,
     SessionsListed,
     SessionStatus,
@@ -43,6 +44,7 @@ from chaos.protocol.requests import (
     RecordingList,
     Request,
     Retire,
+    SessionKeep,
     SessionList,
     SessionStart,
     SessionStatusOf,
@@ -239,6 +241,10 @@ class Ops:
     def session_stop(self, session: str) -> SessionEnded:
         """End a session's streams."""
         return self.ask(SessionStop(session=session), SessionEnded)
+
+    def session_keep(self, session: str) -> SessionKept:
+        """What its streams in standby hold becomes their recordings, and they go on."""
+        return self.ask(SessionKeep(session=session), SessionKept)
 
     def session_status(self, session: str) -> SessionStatus:
         """A session's streams, and how their clocks are related."""

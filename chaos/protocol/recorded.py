@@ -133,6 +133,8 @@ class Sliced(msgspec.Struct, frozen=True):
     latency: Latency | None = None
     midi: MidiLoss | None = None
     labels: str | None = None
+    frames_before: int = 0
+    frames_after: int = 0
 
 
 class DefectFound(msgspec.Struct, frozen=True):
