@@ -172,6 +172,20 @@ def _parser() -> argparse.ArgumentParser:
         help="delete the oldest audio beyond this age or size, e.g. 7d or 200GB (default: keep everything)",
     )
     parser.add_argument(
+        "--upload",
+        metavar="URL",
+        help="upload what is sealed to s3://BUCKET/PREFIX, gs://, az:// or file:///DIR; --keep waits for it",
+    )
+    parser.add_argument(
+        "--upload-as", metavar="NAME", help="this recorder's own name below URL (default: the machine's name)"
+    )
+    parser.add_argument(
+        "--upload-limit",
+        metavar="BYTES",
+        type=_size,
+        help="upload at most so much a second, e.g. 1M (default: no limit)",
+    )
+    parser.add_argument(
         "--store-mode",
         metavar="MODE",
         type=_mode,
@@ -232,6 +246,9 @@ def _config(options: argparse.Namespace, file: ConfigFile | None) -> Config:
         "allow_paths": tuple(options.allow_path) or None,
         "allow_commands": options.allow_commands or None,
         "keep": options.keep,
+        "upload": options.upload,
+        "upload_as": options.upload_as,
+        "upload_limit": options.upload_limit,
         "free_margin_bytes": options.free_margin,
         "store_mode": options.store_mode,
         "remote": options.remote,

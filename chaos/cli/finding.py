@@ -11,6 +11,7 @@ import click
 
 from chaos.cli.out import say
 from chaos.cli.session import Session, json_option, only_stream, print_json, running_streams
+from chaos.terms.buckets import is_remote_url
 from chaos.terms.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def list_(
 ) -> None:
     """List recordings, the newest last. This works without chaosd, too.
 
-    With URI, only the takes of that stream; their marks are listed below.
+    With URI, only the takes of that stream; their marks are listed below. With s3://BUCKET/PREFIX and the like it lists
+    what was uploaded there.
     """
     from chaos.cli.show import RECORDING_HEADERS, STREAM_HEADERS, mark_lines, recording_rows, stream_rows, table
 
@@ -56,14 +58,17 @@ def list_(
         else:
             table(STREAM_HEADERS, stream_rows(streams["streams"]))
         return
+    since_ns, until_ns = (None, None) if on is None else _day(on)
+    most = None if everything or on else limit or _NEWEST
+    if uri is not None and is_remote_url(uri):
+        _list_remote(uri, device, since_ns, until_ns, most, as_json=as_json)
+        return
     import msgspec
 
     from chaos.store.catalog import Catalog
     from chaos.store.store import Store
-    from chaos.store.summary import RecordingSummary
+    from chaos.store.summary import summaries
 
-    since_ns, until_ns = (None, None) if on is None else _day(on)
-    most = None if everything or on else limit or _NEWEST
     store = Store(session.store_folder())
     entries = []
     if store.root.is_dir():
@@ -75,7 +80,7 @@ def list_(
                 until_ns=until_ns,
                 limit=None if most is None else most + 1,
             )
-    found = [msgspec.to_builtins(RecordingSummary.of(entry)) for entry in reversed(entries[:most])]
+    found = [msgspec.to_builtins(each) for each in summaries(store, entries[:most][::-1])]
     if as_json:
         print_json({"recordings": found})
         return
@@ -87,6 +92,34 @@ def list_(
         say(*lines)
     if most is not None and len(entries) > most:
         say(f"These are the newest {most}; --all lists all of them, --on DATE those of a day.", err=True)
+
+
+def _list_remote(
+    url: str, device: str | None, since_ns: int | None, until_ns: int | None, most: int | None, *, as_json: bool
+) -> None:
+    """What lies in an object store, below a recorder's prefix or that of all; filters look at all of it."""
+    import msgspec
+
+    from chaos.cli.show import REMOTE_HEADERS, remote_rows, table
+    from chaos.read.remote import takes_in
+
+    is_chosen = device is not None or since_ns is not None
+    entries, has_more = takes_in(url, None if is_chosen else most)
+    found = [
+        {"recording": where, "lost_frames": entry.lost_frames, **msgspec.to_builtins(entry)}
+        for where, entry in entries
+        if (device is None or device.lower() in f"{entry.device}\n{entry.identity}".lower())
+        and (since_ns is None or entry.ended_wall_ns > since_ns)
+        and (until_ns is None or entry.started_wall_ns < until_ns)
+    ]
+    if as_json:
+        print_json({"recordings": found})
+    elif not found:
+        say("No recordings.", err=True)
+    else:
+        table(REMOTE_HEADERS, remote_rows(found))
+        if has_more:
+            say(f"These are the newest {most}; --all lists all of them, --on DATE those of a day.", err=True)
 
 
 def _day(text: str) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from chaos.cli import (
     sessions,
     standby,
     streams,
+    uploads,
 )
 from chaos.cli.failing import say_failure
 from chaos.cli.out import open_closed, say
@@ -146,7 +147,7 @@ def main(
 
 _FAMILIES = (
     *(devices, record, streams, standby, sessions, finding, recordings, retention),
-    *(daemon, service, doctor, keys, agents, completion),
+    *(uploads, daemon, service, doctor, keys, agents, completion),
 )
 for _family in _FAMILIES:
     for _command in _family.COMMANDS:

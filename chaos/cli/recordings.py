@@ -26,6 +26,7 @@ from chaos.cli.session import (
 )
 from chaos.cli.sessionfolder import write_session
 from chaos.cli.standby import keep_held, named_by_itself, what_and_where, what_runs
+from chaos.terms.buckets import is_remote_url
 from chaos.terms.containers import CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
 from chaos.terms.errors import ChaosError, RecordingNotFound
 
@@ -43,6 +44,8 @@ __all__ = ["COMMANDS"]
 @click.pass_obj
 def verify(session: Session, what: str, signed: bool, strict: bool, as_json: bool) -> None:
     """Check every chunk of a recording against its hash, and that every frame is accounted for.
+
+    What was uploaded is fetched and checked where PATH is its URL (chaosctl list s3://BUCKET/PREFIX shows them).
 
     A stream's URI means all its takes; stream://NAME/TAKE.0001 and so on are single ones. It says what that proves:
     without a signature (chaosctl sign) only that nothing has changed by accident. You trust your own signing key and
@@ -81,6 +84,10 @@ def _verified(session: Session, what: str, advance: Callable[[int, int], None]) 
 
     from chaos.terms.uri import check_uri
 
+    if is_remote_url(what):
+        from chaos.read.remote import verify_remote
+
+        return dict(msgspec.to_builtins(verify_remote(what, advance)))
     if "://" not in what:
         from chaos.store.verify import verify as verify_here
 

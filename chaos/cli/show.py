@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEVICE_HEADERS",
     "RECORDING_HEADERS",
+    "REMOTE_HEADERS",
     "STREAM_HEADERS",
     "daemon_lines",
     "decibels",
@@ -40,6 +41,7 @@ __all__ = [
     "progress",
     "proof_lines",
     "recording_rows",
+    "remote_rows",
     "removal_lines",
     "retired_lines",
     "saved_lines",
@@ -237,6 +239,7 @@ def stream_lines(stream: Wire) -> list[str]:
         f" drift {'not known yet' if drift is None else f'{drift:+.1f} ppm'}",
         _heard(stream),
         f"  recording  {_where(stream)}",
+        *_sealed_lines(stream),
         *([f"  take       {stream['take']}, continues {stream['continues']}"] if stream.get("continues") else []),
         *(f"  signal     {line}" for line in signal_lines(stream.get("signal"), rate)),
         *note_lines(stream),
@@ -247,6 +250,13 @@ def _times(stream: Wire) -> list[str]:
     """When a stream begins and ends by itself, in local time."""
     told = [(name, stream.get(f"{name}_utc")) for name in ("begins", "ends")]
     return [f"  {name:<10} {_local(utc)}" for name, utc in told if utc]
+
+
+def _sealed_lines(stream: Wire) -> list[str]:
+    """How far the take is sealed and uploaded, where there is an upload."""
+    if stream.get("uploaded_frame") is None:
+        return []
+    return [f"  uploaded   up to frame {stream['uploaded_frame']}, sealed up to frame {stream['sealed_frame']}"]
 
 
 def _signal_note(signal: Wire | None) -> str:
@@ -299,8 +309,18 @@ def daemon_lines(status: Wire) -> list[str]:
         f" {_mib(staging['locked_bytes'])} locked"
         + (f", on {kind} and not in memory" if (kind := staging.get("file_system", "")) not in IN_MEMORY else ""),
         f"store     {store['path']}, {_mib(store['free_bytes'])} free",
+        *upload_lines(status.get("upload")),
         *note_lines(status),
     ]
+
+
+def upload_lines(upload: Wire | None) -> list[str]:
+    """How the upload stands; nothing without one."""
+    if upload is None:
+        return []
+    waiting = f", {counted(upload['n_takes'], 'recording')} not all there" if upload["n_takes"] else ""
+    reason = f": {upload['reason']}" if upload["reason"] else ""
+    return [f"upload    {upload['target']}, {upload['state']}{reason}{waiting}, {_mib(upload['n_bytes'])} sent"]
 
 
 def capture_lines(captures: Sequence[Wire]) -> list[str]:
@@ -459,6 +479,26 @@ def recording_rows(recordings: Sequence[Wire]) -> list[tuple[str, ...]]:
         )
         for each in recordings
         for missing in [each["lost_frames"] + each["retired_frames"]]
+    ]
+
+
+REMOTE_HEADERS = ("started", "length", "size", "lost", "state", "recorder", "device", "recording")
+
+
+def remote_rows(takes: Sequence[Wire]) -> list[tuple[str, ...]]:
+    """Takes in an object store as rows under `REMOTE_HEADERS`."""
+    return [
+        (
+            _date(each["started_wall_ns"]),
+            duration(each["n_frames"], each["sample_rate"]),
+            size(each["n_bytes"]),
+            f"{each['lost_frames']}{lost(each['lost_frames'], each['sample_rate'])}",
+            each["state"],
+            each["recorder"],
+            each["device"] or "-",
+            each["recording"],
+        )
+        for each in takes
     ]
 
 

@@ -38,6 +38,7 @@ from chaos.engine.sessions import Sessions
 from chaos.engine.space import Room, Space
 from chaos.engine.streams import Running, Stream, Streams
 from chaos.engine.supervised import Supervised, as_chaos_error
+from chaos.engine.uploading import Uploading
 from chaos.graph.devices import DeviceMap
 from chaos.protocol import events
 from chaos.protocol.answers import (
@@ -81,8 +82,10 @@ from chaos.protocol.requests import (
     StreamSwitchChunk,
     Verify,
 )
+from chaos.protocol.uploads import Told, Uploaded
 from chaos.system.pump import Pump
 from chaos.system.threads import data_thread, priority_notes
+from chaos.terms.counting import counted
 from chaos.terms.errors import (
     ChaosError,
     InternalError,
@@ -105,6 +108,10 @@ _FOLLOWING = (
     *(SetMark, StreamAcceptPort, StreamStatusOf, StreamStop, StreamSwitchChunk),
     *(SessionKeep, SessionStatusOf, SessionStop),
 )  # take effect after a start of the same name that was sent before them
+
+
+_WAKING = (events.StreamStarted, events.StreamChunkSealed, events.StreamMark, events.StreamStopped)
+"""Events after which there may be something to upload."""
 
 
 class DaemonActor(Supervised):
@@ -139,6 +146,7 @@ class DaemonActor(Supervised):
             self._streams, pump, self.actor_ref, self._recordings.work, self._recordings.catalog, self._emit
         )
         self._space = Space(config.store, config.staging_dir, pump)
+        self._uploading = Uploading(config, lambda told: tell(self.actor_ref, Call(lambda: self._on_uploaded(told))))
         self._registry: pykka.ActorRef[Any] | None = None
         self._doubted: set[str] = set()
         self._ending: Future[None] | None = None
@@ -179,6 +187,7 @@ class DaemonActor(Supervised):
             log.warning("staging lies in %s on %s, not in memory: capture may stall", self._config.staging_dir, kind)
         self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
         self._streams.begin(self._registry)
+        self._uploading.start()
         self._pump.after("recovery", RECOVERY_WITHIN_S, lambda: settle(self._may_start, None))
         self._may_start.add_done_callback(lambda _: self._pump.cancel("recovery"))
         self._may_start.add_done_callback(lambda _: tell(self.actor_ref, Call(self._begin_put_off)))
@@ -191,6 +200,7 @@ class DaemonActor(Supervised):
         self._recordings.recover(self._config.staging_dir, self._recovery, rechecked)
 
     def on_stop(self) -> None:
+        self._uploading.close()
         self._recordings.close()
         self._space.close()
         self._streams.close()
@@ -248,6 +258,8 @@ class DaemonActor(Supervised):
 
     def _emit(self, event: events.Event, uri: str | None = None) -> None:
         self._history.add(event, uri)
+        if isinstance(event, _WAKING):
+            self._uploading.wake()
         if uri is not None and isinstance(event, events.StreamState):
             self._sessions.on_state(uri, event.state)
         if uri is not None and uri not in self._running:
@@ -278,6 +290,28 @@ class DaemonActor(Supervised):
             return
         stream.told_events = n_events
         self._emit(events.StreamActivity(n_events=n_events, **msgspec.structs.asdict(heard)), uri)
+
+    def _on_uploaded(self, told: Told) -> None:
+        """What the uploader tells becomes an event."""
+        if isinstance(told, Uploaded):
+            for stream in self._running.values():
+                if stream.view.recording == told.recording:
+                    stream.view.uploaded = told.recording, told.n_frames
+            self._emit(
+                events.StreamUploaded(recording=told.recording, n_frames=told.n_frames, ended=told.ended), told.uri
+            )
+        elif (status := self._uploading.status()) is not None:
+            self._emit(events.UploadState(target=status.target, state=told.state, reason=told.reason))
+
+    def _upload_notes(self, room: Room) -> list[str]:
+        """What holds the disk while it runs low."""
+        status, free = self._uploading.status(), room.store_free
+        if status is None or free is None or free >= self._config.free_margin_bytes or status.state == "idle":
+            return []
+        return [
+            f"only {free >> 20} MiB are free in {self._config.store}, and what is not uploaded to {status.target} yet"
+            f" is not retired: {counted(status.n_takes, 'recording')} wait ({status.reason or status.state})"
+        ]
 
     def _events_since(self, request: EventsSince, future: Future[Any]) -> None:
         settle(future, self._history.since(request.seq, request.limit))
@@ -341,7 +375,8 @@ class DaemonActor(Supervised):
             ),
             store=StoreStatus(str(self._config.store), room.store_free, room.error),
             event_seq=self._history.seq,
-            notes=priority_notes() if connected else [],
+            notes=[*(priority_notes() if connected else []), *self._upload_notes(room)],
+            upload=self._uploading.status(),
         )
         settle(future, status)
 

@@ -267,6 +267,7 @@ class Progress(msgspec.Struct, frozen=True):
     n_chunks_sealed: int
     drift_ppm: float | None
     signal: SignalStatus | None = None
+    sealed_frame: int = 0
 
 
 class Broken(msgspec.Struct, frozen=True):

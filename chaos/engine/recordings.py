@@ -5,6 +5,7 @@ What does the work is loaded by the thread that does it: chaosd answers before t
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -121,7 +122,7 @@ class Recordings:
 
     def list_all(self, request: RecordingList, future: Future[Any]) -> None:
         def found() -> dict[str, Any]:
-            from chaos.store.summary import RecordingSummary
+            from chaos.store.summary import summaries
 
             entries = self.catalog().entries(
                 uri=request.uri,
@@ -130,7 +131,7 @@ class Recordings:
                 until_ns=None if request.until is None else wall_ns_of(request.until),
                 limit=request.limit,
             )
-            return {"recordings": [RecordingSummary.of(entry) for entry in entries]}
+            return {"recordings": summaries(self._store, entries)}
 
         self.work(future, found)
 
@@ -169,6 +170,12 @@ class Recordings:
             return Marked(request.uri, str(path), mark.frame, mark.label)
 
         self.work(future, work)
+
+    def _is_low(self) -> bool:
+        try:
+            return shutil.disk_usage(self._config.store).free < self._config.free_margin_bytes
+        except OSError:
+            return False
 
     def slice(self, request: Slice, future: Future[Any]) -> None:
         first, end = request.from_, request.to
@@ -221,7 +228,7 @@ class Recordings:
                 found = retire(self._store, keep, on_kept=kept.append, catalog=catalog, afresh=afresh)
                 self._on_retired(found)
                 for each in kept:
-                    if each.reason == "doubt":
+                    if each.reason == "doubt" or (each.reason == "not_uploaded" and self._is_low()):
                         self._on_doubt(each)
             own = limits(catalog)
             return {"retired": [each.to_wire() for each in found], "kept": kept, "keep": chosen, "stream_keeps": own}

@@ -122,7 +122,7 @@ class ChunkRotatorActor(Supervised):
         self._full: deque[tuple[int, int]] = deque()
         self._ledger: deque[Entry] = deque()
         self._watch = Watch()
-        self._n_sealed = 0
+        self._n_sealed = self._sealed_frame = 0
         self._ticked = (-1, 0)
         self._refused = ""
         self._is_low = False
@@ -482,6 +482,7 @@ class ChunkRotatorActor(Supervised):
         )
         if self._plan.commands is not None:
             self._plan.commands.sealed(path, self._plan.definition.uri)
+        self._sealed_frame = first + n_frames
         self._tell_progress()
         return True
 
@@ -527,7 +528,7 @@ class ChunkRotatorActor(Supervised):
 
     def _tell_progress(self) -> None:
         signal = None if self._signal is None else self._signal.status()
-        self._stream.tell(Progress(self._n_sealed, self._watch.drift_ppm, signal))
+        self._stream.tell(Progress(self._n_sealed, self._watch.drift_ppm, signal, self._sealed_frame))
 
     def _checkpoint(self) -> None:
         assert self._recording is not None

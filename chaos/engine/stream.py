@@ -214,8 +214,8 @@ class InputStreamActor(Supervised):
                 self._schedule.has_begun()
                 self._look_at_clock()
                 self._answer_start()
-            case Progress(n_chunks, drift_ppm, signal):
-                self._view.n_chunks_sealed = n_chunks
+            case Progress(n_chunks, drift_ppm, signal, sealed_frame):
+                self._view.n_chunks_sealed, self._view.sealed_frame = n_chunks, sealed_frame
                 self._view.signal = signal
                 self._view.drift_ppm = drift_ppm
             case WrongRate(found):

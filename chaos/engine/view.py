@@ -70,6 +70,8 @@ class StreamView:
     signal: SignalStatus | None = None
     standby_s: float | None = None  # in standby: how much it holds
     schedule: Schedule | None = None
+    sealed_frame: int = 0
+    uploaded: tuple[str, int] = ("", 0)  # of which recording, and up to which frame; the daemon writes it
 
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""
@@ -84,7 +86,7 @@ class StreamView:
         self.staging, self.turn, self.recording = staging, turn, ""
         self.take = self.continues = None
         self.sample_rate = self.drift_ppm = None
-        self.started_wall_ns = self.n_chunks_sealed = 0
+        self.started_wall_ns = self.n_chunks_sealed = self.sealed_frame = 0
         self.heard = self.signal = None
 
     def keep(self) -> None:
@@ -191,6 +193,8 @@ class StreamView:
             begins_utc=_utc(self.schedule.begins() if self.schedule is not None else None),
             ends_utc=_utc(self.schedule.ends() if self.schedule is not None else None),
             notes=self.remarked(),
+            sealed_frame=self.sealed_frame,
+            uploaded_frame=self.uploaded[1] if self.uploaded[0] == self.recording != "" else None,
         )
 
     def midi(self, stats: dict[str, int]) -> MidiCounts | None:

@@ -204,6 +204,7 @@ class Source:
         """Reads the chunk's file into the buffer; what is wrong with it, "" for nothing. What is not there is zeros."""
         n_read = 0
         reason = ""
+        self.recording.info.bring(sealed)
         try:
             with open_chunk(Path(sealed.path)) as file, memoryview(self._buffer) as view:
                 while n_read < len(view) and (n := file.readinto(view[n_read:])):

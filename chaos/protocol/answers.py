@@ -43,6 +43,7 @@ __all__ = [
     "StreamKept",
     "StreamStatus",
     "StreamsListed",
+    "UploadStatus",
 ]
 
 
@@ -179,6 +180,8 @@ class StreamStatus(msgspec.Struct, frozen=True):
     continues: str | None = None  # that of the take that it went on from without a seam
     begins_utc: str | None = None  # when it is to begin, until then
     ends_utc: str | None = None  # when it is to end by itself, once that is known
+    sealed_frame: int = 0  # up to which the take that runs is sealed
+    uploaded_frame: int | None = None  # up to which it is in the object store; None: nothing of it, or no upload
 
 
 
@@ -221,6 +224,18 @@ class StoreStatus(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
+class UploadStatus(msgspec.Struct, frozen=True):
+    """How the upload stands. `state`: "uploading", "idle" (all that is sealed is there), "waiting" (the object store
+    can't be reached; it is tried again) or "refused" (it can't go on without a person); `reason` says why. `n_takes`
+    are not all there, `n_bytes` were sent since the uploader began."""
+
+    target: str
+    state: Literal["uploading", "idle", "waiting", "refused"]
+    reason: str
+    n_takes: int
+    n_bytes: int
+
+
 class EngineStatus(msgspec.Struct, frozen=True):
     """`notes`: what on this machine may cost frames, a sentence each with what mends it."""
 
@@ -230,6 +245,7 @@ class EngineStatus(msgspec.Struct, frozen=True):
     store: StoreStatus
     event_seq: int
     notes: list[str] = []
+    upload: UploadStatus | None = None
 
 
 class Devices(msgspec.Struct, frozen=True):

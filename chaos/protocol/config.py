@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import platform
 import re
 import stat
 import tempfile
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.protocol.requests import STAGING_SECONDS
+from chaos.terms.buckets import check_recorder, check_url
 from chaos.terms.errors import InvalidRequest, StorageFailed
 from chaos.terms.units import parse_keep
 
@@ -112,6 +114,9 @@ class Config:
     "200GB") is what retention leaves of the store, None all. Whatever hangs, the engine ends `stop_within_s` after it
     was told to. `store_mode` is the mode of the store's folders, and tells who besides the user may read recordings: a
     microphone is private. With `allow_commands` clients may have programs run (`on_seal`, `on_roll`).
+
+    `upload` is where sealed chunks go besides ("s3://bucket/prefix"), below `upload_as`, the recorder's own name (None:
+    the machine's), at `upload_limit` bytes a second at most.
     """
 
     endpoint: str = field(default_factory=lambda: default_endpoints()[0])
@@ -130,6 +135,9 @@ class Config:
     stop_within_s: float = 60.0
     store_mode: int = 0o700
     allow_commands: bool = False
+    upload: str | None = None
+    upload_as: str | None = None
+    upload_limit: int | None = None
 
     def __post_init__(self) -> None:
         if is_remote(self.endpoint) and self.events_endpoint == _default_events():
@@ -159,6 +167,31 @@ class Config:
                 f"{self.store_mode:o} can't be the mode of the store",
                 hint="use 700 (only you), 750 (your group may read), 770 (and write) or 755 (everyone may read)",
             )
+
+        self._check_upload()
+
+    def _check_upload(self) -> None:
+        if self.upload_as is not None:
+            check_recorder(self.upload_as)
+        if self.upload_limit is not None:
+            _check("upload_limit", self.upload_limit, 1024, 1 << 40)
+        if self.upload is None:
+            return
+        object.__setattr__(self, "upload", check_url(self.upload))
+        if self.upload.startswith("memory:"):
+            raise InvalidRequest(
+                f"{self.upload} would be gone when the uploader ends", hint="use file:///folder to try it out"
+            )
+
+    @property
+    def recorder(self) -> str:
+        """The recorder's name in the object store."""
+        return self.upload_as or re.sub(r"[^A-Za-z0-9._-]", "-", platform.node()).strip(".")[:64] or "recorder"
+
+    @property
+    def upload_prefix(self) -> str | None:
+        """Where this recorder's own objects lie; None without upload."""
+        return None if self.upload is None else f"{self.upload}/{self.recorder}"
 
     def prepare(self) -> None:
         """Make the folders: those of sockets and staging for the user alone (0700), and the store.

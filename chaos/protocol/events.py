@@ -53,6 +53,8 @@ __all__ = [
     "StreamStarted",
     "StreamState",
     "StreamStopped",
+    "StreamUploaded",
+    "UploadState",
 ]
 
 COMMON_FIELDS = ("type", "seq", "topic_seq", "run_id", "wall_ns", "utc", "monotonic_ns")
@@ -192,6 +194,22 @@ class StreamChunkSealed(Event, frozen=True, kw_only=True):
     n_frames: int
 
 
+class StreamUploaded(Event, frozen=True, kw_only=True):
+    """All before frame `n_frames` of this recording is in the object store; `ended`: and that is all of it."""
+
+    recording: str
+    n_frames: int
+    ended: bool
+
+
+class UploadState(Event, frozen=True, kw_only=True):
+    """How the upload stands has changed; as `upload` in the status."""
+
+    target: str
+    state: str
+    reason: str
+
+
 class StreamGap(Event, frozen=True, kw_only=True):
     """`n_frames` is None while the gap is open; it is told again when it closes."""
 
@@ -310,7 +328,8 @@ class Recovery(Event, frozen=True, kw_only=True):
 
 
 class RetentionHeld(Event, frozen=True, kw_only=True):
-    """Something that one clock calls old enough is not retired, since another contradicts it; `text` says why."""
+    """Something that one clock calls old enough is not retired, since another contradicts it, or something that is not
+    uploaded while the disk runs low; `text` says why."""
 
     recording: str
     text: str

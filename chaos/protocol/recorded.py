@@ -67,6 +67,8 @@ class RecordingLine(msgspec.Struct, frozen=True):
     marks: list[Mark] = []
     follows: str | None = None
     after_change: str | None = None
+    uploaded_frame: int | None = None
+    is_uploaded: bool = False
 
 
 class ChunkPart(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from chaos.read.take import Recording
 from chaos.store.info import RecordingInfo
 from chaos.store.lines import Definition
 from chaos.store.store import Store
+from chaos.terms.buckets import is_remote_url
 from chaos.terms.errors import InvalidRequest
 from chaos.terms.latency import Latency
 from chaos.terms.ledger import ClockAnchor, Gap
@@ -33,12 +34,17 @@ _ROLL_WITHIN_S = 2.0
 
 
 def open(what: str | Path, store: Path | None = None) -> Recording:  # noqa: A001
-    """The recording of a stream URI, looked for in `store` (by default the user's), or in a `.zarr` folder.
+    """The recording of a stream URI, looked for in `store` (by default the user's), or in a `.zarr` folder,
+    or at the URL of one in an object store (s3://bucket/prefix/recorder/recordings/name/take.START.zarr).
 
     A stream that has rolled is all its takes, on one timeline; `stream://name/take.0001` and so on are single takes.
     Raises RecordingNotFound, InvalidURI, InvalidRequest where the takes differ in format, or StorageFailed if a journal
     can't be read.
     """
+    if isinstance(what, str) and is_remote_url(what):
+        from chaos.read.remote import open_remote
+
+        return open_remote(what)
     if isinstance(what, str) and "://" in what:
         if store is None:
             from chaos.protocol.config import Config

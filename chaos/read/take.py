@@ -50,8 +50,8 @@ class Recording:
     known. Alive until `close`; arrays that were given out stay good after it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._info: RecordingInfo = load(path)
+    def __init__(self, path: Path, info: RecordingInfo | None = None) -> None:
+        self._info: RecordingInfo = info or load(path)
         self._gaps: list[Gap] = []
         self._live: LiveEnd | None = None
         self._live_version = 0
@@ -376,6 +376,7 @@ class Recording:
         sealed = self._info.chunks.find(chunk)
         if sealed is None:
             return None
+        self._info.bring(sealed)
         try:
             return content.of_file(sealed.path, chunk, begin, end)
         except FileNotFoundError:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from chaos.terms.buckets import check_url
 from chaos.terms.errors import InvalidRequest, StorageFailed, Unauthorized
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["SCHEMES", "Bucket", "KeyMissing", "KeyTaken", "StoreUnreachable", "check_url", "is_remote_url"]
+__all__ = ["Bucket", "KeyMissing", "KeyTaken", "StoreUnreachable"]
 
-SCHEMES = ("s3", "gs", "az", "file", "memory")
 TIMEOUT_S = 300
 _MEMORIES: dict[str, Any] = {}
 _Done = Literal["put", "get", "head", "list"]
@@ -38,34 +38,6 @@ class KeyTaken(Exception):
 
 class KeyMissing(Exception):
     """There is no object of that key."""
-
-
-def is_remote_url(text: str) -> bool:
-    """Whether it names a place in an object store."""
-    return text.partition("://")[0] in SCHEMES and "://" in text
-
-
-def check_url(url: str) -> str:
-    """The URL without a slash at its end. Raises InvalidRequest; what is said repeats no credentials."""
-    try:
-        parts = urlsplit(url)
-        has_secrets = bool(parts.username or parts.password or parts.query)
-    except ValueError:
-        raise InvalidRequest("that is not a URL", hint="write it as s3://bucket/prefix") from None
-    if has_secrets or parts.fragment:
-        raise InvalidRequest(
-            "a URL of an object store has no user, password or query",
-            hint="leave credentials to the environment (AWS_ACCESS_KEY_ID and so on), and write s3://bucket/prefix",
-        )
-    is_local = parts.scheme == "file"
-    if parts.scheme not in SCHEMES or is_local is bool(parts.netloc) or (is_local and len(parts.path) < 2):
-        raise InvalidRequest(
-            f"{url!r} is not a place in an object store",
-            hint="write it as s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder",
-        )
-    if "//" in parts.path or any(part in (".", "..") for part in parts.path.split("/")):
-        raise InvalidRequest(f"{url!r} has an empty or a dotted part", hint="write it as s3://bucket/prefix")
-    return url.rstrip("/")
 
 
 class Bucket:

@@ -15,15 +15,12 @@ URI that is used again after `chaosctl rm` overwrites nothing.
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 
 import msgspec
 
-from chaos.terms.errors import InvalidRequest
-
 __all__ = [
-    "CLAIM", "JOURNAL", "RECORDINGS", "TAKES", "Claim", "TakeEntry", "check_recorder", "entry_key", "segment_key",
+    "CLAIM", "JOURNAL", "RECORDINGS", "TAKES", "Claim", "TakeEntry", "entry_key", "segment_key",
     "started_text", "take_key",
 ]  # fmt: skip
 
@@ -65,14 +62,10 @@ class TakeEntry(msgspec.Struct, frozen=True):
     max_error_ns: int | None = None
     chunk_bytes: int = 0
 
-
-def check_recorder(name: str) -> str:
-    """Raises InvalidRequest for what can't name a recorder."""
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
-        raise InvalidRequest(
-            f"{name!r} can't name a recorder", hint="use 1 to 64 of A-Z a-z 0-9 . _ -, not beginning with a dot"
-        )
-    return name
+    @property
+    def lost_frames(self) -> int:
+        """How many frames were lost; those that retention removed were not."""
+        return sum(n_frames for cause, n_frames in self.gaps.items() if cause != "retired")
 
 
 def started_text(wall_ns: int) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -187,12 +187,17 @@ def clear_events(folder: Path, sealed: Iterable[SealedChunk], gone: Iterable[Sea
     columns.clear(gone)
 
 
-def wrong_columns(folder: Path, sealed: Iterable[SealedChunk], gone: Container[int]) -> list[str]:
-    """The arrays that do not say what the chunks hold whose files are there, and zeros for those that are `gone`."""
+def wrong_columns(
+    folder: Path, sealed: Iterable[SealedChunk], gone: Container[int], bring: Callable[[SealedChunk], None]
+) -> list[str]:
+    """The arrays that do not say what the chunks hold whose files are there, and zeros for those that are `gone`. Each
+    is asked for by `bring` before."""
     wrong: set[str] = set()
     n_events = n_bytes = 0
     files = {name: _Reader(folder / "events" / name, column) for name, column in COLUMNS.items()}
     for each in sealed:
+        if each.n_events and each.chunk not in gone:
+            bring(each)
         if each.n_events and (each.chunk in gone or Path(each.path).exists()):
             if each.chunk in gone:
                 made = _nothing(each)

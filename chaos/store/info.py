@@ -105,6 +105,12 @@ class RecordingInfo:
                 case Finish():
                     self.finish = line
 
+    def bring(self, sealed: SealedChunk) -> None:
+        """Has the chunk's file be where its `path` says, before somebody reads it: one in an object store is fetched.
+
+        Raises StorageFailed.
+        """
+
     @property
     def gaps(self) -> list[Gap]:
         """The gaps that have ended, in order of entry; adjoining retired ones are one (see `Entries`)."""

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from chaos.store.catalog import Entry
     from chaos.store.store import Store
 
-__all__ = ["Kept", "doubted", "pinned", "running", "unrecovered"]
+__all__ = ["Kept", "doubted", "not_uploaded", "pinned", "running", "unrecovered"]
 
-Reason = Literal["doubt", "pinned", "running", "unrecovered"]
+Reason = Literal["doubt", "pinned", "running", "unrecovered", "not_uploaded"]
 
 
 class Kept(msgspec.Struct, frozen=True):
     """A recording of which something stays. `reason`: "doubt" (clocks contradict one another about its age), "pinned"
-    (or being saved), "running" (its writer alone may delete of it), "unrecovered" (damaged, or its writer died); `text`
-    and `hint` are for people."""
+    (or being saved), "running" (its writer alone may delete of it), "unrecovered" (damaged, or its writer died),
+    "not_uploaded" (upload is on, and it is not there yet); `text` and `hint` are for people."""
 
     uri: str
     recording: str
@@ -47,6 +47,11 @@ def pinned(store: Store, stays: dict[Path, tuple[str, set[str]]]) -> Iterator[Ke
         else:
             text, hint = f"some of {uri} is being saved by another program", "try again when that has ended"
         yield Kept(uri, str(path), "pinned", text, hint)
+
+
+def not_uploaded(uri: str, recording: Path, target: str) -> Kept:
+    text = f"some of {uri} is not retired, since it is not uploaded to {target} yet"
+    return Kept(uri, str(recording), "not_uploaded", text, "chaosctl status says how the upload goes")
 
 
 def running(uri: str, recording: str) -> Kept:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,13 @@ import msgspec
 from chaos.store.age import Age, Clocks, Now, RecordingAge
 from chaos.store.info import RecordingInfo, SealedChunk, load
 from chaos.store.journal import JOURNAL_NAME, Journal
-from chaos.store.kept import Kept, doubted, pinned, unrecovered
+from chaos.store.kept import Kept, doubted, not_uploaded, pinned, unrecovered
 from chaos.store.lines import GapLine
 from chaos.store.metadata import write_metadata
 from chaos.store.pins import RETENTION, pinned_hashes
 from chaos.store.retired import gone_chunks, remove_chunks, remove_derived, remove_left, retired_gaps
 from chaos.store.store import Store
+from chaos.store.uploaded import Uploads
 from chaos.terms.errors import ChaosError, InvalidRequest
 from chaos.terms.ledger import Gap
 from chaos.terms.units import Keep, parse_keep
@@ -65,6 +66,7 @@ class _Stored(msgspec.Struct, frozen=True):
     age: Age
     stays: bool
     is_pinned: bool
+    is_awaited: bool  # by the object store
 
     @property
     def n_bytes(self) -> int:
@@ -85,13 +87,15 @@ def plan(
 
     The catalogue names the takes that something may go of, their journals say what. Recordings that are damaged, or
     whose writer died, are left out until they are recovered. A controller's files are its own, and never go. Where
-    clocks contradict one another about a chunk's age it stays.
+    clocks contradict one another about a chunk's age it stays, and while upload is on what is not there yet.
 
     `on_kept` is told once for each recording why something of it stays. Of what waits nothing is told, and for some
     minutes it is not looked at; `afresh`, as for a person, everything is.
     """
-    with _opened(store, catalog) as catalog:
-        made = _Plan(store, catalog, now or Now.read(), afresh=afresh)
+    with (
+        _opened(store, catalog) as catalog,
+        closing(_Plan(store, catalog, now or Now.read(), afresh=afresh)) as made,
+    ):
         planned = made.made(keep)
         if on_kept is not None:
             for each in made.kept():
@@ -130,6 +134,9 @@ class _Plan:
         stand = self._due.least_stand_ns(now.boot_id)
         self._stands = [] if stand is None else [stand]
         self._pinned: set[str] | None = None
+        self._uploads = Uploads(store)
+        self._target = self._uploads.target
+        self._awaited: dict[Path, Kept] = {}
         self._known: dict[Path, list[_Stored]] = {}
         self._doubts: dict[Path, Kept] = {}
         self._pins: dict[Path, tuple[str, set[str]]] = {}
@@ -157,6 +164,7 @@ class _Plan:
     def kept(self) -> Iterator[Kept]:
         """Why something stays that was to go."""
         yield from self._doubts.values()
+        yield from self._awaited.values()
         yield from pinned(self._store, self._pins)
         if self._afresh:
             yield from unrecovered(self._catalog.unchecked())
@@ -208,6 +216,8 @@ class _Plan:
             if each.stays:
                 if each.is_pinned:
                     self._pins.setdefault(path, (uri, set()))[1].add(each.sealed.hash)
+                if each.is_awaited and self._target is not None:
+                    self._awaited.setdefault(path, not_uploaded(uri, path, self._target))
                 continue
             excess -= each.n_bytes
             yield each
@@ -221,11 +231,23 @@ class _Plan:
             with suppress(ChaosError):
                 info = load(path)
                 if (info.is_live or info.finish) and not info.definition.external:
-                    found = list(_stored(info, self._pinned, Clocks([info], self._now, self._stands).of(info)))
+                    age = Clocks([info], self._now, self._stands).of(info)
+                    found = list(_stored(info, self._pinned, age, self._first_awaited(info)))
             if found:
                 self._known[path] = found
             return found
         return self._known[path]
+
+
+    def _first_awaited(self, info: RecordingInfo) -> int | None:
+        """The first chunk that is not uploaded; None where it need not be."""
+        if self._target is None:
+            return None
+        known = self._uploads.progress(self._target, info.path, info.definition.started_wall_ns)
+        return 0 if known is None else known.next_chunk
+
+    def close(self) -> None:
+        self._uploads.close()
 
 
 def _own_keep(text: str) -> Keep | None:
@@ -243,15 +265,18 @@ def _recordings(store: Store) -> Iterator[RecordingInfo]:
             yield info
 
 
-def _stored(info: RecordingInfo, hashes: set[str], age: RecordingAge) -> Iterator[_Stored]:
+def _stored(
+    info: RecordingInfo, hashes: set[str], age: RecordingAge, first_awaited: int | None
+) -> Iterator[_Stored]:
     gone = {sealed.chunk for sealed in gone_chunks(info)}
     for sealed in info.chunks:
         if sealed.chunk not in gone:
             # A gap that has not ended may have begun in the newest chunk of a live one.
             is_pinned = sealed.hash in hashes
-            stays = is_pinned or (info.is_live and sealed == info.chunks[-1])
+            is_awaited = first_awaited is not None and sealed.chunk >= first_awaited
+            stays = is_pinned or is_awaited or (info.is_live and sealed == info.chunks[-1])
             end = sealed.end_frame - 1
-            yield _Stored(info, sealed, age.wall_ns(end), age.at(end), stays, is_pinned)
+            yield _Stored(info, sealed, age.wall_ns(end), age.at(end), stays, is_pinned, is_awaited)
 
 
 def _retired(info: RecordingInfo, chunks: list[SealedChunk]) -> Retired:

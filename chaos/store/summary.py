@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
 
@@ -10,12 +11,14 @@ import msgspec
 
 from chaos.store.catalog import Entry
 from chaos.store.digest import Digest
+from chaos.store.store import Store
+from chaos.store.uploaded import Progress, Uploads
 from chaos.terms.errors import ChaosError
 from chaos.terms.form import AudioForm
 from chaos.terms.marks import Mark
 from chaos.terms.moments import utc_if_any
 
-__all__ = ["RecordingSummary"]
+__all__ = ["RecordingSummary", "summaries"]
 
 
 class RecordingSummary(msgspec.Struct, frozen=True):
@@ -23,8 +26,10 @@ class RecordingSummary(msgspec.Struct, frozen=True):
 
     `gaps` has the frames that are missing by cause. `n_bytes` are those of the sealed chunks that are there;
     `retired_frames` were captured and have gone since. A recording that goes on has the frames and bytes that its slots
-    hold, too; its `ended_utc` is that of what is stored. `continues` is the take that it went on from without a seam,
-    `follows` the one that a crash ended before it, `after_change` the one that ended as the device changed its format.
+    hold, too; its `ended_utc` is that of what is stored. `uploaded_frame` is the frame before which all is in the
+    object store (None: nothing of it, or no upload), `is_uploaded`: it has ended, and all of it is there. `continues`
+    is the take that it went on from without a seam, `follows` the one that a crash ended before it, `after_change` the
+    one that ended as the device changed its format.
     """
 
     uri: str
@@ -50,9 +55,11 @@ class RecordingSummary(msgspec.Struct, frozen=True):
     marks: list[Mark] = []
     follows: str | None = None
     after_change: str | None = None
+    uploaded_frame: int | None = None
+    is_uploaded: bool = False
 
     @classmethod
-    def of(cls, entry: Entry) -> Self:
+    def of(cls, entry: Entry, uploaded: Progress | None = None) -> Self:
         digest = entry.digest
         if digest is None:
             return cls(entry.uri, str(entry.path), entry.state)
@@ -82,7 +89,21 @@ class RecordingSummary(msgspec.Struct, frozen=True):
             marks=digest.marks,
             follows=shape.follows,
             after_change=shape.after_change,
+            uploaded_frame=None if uploaded is None else uploaded.n_frames,
+            is_uploaded=uploaded is not None and uploaded.ended,
         )
+
+
+def summaries(store: Store, entries: Sequence[Entry]) -> list[RecordingSummary]:
+    """A line for each."""
+    with closing(Uploads(store)) as uploads:
+        target, found = uploads.target, []
+        for entry in entries:
+            known = None
+            if target is not None and entry.digest is not None:
+                known = uploads.progress(target, entry.path, entry.digest.definition.started_wall_ns)
+            found.append(RecordingSummary.of(entry, known))
+        return found
 
 
 def _head(digest: Digest) -> int:

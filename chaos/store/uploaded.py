@@ -11,17 +11,21 @@ Like the catalogue it is a memory: where it is lost, takes are uploaded once mor
 from __future__ import annotations
 
 import os
-import sqlite3
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from chaos.store.database import Database
 from chaos.store.store import Store, name_and_take
 from chaos.system.files import read_regular, replace, storage_errors
 
-__all__ = ["Progress", "Uploads"]
+if TYPE_CHECKING:
+    import sqlite3
+
+    from chaos.store.database import Database
+
+__all__ = ["Progress", "Uploads", "set_target"]
 
 _FOLDER = ".upload"
 _VERSION = 1
@@ -56,6 +60,17 @@ class Progress(msgspec.Struct, frozen=True):
     mtime_ns: int = 0
 
 
+def set_target(store: Path, target: str | None) -> None:
+    """Upload of the store in this folder is on from now on, or off. Raises StorageFull or StorageFailed."""
+    path = store / _FOLDER / "target"
+    with storage_errors("write", path):
+        if target is not None:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace(path, f"{target}\n".encode())
+        else:
+            path.unlink(missing_ok=True)
+
+
 class Uploads:
     """The uploads of one store; safe to be used by several threads and processes. Alive until `close`."""
 
@@ -74,16 +89,6 @@ class Uploads:
         with suppress(OSError, UnicodeDecodeError):
             return read_regular(self.folder / "target").decode().strip() or None
         return None
-
-    def set_target(self, target: str | None) -> None:
-        """Upload is on from now on, or off. Raises StorageFull or StorageFailed."""
-        path = self.folder / "target"
-        with storage_errors("write", path):
-            if target is not None:
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                replace(path, f"{target}\n".encode())
-            else:
-                path.unlink(missing_ok=True)
 
     def store_id(self) -> str:
         """The store's own number, made with the first question. Raises StorageFull or StorageFailed."""
@@ -108,6 +113,8 @@ class Uploads:
             try:
                 return None if found is None else msgspec.msgpack.decode(found[0], type=Progress)
             except (msgspec.DecodeError, TypeError) as error:
+                import sqlite3
+
                 raise sqlite3.DatabaseError(f"a row is damaged: {error}") from error
 
         known = self._database().run(work)
@@ -131,6 +138,8 @@ class Uploads:
         self._database().run(work)
 
     def _database(self) -> Database:
+        from chaos.store.database import Database  # SQLite is loaded where it is used
+
         if self._base is None:
             with storage_errors("make", self.folder):
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

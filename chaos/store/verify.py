@@ -87,12 +87,15 @@ def _advance(progress: Callable[[int, int], None], n_before: int, n_all: int, n_
     progress(n_before + n_done, max(n_all, n_before + n_done))
 
 
-def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
-    """Verifies the recording in this folder; `progress` is called with chunks done and chunks in all.
+def verify(
+    path: Path, progress: Callable[[int, int], None] | None = None, info: RecordingInfo | None = None
+) -> VerifyReport:
+    """Verifies the recording in this folder; `progress` is called with chunks done and chunks in all. `info` is what is
+    known of it already.
 
     Defects are in the report. Raises RecordingNotFound, or StorageFailed if there is no readable journal.
     """
-    info = load(path)
+    info = info or load(path)
     bad = [
         *_journal_defects(info),
         *_timeline_defects(info),
@@ -168,6 +171,7 @@ def _chunk_defects(info: RecordingInfo, sealed: SealedChunk, *, is_retired: bool
         yield defect("misplaced", expected, f"{counted(sealed.n_frames, 'frame')} from {sealed.first_frame} on")
         return
     path = Path(sealed.path)
+    info.bring(sealed)
     try:
         size = path.stat().st_size
         if size != shape.form.chunk_bytes:
@@ -188,7 +192,7 @@ def _event_defects(info: RecordingInfo, gone: Container[int]) -> list[Defect]:
     """Arrays of events that say other things than the chunks. Beside a writer they may lag behind."""
     if not isinstance(info.definition.form, MidiForm) or info.is_live or not info.finish:
         return []
-    wrong = wrong_columns(info.path, info.chunks, gone)
+    wrong = wrong_columns(info.path, info.chunks, gone, info.bring)
     return [Defect("metadata_mismatch", found=f"events/{name}") for name in wrong]
 
 
@@ -263,7 +267,7 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
     tables = {name: read_table(info.path / name) for name in ("gaps", "clock")}
     n_gap_rows, tables["gaps"] = _joined(tables["gaps"])
     if not is_final:
-        info = load(info.path)
+        info = load(info.path)  # which may have come further meanwhile
     possible = [info.finish] if is_final else [info.finish, None]
     known = _lengths_of(info)
     known = known._replace(n_gaps=max(known.n_gaps, n_gap_rows), is_whole=is_final)

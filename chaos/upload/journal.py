@@ -64,6 +64,12 @@ class Chain:
         self._here = link(raw)
         self._is_same = False
 
+    def change(self, raw: bytes, line: Line) -> bytes:
+        """The uploaded line in this one's place."""
+        self._here = link(raw)
+        self._is_chained = told_before(raw) is not None
+        return self.put(line)
+
     def put(self, line: Line) -> bytes:
         self._is_same = False
         made = encode(line, self._there if self._is_chained else None)

@@ -2,7 +2,8 @@
 
 So the tree over there is a valid recording at every moment, and the beginning of the one here. Its chunks are the same
 bytes under the same hashes, each put only where none is yet. Its ledger tells what is missing there: a chunk that
-retention took here after it was uploaded is no gap there, and one that it took before is.
+retention took here after it was uploaded is no gap there, and one that it took before is. The overview is left out: it
+follows from the samples.
 
 Metadata is written by the store's own code into a folder of the uploader's, and what has changed of it goes up: at most
 some tens of files a day.
@@ -83,6 +84,7 @@ class TakeUpload:
         self._pace = pace
         self._journal = path / JOURNAL_NAME
         header = self._header()
+        header = msgspec.structs.replace(header, definition=msgspec.structs.replace(header.definition, overview=False))
         self.definition: Definition = header.definition
         self.is_external = header.definition.external
         started_ns = header.definition.started_wall_ns
@@ -155,6 +157,11 @@ class TakeUpload:
     def is_published(self) -> bool:
         """Whether all that was sent is told of over there."""
         return self.progress.n_read == self._read
+
+    @property
+    def n_frames(self) -> int:
+        """Before which all was sent."""
+        return self._digest.n_frames
 
     @property
     def has_ended(self) -> bool:
@@ -243,8 +250,12 @@ class TakeUpload:
         if isinstance(line, GapLine) and line.cause == _RETIRED:
             self._chain.drop(raw)
             return
+        if isinstance(line, Header) and line.definition.overview:
+            line = Header(line.version, self.definition)
+            made = [self._chain.change(raw, line)]
+        else:
+            made = [self._chain.take(raw, line)]
         lines: list[Line] = [] if line is None else [line]
-        made = [self._chain.take(raw, line)]
         match line:
             case ChunkLine():
                 sealed = self._sealed(line)

@@ -19,10 +19,11 @@ import msgspec
 from chaos import __version__
 from chaos.protocol.uploads import Told, Uploaded, UploadState
 from chaos.remote.bucket import Bucket, KeyTaken, StoreUnreachable
-from chaos.remote.layout import CLAIM, Claim, check_recorder
+from chaos.remote.layout import CLAIM, Claim
 from chaos.store.journal import JOURNAL_NAME
 from chaos.store.store import Store
 from chaos.store.uploaded import Uploads
+from chaos.terms.buckets import check_recorder
 from chaos.terms.errors import ChaosError, InvalidRequest, RecordingNotFound, Unauthorized
 from chaos.upload.pace import Backoff, Pace
 from chaos.upload.take import TakeUpload
@@ -164,7 +165,7 @@ class Uploader:
     def _waits(self, path: Path) -> bool:
         """Whether something of it was sent and not told of."""
         take = self._open.get(path)
-        return take is not None and not take.is_published
+        return take is not None and not take.is_published and take.n_frames > 0
 
     def _turn(self, bucket: Bucket, path: Path, *, hurry: bool) -> bool:
         """Whether there is more to be sent of this take."""
@@ -186,7 +187,8 @@ class Uploader:
         more = take.has_more()
         is_over = take.has_ended and not more
         is_due = is_over or (hurry and not more) or time.monotonic() >= self._due[path]
-        if is_due and not take.is_published and not (more and take.is_behind):
+        is_worth_it = take.has_ended or take.n_frames > 0
+        if is_due and is_worth_it and not take.is_published and not (more and take.is_behind):
             self._publish(take)
         if is_over and take.is_published:
             self._drop(path)

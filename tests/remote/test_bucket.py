@@ -9,7 +9,8 @@ import pytest
 from s3 import local_s3
 from uploading import memory_url
 
-from chaos.remote.bucket import Bucket, KeyMissing, KeyTaken, StoreUnreachable, check_url
+from chaos.remote.bucket import Bucket, KeyMissing, KeyTaken, StoreUnreachable
+from chaos.terms.buckets import check_url
 from chaos.terms.errors import InvalidRequest
 
 

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,6 +33,7 @@ from chaos.store.pins import pin, pins, unpin
 from chaos.store.recovery import recover
 from chaos.store.retention import collect, plan, retire
 from chaos.store.store import Store
+from chaos.store.uploaded import Progress, Uploads, set_target
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRange, InvalidRequest, InvalidURI, RecordingNotFound, StorageFailed
@@ -557,3 +559,23 @@ def test_what_a_replaced_pin_alone_kept_goes_at_the_next_pass(store: Path) -> No
     pin(Store(store), "kept", load(other), 0, 16)
     retire(Store(store), Keep(None, 0))
     assert retired(one) == [(0, 16)]
+
+
+def test_what_is_not_uploaded_is_held_while_upload_is_on(tmp_path: Path) -> None:
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition()))
+    rotator.write(64)
+    rotator.stop()
+    store, path = Store(tmp_path), rotator.writer.path
+    set_target(tmp_path, "s3://bucket/rig1")
+    kept: list[Kept] = []
+    assert plan(store, parse_keep("1B"), on_kept=kept.append, afresh=True) == []
+    assert [each.reason for each in kept] == ["not_uploaded"]
+    with closing(Uploads(store)) as uploads:
+        uploads.note("s3://bucket/rig1", path, Progress(rotator.writer.definition.started_wall_ns, 0, 32, 2))
+        (retired,) = plan(store, parse_keep("1B"), afresh=True)
+        assert [sealed.chunk for sealed in retired.chunks] == [0, 1]
+        uploads.note("s3://bucket/rig1", path, Progress(7, 0, 64, 4))  # of another take that had its name
+        assert plan(store, parse_keep("1B"), afresh=True) == []
+    set_target(tmp_path, None)
+    (retired,) = plan(store, parse_keep("1B"), afresh=True)
+    assert len(retired.chunks) == 4
