@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chaos.client import Client
+    from chaos.fleet.relate import relate
     from chaos.live import Capture, capture
     from chaos.read.recording import Recording, open  # noqa: A004
     from chaos.terms.errors import ChaosError
@@ -21,6 +22,7 @@ __all__ = [
     "__version__",
     "capture",
     "open",
+    "relate",
 ]
 
 __version__ = "0.1.0"
@@ -32,6 +34,10 @@ def __getattr__(name: str) -> Any:
         from chaos.read import recording
 
         return getattr(recording, name)
+    if name == "relate":
+        from chaos.fleet.relate import relate
+
+        return relate
     if name in ("capture", "Capture"):
         from chaos import live
 

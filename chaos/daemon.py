@@ -19,6 +19,7 @@ from chaos.doors.zmq import Bus
 from chaos.engine.engine import Engine
 from chaos.engine.logbook import Logbook
 from chaos.engine.standing import Standing
+from chaos.engine.uploading import hold_for_upload
 from chaos.engine.watchdog import Watchdog
 from chaos.protocol.config import Config, is_remote, session_folder
 from chaos.protocol.configfile import BadConfig, ConfigFile, read_config
@@ -71,6 +72,7 @@ def serve(engine: Engine, config: Config, stop: threading.Event, file: ConfigFil
         if not is_alone:
             hint = "use that one, or give this one another --store"
             raise InvalidRequest(f"another chaosd records into {config.store}", hint=hint)
+        hold_for_upload(config)
         for sink in (publish, logbook.hear, standing.hear):
             engine.add_sink(sink)
         engine.start()

@@ -146,6 +146,7 @@ class DaemonActor(Supervised):
             self._streams, pump, self.actor_ref, self._recordings.work, self._recordings.catalog, self._emit
         )
         self._space = Space(config.store, config.staging_dir, pump)
+        self._told_upload = ("idle", "")
         self._uploading = Uploading(config, lambda told: tell(self.actor_ref, Call(lambda: self._on_uploaded(told))))
         self._registry: pykka.ActorRef[Any] | None = None
         self._doubted: set[str] = set()
@@ -300,7 +301,8 @@ class DaemonActor(Supervised):
             self._emit(
                 events.StreamUploaded(recording=told.recording, n_frames=told.n_frames, ended=told.ended), told.uri
             )
-        elif (status := self._uploading.status()) is not None:
+        elif (status := self._uploading.status()) is not None and self._told_upload != (told.state, told.reason):
+            self._told_upload = told.state, told.reason
             self._emit(events.UploadState(target=status.target, state=told.state, reason=told.reason))
 
     def _upload_notes(self, room: Room) -> list[str]:

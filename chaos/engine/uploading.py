@@ -13,15 +13,24 @@ from contextlib import suppress
 from chaos.protocol.answers import UploadStatus
 from chaos.protocol.config import Config
 from chaos.protocol.uploads import Told, UploadState, decode_told
-from chaos.terms.errors import ChaosError
 
-__all__ = ["Uploading"]
+__all__ = ["Uploading", "hold_for_upload"]
 
 log = logging.getLogger(__name__)
 
 _AGAIN_S = (1.0, 5.0, 30.0, 60.0)
 _REFUSED = 2
 _END_WITHIN_S = 7.0  # the uploader gives itself 5 s to send what was sealed last
+
+
+def hold_for_upload(config: Config) -> None:
+    """From now on retention waits for what this configuration uploads, or for nothing: for whoever has the store alone.
+
+    Raises StorageFull or StorageFailed.
+    """
+    from chaos.store.uploaded import set_target
+
+    set_target(config.store, config.upload_prefix)
 
 
 class Uploading:
@@ -41,7 +50,8 @@ class Uploading:
         self._state = UploadState("idle")
 
     def start(self) -> None:
-        """From now on retention waits for the upload; or for none."""
+        if self._config.upload is None:
+            return
         self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
         self._thread.start()
 
@@ -70,21 +80,13 @@ class Uploading:
                     process.stdin.close()
         if process is not None:
             try:
-                process.wait(_END_WITHIN_S)
+                process.wait(min(_END_WITHIN_S, self._config.stop_within_s / 2))
             except subprocess.TimeoutExpired:
                 process.kill()
         if self._thread is not None:
             self._thread.join(1.0)
 
     def _run(self) -> None:
-        from chaos.store.uploaded import set_target
-
-        try:
-            set_target(self._config.store, self._config.upload_prefix)
-        except ChaosError as error:
-            log.error("upload: %s", error.message)
-        if self._config.upload is None:
-            return
         for number in range(1 << 30):
             try:
                 code = self._listen(self._begun())
@@ -103,7 +105,8 @@ class Uploading:
         config = self._config
         assert config.upload is not None
         limit = [] if config.upload_limit is None else [str(config.upload_limit)]
-        command = [sys.executable, "-m", "chaos.upload", str(config.store), config.upload, config.recorder, *limit]
+        module = [sys.executable, "-P", "-m", "chaos.upload"]
+        command = [*module, str(config.store), config.upload, config.recorder, *limit]
         # In a session of its own: Ctrl-C is for chaosd, which ends it by its stdin.
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0
@@ -138,7 +141,7 @@ class Uploading:
 
     def _hear(self, told: Told) -> None:
         if isinstance(told, UploadState):
-            self._state = told
-            if told.state in ("waiting", "refused"):
+            before, self._state = self._state, told
+            if (before.state, before.reason) != (told.state, told.reason) and told.state in ("waiting", "refused"):
                 log.warning("upload: %s", told.reason)
         self._on_told(told)

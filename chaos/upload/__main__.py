@@ -44,8 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     threading.Thread(target=_hear, args=(uploader,), daemon=True).start()
     try:
         uploader.run()
-    except ChaosError as error:
-        logging.error("%s (%s)", error.message, error.hint)
+    except ChaosError:  # it has told why
         return 2
     return 0
 

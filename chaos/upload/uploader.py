@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 METADATA_S = 60.0
 _SLICE_S = 10.0
 _LOOK_S = 30.0
+_AGAIN_S = 600.0
 _FRESH_NS = 1_000_000_000
 _THREADS = 4
 
@@ -66,6 +67,7 @@ class Uploader:
         self._uploads = Uploads(store)
         self._stop = threading.Event()
         self._wake = threading.Event()
+        self._hurry = threading.Event()  # nothing is waited for any more
         self._backoff = Backoff()
         self._pace = Pace(bytes_per_s, self._stop)
         self._pool = ThreadPoolExecutor(_THREADS, "put")
@@ -73,6 +75,7 @@ class Uploader:
         self._open: dict[Path, TakeUpload | None] = {}  # None: it has not been looked at
         self._due: dict[Path, float] = {}
         self._refused: dict[Path, str] = {}
+        self._again: dict[Path, float] = {}
         self._n_bytes = 0
         self._told: UploadState | None = None
         self._is_draining = False
@@ -86,11 +89,13 @@ class Uploader:
     def stop(self) -> None:
         """Has `run` end soon; what was not sent is sent by the next one."""
         self._stop.set()
+        self._hurry.set()
         self._wake.set()
 
     def drain(self) -> None:
         """Has `run` end once all that is sealed is there and told of, or can't be reached."""
         self._is_draining = True
+        self._hurry.set()
         self._wake.set()
 
     # ---- its own thread
@@ -104,7 +109,8 @@ class Uploader:
                 try:
                     wait_s = self.round(hurry=until_done or self._is_draining)
                 except InvalidRequest as error:
-                    self._say(UploadState("refused", error.message, len(self._open), self._n_bytes))
+                    reason = f"{error.message}: {error.hint}" if error.hint else error.message
+                    self._say(UploadState("refused", reason, len(self._open), self._n_bytes))
                     raise
                 except ChaosError as error:
                     if until_done:
@@ -114,7 +120,7 @@ class Uploader:
                     if isinstance(error, Unauthorized):
                         self._bucket = None  # credentials may have been renewed where they are looked for
                     self._say(UploadState("waiting", error.message, len(self._open), self._n_bytes))
-                    self._stop.wait(self._backoff.wait_s())
+                    self._hurry.wait(self._backoff.wait_s())
                     continue
                 self._backoff.reset()
                 if wait_s and (until_done or self._is_draining):
@@ -139,8 +145,8 @@ class Uploader:
         told of at once."""
         bucket = self._claimed()
         self._look()
-        has_more = False
-        for path in list(self._open):
+        chosen, has_more = self._next()
+        for path in chosen:
             if self._stop.is_set():
                 return 0.0
             try:
@@ -155,12 +161,25 @@ class Uploader:
             except ChaosError as error:  # of this take alone: it is looked at again from time to time
                 if hurry:
                     raise
+                self._again[path] = time.monotonic() + _AGAIN_S
                 if self._refused.get(path) != error.message:
                     self._refused[path] = error.message
                     log.warning("%s is not uploaded: %s", path, error.message)
         now = time.monotonic()
         next_due = min((due for path, due in self._due.items() if self._waits(path)), default=now + _LOOK_S)
         return 0.0 if has_more else max(0.05, min(next_due - now, _LOOK_S))
+
+    def _next(self) -> tuple[list[Path], bool]:
+        """Whose turn it is, and whether there are others: all that may go on, and of what has ended, or was not looked
+        at yet, the first two and the last two found. So what begins now doesn't wait for what years have left."""
+        now = time.monotonic()
+        takes = {path: take for path, take in self._open.items() if self._again.get(path, 0.0) <= now}
+        going = [path for path, take in takes.items() if take is not None and not take.has_ended]
+        others = [path for path, take in takes.items() if take is None or take.has_ended]
+        chosen = list(dict.fromkeys([*others[-2:], *others[:2]]))
+        for path in others[:2]:  # another one's turn comes first next time
+            self._open[path] = self._open.pop(path)
+        return [*going, *chosen], len(others) > len(chosen)
 
     def _waits(self, path: Path) -> bool:
         """Whether something of it was sent and not told of."""
@@ -181,10 +200,11 @@ class Uploader:
             self._due[path] = 0.0
         take.bucket = bucket
         if take.has_more():
-            self._say(UploadState("uploading", "", len(self._open), self._n_bytes))
             until = time.monotonic() + _SLICE_S
             take.send(self._pool, lambda: self._stop.is_set() or time.monotonic() > until)
         more = take.has_more()
+        if more:
+            self._say(UploadState("uploading", "", len(self._open), self._n_bytes))
         is_over = take.has_ended and not more
         is_due = is_over or (hurry and not more) or time.monotonic() >= self._due[path]
         is_worth_it = take.has_ended or take.n_frames > 0

@@ -87,7 +87,7 @@ def test_an_uploader_that_is_killed_goes_on_where_it_was(
     assert os.getpriority(os.PRIO_PROCESS, process) == 19
     os.kill(process, signal.SIGKILL)
     client.event("upload_state", state="waiting")
-    client.event("upload_state", state="uploading")
+    client.event("upload_state", state="idle")
     client.call("stream_stop", uri=URI)
     client.event("stream_uploaded", stream_uri=URI, ended=True)
     check_is_there(url, recording, tmp_path / "copy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from chaos.store.verify import verify
 from chaos.terms.errors import ChaosError, InvalidRequest
 from chaos.terms.ledger import Cause
 from chaos.terms.units import parse_keep
+from chaos.upload.uploader import Uploader
 
 
 def fill(rotator: Rotator) -> None:
@@ -284,8 +286,6 @@ def test_a_take_with_a_damaged_journal_holds_up_no_other(tmp_path: Path) -> None
     (store.path("stream://a/take") / "journal.jsonl").write_bytes(b"nonsense\n")
     with pytest.raises(ChaosError):
         upload(store, url)
-    from chaos.upload.uploader import Uploader
-
     uploader = Uploader(store, url, "rig1", lambda told: None)
     assert uploader.round() > 0
     uploader.round(hurry=False)
@@ -363,3 +363,40 @@ def test_midi_is_there_with_its_events_also_once_retention_has_taken_it_here(tmp
     assert there.ok, there.bad
     assert there.recording_hash_v3 == verify(stream.recording).recording_hash_v3
     assert rows_of(tmp_path / "copy") == events_of(tmp_path / "copy") == stream.offered
+
+
+def test_what_begins_now_does_not_wait_for_what_years_have_left(tmp_path: Path) -> None:
+    store, url = Store(tmp_path / "store"), memory_url()
+    for number in range(12):
+        rotator = record(store, f"stream://old/{number:02}")
+        rotator.write(16)
+        rotator.stop()
+    uploader = Uploader(store, url, "rig1", lambda told: None)
+    assert uploader.round() == 0, "there is more to do"
+    live = record(store, "stream://new/take")
+    live.write(16)
+    uploader.round()
+    assert any("/new/" in take for take in takes_in(tree(url)))
+    for _ in range(8):
+        uploader.round()
+    assert len(takes_in(tree(url))) == 13
+    assert uploader.round() > 0
+    uploader.close()
+
+
+def test_an_uploader_that_waits_for_a_store_ends_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    fill(record(store))
+    waits = threading.Event()
+
+    def tell(told: object) -> None:
+        if getattr(told, "state", "") == "waiting":
+            waits.set()
+
+    uploader = Uploader(store, memory_url(), "rig1", tell, opened=lambda url: FlakyBucket(url, 0))
+    thread = threading.Thread(target=uploader.run)
+    thread.start()
+    assert waits.wait(60)
+    uploader.drain()
+    thread.join(60)
+    assert not thread.is_alive()
