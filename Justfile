@@ -94,7 +94,12 @@ restarts n="20":
 live-1-4 *arguments:
     tools/pipewire-1.4 tools/test -m live {{arguments}}
 
-# Set-up, demo and tests on another Debian (trixie, trixie-backports, forky), as an ordinary user in a root of it
+# The unit tests on the Debians that chaosd is for: 12, 13 and the next one
+[group('check')]
+debians:
+    for release in bookworm trixie forky; do tools/on $release ./tools/test -n auto -m "not live and not faults" || exit; done
+
+# Set-up, demo and tests on another Debian (bookworm, trixie, trixie-backports, forky), as an ordinary user in a root of it
 [group('check')]
 on release *command:
     tools/on {{release}} {{command}}

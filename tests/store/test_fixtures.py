@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import struct
 import tarfile
 from pathlib import Path
@@ -13,10 +14,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
+import soundfile
 import zarr
 from catalogued import agree
+from click.testing import CliRunner
 
 from chaos import _layout
+from chaos.cli.main import main
 from chaos.read import recording as reader
 from chaos.staging.reader import StagingReader
 from chaos.store import recovery
@@ -152,6 +156,16 @@ def test_finished_recordings(made: Path, take: str, channels: int, sample_format
         assert opened.dtype == MAKE.DTYPES[sample_format]
     group: Any = zarr.open_group(path, mode="r")
     np.testing.assert_array_equal(group["audio"][:], audio)
+
+
+def test_it_is_saved(made: Path, tmp_path: Path) -> None:
+    """As `chaosctl save` does it, with its gaps in the report."""
+    out = tmp_path / "saved.wav"
+    done = CliRunner().invoke(main, ["save", str(recording(made, "clean")), str(out), "--json"])
+    assert done.exit_code == 0, done.output
+    samples, _ = soundfile.read(out, dtype="float32")
+    np.testing.assert_array_equal(samples.T, expected(2, "f32"))
+    assert json.loads(done.stdout)["missing_frames"] == sum(gap.n_frames for gap in MAKE.GAPS)
 
 
 def test_what_it_says_of_itself(made: Path) -> None:

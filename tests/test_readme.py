@@ -1,0 +1,63 @@
+"""README's blocks: each is of a kind that can be run, or says why it can't be."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from chaos.protocol.configfile import read_config
+
+ROOT = Path(__file__).parents[1]
+FENCE = re.compile(r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+CAN_NOT = ("sudo ", "pip install", "./tools/", "recorder$")  # root, the network, minutes, two machines
+
+
+class Block(NamedTuple):
+    """`mark`: `not run: REASON`, `exit: CODES` or `file: NAME`, from the comment above it."""
+
+    mark: str
+    kind: str
+    text: str
+
+
+BLOCKS = [Block(m["mark"] or "", m["kind"], m["text"]) for m in FENCE.finditer((ROOT / "README.md").read_text())]
+
+
+def test_there_are_blocks() -> None:
+    assert len(BLOCKS) > 15
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.text.splitlines()[0][:40])
+def test_each_block_can_be_run_or_says_why_not(block: Block) -> None:
+    if block.mark.startswith("not run: "):
+        assert any(each in block.text for each in CAN_NOT), f"this could be run:\n{block.text}"
+        return
+    assert not any(each in block.text for each in CAN_NOT), f"this can't be run, and no mark says so:\n{block.text}"
+    if block.mark.startswith("file: "):
+        assert block.kind == "toml"
+        tomllib.loads(block.text)
+    elif block.kind == "json":  # what another program's settings say
+        json.loads(block.text)
+    elif block.kind == "python":
+        compile(block.text, "README.md", "exec")
+    else:
+        assert block.kind == "console"
+        assert re.search(r"^\$ \S", block.text, re.MULTILINE), f"no command in:\n{block.text}"
+
+
+def test_the_configuration_of_the_page_is_sound(tmp_path: Path) -> None:
+    [block] = [each for each in BLOCKS if each.mark == "file: chaosd.toml"]
+    (tmp_path / "chaosd.toml").write_text(block.text)
+    file = read_config(tmp_path / "chaosd.toml")
+    assert ([each.name for each in file.streams], [each.name for each in file.sessions]) == (["logger"], ["room"])
+
+
+def test_what_is_promised_of_other_machines_was_tried() -> None:
+    page = (ROOT / "README.md").read_text()
+    assert "Ubuntu" not in page
+    assert "pidof" not in page
