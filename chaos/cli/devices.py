@@ -36,7 +36,8 @@ def devices(
 
     With --watch --json, one event per line is printed.
     """
-    from chaos.cli.show import DEVICE_HEADERS, device_rows, table
+    from chaos.cli.show import DEVICE_HEADERS, device_rows
+    from chaos.cli.tables import table
 
     fields = (("direction", direction), ("format", kind), ("all", with_programs))
     asked: dict[str, object] = {name: value for name, value in fields if value}
@@ -52,7 +53,8 @@ def devices(
 
 
 def _watch_devices(chaosd: Client, asked: dict[str, object], as_json: bool) -> None:
-    from chaos.cli.show import DEVICE_HEADERS, device_rows, event_line, table, watching
+    from chaos.cli.show import DEVICE_HEADERS, device_rows, event_line
+    from chaos.cli.tables import table, watching
 
     def rows() -> list[tuple[str, ...]]:
         return device_rows(chaosd.call("device_list", **asked)["devices"])

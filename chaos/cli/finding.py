@@ -48,7 +48,8 @@ def list_(
     With URI, only the takes of that stream; their marks are listed below. With s3://BUCKET/PREFIX and the like it lists
     what was uploaded there.
     """
-    from chaos.cli.show import RECORDING_HEADERS, STREAM_HEADERS, mark_lines, recording_rows, stream_rows, table
+    from chaos.cli.show import RECORDING_HEADERS, STREAM_HEADERS, mark_lines, recording_rows, stream_rows
+    from chaos.cli.tables import table
 
     if running:
         with session.client() as chaosd:

@@ -22,6 +22,7 @@ from chaos.cli import (
     doctor,
     finding,
     keys,
+    plot,
     record,
     recordings,
     retention,
@@ -29,6 +30,7 @@ from chaos.cli import (
     sessions,
     standby,
     streams,
+    top,
     uploads,
 )
 from chaos.cli.failing import say_failure
@@ -146,7 +148,7 @@ def main(
 
 
 _FAMILIES = (
-    *(devices, record, streams, standby, sessions, finding, recordings, retention),
+    *(devices, record, streams, standby, top, sessions, finding, plot, recordings, retention),
     *(uploads, daemon, service, doctor, keys, agents, completion),
 )
 for _family in _FAMILIES:

@@ -14,7 +14,7 @@ import click
 from chaos.terms.errors import StorageFailed
 from chaos.terms.visible import visible
 
-__all__ = ["SAMPLES", "check_takes_samples", "json_text", "open_closed", "say", "say_json"]
+__all__ = ["SAMPLES", "check_takes_samples", "json_text", "open_closed", "say", "say_heading", "say_json"]
 
 SAMPLES = "chaos.samples"  # set in the context where standard output takes samples and nothing else
 
@@ -45,6 +45,12 @@ def check_takes_samples() -> None:
 def say(*lines: str, err: bool = False) -> None:
     """Prints each as one line, control characters made visible."""
     click.echo("\n".join(map(visible, lines)), err=err)
+
+
+def say_heading(line: str) -> None:
+    """Prints it in bold, where the person has a terminal that can and wants it (NO_COLOR, TERM=dumb)."""
+    has_style = not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    click.echo(click.style(visible(line), bold=True) if has_style else visible(line))
 
 
 def say_json(value: Any, *, indent: int | None = 2, err: bool = False) -> None:

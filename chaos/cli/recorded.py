@@ -96,8 +96,8 @@ def _tell_nothing(take: Take, stopped: dict[str, Any], *, as_json: bool) -> None
 def _saved(take: Take, out: Path | None, force: bool) -> dict[str, Any]:
     import msgspec
 
-    from chaos.cli.show import progress
     from chaos.cli.standby import named_by_itself
+    from chaos.cli.tables import progress
     from chaos.export.save import save as save_file
     from chaos.export.save import save_to
     from chaos.read.recording import open as open_recording

@@ -54,7 +54,8 @@ def verify(session: Session, what: str, signed: bool, strict: bool, as_json: boo
     Of a take that is still recording, or was interrupted and not recovered yet, only what is sealed is checked; with
     --strict that is exit code 8.
     """
-    from chaos.cli.show import progress, proof_lines, verify_lines
+    from chaos.cli.show import proof_lines, verify_lines
+    from chaos.cli.tables import progress
 
     with progress("verifying") as advance:
         report = _verified(session, what, advance)
@@ -127,7 +128,8 @@ def sign(session: Session, uris: tuple[str, ...], as_json: bool) -> None:
 
     import msgspec
 
-    from chaos.cli.show import progress, verify_lines
+    from chaos.cli.show import verify_lines
+    from chaos.cli.tables import progress
     from chaos.store.info import load
     from chaos.store.signature import check_ended
     from chaos.store.signature import sign as sign_here
@@ -231,7 +233,8 @@ def save(
         check_takes_samples()
     import msgspec
 
-    from chaos.cli.show import progress, saved_lines
+    from chaos.cli.saved import saved_lines
+    from chaos.cli.tables import progress
     from chaos.export.save import save as save_file
     from chaos.export.save import save_aligned, save_split, save_to
     from chaos.export.source import first_kept

@@ -51,8 +51,9 @@ def write_session(
     """
     import msgspec
 
-    from chaos.cli.show import progress, saved_lines
+    from chaos.cli.saved import saved_lines
     from chaos.cli.standby import named_by_itself
+    from chaos.cli.tables import progress
     from chaos.export.session import SESSION_FILE, save_session, stretch_of
     from chaos.read.recording import open as open_recording
     from chaos.store.places import check_not_of_store

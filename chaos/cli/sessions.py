@@ -134,7 +134,7 @@ def stop(session: Session, name: str | None, strict: bool, as_json: bool) -> Non
 @click.pass_obj
 def status(session: Session, name: str | None, as_json: bool) -> None:
     """Show the streams of a session, how far they are, and how their clocks are related."""
-    from chaos.cli.show import table
+    from chaos.cli.tables import table
 
     with session.client() as chaosd:
         found = chaosd.call("session_status", session=name or _only_session(chaosd))
@@ -156,7 +156,7 @@ def status(session: Session, name: str | None, as_json: bool) -> None:
 @click.pass_obj
 def list_sessions(session: Session, as_json: bool) -> None:
     """List all sessions, the newest first."""
-    from chaos.cli.show import table
+    from chaos.cli.tables import table
 
     with session.client() as chaosd:
         found = chaosd.call("session_list")
@@ -333,7 +333,8 @@ def verify(session: Session, name: str, strict: bool, as_json: bool) -> None:
     """
     import msgspec
 
-    from chaos.cli.show import progress, verify_lines
+    from chaos.cli.show import verify_lines
+    from chaos.cli.tables import progress
     from chaos.store.store import Store
     from chaos.store.verify import verify_uri
 

@@ -1,27 +1,20 @@
-"""How chaosctl shows things: tables, durations, levels, progress. Rich is used only on a terminal.
+"""How chaosctl shows devices, streams and recordings: one thing looks the same in all commands.
 
-Over 400 lines, so that one thing looks the same in all commands: who shows it calls it from here.
+Over 400 lines: verdicts and gaps are told with the same words as recordings are.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import math
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from chaos.cli.out import say
 from chaos.protocol.config import IN_MEMORY
 from chaos.protocol.events import COMMON_FIELDS
 from chaos.terms.counting import counted
-from chaos.terms.visible import visible
 
 if TYPE_CHECKING:
-    from chaos.export.report import SaveReport
     from chaos.store.removal import Removal
-    from chaos.terms.latency import Latency
 
 __all__ = [
     "DEVICE_HEADERS",
@@ -38,78 +31,21 @@ __all__ = [
     "level",
     "lost",
     "mark_lines",
-    "progress",
     "proof_lines",
     "recording_rows",
     "remote_rows",
     "removal_lines",
     "retired_lines",
-    "saved_lines",
     "signal_lines",
     "size",
     "stream_format",
     "stream_lines",
     "stream_rows",
-    "table",
+    "told_once",
     "verify_lines",
-    "watching",
 ]
 
-Progress = Callable[[int, int], None]
 Wire = Mapping[str, Any]
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under headers: with Rich on a terminal, in aligned columns otherwise."""
-    rows = [tuple(map(visible, row)) for row in rows]
-    if sys.stdout.isatty():
-        from rich.console import Console
-
-        Console().print(_rich_table(headers, rows))
-        return
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    for row in (headers, *rows):
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        shown.add_column(header, overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(visible(cell)) for cell in row))
-    return shown
-
-
-@contextmanager
-def watching(headers: Sequence[str]) -> Iterator[Callable[[Sequence[Sequence[str]]], None]]:
-    """A table that is shown again and again: in place on a terminal, one after the other otherwise."""
-    if not sys.stdout.isatty():
-        yield lambda rows: table(headers, rows)
-        return
-    from rich.live import Live
-
-    with Live(auto_refresh=False) as live:
-        yield lambda rows: live.update(_rich_table(headers, rows), refresh=True)
-
-
-@contextmanager
-def progress(label: str) -> Iterator[Progress]:
-    """A callback `(done, total)` that moves a progress bar where stderr is a terminal, and does nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(visible(label), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def duration(n_frames: int, sample_rate: int | None) -> str:
@@ -363,10 +299,10 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
 
 
 def _defect_lines(bad: Sequence[Wire]) -> list[str]:
-    return _told_once((defect, f"  {_defect(defect)}") for defect in bad)
+    return told_once((defect, f"  {_defect(defect)}") for defect in bad)
 
 
-def _told_once(defects: Iterable[tuple[Wire, str]]) -> list[str]:
+def told_once(defects: Iterable[tuple[Wire, str]]) -> list[str]:
     """A line for each; chunks of one content are one file, and what happened to that is told once."""
     lines: dict[Any, list[str]] = {}
     for number, (defect, line) in enumerate(defects):
@@ -583,105 +519,6 @@ def size(n_bytes: int) -> str:
             break
         amount /= 1024
     return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
-
-
-def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
-    """The reports of a `save`: a line for each file, and one more where it is not exact."""
-    lines = []
-    for report in reports:
-        length = duration(report.n_written, report.sample_rate)
-        if report.midi is not None:
-            lines += _saved_midi(report, length) + _beside(report)
-            continue
-        lines.append(
-            f"{report.path}: {length}, {report.container} {report.subtype}, {report.channels} ch"
-            f" {report.sample_rate} Hz, {counted(len(report.gaps), 'gap')}, {_missing(report)}"
-        )
-        if report.retired_frames:
-            lines.append(f"  {report.retired_frames} of the missing frames were retired")
-        lines += _beside(report) + _damaged(report)
-        if report.max_error is None:
-            lines.append(f"  not exact: {report.subtype} is a lossy codec")
-        elif not report.is_exact and report.max_error:
-            error = f"{20 * math.log10(report.max_error):.0f} dBFS"
-            lines.append(
-                f"  not exact: converted to {report.subtype}, largest error {error},"
-                f" {counted(report.clipped, 'sample')} clipped"
-            )
-    if reports[0].aligned_by:
-        place = f", from frame {reports[0].first_frame}" if not reports[0].frames_before else ""
-        lines.append(f"aligned by the {reports[0].aligned_by.replace('_', ' ')}{place}")
-        lines += _latency_lines(reports)
-    return lines
-
-
-def _beside(report: SaveReport) -> list[str]:
-    """What a session's file has of the time when its stream was not recorded."""
-    before, after = (duration(n, report.sample_rate) for n in (report.frames_before, report.frames_after))
-    lines = []
-    if report.frames_before:
-        lines.append(f"  began {before} ({report.frames_before} frames) after the session: silence there")
-    if report.frames_after:
-        lines.append(f"  ended {after} ({report.frames_after} frames) before the session: silence there")
-    return lines
-
-
-def _latency_lines(reports: Sequence[SaveReport]) -> list[str]:
-    """How late the devices say that their ports are, where that could matter: one line, or none."""
-    told = {report.uri: report.latency for report in reports if report.latency is not None}
-    if not any(each.quanta or each.frames or each.ns for each in told.values()):
-        return []
-    said = "; ".join(f"{uri} {_latency(told[uri])}" for uri in told)
-    return [f"the devices say that they are late, and no file was moved by it: {said}"]
-
-
-def _latency(latency: Latency) -> str:
-    """`1 quantum + 12 frames`."""
-    quanta = "1 quantum" if latency.quanta == 1 else f"{latency.quanta:g} quanta" if latency.quanta else ""
-    frames = counted(latency.frames, "frame") if latency.frames else ""
-    ms = f"{latency.ns / 1e6:g} ms" if latency.ns else ""
-    return " + ".join(filter(None, (quanta, frames, ms))) or "not at all"
-
-
-def _missing(report: SaveReport) -> str:
-    n_frames = report.missing_frames
-    return f"{counted(n_frames, 'frame')} missing{lost(n_frames, report.sample_rate)}"
-
-
-def _damaged(report: SaveReport) -> list[str]:
-    return _told_once(
-        (
-            {"reason": damage.reason, "expected": damage.expected, "found": damage.found},
-            f"  DAMAGED: chunk {damage.chunk} of {damage.take} ({damage.reason}), frames {damage.first_frame} to"
-            f" {damage.first_frame + damage.n_frames}",
-        )
-        for damage in report.damaged
-    )
-
-
-def _saved_midi(report: SaveReport, length: str) -> list[str]:
-    """What a MIDI file has, and what of the recording it can't say."""
-    midi = report.midi
-    assert midi is not None
-    lines = [
-        f"{report.path}: {length}, {report.container} {report.subtype}, {counted(midi.n_events, 'event')},"
-        f" {counted(len(report.gaps), 'gap')}, {_missing(report)}"
-    ]
-    lines += _damaged(report)
-    if midi.max_shift_frames:
-        lines.append(f"  not exact: events go to the nearest tick, at most {midi.max_shift_frames:.1f} frames away")
-    if midi.drift_ppm:
-        lines.append(f"  not exact: its seconds are off by {midi.drift_ppm:.1f} ppm; ticks are frames all the same")
-    if midi.rounded:
-        lines.append(f"  MIDI 1 says less than these did; the packets stand beside them: {_messages(midi.rounded)}")
-    if midi.set_aside:
-        lines.append(f"  {_messages(midi.set_aside)} kept as meta events that other programs ignore")
-    return lines
-
-
-def _messages(counts: Mapping[str, int]) -> str:
-    """`5 active-sensing messages, 1 clock message`"""
-    return ", ".join(counted(n, f"{name.replace('_', '-')} message") for name, n in sorted(counts.items()))
 
 
 def event_line(event: Wire) -> str:

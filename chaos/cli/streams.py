@@ -319,7 +319,8 @@ def status(session: Session, uri: str | None, watch: bool, as_json: bool) -> Non
 
     What `chaosctl record` records without chaosd is shown below, also where chaosd does not run.
     """
-    from chaos.cli.show import STREAM_HEADERS, capture_lines, daemon_lines, stream_lines, stream_rows, table
+    from chaos.cli.show import STREAM_HEADERS, capture_lines, daemon_lines, stream_lines, stream_rows
+    from chaos.cli.tables import table
 
     with session.client() as chaosd:
         if watch:
@@ -373,7 +374,8 @@ def _others(session: Session, chaosd: Client, uri: str | None) -> list[dict[str,
 def _watch(chaosd: Asking, uri: str | None, as_json: bool) -> None:
     import time
 
-    from chaos.cli.show import STREAM_HEADERS, stream_rows, watching
+    from chaos.cli.show import STREAM_HEADERS, stream_rows
+    from chaos.cli.tables import watching
 
     with nullcontext() if as_json else watching(STREAM_HEADERS) as show:
         try:

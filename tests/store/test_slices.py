@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import START_NS, Rotator, definition
 
-from chaos.cli.show import saved_lines
+from chaos.cli.saved import saved_lines
 from chaos.export.jobs import Slicer
 from chaos.export.save import save_aligned
 from chaos.read import recording as reader
