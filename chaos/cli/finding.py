@@ -101,7 +101,8 @@ def _list_remote(
     """What lies in an object store, below a recorder's prefix or that of all; filters look at all of it."""
     import msgspec
 
-    from chaos.cli.show import REMOTE_HEADERS, remote_rows, table
+    from chaos.cli.show import REMOTE_HEADERS, remote_rows
+    from chaos.cli.tables import table
     from chaos.read.remote import takes_in
 
     is_chosen = device is not None or since_ns is not None
