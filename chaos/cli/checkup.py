@@ -332,7 +332,7 @@ def _of_service(found: Checkup) -> None:
     """Only of somebody who has one."""
     from chaos.system.unit import has_linger, linger_command, unit_path
 
-    if not unit_path().exists():
+    if not unit_path().is_file():
         return
     if has_linger():
         found.add("linger", "ok", "the service runs without a login")

@@ -144,7 +144,7 @@ def main(
     """
     if host is not None and endpoint is not None:
         raise click.UsageError("Use either --host or --endpoint.")
-    ctx.obj = Session(remote_endpoint(host) if host else endpoint, events, store)
+    ctx.obj = Session(remote_endpoint(host) if host else endpoint, events, store, host or None)
 
 
 _FAMILIES = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ _NO_SYSTEMD = "systemd doesn't run for this user here"
 
 
 @click.group()
-def config() -> None:
+@click.pass_obj
+def config(session: Session) -> None:
     """The configuration file of chaosd (chaosd --config FILE)."""
+    session.refuse_host("config")
 
 
 @config.command()
@@ -49,8 +52,10 @@ def check(file: Path, as_json: bool) -> None:
 
 
 @click.group()
-def service() -> None:
+@click.pass_obj
+def service(session: Session) -> None:
     """Run chaosd as a service of systemd: it starts with the login, or with the machine, and again after a crash."""
+    session.refuse_host("service")
 
 
 @service.command()
@@ -71,7 +76,7 @@ def install(session: Session, config_file: Path | None, dry_run: bool, force: bo
     _check_ours(path, force)
     done = []
     if not dry_run:
-        with storage_errors("write", path):
+        with storage_errors("write", path, of_recordings=False):
             path.parent.mkdir(parents=True, exist_ok=True)
             replace(path, text.encode())
         systemd = Systemd.running()
@@ -105,11 +110,11 @@ def uninstall(force: bool, as_json: bool) -> None:
 
     path = unit_path()
     _check_ours(path, force)
-    was_there, systemd = path.exists(), Systemd.running()
+    was_there, systemd = os.path.lexists(path), Systemd.running()
     if was_there:
         if systemd is not None:
             systemd.call("disable", "--now", NAME)
-        with storage_errors("remove", path):
+        with storage_errors("remove", path, of_recordings=False):
             path.unlink(missing_ok=True)
         if systemd is not None:
             systemd.call("daemon-reload")
@@ -134,7 +139,7 @@ def service_status(session: Session, as_json: bool) -> None:
         answers = client.reachable()
     told: dict[str, Any] = {
         "path": str(path),
-        "installed": path.exists(),
+        "installed": path.is_file(),
         "systemd": systemd is not None,
         "active": properties.get("ActiveState"),
         "enabled": properties.get("UnitFileState"),
@@ -145,7 +150,10 @@ def service_status(session: Session, as_json: bool) -> None:
     if as_json:
         print_json(told)
         return
-    say(f"unit       {path}" if told["installed"] else "unit       none; write it with: chaosctl service install")
+    if path.is_dir():
+        say(f"unit       none: {path} is a folder; remove it, then: chaosctl service install")
+    else:
+        say(f"unit       {path}" if told["installed"] else "unit       none; write it with: chaosctl service install")
     if systemd is None:
         say(f"service    unknown: {_NO_SYSTEMD}")
     else:
@@ -170,9 +178,21 @@ def _command(session: Session, config_file: Path | None) -> list[str]:
 
 
 def _check_ours(path: Path, force: bool) -> None:
+    """Raises InvalidRequest where something is there that may not be replaced or removed. A link may be, with --force:
+    `systemctl mask` makes one."""
+    from chaos.system.files import read_regular
     from chaos.system.unit import is_ours
 
-    if path.exists() and not force and not is_ours(path.read_text(errors="replace")):
+    if path.is_dir() and not path.is_symlink():
+        raise InvalidRequest(f"{path} is a folder, and a unit is a file", hint="move it away, then try again")
+    if force or not os.path.lexists(path):
+        return
+    try:
+        text = read_regular(path, follow=True).decode(errors="replace")
+    except OSError as error:
+        hint = "look at what is there, or add --force"
+        raise InvalidRequest(f"can't read {path}: {error.strerror}", hint=hint) from None
+    if not is_ours(text):
         raise InvalidRequest(f"{path} was not written by chaosctl", hint="keep it, or add --force")
 
 

@@ -64,11 +64,17 @@ class PickOne(InvalidRequest):
 
 @dataclass(frozen=True)
 class Session:
-    """The options before the command; None where they are left out."""
+    """The options before the command; None where they are left out. With `host`, `endpoint` is that machine's."""
 
     endpoint: str | None
     events: str | None
     store: Path | None
+    host: str | None = None
+
+    def refuse_host(self, command: str) -> None:
+        """For a command that acts on this machine alone."""
+        if self.host is not None:
+            raise click.UsageError(f"{command} acts on this machine: leave out --host (or CHAOS_HOST), or log in there")
 
     @contextmanager
     def client(self) -> Iterator[Client]:

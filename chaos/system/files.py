@@ -44,8 +44,10 @@ IRREGULAR = (errno.EINVAL, errno.ELOOP, errno.ENXIO)
 
 
 @contextmanager
-def storage_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turns an OSError of the body into StorageFull or StorageFailed; `details` keep errno and path."""
+def storage_errors(doing: str, path: Path, *, of_recordings: bool = True) -> Iterator[None]:
+    """Turns an OSError of the body into StorageFull or StorageFailed; `details` keep errno and path. Unless it is one
+    `of_recordings` nothing is said of what was sealed."""
+    safe = "; what was sealed is safe" if of_recordings else ""
     try:
         yield
     except OSError as error:
@@ -53,9 +55,9 @@ def storage_errors(doing: str, path: Path) -> Iterator[None]:
         details = {"errno": number, "errno_name": errno.errorcode.get(number, ""), "path": str(path)}
         message = f"could not {doing} {path}: {error.strerror or error}"
         if number in FULL:
-            hint = "free some space there; what was sealed is safe"
+            hint = f"free some space there{safe}"
             raise StorageFull(message, hint=hint, details=details) from error
-        hint = "check the disk, its mount and its permissions; what was sealed is safe"
+        hint = f"check the disk, its mount and its permissions{safe}"
         raise StorageFailed(message, hint=hint, details=details) from error
 
 

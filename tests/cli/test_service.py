@@ -7,6 +7,7 @@ program of that name.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,36 @@ def test_somebody_elses_unit_is_left_alone(home: Path) -> None:
     assert "Type=notify" in unit(home).read_text()
 
 
+def test_what_is_no_file_in_the_place_of_the_unit_is_told(home: Path) -> None:
+    unit(home).mkdir(parents=True)
+    for words in (["install"], ["install", "--force"], ["uninstall"], ["uninstall", "--force"]):
+        assert "chaosd.service is a folder, and a unit is a file" in run("service", *words, code=2).stderr
+    ends = ("--endpoint", f"ipc://{home}/c", "--events", f"ipc://{home}/e")
+    assert not json.loads(run(*ends, "service", "status", "--json").stdout)["installed"]
+    assert "is a folder" in run(*ends, "service", "status").stdout
+    unit(home).rmdir()
+    os.mkfifo(unit(home))
+    for words in (["install"], ["uninstall"]):
+        assert "it is not a regular file" in run("service", *words, code=2).stderr
+    unit(home).unlink()
+    unit(home).symlink_to("/dev/null")  # as `systemctl mask` does
+    assert "it is not a regular file" in run("service", "install", code=2).stderr
+    run("service", "install", "--force")
+    assert unit(home).is_file()
+
+
+def test_a_unit_that_cannot_be_written_is_told_without_recordings(home: Path) -> None:
+    (home / "config").write_text("")
+    said = run("service", "install", code=6).stderr
+    assert "could not write" in said
+    assert "sealed" not in said
+
+
+@pytest.mark.parametrize("words", [("service", "install", "--dry-run"), ("config", "check", "x"), ("doctor",)])
+def test_what_acts_on_this_machine_takes_no_host(words: tuple[str, ...]) -> None:
+    assert f"{words[0]} acts on this machine: leave out --host" in run("--host", "foo", *words, code=2).stderr
+
+
 def test_what_systemctl_refuses_is_told(home: Path) -> None:
     systemctl(home, restart="echo 'Job failed' >&2; exit 1")
     assert "systemctl --user restart chaosd.service failed: Job failed" in run("service", "install", code=7).stderr
@@ -147,12 +178,21 @@ ANALYZE = shutil.which("systemd-analyze")
 
 @pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 def test_systemd_itself_finds_nothing_wrong(tmp_path: Path) -> None:
+    """Its exit code tells of every unit that ours stands beside, and so of the machine."""
     path = tmp_path / "chaosd.service"
-    path.write_text(unit_text([sys.executable, "-P", "-m", "chaos.daemon", "--config", "/tmp/a b %h $x.toml"]))
-    assert ANALYZE is not None
-    done = subprocess.run([ANALYZE, "verify", "--man=no", str(path)], capture_output=True, text=True, check=False)
-    about_ours = [line for line in done.stderr.splitlines() if "chaosd.service" in line]
-    assert (done.returncode, about_ours) == (0, []), done.stderr
+    ours = unit_text([sys.executable, "-P", "-m", "chaos.daemon", "--config", "/tmp/a b %h $x.toml"])
+
+    def said(text: str) -> tuple[list[str], str]:
+        assert ANALYZE is not None
+        path.write_text(text)
+        done = subprocess.run([ANALYZE, "verify", "--man=no", str(path)], capture_output=True, text=True, check=False)
+        told = done.stdout + done.stderr
+        return [line for line in told.splitlines() if "chaosd.service" in line], f"exit {done.returncode}\n{told}"
+
+    about_ours, told = said(ours)
+    assert about_ours == [], told
+    about_bad, told = said(ours.replace("Type=notify", "Tyype=notify"))
+    assert about_bad, told  # it does look at it
 
 
 def test_a_configuration_is_checked(home: Path) -> None:
