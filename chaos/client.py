@@ -265,7 +265,8 @@ def endpoints_for(endpoint: str | None, events_endpoint: str | None) -> tuple[st
 
 def patience_for(op: str, fields: Mapping[str, Any], timeout_s: float) -> float:
     """How many seconds an answer to this may take."""
-    return max(timeout_s, _PATIENCE_S.get(op, 0.0)) + float(fields.get("timeout_s", 0.0))
+    asked = fields.get("timeout_s", 0.0)  # what is not a number is refused by who is asked
+    return max(timeout_s, _PATIENCE_S.get(op, 0.0)) + (float(asked) if isinstance(asked, int | float) else 0.0)
 
 
 def result_of(answer: Answer) -> dict[str, Any]:
@@ -369,12 +370,16 @@ def _receive(link: WatchedSocket, endpoint: str, deadline: float) -> list[bytes]
 
 
 def encoded(request: dict[str, Any]) -> bytes:
-    """A request's bytes. Raises InvalidRequest for text that is none."""
+    """A request's bytes. Raises InvalidRequest for text that is none, and for what JSON has no form for."""
     try:
         return msgspec.json.encode(request)
     except UnicodeEncodeError as e:
         raise InvalidRequest(
             f"{visible(str(e.object))} is not text in this locale", hint="use a UTF-8 locale: LC_ALL=C.UTF-8"
+        ) from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as e:
+        raise InvalidRequest(
+            f"a field of the request can't be sent: {visible(str(e))}", hint="use text, numbers, lists and dicts"
         ) from None
 
 

@@ -9,6 +9,7 @@ The chaosd that runs does it, or else an engine in this process. There is a reco
 
 from __future__ import annotations
 
+import numbers
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from chaos.terms.errors import InvalidRange, InvalidRequest, StreamNotFound, Tim
 from chaos.terms.formats import AudioFormat, Format
 from chaos.terms.ledger import Gap, lost_frames
 from chaos.terms.uri import uri_by_time
+from chaos.terms.visible import visible
 
 if TYPE_CHECKING:
     from chaos.read.follow import Follower
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Capture", "capture"]
 
+_MOST_SECONDS = 1_000_000_000  # thirty years
 _NO_ROLL = "3650d"  # one take, so that its frames count from its own first
 _AUDIO = AudioFormat()
 
@@ -222,7 +225,7 @@ class Capture:
         """Waits until `seconds` more have come, counted in frames.
 
         Raises TimedOut where no frame comes for `timeout_s` (the device is away: its frames come as a gap when it is
-        back), StreamNotFound where the stream ends, ValueError for less than 0 seconds.
+        back), StreamNotFound where the stream ends, InvalidRange for less than 0 seconds, too many, and no number.
         """
         from chaos.read.follow import await_frames
 
@@ -253,10 +256,13 @@ class Capture:
         """Names a frame; left out, the newest one."""
         return self._asking.mark(self.uri, label, frame=frame)
 
-    def _frames(self, seconds: float) -> int:
-        if not 0 <= seconds < 1e9:
-            raise ValueError(f"{seconds} seconds: use 0 or more")
-        return round(seconds * self.sample_rate)
+    def _frames(self, seconds: Any) -> int:
+        is_number = isinstance(seconds, numbers.Real)
+        if not is_number:
+            raise InvalidRange(f"{visible(repr(seconds)[:40])} is not a number of seconds", hint="write it like 2.5")
+        if not 0 <= seconds <= _MOST_SECONDS:
+            raise InvalidRange(f"{str(seconds)[:40]} seconds can't be had", hint=f"use 0 to {_MOST_SECONDS:_} seconds")
+        return round(float(seconds) * self.sample_rate)
 
     def _missing(self, missing: Missing | None) -> Missing:
         if missing is not None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
-from chaos.client import Asking
+from chaos.client import Asking, encoded
 from chaos.engine.engine import Engine
 from chaos.protocol.codec import decode_request
 from chaos.protocol.config import Config, session_folder
@@ -52,7 +52,7 @@ class Local(Asking):
 
     def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
         """The result of an op, as on the wire. Raises the ChaosError that it is answered with, or TimedOut."""
-        asked = self._engine.submit(decode_request(msgspec.json.encode({"op": op, **fields})))
+        asked = self._engine.submit(decode_request(encoded({"op": op, **fields})))
         patience_s = self._timeout_s + fields.get("timeout_s", 0.0)
         try:
             answer = asked.result(patience_s)

@@ -59,6 +59,13 @@ def test_errors_come_back_as_what_they_are(client: Client, daemon: ScriptedDaemo
         client.call("ping", nonsense=1)
 
 
+def test_what_can_t_be_sent_is_refused_here(client: Client) -> None:
+    for fields in ({"x": object()}, {"x": {object(): 1}}, {"timeout_s": object()}):
+        with pytest.raises(InvalidRequest, match="can't be sent"):
+            client.call("ping", **fields)
+    assert client.call("ping") == {"name": "chaosd"}
+
+
 def test_one_that_is_closed_says_so(daemon: ScriptedDaemon) -> None:
     with client_of(daemon) as client:
         client.call("ping")
