@@ -64,10 +64,15 @@ def start(
 
     Each becomes a stream of its own, stream://DEVICE/NAME. Streams with the same clock begin at the same frame.
     """
-    from chaos.terms.units import parse_duration_s
+    from chaos.terms.units import parse_duration_s, parse_keep, parse_roll_s
     from chaos.terms.uri import check_session, make_uri, slug
 
     check_session(name)
+    if keep is not None:
+        parse_keep(keep)
+    if roll is not None:
+        parse_roll_s(roll)
+    standby_s = None if standby is None else parse_duration_s(standby)
     with session.client() as chaosd:
         devices = [(each, "audio", _find(chaosd, each, "audio", wait)) for each in audio]
         devices += [(each, "midi", _find(chaosd, each, "midi", wait)) for each in midi]
@@ -81,7 +86,6 @@ def start(
             default = chaosd.default_device()
             say(f"recording the default device, {default['description']} (choose others with --audio)", err=True)
             devices = [(default["identity"], "audio", default)]
-        standby_s = None if standby is None else parse_duration_s(standby)
         asked = {"keep": keep, "roll": roll, "standby_s": standby_s}
         streams: list[dict[str, Any]] = []
         uris: set[str] = set()

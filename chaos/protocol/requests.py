@@ -19,7 +19,7 @@ from chaos.terms.errors import InvalidRange, InvalidRequest, PathNotAllowed
 from chaos.terms.formats import MAX_CHANNELS, AudioFormat, Format, MidiFormat
 from chaos.terms.marks import Label
 from chaos.terms.moments import TIME_HINT, Moment, Time
-from chaos.terms.units import parse_duration_s, parse_keep
+from chaos.terms.units import parse_keep, parse_roll_s
 from chaos.terms.uri import check_session, check_uri
 
 __all__ = [
@@ -387,8 +387,7 @@ REQUESTS = _ops(Request)
 
 
 def _check_roll(roll: str, uri: str) -> None:
-    if parse_duration_s(roll) < 1:
-        raise InvalidRequest(f"a take of {shown(roll)} is too short", hint="use 1s or more, for example 30m or 1h")
+    parse_roll_s(roll)
     check_uri(f"{uri}.0002")
 
 

@@ -12,12 +12,14 @@ __all__ = [
     "parse_duration_s",
     "parse_keep",
     "parse_latency_frames",
+    "parse_roll_s",
     "parse_size",
 ]
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST_S = 36_500 * 86_400.0
 _AGES = ("s", "min", "h", "d")
+_SHORTEST_KEEP_S = 0.001  # of less not even a frame might stay
 _KEEP_HINT = "use an age (7d, 12h, 90min) or a size (200GB, 500MB)"
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -63,7 +65,7 @@ def parse_keep(text: str) -> Keep:
     number, unit = match.groups()
     if not unit:
         raise InvalidRequest(f"what to keep has no unit: {text[:40]}", hint=_KEEP_HINT)
-    if not float(number):
+    if not float(number) or (unit in _AGES and parse_duration_s(number + unit) < _SHORTEST_KEEP_S):
         raise InvalidRequest(f"to keep {text[:40]} would be to keep nothing", hint=_KEEP_HINT)
     if unit in _AGES:
         return Keep(parse_duration_s(number + unit), None)
@@ -73,6 +75,14 @@ def parse_keep(text: str) -> Keep:
     if (size := re.fullmatch(r"b|([kmgt])(?:i?b)?", unit.lower())) and "." not in number:
         return Keep(None, int(number) * _BYTES[size[1] or ""])
     raise InvalidRequest(f"{text[:40]!r} is neither an age nor a size to keep", hint=_KEEP_HINT)
+
+
+def parse_roll_s(text: str) -> float:
+    """Seconds that a take lasts ("1h"). Raises InvalidRequest, also for less than one."""
+    seconds = parse_duration_s(text)
+    if seconds < 1:
+        raise InvalidRequest(f"a take of {text[:40]} is too short", hint="use 1s or more, for example 30m or 1h")
+    return seconds
 
 
 def parse_latency_frames(text: str, sample_rate: int | None) -> int:

@@ -54,7 +54,7 @@ def test_what_to_keep_is_written_in_ascii_without_blanks(text: str) -> None:
         parse_keep(text)
 
 
-@pytest.mark.parametrize("text", ["0d", "0.0h", "000GB", "0B"])
+@pytest.mark.parametrize("text", ["0d", "0.0h", "000GB", "0B", "0.0000000001s", "0.000000001d"])
 def test_to_keep_nothing_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="keep nothing"):
         parse_keep(text)
