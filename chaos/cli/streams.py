@@ -134,11 +134,15 @@ def start(
     import datetime as dt
 
     from chaos.cli.when import chosen_times, wire, words
-    from chaos.terms.units import parse_duration_s, parse_latency_frames, parse_size
+    from chaos.terms.units import parse_duration_s, parse_keep, parse_latency_frames, parse_roll_s, parse_size
     from chaos.terms.uri import check_uri
 
     if uri is not None:
         check_uri(uri)
+    if keep is not None:
+        parse_keep(keep)
+    if roll is not None:
+        parse_roll_s(roll)
     if midi and (rate or channels or layout or channel_map or sample_format != "f32"):
         raise click.UsageError("--rate, --channels, --format, --layout and --channel-map are for audio, not --midi")
     wanted = {
@@ -171,12 +175,9 @@ def start(
     }
     now = dt.datetime.now().astimezone()
     times = chosen_times(at, for_, until, now)
-    end = times.end
-    if times.begin is not None and times.seconds is not None:
-        end = times.begin + dt.timedelta(seconds=times.seconds)
     request["start_at"] = None if times.begin is None else wire(times.begin)
-    request["stop_at"] = None if end is None else wire(end)
-    request["stop_after_s"] = times.seconds if end is None else None
+    request["stop_at"] = None if times.end is None else wire(times.end)
+    request["stop_after_s"] = times.seconds
     with session.client() as chaosd:
         device = target_device(chaosd, target, wait, "midi" if midi else "audio")
         if latency is not None:
@@ -197,7 +198,8 @@ def start(
     if started.get("reason"):
         say(f"  {started['reason']}")
     told = [] if times.begin is None else [words("from", times.begin, now)]
-    told += [] if end is None else [words("until", end, now)]
+    told += [] if times.end is None else [words("until", times.end, now)]
+    told += [] if times.begin is None or for_ is None else [f"for {for_} from its first frame on"]
     if told:
         say(f"  records {', '.join(told)}")
     if standby is None:
@@ -207,6 +209,8 @@ def start(
     else:
         say(f"  {started['uri']}", f"  holds the last {standby} in memory; nothing is recorded")
         say(f"  record from then on with: chaosctl keep {started['uri']}")
+        if for_ is not None or until is not None:
+            say("  without that nothing of it is left when it ends")
     for note in note_lines(started):
         say(note)
     if trace:

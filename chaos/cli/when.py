@@ -41,10 +41,7 @@ def until_when(text: str, now: dt.datetime) -> dt.datetime:
     hint = "write it like 18:00, 18:00:30 or 2026-01-31T18:00"
     try:
         if "T" not in text and "-" not in text:
-            then = dt.datetime.combine(now.date(), dt.time.fromisoformat(text)).astimezone()
-            return then if then > now else dt.datetime.combine(
-                now.date() + dt.timedelta(days=1), dt.time.fromisoformat(text)
-            ).astimezone()
+            return _next(dt.time.fromisoformat(text), now)
         then = dt.datetime.fromisoformat(text)
         then = then if then.tzinfo is not None else then.astimezone()
     except (ValueError, OverflowError):
@@ -52,6 +49,17 @@ def until_when(text: str, now: dt.datetime) -> dt.datetime:
     if then <= now:
         raise InvalidRequest(f"{text} is over", hint=hint)
     return then
+
+
+def _next(time: dt.time, now: dt.datetime) -> dt.datetime:
+    """When it is that time next. Raises InvalidRequest at the calendar's end."""
+    try:
+        then = dt.datetime.combine(now.date(), time).astimezone()
+        return then if then > now else dt.datetime.combine(now.date() + dt.timedelta(days=1), time).astimezone()
+    except OverflowError:
+        raise InvalidRequest(
+            f"there is no {time:%H:%M} after {now:%Y-%m-%dT%H:%M}: the calendar ends", hint="begin earlier: --at"
+        ) from None
 
 
 def words(what: str, then: dt.datetime, now: dt.datetime) -> str:

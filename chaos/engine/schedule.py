@@ -60,7 +60,7 @@ class Schedule:
         return self._begin if self.is_early else None
 
     def ends(self) -> dt.datetime | None:
-        """When it is to end, as far as that is known."""
+        """When it is to end, as far as that is known. A length counts from the first frame, so not before that."""
         if self._end is not None or (left_s := self._left_s()) is None:
             return self._end
         return self._now() + dt.timedelta(seconds=left_s)

@@ -260,6 +260,8 @@ class InputStreamActor(Supervised):
 
     def _on_due(self) -> None:
         if self._schedule.is_over:
+            if self._view.standby_s is not None:
+                log.warning("%s ends at its time: it was in standby to the end, so nothing is kept", self._view.uri)
             self._end()
             return
         self._look_at_clock()
@@ -480,7 +482,8 @@ class InputStreamActor(Supervised):
                 f"{self._view.uri} is stopping", hint="nothing more can be asked of it"
             )
         elif current is None:
-            error = InvalidRequest("the device has not been there yet", hint="try again once frames come")
+            why = self._schedule.reason() if self._is_early else "the device has not been there yet"
+            error = InvalidRequest(why, hint="try again once frames come")
         elif current.tell(message):
             return
         else:

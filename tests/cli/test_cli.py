@@ -387,6 +387,25 @@ def test_start_can_wait_for_a_device_that_is_not_there(daemon: ScriptedDaemon, r
     assert requested(daemon).device_identity == "later"
 
 
+@pytest.mark.parametrize("option", [("--keep", "30"), ("--roll", "0.5s"), ("--roll", "soon"), ("--for", "5")])
+@pytest.mark.parametrize("command", [("start", URI), ("session", "start", "band")])
+def test_what_can_t_be_meant_is_told_before_chaosd_is_asked(
+    run: Run, command: tuple[str, ...], option: tuple[str, str]
+) -> None:
+    if command[0] == "session" and option[0] == "--for":
+        option = ("--standby", "5")
+    refused = run(*command, *option)
+    assert refused.exit_code == 2, refused.output
+
+
+def test_a_length_from_a_time_on_is_chaosds_to_count(daemon: ScriptedDaemon, run: Run) -> None:
+    told = run("start", URI, "--target", "usb", "--at", "2099-01-31T18:00", "--for", "3s", "--standby", "10s").stdout
+    request = requested(daemon)
+    assert (request.stop_at, request.stop_after_s) == (None, 3.0)
+    assert "for 3s from its first frame on" in told
+    assert "without that nothing of it is left when it ends" in told
+
+
 def test_start_can_wait_for_pipewire(daemon: ScriptedDaemon, run: Run) -> None:
     daemon.script["device_find"] = PipeWireUnavailable("PipeWire is not running")
     assert run("start", URI, "--target", "later").exit_code == 7

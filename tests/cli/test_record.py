@@ -76,6 +76,12 @@ def test_until_means_the_next_time_that_it_is() -> None:
             until_when(text if text != "18" else "1 8", NOW)
 
 
+def test_an_end_behind_the_last_day_is_told_as_that() -> None:
+    last = dt.datetime(9999, 12, 31, 23, 59).astimezone()
+    with pytest.raises(InvalidRequest, match="there is no 18:00 after 9999-12-31T23:59"):
+        until_when("18:00", last)
+
+
 def test_at_comes_first_and_until_counts_from_it() -> None:
     begin = NOW + dt.timedelta(hours=2)
     found = chosen_times(f"{begin:%H:%M}", None, f"{NOW + dt.timedelta(hours=1):%H:%M}", NOW)

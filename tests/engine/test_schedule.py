@@ -171,3 +171,31 @@ def test_who_waits_for_the_time_can_be_stopped(folder: Path, clock: list[dt.date
         assert (ended.result(0).recording, stream.life) == ("", Life.ENDED)
     finally:
         stream.close()
+
+
+def test_what_is_asked_of_one_that_waits_for_its_time_is_told_when_that_is(
+    folder: Path, clock: list[dt.datetime]
+) -> None:
+    stream = LoneStream(folder, start_at=NOW + HOUR)
+    try:
+        stream.actor.begin()
+        for make in (lambda future: m.MarkFrame("here", None, future), m.KeepStandby):
+            asked: Future[Any] = Future()
+            stream.give(make(asked))
+            with pytest.raises(ChaosError, match="it is to begin at 2026-11-2"):
+                asked.result(0)
+    finally:
+        stream.close()
+
+
+def test_one_in_standby_that_ends_by_itself_says_that_nothing_is_kept(
+    folder: Path, clock: list[dt.datetime], caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = LoneStream(folder, standby_s=10, stop_at=NOW + HOUR)
+    try:
+        stream.actor.begin()
+        clock[0] = NOW + HOUR
+        stream.give(m.Due())
+        assert "it was in standby to the end, so nothing is kept" in caplog.text
+    finally:
+        stream.close()
