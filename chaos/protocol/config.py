@@ -20,6 +20,7 @@ from chaos.terms.units import parse_keep
 __all__ = [
     "IN_MEMORY",
     "Config",
+    "absolute",
     "check_default",
     "check_remote",
     "default_endpoints",
@@ -152,8 +153,10 @@ class Config:
                 f"commands and events cannot share {self.endpoint}", hint="give the events another endpoint"
             )
         for name in ("store", "staging_dir"):
-            object.__setattr__(self, name, _absolute(getattr(self, name)))
-        object.__setattr__(self, "allow_paths", tuple(_absolute(path) for path in self.allow_paths))
+            object.__setattr__(self, name, absolute(getattr(self, name)))
+        object.__setattr__(self, "allow_paths", tuple(absolute(path) for path in self.allow_paths))
+        if self.keys is not None:
+            object.__setattr__(self, "keys", absolute(self.keys))
         if self.keep is not None:
             parse_keep(self.keep)
         _check("staging_seconds", self.staging_seconds, *STAGING_SECONDS)
@@ -253,8 +256,15 @@ def ipc_path(endpoint: str) -> Path:
     return Path(path)
 
 
-def _absolute(path: Path) -> Path:
-    return Path(path).expanduser().absolute()
+def absolute(path: Path | str, base: Path = Path()) -> Path:
+    """The path that a person wrote, seen from `base`. Raises InvalidRequest for one that no file system can have."""
+    if "\0" in str(path):
+        raise InvalidRequest(f"{str(path)!r} is not a path: it has a NUL character", hint="write it without one")
+    try:
+        return (base / Path(path).expanduser()).absolute()
+    except RuntimeError:
+        hint = "write the folder out, from / on"
+        raise InvalidRequest(f"there is no home folder for the ~ of {str(path)!r}", hint=hint) from None
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:

@@ -18,20 +18,35 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime as dt
+import os
+import stat
 import tomllib
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
 import msgspec
 
 from chaos.protocol.codec import decode_request
-from chaos.protocol.config import Config, is_remote
-from chaos.protocol.configkeys import FOLDERS, IN_FORMAT, OF_MEMBER, OF_SESSION, OF_STREAM, SETTINGS, Keys
-from chaos.protocol.requests import SessionStart, StreamStart
+from chaos.protocol.config import Config, absolute, is_remote
+from chaos.protocol.configkeys import (
+    FOLDERS,
+    IN_FORMAT,
+    OF_MEMBER,
+    OF_SESSION,
+    OF_STREAM,
+    SETTINGS,
+    Keys,
+    allowed,
+    in_keys,
+)
+from chaos.protocol.requests import SessionStart, StreamStart, shown
 from chaos.terms.counting import counted
 from chaos.terms.errors import ChaosError, InvalidRequest
 from chaos.terms.units import parse_latency_frames
@@ -40,6 +55,10 @@ from chaos.terms.uri import check_session, make_uri
 __all__ = ["BadConfig", "ConfigFile", "ConfiguredSession", "ConfiguredStream", "Problem", "read_config"]
 
 _MAX_BYTES = 1 << 20
+_MOST_LEVELS = 8  # a channel of a session's stream has six
+_TOO_DEEP = ("this is nested too deeply", "a configuration has settings, [[stream]] and [[session]]")
+_TOO_LARGE = ("this number is too large", "TOML's whole numbers have 64 bits")
+_FIELD_TYPES = get_type_hints(StreamStart, include_extras=True)
 _BEGUN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)  # any moment: whether a take can have such a name
 
 Place: TypeAlias = tuple[str | int, ...]
@@ -107,15 +126,20 @@ class ConfigFile:
     sessions: tuple[ConfiguredSession, ...]
 
     def told(self) -> str:
-        """That it is sound, and what it has run."""
-        return f"{self.path}: ok, {counted(len(self.streams), 'stream')}, {counted(len(self.sessions), 'session')}"
+        """That it is sound, what it has run, and what nobody looked at."""
+        what = f"{counted(len(self.streams), 'stream')}, {counted(len(self.sessions), 'session')}"
+        return f"{self.path}: ok, {what}; whether folders and devices are there was not checked"
 
 
 def read_config(path: Path) -> ConfigFile:
     """Reads and checks it. Raises BadConfig with everything that is wrong, InvalidRequest where it can't be read."""
-    path = path.expanduser().absolute()
+    path = absolute(path)
     try:
-        with path.open("rb") as file:
+        # Nobody may ever write into a pipe: it is opened without waiting.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                hint = "save the configuration as a file, and name that"
+                raise InvalidRequest(f"{path} is not a plain file", hint=hint)
             raw = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise InvalidRequest(
@@ -141,6 +165,7 @@ class _Checked:
     def __init__(self, path: Path, raw: bytes) -> None:
         self._path = path
         self._problems: list[Problem] = []
+        raw = raw.removeprefix(codecs.BOM_UTF8)  # some editors put it there
         try:
             self._text = raw.decode()
             self._document = tomllib.loads(self._text)
@@ -152,16 +177,21 @@ class _Checked:
             line = _number_in(place) or self._text.rstrip("\n").count("\n") + 1
             hint = "text is written in quotes, a list in [ ], a stream begins with [[stream]]"
             raise BadConfig(path, [Problem(line, f"this is not TOML: {message}", hint)]) from None
+        except (RecursionError, ValueError) as error:  # where tomllib itself gives up
+            what = _TOO_DEEP if isinstance(error, RecursionError) else _TOO_LARGE
+            raise BadConfig(path, [Problem(_line_of_giving_up(self._text), *what)]) from None
+        if (odd := _odd_value(self._document)) is not None:
+            where, what = odd
+            raise BadConfig(path, [Problem(_line_of(self._text, where), *what)])
 
     def file(self) -> ConfigFile:
         settings = self._settings({k: v for k, v in self._document.items() if k not in ("stream", "session")})
         log_level = settings.pop("log_level", None)
-        streams = [self._stream(place, table, OF_STREAM) for place, table in self._tables((), self._document)]
-        sessions = [
-            self._session(place, table)
-            for place, table in self._tables((), self._document, "session")
-        ]
-        self._check_names(streams, sessions)
+        of_streams, of_sessions = self._tables((), self._document), self._tables((), self._document, "session")
+        streams = [self._stream(place, table, OF_STREAM) for place, table in of_streams]
+        sessions = [self._session(place, table) for place, table in of_sessions]
+        self._check_names("stream", of_streams)
+        self._check_names("session", of_sessions)
         if self._problems:
             raise BadConfig(self._path, sorted(set(self._problems)))
         return ConfigFile(
@@ -173,19 +203,20 @@ class _Checked:
         )
 
     def _settings(self, table: Mapping[str, Any]) -> dict[str, Any]:
+        n_before = len(self._problems)
         found = self._converted((), table, SETTINGS, ("stream", "session"))
         here = self._path.parent
-        for name in FOLDERS:
-            if isinstance(value := found.get(name), str):
-                found[name] = here / Path(value).expanduser()
-            elif value is not None:
-                found[name] = tuple(here / Path(each).expanduser() for each in value)
+        for key, (field, _) in SETTINGS.items():
+            if field in FOLDERS and (value := found.pop(field, None)) is not None:
+                self._try((key,), lambda field=field, value=value: found.update({field: _seen_from(here, value)}))  # type: ignore[misc]
         for key, (field, _) in SETTINGS.items():
             if field in found and field != "log_level":
                 # Whether there are keys for tcp:// is asked when it is opened.
                 needs_keys = field.endswith("endpoint") and is_remote(found[field])
                 extra = {"keys": here} if needs_keys else {}
-                self._try((key,), lambda field=field, extra=extra: Config(**{field: found[field], **extra}))  # type: ignore[misc]
+                self._try((key,), lambda field=field, extra=extra: Config(**{field: found[field], **extra}), SETTINGS)  # type: ignore[misc]
+        if len(self._problems) == n_before and found.get("endpoint", "") == found.get("events_endpoint"):
+            self._say(("events",), "events: commands have this endpoint", "give the events another one")
         return found
 
     def _tables(
@@ -219,29 +250,36 @@ class _Checked:
             latency, rate = found.pop("latency_frames"), form.get("sample_rate")
             self._try((*place, "latency"), lambda: found.update(latency_frames=parse_latency_frames(latency, rate)))
         fields = {"format": {"type": "midi"} if is_midi else {"type": "audio", **form}, **found}
+        self._judge(place, table, known, fields)
         if len(self._problems) > n_before:
             return None
-        self._judge(place, known, fields)
+        least = {"uri": "stream://x/x", "device_identity": "x"}
+        self._try(place, lambda: _request(StreamStart, **least | fields), known)
         return ConfiguredStream(str(name), fields)
 
-    def _judge(self, place: Place, known: Keys, fields: dict[str, Any]) -> None:
-        """As an op would be judged: each field by itself, so that its line is known, then all together."""
-        n_before = len(self._problems)
+    def _judge(self, place: Place, table: Mapping[str, Any], known: Keys, fields: dict[str, Any]) -> None:
+        """As an op would be judged, each field by itself, so that its line is known."""
         least = {"uri": "stream://x/x", "device_identity": "x", "format": {"type": fields["format"]["type"]}}
         for key, (field, _) in known.items():
             if field in fields["format"]:
                 form = {"type": "audio", field: fields["format"][field]}
-                self._try((*place, key), lambda form=form: _request(StreamStart, **least | {"format": form}))  # type: ignore[misc]
+                self._try((*place, key), lambda form=form: _request(StreamStart, **least | {"format": form}), known)  # type: ignore[misc]
             elif field in fields:
+                try:
+                    msgspec.convert(fields[field], _FIELD_TYPES[field])
+                except msgspec.ValidationError:
+                    hint = allowed(known, key, StreamStart)
+                    self._say((*place, key), f"{key}: {shown(table[key])} can't be used", hint)
+                    continue
                 one = {field: fields[field]}
-                self._try((*place, key), lambda one=one: _request(StreamStart, **least | one))  # type: ignore[misc]
-        if len(self._problems) == n_before:
-            self._try(place, lambda: _request(StreamStart, **least | fields))
+                self._try((*place, key), lambda one=one: _request(StreamStart, **least | one), known)  # type: ignore[misc]
 
     def _session(self, place: Place, table: dict[str, Any]) -> ConfiguredSession | None:
         n_before = len(self._problems)
         found = self._converted(place, table, OF_SESSION, ("stream",))
-        streams = [self._stream(below, each, OF_MEMBER) for below, each in self._tables(place, table)]
+        tables = self._tables(place, table)
+        streams = [self._stream(below, each, OF_MEMBER) for below, each in tables]
+        self._check_names("stream", tables)
         if "name" not in table:
             self._say(place, "this session has no name", 'for example name = "jam"')
         elif "name" in found:
@@ -252,23 +290,12 @@ class _Checked:
             return None
         return ConfiguredSession(found["name"], tuple(each for each in streams if each is not None))
 
-    def _check_names(
-        self, streams: list[ConfiguredStream | None], sessions: list[ConfiguredSession | None]
-    ) -> None:
+    def _check_names(self, what: str, tables: list[tuple[Place, dict[str, Any]]]) -> None:
         """Two streams of one name would begin takes of one URI."""
-        named: list[tuple[Place, str]] = [(("stream", i), each.name) for i, each in enumerate(streams) if each]
-        self._check_unique("stream", named)
-        self._check_unique("session", [(("session", i), each.name) for i, each in enumerate(sessions) if each])
-        for number, session in enumerate(sessions):
-            if session:
-                inner: list[tuple[Place, str]] = [
-                    (("session", number, "stream", i), each.name) for i, each in enumerate(session.streams)
-                ]
-                self._check_unique("stream", inner)
-
-    def _check_unique(self, what: str, named: list[tuple[Place, str]]) -> None:
         seen: set[str] = set()
-        for place, name in named:
+        for place, table in tables:
+            if not isinstance(name := table.get("name"), str):
+                continue
             if name in seen:
                 self._say((*place, "name"), f'there is another {what} "{name}"', "give each a name of its own")
             seen.add(name)
@@ -292,16 +319,52 @@ class _Checked:
                 self._say((*place, key), f'unknown key "{key}"', hint)
         return found
 
-    def _try(self, place: Place, step: Callable[[], object]) -> None:
-        """Does it; what it raises is a problem of that place."""
+    def _try(self, place: Place, step: Callable[[], object], known: Keys = MappingProxyType({})) -> None:
+        """Does it; what it raises is a problem of that place, told in the words of `known`."""
         try:
             step()
         except ChaosError as error:
             name = place[-1] if isinstance(place[-1], str) else ""
-            self._say(place, f"{name}: {error.message}" if name else error.message, error.hint)
+            message, hint = in_keys(known, error.message), in_keys(known, error.hint)
+            self._say(place, f"{name}: {message}" if name and not message.startswith(f"{name} ") else message, hint)
 
     def _say(self, place: Place, message: str, hint: str) -> None:
         self._problems.append(Problem(_line_of(self._text, place), message, hint))
+
+
+def _seen_from(here: Path, value: str | list[str]) -> Path | tuple[Path, ...]:
+    return absolute(value, here) if isinstance(value, str) else tuple(absolute(each, here) for each in value)
+
+
+def _odd_value(document: dict[str, Any]) -> tuple[Place, tuple[str, str]] | None:
+    """Where something stands that TOML's own parser takes and nothing here can use; and what is said of it."""
+    left: list[tuple[Place, Any]] = [((), document)]
+    while left:
+        place, value = left.pop()
+        if len(place) > _MOST_LEVELS:
+            return place, _TOO_DEEP
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            return place, _TOO_LARGE
+        if isinstance(value, dict | list):
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            left += [((*place, key), each) for key, each in inner]
+    return None
+
+
+def _line_of_giving_up(text: str) -> int:
+    """The first line with which tomllib can't go on, though what it reads may be TOML."""
+    lines = text.split("\n")
+
+    def gives_up(n_lines: int) -> bool:
+        try:
+            tomllib.loads("\n".join(lines[:n_lines]))
+        except tomllib.TOMLDecodeError:
+            return False
+        except (RecursionError, ValueError):
+            return True
+        return False
+
+    return bisect_left(range(1, len(lines)), True, key=gives_up) + 1
 
 
 def _number_in(place: str) -> int | None:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
+
+import msgspec
+import msgspec.inspect
 
 from chaos.terms.errors import InvalidRequest
 from chaos.terms.units import parse_duration_s, parse_size
 
-__all__ = ["FOLDERS", "IN_FORMAT", "LOG_LEVELS", "OF_MEMBER", "OF_SESSION", "OF_STREAM", "SETTINGS", "Keys"]
+__all__ = [
+    "FOLDERS",
+    "IN_FORMAT",
+    "LOG_LEVELS",
+    "OF_MEMBER",
+    "OF_SESSION",
+    "OF_STREAM",
+    "SETTINGS",
+    "Keys",
+    "allowed",
+    "in_keys",
+]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -16,8 +32,38 @@ Keys: TypeAlias = Mapping[str, tuple[str, Callable[[Any], Any]]]
 """By key: the field of Config or StreamStart, and what makes its value of the key's, or raises InvalidRequest."""
 
 
+def in_keys(keys: Keys, text: str) -> str:
+    """What was said of fields, said of the keys that a file has."""
+    for key, (field, _) in keys.items():
+        text = re.sub(rf"\b{field}\b", key, text)
+    return text
+
+
+def allowed(keys: Keys, key: str, kind: type[msgspec.Struct]) -> str:
+    """What a request of this kind takes for the key, in words; "" where its type sets no limit."""
+    field, convert = keys[key]
+    info = msgspec.inspect.type_info(kind)
+    assert isinstance(info, msgspec.inspect.StructType)
+    found = next(each.type for each in info.fields if each.name == field)
+    for each in found.types if isinstance(found, msgspec.inspect.UnionType) else (found,):
+        match each:
+            case msgspec.inspect.IntType(ge=least, le=most) | msgspec.inspect.FloatType(ge=least, le=most):
+                unit = "s" if convert is _seconds else ""
+                return f"use a value from {least:g}{unit} to {most:g}{unit}"
+            case msgspec.inspect.LiteralType(values=values):
+                return f"use one of {', '.join(map(str, values))}"
+            case msgspec.inspect.StrType(min_length=int(least), max_length=int(most)):
+                return f"use {least} to {most} characters"
+            case msgspec.inspect.ListType(min_length=least, max_length=most):
+                return f"use {least} to {most} names, each of at most 32 characters"
+    return ""
+
+
 def _text(value: Any) -> str:
-    return str(_of(value, str, "text in quotes"))
+    text = str(_of(value, str, "text in quotes"))
+    if "\0" in text:
+        raise InvalidRequest(f"{text[:80]!r} has a NUL character", hint="write it without one")
+    return text
 
 
 def _bool(value: Any) -> bool:
@@ -29,6 +75,8 @@ def _whole(value: Any) -> int:
 
 
 def _number(value: Any) -> float:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequest("expected a number", hint=f"found {value}")
     return float(_of(value, int | float, "a number"))
 
 
@@ -56,7 +104,10 @@ def _level(value: Any) -> str:
 
 def _channels(value: Any) -> list[str]:
     found = value if isinstance(value, list) else _text(value).split(",")
-    return [str(each).strip() for each in found]
+    names = [str(each).strip() for each in found]
+    if twice := [each for each in names if names.count(each) > 1]:
+        raise InvalidRequest(f"{twice[0]} is named twice", hint="name each channel once")
+    return names
 
 
 def _texts(value: Any) -> list[str]:
@@ -71,7 +122,6 @@ def _of(value: Any, kind: Any, expected: str) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise InvalidRequest(f"expected {expected}", hint=f"found {str(value)[:80]!r}")
     return value
-
 
 
 SETTINGS: Keys = {

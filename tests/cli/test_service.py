@@ -20,6 +20,7 @@ from chaos.cli.main import main
 from chaos.system.unit import unit_text
 from chaos.terms.errors import InvalidRequest
 
+UNCHECKED = "whether folders and devices are there was not checked"
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >> "$0.heard"
 case "$*" in
@@ -198,8 +199,9 @@ def test_systemd_itself_finds_nothing_wrong(tmp_path: Path) -> None:
 def test_a_configuration_is_checked(home: Path) -> None:
     path = home / "c.toml"
     path.write_text('[[stream]]\nname = "a"\ndevice = "Mic"\n')
-    assert run("config", "check", path).stdout == f"{path}: ok, 1 stream, 0 sessions\n"
-    assert json.loads(run("config", "check", path, "--json").stdout)["ok"]
+    assert run("config", "check", path).stdout == f"{path}: ok, 1 stream, 0 sessions; {UNCHECKED}\n"
+    told = json.loads(run("config", "check", path, "--json").stdout)
+    assert (told["ok"], told["unchecked"]) == (True, ["folders", "devices"])
     path.write_text('keep = "7"\n[[stream]]\nname = "a"\n')
     done = run("config", "check", path, code=2)
     assert done.stderr.splitlines()[0] == f"{path}:1: keep: what to keep has no unit: 7"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def test_each_key_becomes_what_it_says(tmp_path: Path) -> None:
     assert (jam.session, jam.wait) == ("jam-20261126T101500Z", True)
     assert [each.uri for each in jam.streams] == [f"stream://{n}/jam-20261126T101500Z" for n in ("voice", "keys")]
     assert jam.streams[0].format == AudioFormat(sample_format="s32")
-    assert file.told().endswith("ok, 2 streams, 1 session")
+    assert file.told().endswith("ok, 2 streams, 1 session; whether folders and devices are there was not checked")
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ('keep = "30d"', 'kepp = "30d"', 3, 'unknown key "kepp"', 'did you mean "keep"?'),
         ('keep = "30d"', 'xyzzy = "30d"', 3, 'unknown key "xyzzy"', "known are store"),
         ('log_level = "info"', 'log_level = "loud"', 7, "no log level 'loud'", "debug"),
-        ("stop_within = 20", "stop_within = 0", 8, "stop_within_s is 0", "1 to 86400"),
+        ("stop_within = 20", "stop_within = 0", 8, "stop_within is 0", "1 to 86400"),
         ('store_mode = "750"', 'store_mode = "999"', 5, "'999' is not a mode", "700"),
         ('store_mode = "750"', 'store_mode = "777"', 5, "777 can't be the mode", "750"),
         ('roll = "1h"', 'roll = "1"', 13, "roll: the duration 1 has no unit", "1s for seconds"),
@@ -113,6 +114,25 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ('format = "s32"', 'roll = "1h"', 30, 'unknown key "roll"', ""),
         ('name = "jam"', "", 25, "this session has no name", "jam"),
         ("latency = 256", 'latency = "5ms"', 17, "needs a sample rate", ""),
+        ('store = "recordings"', 'store = "a\\u0000b"', 2, "store: 'a\\x00b' has a NUL character", "without"),
+        ('store = "recordings"', 'endpoint = "ipc:///a\\u0000b"', 2, "endpoint: ", "without"),
+        ('store = "recordings"', 'store = "~nobody-of-that-name/x"', 2, "store: there is no home folder", "from / on"),
+        ('"/mnt/a", "b"', '"/mnt/a", "b\\u0000"', 6, "allow_path: ", "without"),
+        ("stop_within = 20", "stop_within = nan", 8, "stop_within: expected a number", "found nan"),
+        ("stop_within = 20", "stop_within = 0x1" + "0" * 400, 8, "number is too large", "64 bits"),
+        ("stop_within = 20", "stop_within = 1" + "0" * 5000, 8, "number is too large", "64 bits"),
+        ("stop_within = 20", "staging_seconds = 1e12", 8, "staging_seconds is 1000000000000.0", "0.1 to 3600"),
+        ('free_margin = "2G"', "free_margin = -1", 4, "free_margin is -1", "0 to"),
+        ('silent_after = "2m"', "silent_below = nan", 16, "silent_below: expected a number", "found nan"),
+        ('silent_after = "2m"', 'silent_after = "2d"', 16, 'silent_after: "2d" can\'t be used', "from 1s to 86400s"),
+        ('silent_after = "2m"', "staging_seconds = 1e12", 16, "staging_seconds: 1000000000000.0 can't", "0.1 to 3600"),
+        ('silent_after = "2m"', "rate = 3", 16, "rate is 3", "1000 to 1536000"),
+        ('standby = "60s"', 'standby = "100d"', 23, 'standby: "100d" can\'t be used', "from 1s to 3600s"),
+        ("latency = 256", "latency = 0", 17, "latency: 0 can't be used", "from 1 to 65536"),
+        ('device = "USB Mic"', 'device = ""', 12, 'device: "" can\'t be used', "1 to 1024 characters"),
+        ('channel_map = "FL, FR"', "channel_map = []", 15, "channel_map: [] can't be used", "1 to 256 names"),
+        ('channel_map = "FL, FR"', 'channel_map = "FL,FL"', 15, "channel_map: FL is named twice", "once"),
+        ('standby = "60s"', 'standby = "9s"\nroll_on_format_change = true', 19, "standby and roll_on_format", ""),
         ("[[session]]\n", "[session]\n", 25, "session is no list of tables", "[[session]]"),
     ],
 )
@@ -137,6 +157,52 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         read(tmp_path, text)
     assert f"{tmp_path}/chaosd.toml:1: unknown key" in caught.value.lines()[0]
     assert "and 3 more" in caught.value.message
+
+
+def test_what_is_wrong_beside_what_is_missing_is_told_as_well(tmp_path: Path) -> None:
+    bad = 'standby = "100d"\nlatency = 0\nrate = 1\nkeep = "1"\nname = "a"\n'
+    text = f'[[stream]]\n{bad}[[stream]]\n{bad}[[session]]\n[[session.stream]]\nkeep = "1"\nchannels = 0\n'
+    of_streams = [1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12]  # device, four values; and the name of the second
+    found = problems(tmp_path, text)
+    assert [line for line, _, _ in found] == [*of_streams, 13, 14, 14, 15, 16], found
+    assert not any("_s`" in message or "stream_start" in message + hint for _, message, hint in found)
+
+
+def test_commands_and_events_need_an_endpoint_each(tmp_path: Path) -> None:
+    found = problems(tmp_path, 'endpoint = "ipc:///a"\nevents = "ipc:///a"\n')
+    assert [(line, message) for line, message, _ in found] == [(2, "events: commands have this endpoint")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("keep = 1\nstore = " + "[" * 5000, 2),
+        ("keep = 1\nstore = " + "{a=" * 5000, 2),
+        ("\nstore" + ".a" * 500 + " = 1\n", 2),
+        ("[[stream]]\nname = [[[[[[[[[[1]]]]]]]]]]\n", 2),
+    ],
+)
+def test_what_is_nested_too_deeply_is_told(tmp_path: Path, text: str, line: int) -> None:
+    assert [(n, said) for n, said, _ in problems(tmp_path, text)] == [(line, "this is nested too deeply")]
+
+
+def test_a_byte_order_mark_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(b'\xef\xbb\xbfkeep = "7d"\n')
+    assert read_config(path).settings == {"keep": "7d"}
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(InvalidRequest, match="is not a plain file"):
+            read_config(path)
+
+
+def test_a_setting_that_is_no_path_is_refused_from_the_command_line_too() -> None:
+    for name, path in (("store", "a\0b"), ("staging_dir", "/\0"), ("keys", "\0"), ("store", "~nobody-of-that-name")):
+        with pytest.raises(InvalidRequest, match=r"NUL|home folder"):
+            Config(**{name: Path(path)})  # type: ignore[arg-type]
 
 
 def test_lines_are_found_behind_values_of_many_lines(tmp_path: Path) -> None:
