@@ -74,6 +74,7 @@ from chaos.protocol.requests import (
     DeviceWait,
     EventsSince,
     Format,
+    Levels,
     Ping,
     RecordingList,
     Request,
@@ -172,6 +173,7 @@ class Ops:
         take_names: Literal["number", "time"] = "number",
         on_seal: str | None = None,
         on_roll: str | None = None,
+        trigger: Levels | None = None,
     ) -> StreamBegun:
         """Begin a take; the options are those of its request. `start` also waits until it streams."""
         asked = StreamStart(
@@ -200,6 +202,7 @@ class Ops:
             take_names=take_names,
             on_seal=on_seal,
             on_roll=on_roll,
+            trigger=trigger,
         )
         return await self.ask(asked, StreamBegun)
 

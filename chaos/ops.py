@@ -40,6 +40,7 @@ from chaos.protocol.requests import (
     DeviceWait,
     EventsSince,
     Format,
+    Levels,
     Ping,
     RecordingList,
     Request,
@@ -183,6 +184,7 @@ class Ops:
         take_names: Literal["number", "time"] = "number",
         on_seal: str | None = None,
         on_roll: str | None = None,
+        trigger: Levels | None = None,
     ) -> StreamBegun:
         """Begin a take; the options are those of its request. `start` also waits until it streams."""
         asked = StreamStart(
@@ -211,6 +213,7 @@ class Ops:
             take_names=take_names,
             on_seal=on_seal,
             on_roll=on_roll,
+            trigger=trigger,
         )
         return self.ask(asked, StreamBegun)
 

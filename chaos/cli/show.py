@@ -166,6 +166,7 @@ def stream_lines(stream: Wire) -> list[str]:
         f"  device     {_device_name(stream['device'])}",
         f"  format     {stream_format(stream['format'])}",
         *_times(stream),
+        *_trigger(stream),
         f"  head       {duration(stream['head_frame'], rate)} (frame {stream['head_frame']})",
         f"  chunks     {stream['n_chunks_sealed']} sealed, of {stream['chunk_frames']} frames",
         f"  loss       {frames}{lost(stream['lost_frames'], rate)} in {gaps},"
@@ -193,6 +194,13 @@ def _sealed_lines(stream: Wire) -> list[str]:
     if stream.get("uploaded_frame") is None:
         return []
     return [f"  uploaded   up to frame {stream['uploaded_frame']}, sealed up to frame {stream['sealed_frame']}"]
+
+
+def _trigger(stream: Wire) -> list[str]:
+    if (trigger := stream.get("trigger")) is None:
+        return []
+    now = f", now {trigger['take']}" if trigger["take"] else ""
+    return [f"  trigger    above {trigger['above_dbfs']:g} dBFS: {counted(trigger['n_takes'], 'take')}{now}"]
 
 
 def _signal_note(signal: Wire | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,7 @@ from chaos.cli.session import PickOne, Session, json_option, only_stream, print_
 from chaos.terms.errors import StreamNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from chaos.client import Client
     from chaos.read.take import Recording
@@ -32,7 +32,7 @@ def keep(session: Session, uri: str | None, as_json: bool) -> None:
     from chaos.cli.show import duration
 
     with session.client() as chaosd:
-        held = [each["uri"] for each in chaosd.call("stream_list")["streams"] if each.get("standby_s") is not None]
+        held = [each["uri"] for each in chaosd.call("stream_list")["streams"] if _is_held(each)]
         uri = uri or _to_keep(chaosd, held)
         kept = chaosd.call("stream_keep", uri=uri)
     if as_json:
@@ -44,6 +44,11 @@ def keep(session: Session, uri: str | None, as_json: bool) -> None:
         say(f"  {kept['uri']}", f"  {kept['recording']}", f"  stop it with: chaosctl stop {kept['uri']}")
     else:
         say(f"{kept['uri']}: nothing has come yet; recording from the first frame on")
+
+
+def _is_held(stream: Mapping[str, Any]) -> bool:
+    """Whether it can be kept: what a trigger holds becomes recordings by itself."""
+    return stream.get("standby_s") is not None and stream.get("trigger") is None
 
 
 def _to_keep(chaosd: Client, held: list[str]) -> str:
@@ -83,7 +88,7 @@ def what_runs(chaosd: Client | None) -> tuple[list[str], str | None]:
 def keep_held(chaosd: Client, whats: Sequence[str]) -> None:
     """Whatever of it is in standby becomes a recording now."""
     for stream in chaosd.call("stream_list")["streams"]:
-        if stream["uri"] in whats and stream.get("standby_s") is not None:
+        if stream["uri"] in whats and _is_held(stream):
             chaosd.call("stream_keep", uri=stream["uri"])
             say(f"{stream['uri']} was in standby: it is being recorded from now on", err=True)
 

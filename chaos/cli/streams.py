@@ -87,6 +87,9 @@ _WATCH_S = 0.25
     help="Record nothing yet, but hold the last TIME (60s) in memory, until: chaosctl keep, or save --last 30s."
     " Whole chunks are held, so it may be one chunk (usually 10 s) more than TIME.",
 )
+@click.option("--trigger", metavar="DB", help="Record only what is louder than this (-40dB), each time by itself.")
+@click.option("--pre", metavar="TIME", help="... from so long before. Default: 2s.")
+@click.option("--hold", metavar="TIME", help="... to so long after the last loud sample. Default: 5s.")
 @click.option("--silent-below", type=float, metavar="DB", help="Say that it is silent below this peak. Default: -60.")
 @click.option("--silent-after", metavar="TIME", help="... for this long. Default: 30s.")
 @click.option("--trace", is_flag=True, help="Also show when each step of the start was done.")
@@ -119,6 +122,9 @@ def start(
     until: str | None,
     wait: bool,
     standby: str | None,
+    trigger: str | None,
+    pre: str | None,
+    hold: str | None,
     silent_below: float | None,
     silent_after: str | None,
     trace: bool,
@@ -143,6 +149,8 @@ def start(
         parse_keep(keep)
     if roll is not None:
         parse_roll_s(roll)
+    if trigger is None and (pre or hold):
+        raise click.UsageError("--pre and --hold need --trigger, for example -40dB")
     if midi and (rate or channels or layout or channel_map or sample_format != "f32"):
         raise click.UsageError("--rate, --channels, --format, --layout and --channel-map are for audio, not --midi")
     wanted = {
@@ -170,6 +178,7 @@ def start(
         "silent_below_dbfs": silent_below,
         "silent_after_s": None if silent_after is None else parse_duration_s(silent_after),
         "standby_s": None if standby is None else parse_duration_s(standby),
+        "trigger": None if trigger is None else _levels(trigger, pre, hold),
         "trace": trace or None,
         "take_names": "time" if align is not None else None,
     }
@@ -202,7 +211,10 @@ def start(
     told += [] if times.begin is None or for_ is None else [f"for {for_} from its first frame on"]
     if told:
         say(f"  records {', '.join(told)}")
-    if standby is None:
+    if trigger is not None:
+        say(f"  {started['uri']}", f"  records what is louder than {trigger}, each time under a name of its own")
+        say(f"  stop it with: chaosctl stop {started['uri']}")
+    elif standby is None:
         folder = started["recording"]  # none before the first frame
         say(f"  {started['uri']}", *([f"  {folder}"] if folder else []))
         say(f"  stop it with: chaosctl stop {started['uri']}")
@@ -215,6 +227,14 @@ def start(
         say(note)
     if trace:
         say(*_trace_lines(started["trace"]))
+
+
+def _levels(trigger: str, pre: str | None, hold: str | None) -> dict[str, float]:
+    from chaos.terms.units import parse_decibels, parse_duration_s
+
+    chosen = {"pre_s": pre, "hold_s": hold}
+    lengths = {name: parse_duration_s(text) for name, text in chosen.items() if text is not None}
+    return {"above_dbfs": parse_decibels(trigger), **lengths}
 
 
 def _trace_lines(moments: dict[str, int]) -> list[str]:
@@ -301,6 +321,8 @@ def _stopped_lines(stopped: dict[str, Any]) -> list[str]:
     from chaos.cli.show import lost, signal_lines
 
     ending, rate = "" if stopped["clean"] else " after an error", stopped.get("sample_rate")
+    if (n_takes := stopped.get("n_takes")) is not None:
+        return [f"stopped{ending}: {counted(n_takes, 'take')}", "  see them with: chaosctl list"]
     if not stopped["recording"]:
         return [f"stopped{ending}; nothing was kept"]
     return [

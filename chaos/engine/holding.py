@@ -40,12 +40,18 @@ class Holding:
         self._take_over = take_over
         staging.hold()
 
-    def release(self) -> None:
-        """Gives back slots that have nothing of the last seconds, and the oldest one rather than lose a new frame."""
+    def release(self, needs: int | None = None, wants: int | None = None) -> None:
+        """Gives back slots that have nothing of the last seconds, and the oldest one rather than lose a new frame.
+
+        Frames from `needs` on stay whatever comes, those from `wants` on while there is room.
+        """
         is_ready, stats, size = self._staging.is_ready, self._slots.stats(), self._staging.form.chunk_frames
         head, rate = stats["head_frame"], stats["sample_rate"]
         is_short = is_ready and not stats["slots_free"]
         while self._full and (is_short or self._standby.is_over((self._full[0][1] + 1) * size, head, rate)):
+            end = (self._full[0][1] + 1) * size
+            if (needs is not None and end > needs) or (wants is not None and end > wants and not is_short):
+                break
             self._slots.give_back(self._full.popleft()[0])
             is_short = False
         self._forget(self._first_held() * size)

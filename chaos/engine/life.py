@@ -31,6 +31,7 @@ from chaos.engine.messages import (
     Stored,
     SwitchChunk,
     Target,
+    Triggered,
     WrongClock,
     WrongRate,
 )
@@ -77,6 +78,7 @@ TRANSITIONS: Mapping[type, Mapping[Life, frozenset[Life]]] = MappingProxyType(
         Rolled: {_ROLLING: _to(_CAPTURING)},
         Began: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING), _STORING: _to(_STORING)},
         Progress: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING), _STORING: _to(_STORING)},
+        Triggered: {_CAPTURING: _to(_CAPTURING), _STORING: _to(_STORING)},
         Driven: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING)},
         Led: {_CAPTURING: _to(_CAPTURING), _ROLLING: _to(_ROLLING)},
         WrongClock: {_CAPTURING: _to(_CAPTURING, _STORING), _ROLLING: _to(_ROLLING)},

@@ -223,6 +223,14 @@ class Rolled(msgspec.Struct, frozen=True):
     """The callback has come to the next take: its rotator has something to tell."""
 
 
+class Triggered(msgspec.Struct, frozen=True):
+    """How many takes a trigger has begun, and the one that runs."""
+
+    n_takes: int
+    take: str | None
+    recording: str
+
+
 class WrongRate(msgspec.Struct, frozen=True):
     """The graph runs at another rate than the one asked for; no frame was kept."""
 

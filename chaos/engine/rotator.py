@@ -45,11 +45,13 @@ from chaos.engine.messages import (
 from chaos.engine.signal import Signal
 from chaos.engine.standby import Entry
 from chaos.engine.supervised import Supervised
+from chaos.engine.triggered import Triggers
 from chaos.engine.turn import Turn
 from chaos.engine.watch import Watch
 from chaos.protocol import events
 from chaos.protocol.answers import ChunkSwitched, Marked, StreamKept
 from chaos.protocol.events import Event
+from chaos.protocol.requests import Levels
 from chaos.staging.owner import Staging
 from chaos.store.halfmade import HalfMade
 from chaos.store.info import SealedChunk
@@ -85,6 +87,7 @@ class RotatorPlan:
     rotation, None under the engine's own. Below `margin_bytes` of free space a warning is due. `quality` says what is
     known of the wall clock's error. With `standby_s` there is no recording before it is asked for (`KeepStandby`):
     until then so many seconds are held in the slots. `commands` are told of what is sealed and what has ended.
+    With `levels` takes are made of it where it is loud.
     """
 
     store: Store
@@ -97,6 +100,7 @@ class RotatorPlan:
     silent_below_dbfs: float = -60.0
     silent_after_s: float = 30.0
     commands: Commands | None = None
+    levels: Levels | None = None
 
 
 class ChunkRotatorActor(Supervised):
@@ -137,6 +141,12 @@ class ChunkRotatorActor(Supervised):
         self._n_held = 0  # frames that it was kept with
         if plan.standby_s is not None:
             self._holding = Holding(plan.standby_s, staging, self._full, self._ledger, self._take_over)
+        self._triggers: Triggers | None = None
+        if plan.levels is not None:
+            self._triggers = Triggers(
+                plan.levels, staging, plan.store, self._full, self._ledger,
+                self._defined, plan.emit, stream.tell, plan.commands,
+            )  # fmt: skip
 
     def begin(self) -> None:
         """Makes what a recording needs before its first frame, while the links are made."""
@@ -215,7 +225,7 @@ class ChunkRotatorActor(Supervised):
         if self._recording is None:
             self._look_at_flow()  # first of all: a take may begin without a frame
         if self._holding is not None:
-            self._hold(self._holding)
+            self._hold(self._holding, checkpoint=checkpoint)
             return
         try:
             if self._recording is None and not self._open():
@@ -338,7 +348,7 @@ class ChunkRotatorActor(Supervised):
 
     # -- standby
 
-    def _hold(self, holding: Holding) -> None:
+    def _hold(self, holding: Holding, *, checkpoint: bool) -> None:
         """Tells of the first frame, and makes room for the next ones."""
         stats = self._slots.stats()
         if not stats["first_ns"]:
@@ -347,7 +357,29 @@ class ChunkRotatorActor(Supervised):
             holding.has_begun = True
             self._stream.tell(Began(self._defined(*started(stats)), None))
         self._listen_to_full()
-        holding.release()
+        if self._triggers is None:
+            holding.release()
+            return
+        try:
+            self._trigger(self._triggers, checkpoint=checkpoint)
+            if self._refused:
+                self._refused = ""
+                self._plan.emit(events.StorageRestored(path=str(self._plan.store.root)))
+        except (StorageFull, StorageFailed) as error:
+            self._tell_refusal(error)
+        holding.release(self._triggers.needs, self._triggers.wants)
+
+    def _trigger(self, triggers: Triggers, *, checkpoint: bool) -> None:
+        """Has takes made of what has come, as far as the ledger tells all of it: up to a gap that has not ended."""
+        stats, gap = self._slots.stats(), self._staging.open_gap()
+        filling = self._slots.filling()
+        self._take_over()  # after that: a slot that has become full since is among the full ones
+        triggers.look(None if filling is None else filling[:2])
+        limit = stats["head_frame"] if gap is None else min(stats["head_frame"], gap.first_frame)
+        across = [each for each in self._ledger if isinstance(each, Gap) and each.first_frame < limit < each.end_frame]
+        limit = min([limit, *(each.first_frame for each in across)])
+        origin = ClockAnchor(0, stats["first_position"], *started(stats))
+        triggers.work(limit, stats["sample_rate"], origin, checkpoint=checkpoint)
 
     def _keep(self, future: Any) -> None:
         """Begins the recording with the oldest held frame, and goes on. Where storage refuses all is as before."""
@@ -355,6 +387,10 @@ class ChunkRotatorActor(Supervised):
         if self._plan.standby_s is None:
             hint = "chaosctl start --standby 60s holds the last minute until chaosctl keep"
             refuse(future, InvalidRequest(f"{uri} has been recorded from its start: all of it is kept", hint=hint))
+            return
+        if self._triggers is not None:
+            hint = "its takes are recordings by themselves: chaosctl list shows them"
+            refuse(future, InvalidRequest(f"{uri} records by its trigger alone", hint=hint))
             return
         if self._holding is not None:
             try:
@@ -651,7 +687,7 @@ class ChunkRotatorActor(Supervised):
     def _finish(self, end_ns: int | None) -> None:
         """Stores the rest and closes the recording. What storage refuses stays in staging for another start; what was
         in standby goes."""
-        if self._holding is not None:
+        if self._holding is not None and self._triggers is None:
             self._stream.tell(Stored(0, None))
             self.stop()
             return
@@ -662,6 +698,9 @@ class ChunkRotatorActor(Supervised):
             self._plan.emit(events.StreamGap.of(gap))
         self._take_over()
         error: ChaosError | None = None
+        if self._triggers is not None:
+            self._finish_triggered(self._triggers, n_frames)
+            return
         try:
             if self._recording is not None or self._open():
                 self._write_ledger()
@@ -680,6 +719,19 @@ class ChunkRotatorActor(Supervised):
         self._stream.tell(Stored(n_frames, error))
         self.stop()
 
+    def _finish_triggered(self, triggers: Triggers, n_frames: int) -> None:
+        error: ChaosError | None = None
+        try:
+            if self._slots.stats()["first_ns"]:
+                self._trigger(triggers, checkpoint=False)
+                triggers.finish(n_frames)
+        except ChaosError as refused:
+            self._tell_refusal(refused)
+            error = refused
+        self._close()
+        self._stream.tell(Stored(0, error))
+        self.stop()
+
     def _find_place(self, chunk: int) -> None:
         """At the end nobody answers any more: a controller's last chunks go into the recording's own folder."""
         if self._plan.chunk_path is not None and self._path is None:
@@ -691,3 +743,5 @@ class ChunkRotatorActor(Supervised):
             self._made.discard()
         if self._recording is not None:
             self._recording.close()
+        if self._triggers is not None:
+            self._triggers.close()

@@ -16,7 +16,7 @@ from chaos.store.lines import LatencyLine
 from chaos.terms.ledger import ClockAnchor, Gap
 from chaos.terms.marks import Mark
 
-__all__ = ["Begin", "Entry", "Standby"]
+__all__ = ["Begin", "Entry", "Standby", "anchored_at", "moved"]
 
 Entry: TypeAlias = Gap | ClockAnchor | LatencyLine | Mark
 
@@ -75,7 +75,7 @@ class Standby:
         anchors = [entry for entry in ledger if isinstance(entry, ClockAnchor)]
         if n_before:  # over a gap the clock may have been another one
             anchors = [anchor for anchor in anchors if anchor.frame >= first] or anchors
-        start = _at(anchors[0] if anchors else origin, first, rate)
+        start = anchored_at(anchors[0] if anchors else origin, first, rate)
         entries = deque(_from(first, ledger, None if n_before else start))
         return Begin(chunk, start.monotonic_ns, start.wall_ns, self._n_lost + n_before, self._n_gaps, entries)
 
@@ -84,7 +84,7 @@ def _is_before(gap: Gap, first: int) -> bool:
     return gap.first_frame < first and gap.end_frame <= first
 
 
-def _at(anchor: ClockAnchor, frame: int, rate: int) -> ClockAnchor:
+def anchored_at(anchor: ClockAnchor, frame: int, rate: int) -> ClockAnchor:
     """The same clocks at another frame."""
     n_frames = frame - anchor.frame
     by_ns = n_frames * 1_000_000_000 // rate
@@ -108,4 +108,9 @@ def _from(first: int, ledger: deque[Entry], start: ClockAnchor | None) -> Iterat
             if start is not None:
                 yield msgspec.structs.replace(start, frame=0)
         else:
-            yield msgspec.structs.replace(entry, frame=max(0, entry.frame - first))
+            yield moved(entry, first)
+
+
+def moved(entry: ClockAnchor | LatencyLine | Mark, first: int) -> ClockAnchor | LatencyLine | Mark:
+    """The same in frames from `first` on."""
+    return msgspec.structs.replace(entry, frame=max(0, entry.frame - first))

@@ -48,6 +48,7 @@ from chaos.engine.messages import (
     StreamGone,
     SwitchChunk,
     Target,
+    Triggered,
     Wanted,
     WrongClock,
     WrongRate,
@@ -65,7 +66,7 @@ from chaos.engine.view import StreamView
 from chaos.graph.channels import Channel, check_again, check_start, find_ports
 from chaos.graph.devices import DeviceInfo
 from chaos.protocol import events
-from chaos.protocol.answers import PortAccepted, StreamEnded
+from chaos.protocol.answers import PortAccepted, StreamEnded, TriggerStatus
 from chaos.protocol.config import Config
 from chaos.protocol.requests import AudioFormat, StreamStart
 from chaos.store.store import Store
@@ -120,7 +121,9 @@ class InputStreamActor(Supervised):
         self._config = config
         self._request = request
         self._view = view
-        view.standby_s = request.standby_s
+        view.standby_s = request.ring_s
+        if (levels := request.trigger) is not None:
+            view.trigger = TriggerStatus(levels.above_dbfs, levels.pre_s, levels.hold_s, 0, None, "")
         self._run_id = run_id
         self._wanted = wanted
         self._pump = pump
@@ -218,6 +221,11 @@ class InputStreamActor(Supervised):
                 self._view.n_chunks_sealed, self._view.sealed_frame = n_chunks, sealed_frame
                 self._view.signal = signal
                 self._view.drift_ppm = drift_ppm
+            case Triggered(n_takes, take, recording):
+                if (trigger := self._view.trigger) is not None:
+                    self._view.trigger = msgspec.structs.replace(
+                        trigger, n_takes=n_takes, take=take, recording=recording
+                    )
             case WrongRate(found):
                 self._on_wrong_rate(found)
             case Driven(frame, clock_id):
@@ -551,7 +559,10 @@ class InputStreamActor(Supervised):
         )
         signal = self._view.signal if counts else None
         told = msgspec.structs.asdict(stopped)
-        result = StreamEnded(uri=self._view.uri, signal=signal, **told, sample_rate=self._view.sample_rate)
+        n_takes = self._view.trigger.n_takes if self._view.trigger is not None else None
+        result = StreamEnded(
+            uri=self._view.uri, signal=signal, **told, sample_rate=self._view.sample_rate, n_takes=n_takes
+        )
         self._view.state = "stopped" if clean else "error"
         if self._error is None:
             self._answer_start()

@@ -252,7 +252,7 @@ def make_take(
         raise
     chunk_path = Path(request.chunk_path) if request.chunk_path else None
     plan = RotatorPlan(store, definition, emit, chunk_path, config.free_margin_bytes, standby_s=standby_s)
-    plan = replace(plan, commands=commands)
+    plan = replace(plan, commands=commands, levels=request.trigger)
     plan = replace(plan, silent_below_dbfs=request.silent_below_dbfs, silent_after_s=request.silent_after_s)
     turn = Turn(staging, config.store, emit)
     rotator = ChunkRotatorActor.start(_Voice(stream, number), staging, plan, turn)

@@ -14,7 +14,16 @@ from chaos.engine.activity import activity_of
 from chaos.engine.schedule import Schedule
 from chaos.engine.trace import Trace
 from chaos.graph.devices import GRAPH_RATE, DeviceInfo
-from chaos.protocol.answers import CallbackTimes, Level, MidiActivity, MidiCounts, SignalStatus, Slots, StreamStatus
+from chaos.protocol.answers import (
+    CallbackTimes,
+    Level,
+    MidiActivity,
+    MidiCounts,
+    SignalStatus,
+    Slots,
+    StreamStatus,
+    TriggerStatus,
+)
 from chaos.protocol.config import IN_MEMORY, file_system_of
 from chaos.protocol.requests import AudioFormat, Format, MidiFormat
 from chaos.system.limits import memlock_advice
@@ -72,6 +81,7 @@ class StreamView:
     schedule: Schedule | None = None
     sealed_frame: int = 0
     uploaded: tuple[str, int] = ("", 0)  # of which recording, and up to which frame; the daemon writes it
+    trigger: TriggerStatus | None = None
 
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""
@@ -191,6 +201,7 @@ class StreamView:
             take=self.take,
             continues=self.continues,
             begins_utc=_utc(self.schedule.begins() if self.schedule is not None else None),
+            trigger=self.trigger,
             ends_utc=_utc(self.schedule.ends() if self.schedule is not None else None),
             notes=self.remarked(),
             sealed_frame=self.sealed_frame,

@@ -143,6 +143,17 @@ class MidiCounts(msgspec.Struct, frozen=True):
     latency: Latency | None = None
 
 
+class TriggerStatus(msgspec.Struct, frozen=True):
+    """Of a stream that records by level: as it was asked for, how many takes have begun, and the one that runs."""
+
+    above_dbfs: float
+    pre_s: float
+    hold_s: float
+    n_takes: int
+    take: str | None
+    recording: str
+
+
 class StreamStatus(msgspec.Struct, frozen=True):
     """A stream as it stands. `device`: PROTOCOL's Device, None until it was there once; `drift_ppm`: the device's
     clock against the monotonic one, None until known. Before the first frame `started_wall_ns` is 0,
@@ -182,6 +193,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     ends_utc: str | None = None  # when it is to end by itself, once that is known
     sealed_frame: int = 0  # up to which the take that runs is sealed
     uploaded_frame: int | None = None  # up to which it is in the object store; None: nothing of it, or no upload
+    trigger: TriggerStatus | None = None
 
 
 
@@ -312,6 +324,7 @@ class StreamEnded(msgspec.Struct, frozen=True):
     clean: bool
     signal: SignalStatus | None = None
     sample_rate: int | None = None  # None where no frame ever came
+    n_takes: int | None = None  # of a trigger; each is a recording of its own
 
 
 class SessionBegun(msgspec.Struct, frozen=True):

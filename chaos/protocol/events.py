@@ -53,6 +53,8 @@ __all__ = [
     "StreamStarted",
     "StreamState",
     "StreamStopped",
+    "StreamTriggerEnded",
+    "StreamTriggered",
     "StreamUploaded",
     "UploadState",
 ]
@@ -302,6 +304,29 @@ class StreamRolled(Event, frozen=True, kw_only=True):
 
     take: str
     continues: str | None
+
+
+class StreamTriggered(Event, frozen=True, kw_only=True):
+    """A take has begun: its frame 0 is the capture's `first_frame`, its `n_before`-th the first that is above.
+
+    `is_short`: the ring did not reach back as far as was asked for.
+    """
+
+    take: str
+    recording: str
+    first_frame: int
+    n_before: int
+    is_short: bool
+
+
+class StreamTriggerEnded(Event, frozen=True, kw_only=True):
+    """It is stored."""
+
+    take: str
+    recording: str
+    n_frames: int
+    n_gaps: int
+    lost_frames: int
 
 
 class StreamCommand(Event, frozen=True, kw_only=True):

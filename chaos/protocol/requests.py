@@ -33,6 +33,7 @@ __all__ = [
     "DeviceWait",
     "EventsSince",
     "Format",
+    "Levels",
     "MidiFormat",
     "Moment",
     "Ping",
@@ -63,6 +64,7 @@ __all__ = [
 
 MAX_ID_CHARACTERS = 256
 MAX_NAME_BYTES = 240  # of a file: 255, less what is put around it while it is being written
+RING_SLACK_S = 2.0  # what comes until the next look at it
 STANDBY_SECONDS = (1.0, 3600.0)
 STAGING_SECONDS = (0.1, 3600.0)  # of the engine's setting and of a stream's own
 
@@ -113,6 +115,14 @@ class DeviceWait(Request, tag="device_wait"):
     format: Literal["audio", "midi"] | None = None
 
 
+class Levels(_Part):
+    """A take is due where a sample is above `above_dbfs`: from `pre_s` before the first to `hold_s` after the last."""
+
+    above_dbfs: Annotated[float, msgspec.Meta(ge=-200, lt=0)]
+    pre_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 2.0
+    hold_s: Annotated[float, msgspec.Meta(ge=0.01, le=3600)] = 5.0
+
+
 class StreamStart(Request, tag="stream_start"):
     """Begin a take. `chunk_size_bytes` counts all channels; `wait` begins without the device, in *waiting*.
 
@@ -128,6 +138,7 @@ class StreamStart(Request, tag="stream_start"):
     Before `start_at` nothing is recorded; the stream ends at `stop_at`, or `stop_after_s` after its first frame. With
     `take_names` "time" takes after the first are named by the moment of their beginning, in UTC. `on_seal` and
     `on_roll` are commands to run for each sealed chunk and each take that has ended, where the engine allows them.
+    With `trigger` nothing is recorded but takes of their own where the signal is above a level.
 
     Raises InvalidURI, InvalidFormat, InvalidChunkSize (as far as the request alone tells; `chunking` judges the
     rest), PathNotAllowed, InvalidRequest.
@@ -158,10 +169,17 @@ class StreamStart(Request, tag="stream_start"):
     take_names: Literal["number", "time"] = "number"
     on_seal: Text | None = None
     on_roll: Text | None = None
+    trigger: Levels | None = None
+
+    @property
+    def ring_s(self) -> float | None:
+        """How much is held in memory before there is a recording; None where there is one from the start."""
+        return self.standby_s if self.trigger is None else self.trigger.pre_s + RING_SLACK_S
 
     def __post_init__(self) -> None:
         check_uri(self.uri)
         self._check_when()
+        self._check_trigger()
         for command in (self.on_seal, self.on_roll):
             if command is not None:
                 parse_command(command)
@@ -182,6 +200,16 @@ class StreamStart(Request, tag="stream_start"):
         elif self.chunk_size_bytes is not None:
             check_chunk_size(self.chunk_size_bytes, self.format.channels or 1, self.format.sample_bytes)
 
+
+    def _check_trigger(self) -> None:
+        if self.trigger is None:
+            return
+        others = ("standby_s", "chunk_path", "roll", "roll_on_format_change")
+        if given := [name for name in others if getattr(self, name)]:
+            raise InvalidRequest(f"trigger and {given[0]} can't be used together", hint="leave one of them out")
+        if isinstance(self.format, MidiFormat):
+            raise InvalidRequest("MIDI has no level to be triggered by", hint="leave --trigger out")
+        check_uri(f"{self.uri}-20260131T120000Z-100")
 
     def _check_when(self) -> None:
         if self.stop_at is not None and self.stop_after_s is not None:

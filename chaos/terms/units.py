@@ -9,6 +9,7 @@ from chaos.terms.errors import InvalidRequest
 
 __all__ = [
     "Keep",
+    "parse_decibels",
     "parse_duration_s",
     "parse_keep",
     "parse_latency_frames",
@@ -36,6 +37,14 @@ def parse_duration_s(text: str) -> float:
     if seconds > _LONGEST_S:
         raise InvalidRequest(f"{text[:40]!r} is too long", hint="use at most 36500d, a hundred years")
     return seconds
+
+
+def parse_decibels(text: str) -> float:
+    """dBFS of "-40dB", "-40 dBFS" or "-40". Raises InvalidRequest for what is neither that, nor below full scale."""
+    match = re.fullmatch(r"(-\d{1,3}(?:\.\d+)?)\s*(?:dB(?:FS)?)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise InvalidRequest(f"{text[:40]!r} is not a level below full scale", hint="write it like -40dB")
+    return float(match[1])
 
 
 def parse_size(text: str) -> int:

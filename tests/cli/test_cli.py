@@ -356,6 +356,20 @@ def test_start_passes_every_option_on(daemon: ScriptedDaemon, run: Run, tmp_path
     assert request.chunk_path == str(tmp_path / "c")
 
 
+def test_start_by_level_and_by_the_clock(daemon: ScriptedDaemon, run: Run) -> None:
+    level = ("--trigger", "-40dB", "--pre", "3s")
+    done = run("start", URI, "--target", "usb", *level, "--at", "2099-01-31T18:00Z", "--for", "2h")
+    assert done.exit_code == 0, done.stderr
+    assert "louder than -40dB" in done.stdout
+    request = requested(daemon)
+    assert request.trigger is not None
+    assert (request.trigger.above_dbfs, request.trigger.pre_s, request.trigger.hold_s) == (-40.0, 3.0, 5.0)
+    at = dt.datetime(2099, 1, 31, 18, tzinfo=dt.UTC)
+    assert (request.start_at, request.stop_at, request.stop_after_s) == (at, at + dt.timedelta(hours=2), None)
+    assert run("start", "--pre", "3s").exit_code == 2
+    assert run("start", "--trigger", "loud").exit_code == 2
+
+
 def test_start_records_a_midi_device(daemon: ScriptedDaemon, run: Run) -> None:
     daemon.script["device_list"] = {"devices": [{**KEYBOARD, "description": "Midi Through Port-0"}, KEYBOARD]}
     done = run("start", "--midi")

@@ -74,7 +74,7 @@ def test_what_is_given_reaches_the_request(op: str) -> None:
     names = [field.name for field in msgspec.structs.fields(REQUESTS[op]) if field.name != "id"]
     left_out = {"chunk_path", "chunk_size_bytes", "stop_after_s"}  # not beside others that are given
     given = {name: values.get(name, number + 1) for number, name in enumerate(names) if name not in left_out}
-    given |= {"roll_on_format_change": False, "standby_s": None} if op == "stream_start" else {}
+    given |= {"roll_on_format_change": False, "standby_s": None, "trigger": None} if op == "stream_start" else {}
     getattr(Recorder(), op)(**given)
     [(tag, fields)] = asked
     assert tag == op

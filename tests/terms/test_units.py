@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chaos.terms.errors import InvalidRequest
-from chaos.terms.units import Keep, parse_duration_s, parse_keep, parse_latency_frames, parse_size
+from chaos.terms.units import Keep, parse_decibels, parse_duration_s, parse_keep, parse_latency_frames, parse_size
 
 RATE = 48000
 
@@ -99,3 +99,14 @@ def test_what_to_keep_is_never_guessed(text: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse_keep(text)
     assert "min" in caught.value.hint
+
+
+@pytest.mark.parametrize(("text", "expected"), [("-40dB", -40.0), ("-6.5 dBFS", -6.5), ("-3", -3.0)])
+def test_levels_as_people_write_them(text: str, expected: float) -> None:
+    assert parse_decibels(text) == expected
+
+
+@pytest.mark.parametrize("text", ["40dB", "0", "loud", "-", "-40dBm", ""])
+def test_what_is_no_level_below_full_scale_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_decibels(text)
