@@ -531,9 +531,10 @@ class ChunkRotatorActor(Supervised):
 
     def _listen(self) -> None:
         """Measures what has come since the last time."""
-        self._take_over()
+        filling = self._slots.filling()
+        self._take_over()  # after that: a slot that has become full since is among the full ones
         self._listen_to_full()
-        if (filling := self._slots.filling()) is not None:
+        if filling is not None:
             self._measure(*filling)
         if self._signal is not None:
             self._tell_progress()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from crashing import fast_folder
 from lone import CYCLE, LoneStream
+from racing import filling_within
 
 from chaos.engine import messages as m
 from chaos.engine.signal import Signal
@@ -158,3 +159,22 @@ def test_whole_numbers_clip_at_their_ends(folder: Path, sample_format: str) -> N
     stream.close()
 
 
+
+
+def test_a_slot_that_becomes_full_while_it_is_listened_to_is_measured_whole(folder: Path) -> None:
+    stream = LoneStream(folder)
+    stream.plug()
+
+    def bring(n_frames: int, value: float) -> None:
+        for _ in range(-(-n_frames // CYCLE)):
+            stream.capture.cycle(np.full(2 * CYCLE, value, "<f4").tobytes())
+
+    play(stream, np.zeros(CYCLE, "<f4"))
+    bring(CYCLE, 1.0)
+    with filling_within("_listen", lambda room: bring(room + CYCLE, 0.0)) as filled:
+        play(stream, np.zeros(0, "<f4"))
+    assert filled
+    play(stream, np.zeros(CYCLE, "<f4"))
+    [(name, fields)] = told(stream)[:1]
+    assert (name, fields["first_frame"], fields["n_samples"]) == ("stream_clipping", CYCLE, 2 * CYCLE)
+    stream.close()

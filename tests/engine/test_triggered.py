@@ -15,6 +15,7 @@ from crashing import fast_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from lone import CYCLE, RATE, LoneStream
+from racing import filling_within
 
 from chaos.engine import messages as m
 from chaos.engine.trigger import Off, On, Trigger, first_above, last_above
@@ -78,6 +79,22 @@ class Loud(LoneStream):
 
     def play(self, n_frames: int, *loud: tuple[int, int], missing: bool = False) -> None:
         """Whole cycles; frames carry their number, far below the threshold, but for those in `loud`."""
+        part = self.follow(n_frames, *loud, missing=missing)
+        for k in range(0, 0 if missing else len(part), CYCLE):
+            self.capture.cycle(np.tile(part[k : k + CYCLE], 2).tobytes())
+            if k // CYCLE % 8 == 0:
+                self.catch_up()
+        if not missing:
+            self.catch_up()
+
+    def bring(self, n_frames: int, *loud: tuple[int, int]) -> None:
+        """As `play`, but nobody looks at it meanwhile."""
+        part = self.follow(n_frames, *loud)
+        for k in range(0, len(part), CYCLE):
+            self.capture.cycle(np.tile(part[k : k + CYCLE], 2).tobytes())
+
+    def follow(self, n_frames: int, *loud: tuple[int, int], missing: bool = False) -> Signal:
+        """The next frames of the signal."""
         n_frames = -(-n_frames // CYCLE) * CYCLE
         first = len(self.signal)
         part = (np.arange(first + 1, first + n_frames + 1) * 2.0**-40).astype("<f4")
@@ -87,12 +104,7 @@ class Loud(LoneStream):
             self.capture._position += n_frames
             part[:] = 0
         self.signal = np.concatenate([self.signal, part])
-        for k in range(0, 0 if missing else n_frames, CYCLE):
-            self.capture.cycle(np.tile(part[k : k + CYCLE], 2).tobytes())
-            if k // CYCLE % 8 == 0:
-                self.catch_up()
-        if not missing:
-            self.catch_up()
+        return part
 
     def catch_up(self) -> None:
         self.run(0)
@@ -255,3 +267,15 @@ def test_samples_of_16_bits_are_looked_at_too(folder: Path) -> None:
         assert ended["n_frames"] == 1 + HOLD
     finally:
         stream.close()
+
+
+def test_a_slot_that_becomes_full_while_it_is_looked_at_is_not_taken_for_silence(loud: Loud) -> None:
+    loud.play(SECOND)
+    begin = len(loud.signal)
+    loud.bring(2 * CYCLE, (300, 310))
+    with filling_within("_trigger", lambda room: loud.bring(room + CYCLE)) as filled:
+        loud.catch_up()
+    assert filled
+    loud.play(SECOND)
+    [ended] = loud.told("stream_trigger_ended")
+    loud.check(begin + 300 - PRE, Path(ended["recording"]), begin + 310 + HOLD)
