@@ -117,6 +117,7 @@ class Commands:
         thread.join(2 * KILL_AFTER_S)
 
     def _run(self) -> None:
+        os.nice(_NICE)  # on Linux this is of the thread alone, and its commands have it from their first moment on
         while (due := self._waiting.get()) is not None:
             try:
                 if self._is_over:
@@ -173,7 +174,7 @@ def clean_environment(own: Mapping[str, str]) -> dict[str, str]:
 
 def _begin(words: list[str]) -> subprocess.Popen[bytes]:
     nothing = subprocess.DEVNULL
-    child = subprocess.Popen(
+    return subprocess.Popen(
         words,
         cwd=str(Path("/")),
         env=clean_environment(os.environ),
@@ -182,9 +183,6 @@ def _begin(words: list[str]) -> subprocess.Popen[bytes]:
         stderr=nothing,
         start_new_session=True,
     )
-    with suppress(OSError):  # it may have ended
-        os.setpriority(os.PRIO_PGRP, child.pid, _NICE)
-    return child
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
