@@ -192,6 +192,7 @@ def direct(kind: type, scene: Scene) -> Any:
         m.Led: lambda: m.Led(1, 0, "loud"),
         m.WrongClock: lambda: m.OfTake(1, m.WrongClock(5)),
         m.Flow: lambda: m.OfTake(1, m.Flow(True)),
+        m.Triggered: lambda: m.OfTake(1, m.Triggered(1, None, "")),
         m.Broken: lambda: m.OfTake(1, m.Broken(RuntimeError("as a test has it"))),
         m.PortLatency: lambda: m.PortLatency(Latency(1.0, 0, 0)),
         m.Interrupted: lambda: m.Interrupted(Cause.DEVICE_AWAY, Confidence.CLOCK),

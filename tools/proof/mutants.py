@@ -58,18 +58,20 @@ MUTANTS = (
         "files-before-ledger-live",
         "chaos/store/writer.py",
         "        self.flush()\n        with self._storage(\"remove events from\", self.path):\n"
-        "            self._metadata.clear_events(mine)\n        remove_chunks(self._objects, mine)\n",
+        "            self._metadata.clear_events(mine)\n"
+        "            self._metadata.clear_overview(self.n_frames, mine)\n        remove_chunks(self._objects, mine)\n",
         "        with self._storage(\"remove events from\", self.path):\n"
         "            self._metadata.clear_events(mine)\n"
+        "            self._metadata.clear_overview(self.n_frames, mine)\n"
         "        remove_chunks(self._objects, mine)\n        self.flush()\n",
         (RETENTION + "test_the_ledger_is_durable_before_a_file_goes",),
     ),
     Mutant(
         "files-before-ledger-finished",
         "chaos/store/retention.py",
-        "        journal.flush()\n        remove_events(info, retired.chunks)\n"
+        "        journal.flush()\n        info.refresh()\n        remove_derived(info, retired.chunks)\n"
         "        remove_chunks(store.objects, retired.chunks)\n",
-        "        remove_events(info, retired.chunks)\n"
+        "        info.refresh()\n        remove_derived(info, retired.chunks)\n"
         "        remove_chunks(store.objects, retired.chunks)\n        journal.flush()\n",
         (RETENTION + "test_the_ledger_is_durable_before_a_file_goes",),
     ),
@@ -77,8 +79,8 @@ MUTANTS = (
     Mutant(
         "newest-chunk-planned",
         "chaos/store/retention.py",
-        "stays = is_pinned or (info.is_live and sealed == info.chunks[-1])",
-        "stays = is_pinned",
+        "stays = is_pinned or is_awaited or (info.is_live and sealed == info.chunks[-1])",
+        "stays = is_pinned or is_awaited",
         (RETENTION + "test_the_newest_chunk_of_a_live_take_stays",),
     ),
     Mutant(
