@@ -253,6 +253,7 @@ def daemon_lines(status: Wire) -> list[str]:
         f" {_mib(staging['locked_bytes'])} locked"
         + (f", on {kind} and not in memory" if (kind := staging.get("file_system", "")) not in IN_MEMORY else ""),
         f"store     {store['path']}, {_mib(store['free_bytes'])} free",
+        *([f"  {store['error']}"] if store.get("error") else []),
         *upload_lines(status.get("upload")),
         *note_lines(status),
     ]

@@ -35,7 +35,7 @@ from chaos.engine.messages import (
 from chaos.engine.recordings import Recordings
 from chaos.engine.registry import DeviceRegistryActor
 from chaos.engine.sessions import Sessions
-from chaos.engine.space import Room, Space
+from chaos.engine.space import LOOK_S, Room, Space, StoreWatch
 from chaos.engine.streams import Running, Stream, Streams
 from chaos.engine.supervised import Supervised, as_chaos_error
 from chaos.engine.uploading import Uploading
@@ -146,6 +146,7 @@ class DaemonActor(Supervised):
             self._streams, pump, self.actor_ref, self._recordings.work, self._recordings.catalog, self._emit
         )
         self._space = Space(config.store, config.staging_dir, pump)
+        self._store_watch = StoreWatch(running, self._emit)
         self._told_upload = ("idle", "")
         self._uploading = Uploading(config, lambda told: tell(self.actor_ref, Call(lambda: self._on_uploaded(told))))
         self._registry: pykka.ActorRef[Any] | None = None
@@ -188,6 +189,8 @@ class DaemonActor(Supervised):
             log.warning("staging lies in %s on %s, not in memory: capture may stall", self._config.staging_dir, kind)
         self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
         self._streams.begin(self._registry)
+        self._look_at_store()
+        self._pump.every("store", LOOK_S, lambda: tell(self.actor_ref, Call(self._look_at_store)))
         self._uploading.start()
         self._pump.after("recovery", RECOVERY_WITHIN_S, lambda: settle(self._may_start, None))
         self._may_start.add_done_callback(lambda _: self._pump.cancel("recovery"))
@@ -261,10 +264,18 @@ class DaemonActor(Supervised):
         self._history.add(event, uri)
         if isinstance(event, _WAKING):
             self._uploading.wake()
+        if isinstance(event, events.StreamStarted):
+            self._look_at_store(uri)
         if uri is not None and isinstance(event, events.StreamState):
             self._sessions.on_state(uri, event.state)
         if uri is not None and uri not in self._running:
             self._history.forget(uri)
+
+    def _look_at_store(self, uri: str | None = None) -> None:
+        def hear(done: Future[Room]) -> None:
+            tell(self.actor_ref, Call(lambda: self._store_watch.hear(done.result(), uri)))
+
+        self._space.ask().add_done_callback(hear)
 
     def _on_heads(self, wanted: bool) -> None:
         """Heads are told only while somebody listens for them."""

@@ -124,6 +124,7 @@ class Recordings:
         def found() -> dict[str, Any]:
             from chaos.store.summary import summaries
 
+            self._store.check()
             entries = self.catalog().entries(
                 uri=request.uri,
                 device=request.device,
@@ -220,6 +221,7 @@ class Recordings:
         def work() -> dict[str, Any]:
             from chaos.store.retention import limits, plan, retire
 
+            self._store.check()
             kept: list[Kept] = []
             catalog = self.catalog()
             if request.dry_run:

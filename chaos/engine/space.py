@@ -1,33 +1,48 @@
-"""How much room there is on the disks; one that doesn't answer is waited for by nobody."""
+"""How much room there is on the disks, and whether the store is where it was; a disk that doesn't answer is waited for
+by nobody."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
 from chaos.engine.messages import settle
+from chaos.protocol import events
+from chaos.system.folders import folder_identity
 from chaos.system.pump import Pump
 from chaos.system.workers import Workers
+from chaos.terms.errors import StorageFailed
 
-__all__ = ["Room", "Space"]
+__all__ = ["LOOK_S", "Room", "Space", "StoreWatch"]
+
+log = logging.getLogger(__name__)
 
 WITHIN_S = 2.0
+LOOK_S = 60.0
+"""So often somebody is to look whether the store is still where it was."""
 
 
 class Room(NamedTuple):
-    """`store_free` and `staging_size` in bytes, None where they can't be had; `error` says why."""
+    """`store_free` and `staging_size` in bytes, None where they can't be had; `error` says why, or that another folder
+    has the store's name now (`is_another`)."""
 
     store_free: int | None
     staging_size: int | None
     error: str | None
+    is_another: bool = False
 
 
 class Space:
-    """Looks at the disks on a thread of its own, at most once at a time. `ask` from any thread, until `close`."""
+    """Looks at the disks on a thread of its own, at most once at a time. `ask` from any thread, until `close`.
+
+    The folder that the first look finds at `store` is the store.
+    """
 
     def __init__(self, store: Path, staging: Path, pump: Pump) -> None:
         self._store = store
@@ -38,6 +53,7 @@ class Space:
         self._lock = threading.Lock()
         self._waiting: list[Future[Room]] = []
         self._is_looking = False
+        self._opened: tuple[int, int] | None = None
 
     def ask(self) -> Future[Room]:
         """Settled within `WITHIN_S`, whatever the disks do."""
@@ -62,12 +78,18 @@ class Space:
 
     def _look(self) -> None:
         staging = free = error = None
+        is_another = False
         try:
             staging = shutil.disk_usage(self._staging).total
+            found = folder_identity(self._store)
+            self._opened = self._opened or found
+            if found != self._opened:
+                is_another = True
+                error = f"{self._store} is not the folder that chaosd opened: that was moved or replaced"
             free = shutil.disk_usage(self._store).free
         except OSError as refused:
             error = f"{refused.filename}: {refused.strerror}"
-        self._tell(Room(free, staging, error))
+        self._tell(Room(free, staging, error, is_another))
 
     def _tell(self, room: Room) -> None:
         with self._lock:
@@ -75,3 +97,28 @@ class Space:
             self._is_looking = False
         for future in waiting:
             settle(future, room)
+
+
+class StoreWatch:
+    """Says so where another folder has the store's name: takes that begin then lie in there.
+
+    Nothing is stopped, since frames are worth more than their place. For one thread.
+    """
+
+    def __init__(self, running: Iterable[str], emit: Callable[[events.Event, str], None]) -> None:
+        self._running = running
+        self._emit = emit
+        self._is_told = False
+
+    def hear(self, room: Room, uri: str | None = None) -> None:
+        """What a look found, after a take of the stream `uri` began. Every stream is told once, and each such take."""
+        told = ([] if uri is None else [uri]) if self._is_told else list(self._running)
+        self._is_told = room.is_another
+        if not room.is_another or room.error is None:
+            return
+        hint = "takes that begin now lie in there; put the folder back, or stop chaosd and start it again"
+        error = StorageFailed(room.error, hint=hint)
+        if told:
+            log.error("%s; %s", error.message, hint)
+        for each in told:
+            self._emit(events.StorageFailed(error=error.to_wire()), each)

@@ -229,7 +229,8 @@ class StagingStatus(msgspec.Struct, frozen=True):
 
 
 class StoreStatus(msgspec.Struct, frozen=True):
-    """`free_bytes` is None where the store can't be asked; `error` then says why."""
+    """`free_bytes` is None where the store can't be asked; `error` then says why, or that another folder has its name
+    now."""
 
     path: str
     free_bytes: int | None

@@ -19,6 +19,7 @@ from pathlib import Path
 from chaos.store.info import RecordingInfo, load
 from chaos.store.objects import ObjectStore
 from chaos.system.files import share_as, storage_errors
+from chaos.system.folders import folder_identity
 from chaos.terms.errors import ChaosError, RecordingNotFound
 from chaos.terms.uri import parse_uri
 
@@ -63,6 +64,11 @@ class Store:
         """What this process makes from now on may be read by those who may read the store, and by nobody else."""
         mode = stat.S_IMODE(self.root.stat().st_mode) if self.root.exists() else 0o700
         share_as(mode & 0o777)
+
+    def check(self) -> None:
+        """Raises StorageFailed where the store is not a folder: nothing, a file, a link that leads nowhere."""
+        with storage_errors("open", self.root, of_recordings=False):
+            folder_identity(self.root)
 
     def path(self, uri: str) -> Path:
         """Where the recording of this stream lies or would lie. Raises InvalidURI."""

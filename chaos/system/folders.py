@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from chaos.system.files import sync_folder
 
-__all__ = ["OpenFolder", "check_writable", "held_folder", "sole_use"]
+__all__ = ["OpenFolder", "check_writable", "folder_identity", "held_folder", "sole_use"]
 
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -98,6 +100,17 @@ def sole_use(path: Path) -> Iterator[bool]:
         yield True
     finally:
         os.close(fd)
+
+
+def folder_identity(path: Path) -> tuple[int, int]:
+    """What tells the folder that has this name now from any other: its device and inode.
+
+    Raises OSError, NotADirectoryError where something else has the name.
+    """
+    found = path.stat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    return found.st_dev, found.st_ino
 
 
 def check_writable(path: Path) -> None:

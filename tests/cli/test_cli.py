@@ -420,6 +420,12 @@ def test_a_length_from_a_time_on_is_chaosds_to_count(daemon: ScriptedDaemon, run
     assert "without that nothing of it is left when it ends" in told
 
 
+def test_status_says_what_is_wrong_with_the_store(daemon: ScriptedDaemon, run: Run) -> None:
+    error = "/store is not the folder that chaosd opened"
+    daemon.script["status"] = {**STATUS, "store": {"path": "/store", "free_bytes": None, "error": error}}
+    assert error in run("status").stdout
+
+
 def test_start_can_wait_for_pipewire(daemon: ScriptedDaemon, run: Run) -> None:
     daemon.script["device_find"] = PipeWireUnavailable("PipeWire is not running")
     assert run("start", URI, "--target", "later").exit_code == 7

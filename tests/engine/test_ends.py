@@ -277,6 +277,24 @@ def test_storage_that_hangs_is_told_while_it_does(folder: Path, graph: StillGrap
         assert ask(engine, r.StreamStop(uri=URI)).clean
 
 
+def test_a_take_that_begins_in_another_folder_of_the_stores_name_is_told(
+    folder: Path, graph: StillGraph, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: queue.SimpleQueue[Published] = queue.SimpleQueue()
+    begin(engine, graph)
+    ask(engine, r.StreamStop(uri=URI))
+    (folder / "store").rename(folder / "elsewhere")
+    (folder / "store").mkdir()
+    engine.add_sink(told.put)
+    begin(engine, graph)
+    while not isinstance(made := told.get(timeout=60).event, StorageFailed):
+        pass
+    assert "is not the folder that chaosd opened" in made.error["message"]
+    assert "is not the folder that chaosd opened" in caplog.text
+    graph.run(4)
+    assert ask(engine, r.StreamStop(uri=URI)).n_frames, "it goes on all the same"
+
+
 def test_what_hangs_in_storage_is_left_behind_and_named(
     folder: Path, graph: StillGraph, caplog: pytest.LogCaptureFixture
 ) -> None:

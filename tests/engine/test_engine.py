@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from chaos.engine.engine import Engine
+from chaos.protocol import events
 from chaos.protocol.answers import EngineStatus, Nothing, Pong, StreamBegun, StreamEnded
 from chaos.protocol.config import Config
 from chaos.protocol.events import DaemonStarted, DaemonStopping, Published, StreamState, StreamStopped
@@ -19,14 +22,16 @@ from chaos.protocol.requests import (
     AudioFormat,
     DeviceWait,
     Ping,
+    RecordingList,
     Request,
+    Retire,
     Shutdown,
     Status,
     StreamStart,
     StreamStop,
     StreamSwitchChunk,
 )
-from chaos.terms.errors import PipeWireUnavailable, StreamNotFound, TimedOut
+from chaos.terms.errors import PipeWireUnavailable, StorageFailed, StreamNotFound, TimedOut
 
 URI = "stream://mic/1"
 START = StreamStart(uri=URI, device_identity="mic", format=AudioFormat(), wait=True)
@@ -153,3 +158,51 @@ print(json.dumps([pong.name, sorted(name for name in sys.modules if "zmq" in nam
 """
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(said.stdout) == ["chaosd", []]
+
+
+def _make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "put",
+    [lambda path: None, Path.touch, _make_fifo, lambda path: path.symlink_to(path)],
+    ids=["nothing", "a file", "a fifo", "a loop"],
+)
+def test_a_store_that_is_not_a_folder_is_never_answered_as_an_empty_one(
+    engine: Engine, tmp_path: Path, put: Callable[[Path], object]
+) -> None:
+    status = ask(engine, Status())
+    assert isinstance(status, EngineStatus)
+    assert status.store.error is None
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    put(tmp_path / "store")
+    for request in (RecordingList(), Retire(keep="1d"), Retire(keep="1d", dry_run=True)):
+        with pytest.raises(StorageFailed):
+            ask(engine, request)
+    status = ask(engine, Status())
+    assert isinstance(status, EngineStatus)
+    assert str(tmp_path / "store") in (status.store.error or "")
+    assert status.store.free_bytes is None
+
+
+def test_another_folder_in_the_stores_place_is_told_to_each_stream_and_in_the_status(tmp_path: Path) -> None:
+    told: queue.SimpleQueue[Published] = queue.SimpleQueue()
+    with mock.patch("chaos.engine.daemon.LOOK_S", 0.05), Engine(config_in(tmp_path)) as engine:
+        ask(engine, START)
+        ask(engine, Status())
+        engine.add_sink(told.put)
+        (tmp_path / "store").rename(tmp_path / "elsewhere")
+        (tmp_path / "store").mkdir()
+        while not isinstance(event := (made := told.get(timeout=60)).event, events.StorageFailed):
+            pass
+        assert made.stream_uri == URI
+        assert "is not the folder that chaosd opened" in event.error["message"]
+        status = ask(engine, Status())
+        assert isinstance(status, EngineStatus)
+        assert "is not the folder that chaosd opened" in (status.store.error or "")
+        (tmp_path / "store").rmdir()
+        (tmp_path / "elsewhere").rename(tmp_path / "store")
+        status = ask(engine, Status())
+        assert isinstance(status, EngineStatus)
+        assert status.store.error is None
