@@ -64,6 +64,7 @@ def start(
 
     Each becomes a stream of its own, stream://DEVICE/NAME. Streams with the same clock begin at the same frame.
     """
+    from chaos.cli.limits import check_options
     from chaos.terms.units import parse_duration_s, parse_keep, parse_roll_s
     from chaos.terms.uri import check_session, make_uri, slug
 
@@ -73,6 +74,7 @@ def start(
     if roll is not None:
         parse_roll_s(roll)
     standby_s = None if standby is None else parse_duration_s(standby)
+    check_options({"standby_s": standby_s})
     with session.client() as chaosd:
         devices = [(each, "audio", _find(chaosd, each, "audio", wait)) for each in audio]
         devices += [(each, "midi", _find(chaosd, each, "midi", wait)) for each in midi]

@@ -139,6 +139,7 @@ def start(
     """
     import datetime as dt
 
+    from chaos.cli.limits import check_options
     from chaos.cli.when import chosen_times, wire, words
     from chaos.terms.units import parse_duration_s, parse_keep, parse_latency_frames, parse_roll_s, parse_size
     from chaos.terms.uri import check_uri
@@ -187,11 +188,13 @@ def start(
     request["start_at"] = None if times.begin is None else wire(times.begin)
     request["stop_at"] = None if times.end is None else wire(times.end)
     request["stop_after_s"] = times.seconds
+    check_options(request)
     with session.client() as chaosd:
         device = target_device(chaosd, target, wait, "midi" if midi else "audio")
         if latency is not None:
             own_rate = None if device is None else device["format"].get("sample_rate")
             request["latency_frames"] = parse_latency_frames(latency, rate or own_rate)
+            check_options(request)
         request["uri"] = uri or uri_for(target if device is None else device["description"] or device["name"])
         # What chooses one of several devices that share a name must reach chaosd as it is.
         is_exact = target is not None and target.startswith(("node:", "object:"))

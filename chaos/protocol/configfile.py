@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias, get_type_hints
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -43,10 +43,11 @@ from chaos.protocol.configkeys import (
     OF_STREAM,
     SETTINGS,
     Keys,
-    allowed,
     in_keys,
+    unit_of,
 )
-from chaos.protocol.requests import SessionStart, StreamStart, shown
+from chaos.protocol.fields import check_field
+from chaos.protocol.requests import SessionStart, StreamStart
 from chaos.terms.counting import counted
 from chaos.terms.errors import ChaosError, InvalidRequest
 from chaos.terms.units import parse_latency_frames
@@ -58,7 +59,6 @@ _MAX_BYTES = 1 << 20
 _MOST_LEVELS = 8  # a channel of a session's stream has six
 _TOO_DEEP = ("this is nested too deeply", "a configuration has settings, [[stream]] and [[session]]")
 _TOO_LARGE = ("this number is too large", "TOML's whole numbers have 64 bits")
-_FIELD_TYPES = get_type_hints(StreamStart, include_extras=True)
 _BEGUN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)  # any moment: whether a take can have such a name
 
 Place: TypeAlias = tuple[str | int, ...]
@@ -265,14 +265,8 @@ class _Checked:
                 form = {"type": "audio", field: fields["format"][field]}
                 self._try((*place, key), lambda form=form: _request(StreamStart, **least | {"format": form}), known)  # type: ignore[misc]
             elif field in fields:
-                try:
-                    msgspec.convert(fields[field], _FIELD_TYPES[field])
-                except msgspec.ValidationError:
-                    hint = allowed(known, key, StreamStart)
-                    self._say((*place, key), f"{key}: {shown(table[key])} can't be used", hint)
-                    continue
-                one = {field: fields[field]}
-                self._try((*place, key), lambda one=one: _request(StreamStart, **least | one), known)  # type: ignore[misc]
+                self._try((*place, key), lambda key=key, field=field: _judge_field(  # type: ignore[misc]
+                    least, field, fields[field], table[key], unit_of(known, key)), known)
 
     def _session(self, place: Place, table: dict[str, Any]) -> ConfiguredSession | None:
         n_before = len(self._problems)
@@ -330,6 +324,11 @@ class _Checked:
 
     def _say(self, place: Place, message: str, hint: str) -> None:
         self._problems.append(Problem(_line_of(self._text, place), message, hint))
+
+
+def _judge_field(least: Mapping[str, Any], field: str, value: Any, written: Any, unit: str) -> None:
+    check_field(field, value, written, unit)
+    _request(StreamStart, **{**least, field: value})
 
 
 def _seen_from(here: Path, value: str | list[str]) -> Path | tuple[Path, ...]:

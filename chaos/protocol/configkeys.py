@@ -7,9 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-import msgspec
-import msgspec.inspect
-
 from chaos.terms.errors import InvalidRequest
 from chaos.terms.units import parse_duration_s, parse_size
 
@@ -22,8 +19,8 @@ __all__ = [
     "OF_STREAM",
     "SETTINGS",
     "Keys",
-    "allowed",
     "in_keys",
+    "unit_of",
 ]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -39,24 +36,9 @@ def in_keys(keys: Keys, text: str) -> str:
     return text
 
 
-def allowed(keys: Keys, key: str, kind: type[msgspec.Struct]) -> str:
-    """What a request of this kind takes for the key, in words; "" where its type sets no limit."""
-    field, convert = keys[key]
-    info = msgspec.inspect.type_info(kind)
-    assert isinstance(info, msgspec.inspect.StructType)
-    found = next(each.type for each in info.fields if each.name == field)
-    for each in found.types if isinstance(found, msgspec.inspect.UnionType) else (found,):
-        match each:
-            case msgspec.inspect.IntType(ge=least, le=most) | msgspec.inspect.FloatType(ge=least, le=most):
-                unit = "s" if convert is _seconds else ""
-                return f"use a value from {least:g}{unit} to {most:g}{unit}"
-            case msgspec.inspect.LiteralType(values=values):
-                return f"use one of {', '.join(map(str, values))}"
-            case msgspec.inspect.StrType(min_length=int(least), max_length=int(most)):
-                return f"use {least} to {most} characters"
-            case msgspec.inspect.ListType(min_length=least, max_length=most):
-                return f"use {least} to {most} names, each of at most 32 characters"
-    return ""
+def unit_of(keys: Keys, key: str) -> str:
+    """What is written behind a number of this key."""
+    return "s" if keys[key][1] is _seconds else ""
 
 
 def _text(value: Any) -> str:

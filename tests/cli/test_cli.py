@@ -412,6 +412,35 @@ def test_what_can_t_be_meant_is_told_before_chaosd_is_asked(
     assert refused.exit_code == 2, refused.output
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--on-roll", "", "'' is not a command"),
+        ("--on-seal", "x" * 1025, "use 1 to 1024 characters"),
+        ("--standby", "100d", "use a value from 1s to 3600s"),
+        ("--latency", "0", "0 can't be used"),
+        ("--channel-map", "", "use 1 to 256 names"),
+        ("--staging-seconds", "1e12", "use a value from 0.1 to 3600"),
+        ("--silent-below", "nan", "nan can't be used"),
+        ("--silent-after", "0s", "use a value from 1s to 86400s"),
+    ],
+)
+def test_what_no_stream_can_have_is_told_in_the_words_that_were_typed(
+    daemon: ScriptedDaemon, run: Run, option: str, value: str, said: str
+) -> None:
+    refused = run("start", URI, "--target", "usb", option, value)
+    assert refused.exit_code == 2, refused.output
+    assert f"{option}: " in refused.stderr
+    assert said in refused.stderr
+    assert "stream_start" not in refused.stderr
+
+
+def test_a_session_tells_it_in_those_words_too(daemon: ScriptedDaemon, run: Run) -> None:
+    refused = run("session", "start", "band", "--standby", "100d")
+    assert refused.exit_code == 2, refused.output
+    assert "--standby: \"8640000s\" can't be used" in refused.stderr
+
+
 def test_a_length_from_a_time_on_is_chaosds_to_count(daemon: ScriptedDaemon, run: Run) -> None:
     told = run("start", URI, "--target", "usb", "--at", "2099-01-31T18:00", "--for", "3s", "--standby", "10s").stdout
     request = requested(daemon)

@@ -1,0 +1,38 @@
+"""What chaosctl's own options of a start may hold: told before chaosd is asked, in the words that were typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from chaos.terms.commands import parse_command
+from chaos.terms.errors import InvalidRequest
+
+__all__ = ["check_options"]
+
+_FIELDS = {  # by option: the request's field, and the unit that is typed
+    "--latency": ("latency_frames", ""),
+    "--staging-seconds": ("staging_seconds", ""),
+    "--on-seal": ("on_seal", ""),
+    "--on-roll": ("on_roll", ""),
+    "--channel-map": ("channel_map", ""),
+    "--standby": ("standby_s", "s"),
+    "--silent-below": ("silent_below_dbfs", ""),
+    "--silent-after": ("silent_after_s", "s"),
+}
+
+
+def check_options(request: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest for the first option whose value no stream can have."""
+    from chaos.protocol.fields import check_field
+
+    for option, (field, unit) in _FIELDS.items():
+        value = request.get(field)
+        if value is None:
+            continue
+        try:
+            if field in ("on_seal", "on_roll"):
+                parse_command(value)
+            check_field(field, value, f"{value:.12g}s" if unit else value, unit)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{option}: {error.message}", hint=error.hint) from None

@@ -1,0 +1,40 @@
+"""What a field of a start may hold, told in words: for those who know it by another name, a key or an option."""
+
+from __future__ import annotations
+
+from typing import Any, get_type_hints
+
+import msgspec
+import msgspec.inspect
+
+from chaos.protocol.requests import StreamStart, shown
+from chaos.terms.errors import InvalidRequest
+
+__all__ = ["check_field"]
+
+_TYPES = get_type_hints(StreamStart, include_extras=True)
+
+
+def check_field(name: str, value: Any, written: Any, unit: str = "") -> None:
+    """Raises InvalidRequest where StreamStart can't hold this value in that field. `written` is how the person wrote
+    it, and `unit` what they write behind a number."""
+    try:
+        msgspec.convert(value, _TYPES[name])
+    except msgspec.ValidationError:
+        text = str(written) if isinstance(written, float) else shown(written)  # JSON has no nan
+        raise InvalidRequest(f"{text} can't be used", hint=_allowed(name, unit)) from None
+
+
+def _allowed(name: str, unit: str) -> str:
+    found = msgspec.inspect.type_info(_TYPES[name])
+    for each in found.types if isinstance(found, msgspec.inspect.UnionType) else (found,):
+        match each:
+            case msgspec.inspect.IntType(ge=least, le=most) | msgspec.inspect.FloatType(ge=least, le=most):
+                return f"use a value from {least:g}{unit} to {most:g}{unit}"
+            case msgspec.inspect.LiteralType(values=values):
+                return f"use one of {', '.join(map(str, values))}"
+            case msgspec.inspect.StrType(min_length=int(least), max_length=int(most)):
+                return f"use {least} to {most} characters"
+            case msgspec.inspect.ListType(min_length=least, max_length=most):
+                return f"use {least} to {most} names, each of 1 to 32 characters"
+    return "see what it takes in docs/PROTOCOL.md"
