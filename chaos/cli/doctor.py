@@ -57,9 +57,9 @@ def _asked(session: Session) -> Iterator[tuple[Asking, Path, int | None]]:
             yield client, Path(client.call("status")["store"]["path"]), int(client.call("ping")["pid"])
             return
     from chaos.local import Local
-    from chaos.protocol.config import Config
+    from chaos.protocol.config import Config, absolute
 
-    store = session.store_of(None).expanduser().absolute()
+    store = absolute(session.store_of(None))
     folder = next(each for each in store.parents if each.is_dir())
     with tempfile.TemporaryDirectory(prefix=".chaos-doctor-", dir=folder) as trial, Local(
         Config(store=Path(trial) / "store")

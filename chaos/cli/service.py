@@ -165,12 +165,14 @@ def service_status(session: Session, as_json: bool) -> None:
 
 def _command(session: Session, config_file: Path | None) -> list[str]:
     """How chaosd is started: by this very Python, whatever PATH and folder the service has."""
+    from chaos.protocol.config import absolute
+
     command = [sys.executable, "-P", "-m", "chaos.daemon"]
     if config_file is not None:
         from chaos.protocol.configfile import read_config
 
         command += ["--config", str(read_config(config_file).path)]
-    store = None if session.store is None else str(session.store.expanduser().absolute())
+    store = None if session.store is None else str(absolute(session.store))
     for option, value in (("--endpoint", session.endpoint), ("--events", session.events), ("--store", store)):
         if value is not None:
             command += [option, value]

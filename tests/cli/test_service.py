@@ -92,6 +92,13 @@ def test_options_and_configuration_are_passed_on(home: Path) -> None:
     assert f'"--config" "{home}/a b.toml" "--store" "{home}/100%% $$x"\n' in unit(home).read_text()
 
 
+@pytest.mark.parametrize("words", [("service", "install"), ("doctor",)])
+def test_a_store_in_the_home_of_nobody_is_told(home: Path, words: tuple[str, ...]) -> None:
+    ends = ("--endpoint", f"ipc://{home}/c", "--events", f"ipc://{home}/e")
+    done = run(*ends, "--store", "~nobody-of-that-name/x", *words, code=2)
+    assert "there is no home folder for the ~ of '~nobody-of-that-name/x'" in done.stderr
+
+
 def test_a_bad_configuration_is_not_installed(home: Path) -> None:
     (home / "c.toml").write_text('kep = "7d"\n')
     done = run("service", "install", "--config", home / "c.toml", code=2)
