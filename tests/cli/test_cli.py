@@ -365,7 +365,7 @@ def test_start_by_level_and_by_the_clock(daemon: ScriptedDaemon, run: Run) -> No
     assert request.trigger is not None
     assert (request.trigger.above_dbfs, request.trigger.pre_s, request.trigger.hold_s) == (-40.0, 3.0, 5.0)
     at = dt.datetime(2099, 1, 31, 18, tzinfo=dt.UTC)
-    assert (request.start_at, request.stop_at, request.stop_after_s) == (at, at + dt.timedelta(hours=2), None)
+    assert (request.start_at, request.stop_at, request.stop_after_s) == (at, None, 7200.0)
     assert run("start", "--pre", "3s").exit_code == 2
     assert run("start", "--trigger", "loud").exit_code == 2
 
