@@ -304,6 +304,10 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
         f"  {_take_verdict(take)}: {take['uri']}, {counted(take['n_frames'], 'frame')} from {take['first_frame']} on"
         for take in report.get("takes", ())
     ]
+    lines += [
+        f"  {each['take']} goes on from {each['before']}, which is not in this store"
+        for each in report.get("absent", ())
+    ]
     return [*lines, *_gap_lines(report), *_defect_lines(report["bad"])]
 
 

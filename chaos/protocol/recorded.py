@@ -188,6 +188,11 @@ class SignatureTold(msgspec.Struct, frozen=True):
     unsigned_marks: int = 0
 
 
+class AbsentTold(msgspec.Struct, frozen=True):
+    take: str
+    before: str
+
+
 class Verified(msgspec.Struct, frozen=True):
     """The answer to `verify`: `ok` says that what was checked has no defect, `all_checked` whether that was all."""
 
@@ -216,6 +221,7 @@ class Verified(msgspec.Struct, frozen=True):
     proof: str = "nothing"
     signatures: list[SignatureTold] = []
     recording_hash_v3: str = ""
+    absent: list[AbsentTold] = []
 
 
 class RetiredWhat(msgspec.Struct, frozen=True):

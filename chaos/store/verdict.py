@@ -16,7 +16,7 @@ from chaos.terms.moments import utc_if_any
 if TYPE_CHECKING:
     from chaos.store.takes import Take
 
-__all__ = ["Defect", "Proof", "TakeVerdict", "VerifyReport", "joined", "proof_of"]
+__all__ = ["Absent", "Defect", "Proof", "TakeVerdict", "VerifyReport", "joined", "proof_of"]
 
 Proof = Literal["nothing", "hashes", "signature", "unchecked_signature"]
 
@@ -59,6 +59,14 @@ class TakeVerdict(msgspec.Struct, frozen=True):
     channels: int = 0
 
 
+class Absent(msgspec.Struct, frozen=True):
+    """A take that went on from one, `before`, that is not in the store (both URIs). No defect: it may have been removed
+    on purpose, which nothing tells."""
+
+    take: str
+    before: str
+
+
 class VerifyReport(msgspec.Struct, frozen=True):
     """What was verified, to be filed as it is. `root_hash` is the BLAKE3-256 over the chunks' hashes (32 bytes
     each) in order; `chunks` lists them. `recording_hash` (version 2) covers the length, the ledger, the start, the
@@ -75,7 +83,8 @@ class VerifyReport(msgspec.Struct, frozen=True):
     `proof` says what is proved: "nothing" (it is not `ok`), "hashes" (all is as the recording itself tells: no accident
     has changed it, but whoever can write to it may have made it anew), "signature" (besides, the holder of a key has
     signed just this, all takes with the same key; whose key it is stands in no recording), "unchecked_signature" (as
-    "hashes", and signatures are there that could not be checked). `signatures` has each.
+    "hashes", and signatures are there that could not be checked). `signatures` has each. `absent` are the takes before
+    these that should be in the store and are not.
     """
 
     ok: bool
@@ -103,6 +112,7 @@ class VerifyReport(msgspec.Struct, frozen=True):
     proof: Proof = "nothing"
     signatures: list[SignatureVerdict] = []
     recording_hash_v3: str = ""
+    absent: list[Absent] = []
 
 
 def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyReport:

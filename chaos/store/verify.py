@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -42,9 +43,10 @@ from chaos.store.retired import gone_chunks
 from chaos.store.signature import SIGNATURES_NAME, check_signatures
 from chaos.store.store import Store
 from chaos.store.timeline import wall_clock
-from chaos.store.verdict import Defect, TakeVerdict, VerifyReport, joined, proof_of
+from chaos.store.verdict import Absent, Defect, TakeVerdict, VerifyReport, joined, proof_of
 from chaos.system.files import read_regular
 from chaos.terms.counting import counted
+from chaos.terms.errors import InvalidURI
 from chaos.terms.form import AudioForm, MidiForm
 from chaos.terms.ledger import Cause, Entries, Gap, Row, lost_frames
 from chaos.terms.moments import utc_if_any
@@ -72,15 +74,25 @@ def verify_uri(store: Store, uri: str, progress: Callable[[int, int], None] | No
     from chaos.store.takes import takes_of
 
     takes = takes_of(store, uri, alike=False)
+    absent = list(_absent(store, takes))
     if len(takes) == 1:
-        return verify(takes[0].path, progress)
+        return msgspec.structs.replace(verify(takes[0].path, progress), absent=absent)
     n_all, n_before = sum(take.digest.n_chunks for take in takes), 0
     reports: list[tuple[Take, VerifyReport]] = []
     for take in takes:
         advance = None if progress is None else partial(_advance, progress, n_before, n_all)
         reports.append((take, verify(take.path, advance)))
         n_before += reports[-1][1].n_chunks
-    return joined(uri, reports)
+    return msgspec.structs.replace(joined(uri, reports), absent=absent)
+
+
+def _absent(store: Store, takes: Sequence[Take]) -> Iterator[Absent]:
+    for take in takes:
+        shape = take.digest.definition
+        before = shape.continues or shape.follows or shape.after_change
+        with suppress(InvalidURI):  # of another program's making
+            if before is not None and not store.path(before).exists():
+                yield Absent(shape.uri, before)
 
 
 def _advance(progress: Callable[[int, int], None], n_before: int, n_all: int, n_done: int, _: int) -> None:

@@ -17,7 +17,7 @@ from chaos.store.retention import Retired
 from chaos.store.signature import SignatureVerdict
 from chaos.store.slices import ChunkSpan
 from chaos.store.summary import RecordingSummary
-from chaos.store.verdict import Defect, TakeVerdict, VerifyReport
+from chaos.store.verdict import Absent, Defect, TakeVerdict, VerifyReport
 from chaos.terms.ledger import Gap
 
 OF_ALL = {"call", "ask"}
@@ -91,6 +91,7 @@ def test_what_is_given_reaches_the_request(op: str) -> None:
         (recorded.DefectFound, Defect),
         (recorded.TakeVerified, TakeVerdict),
         (recorded.SignatureTold, SignatureVerdict),
+        (recorded.AbsentTold, Absent),
         (recorded.Verified, VerifyReport),
         (recorded.RetiredWhat, Retired),
         (recorded.KeptTold, Kept),

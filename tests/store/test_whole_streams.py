@@ -13,6 +13,7 @@ from recorded import Rotator, definition
 from rolled import URI, begin, three_takes
 
 import chaos
+from chaos.cli.show import verify_lines
 from chaos.store.digest import read_digest
 from chaos.store.info import load
 from chaos.store.marking import mark_in
@@ -21,6 +22,7 @@ from chaos.store.removal import removable, remove
 from chaos.store.retention import retire
 from chaos.store.store import Store
 from chaos.store.takes import take_uris
+from chaos.store.verdict import Absent
 from chaos.store.verify import verify, verify_uri
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRange, InvalidRequest, RecordingNotFound
@@ -83,6 +85,18 @@ def test_a_defect_of_any_take_is_told_with_its_place(store: Store, takes: list[R
     ]
     assert (report.ok, [take.ok for take in report.takes]) == (False, [at != number for at in range(3)])
     assert [verify_uri(store, f"{URI}.000{at + 1}").ok for at in range(3)] == [at != number for at in range(3)]
+
+
+def test_a_take_before_that_is_not_in_the_store_is_told(store: Store, takes: list[Rotator]) -> None:
+    assert verify_uri(store, URI).absent == []
+    assert verify_uri(store, f"{URI}.0002").absent == []
+    takes[1].writer.path.rename(store.root / "elsewhere.zarr")
+    for uri in (URI, f"{URI}.0003"):
+        report = verify_uri(store, uri)
+        assert report.absent == [Absent(f"{URI}.0003", f"{URI}.0002")]
+        assert report.ok, "it may have been removed on purpose"
+        said = f"  {URI}.0003 goes on from {URI}.0002, which is not in this store"
+        assert said in verify_lines(msgspec.to_builtins(report), 0)
 
 
 def test_one_take_is_verified_as_that(store: Store, takes: list[Rotator]) -> None:
