@@ -106,7 +106,8 @@ def _saved_midi(report: SaveReport, length: str) -> list[str]:
     if midi.rounded:
         lines.append(f"  MIDI 1 says less than these did; the packets stand beside them: {_messages(midi.rounded)}")
     if midi.set_aside:
-        lines.append(f"  {_messages(midi.set_aside)} kept as meta events that other programs ignore")
+        place = "left out: a clip has no place for them" if report.container == "midi2" else "kept as meta events"
+        lines.append(f"  {_messages(midi.set_aside)} {place}")
     return lines
 
 

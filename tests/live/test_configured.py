@@ -93,6 +93,9 @@ def test_a_configured_session_begins_together(
     assert re.fullmatch(r"jam-\d{8}T\d{6}Z", session["session"])
 
 
+UNCHECKED = "whether folders and devices are there was not checked"
+
+
 def test_a_bad_configuration_ends_it_with_the_line(session: Session, tmp_path: Path) -> None:
     path = config(tmp_path, LOGGER.replace("roll", "rol"))
     chaosd = str(Path(sys.executable).with_name("chaosd"))
@@ -106,7 +109,7 @@ def test_a_bad_configuration_ends_it_with_the_line(session: Session, tmp_path: P
     done = subprocess.run(
         [chaosd, "--config", str(path), "--check"], env=session.env, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout) == (0, f"{path}: ok, 1 stream, 0 sessions\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{path}: ok, 1 stream, 0 sessions; {UNCHECKED}\n"), done.stderr
 
 
 def test_a_service_manager_is_told_and_its_watchdog_petted(

@@ -167,7 +167,7 @@ def test_what_is_known_to_be_there_is_not_asked_for_again(tmp_path: Path) -> Non
     bucket = FlakyBucket(f"{url}/rig1", -1)
     upload(store, url, lambda _: bucket)
     chunks = [key for key in bucket.keys_put if "/audio/c/" in key]
-    assert [key.rpartition("/")[2] for key in chunks] == ["5", "6"]
+    assert sorted(key.rpartition("/")[2] for key in chunks) == ["5", "6"]
     assert (bucket.counts["list"], bucket.counts["head"], bucket.counts["get"]) == (0, 0, 1)
 
 

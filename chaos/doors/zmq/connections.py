@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from fcntl import ioctl
-from termios import TIOCOUTQ
 from typing import Any
 
 import zmq
@@ -23,14 +19,11 @@ __all__ = ["Connection", "Connections"]
 log = logging.getLogger(__name__)
 
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
-_HELD_ANSWERS = 2  # by ZeroMQ, where its queue has room for one: that, and the one that it is about to send
-_WORTH_A_TRIM_BYTES = 1 << 20
 
 
 class Connection:
     """One client's connection. `waits` are futures that end with it; `n_prefixes` is what it has subscribed to.
-    `user` is the key that it came in with, None until it has said something, and where there are no keys. `took_at` is
-    when ZeroMQ last took an answer for it (time.monotonic).
+    `user` is the key that it came in with, None until it has said something, and where there are no keys.
     """
 
     def __init__(self, fd: int) -> None:
@@ -39,21 +32,6 @@ class Connection:
         self.user: str | None = None
         self.waits: set[Future[Any]] = set()
         self.n_prefixes = 0
-        self.took_at = time.monotonic()
-        self.latest_bytes: deque[int] = deque(maxlen=_HELD_ANSWERS)
-
-    def took(self, n_bytes: int) -> None:
-        """ZeroMQ has taken an answer for this client."""
-        self.took_at = time.monotonic()
-        self.latest_bytes.append(n_bytes)
-
-    def unread_bytes(self) -> int:
-        """At most so much does ZeroMQ hold for this client; 0 where the kernel has nothing left to give it."""
-        try:
-            is_read = not self.latest_bytes or ioctl(self.fd, TIOCOUTQ, b"\0\0\0\0") == b"\0\0\0\0"
-        except OSError:  # it has just ended
-            is_read = True
-        return 0 if is_read else sum(self.latest_bytes)
 
     def end(self) -> None:
         self.is_open = False
@@ -87,10 +65,6 @@ class Connections:
 
     def __len__(self) -> int:
         return len(self._open)
-
-    def __iter__(self) -> Iterator[Connection]:
-        """Those that have not been told to end."""
-        return (each for each in self._open.values() if each.is_open)
 
     def read(self) -> None:
         """Takes note of all that ZeroMQ has told."""
@@ -163,8 +137,6 @@ class Connections:
         connection = self._open.pop(fd, None)
         if connection is not None:
             connection.end()
-            if self._arrivals is not None and sum(connection.latest_bytes) > _WORTH_A_TRIM_BYTES:
-                self._arrivals.trim_soon()
         self.finished(fd)
 
     def _shut(self, fd: int) -> None:
