@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from pathlib import Path
 
@@ -33,4 +34,4 @@ def expect_clean(case: rtcheck.Case) -> None:
     assert case.dispatch_errno == 0
     assert case.blind == [], "a detector did not see the offence it was shown"
     assert case.control.syscalls[rtcheck.GETPPID] == 1
-    assert case.ok, case.findings()
+    assert case.ok, json.dumps(case.findings())
