@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +11,7 @@ import msgspec
 from chaos.staging.layout import SUFFIX
 from chaos.staging.reader import StagingReader
 from chaos.store.about import About
-from chaos.system.files import open_regular
+from chaos.system.files import is_locked
 from chaos.terms.errors import ChaosError
 
 __all__ = ["Captured", "captures"]
@@ -61,13 +59,4 @@ def _captured(path: Path) -> Iterator[Captured]:
 
 def _is_in_use(path: Path, pid: int) -> bool:
     """Whether who made it holds its lock. That of a dead process isn't tried: recovery may be about to take it."""
-    if not Path(f"/proc/{pid}").exists():
-        return False
-    fd = open_regular(path)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    return Path(f"/proc/{pid}").exists() and is_locked(path)

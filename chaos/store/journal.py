@@ -27,7 +27,7 @@ from chaos.store.lines import (
     link,
     told_before,
 )
-from chaos.system.files import open_regular, storage_errors, write_all
+from chaos.system.files import is_locked, open_regular, storage_errors, write_all
 from chaos.terms.errors import RecordingNotFound, StorageFailed, StreamExists
 
 __all__ = ["JOURNAL_NAME", "Journal", "JournalReader"]
@@ -293,14 +293,4 @@ class JournalReader:
 
     def is_locked(self) -> bool:
         """Whether a writer has this journal now."""
-        try:
-            fd = open_regular(self._path)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return is_locked(self._path)

@@ -20,6 +20,7 @@ __all__ = [
     "FULL",
     "IRREGULAR",
     "MOST_BYTES",
+    "is_locked",
     "is_taken",
     "make_folders",
     "make_read_only",
@@ -120,6 +121,21 @@ def read_regular(path: Path, most: int = _SMALL_BYTES, *, follow: bool = False) 
         if os.fstat(file.fileno()).st_size > most:
             raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
         return file.readall()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds a lock of this regular file; False also where there is none, or it can't be opened."""
+    try:
+        fd = open_regular(path)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def sync_folder(path: Path) -> None:
