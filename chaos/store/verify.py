@@ -299,7 +299,7 @@ def wrong_metadata(info: RecordingInfo) -> Iterator[str]:
     truth = {"gaps": [gap.row() for gap in info.ledger], "clock": [anchor.row(columns) for anchor in info.anchors]}
     for name, rows in tables.items():
         is_true = rows is not None and (rows == truth[name] if is_final else _was_true(rows, truth[name]))
-        if not is_true or not _is_table(info.path / name, in_common=False):
+        if not is_true or _table_shape(info.path / name, in_common=False) is None:
             yield name
 
 
@@ -438,21 +438,23 @@ def _told_by_array(definition: Definition, name: str, document: bytes, known: Le
     return told if all(0 <= length <= most for length, most in zip(told, known, strict=True)) else known
 
 
-def _is_table(folder: Path, *, in_common: bool) -> bool:
-    """Whether the document of `gaps` or `clock` is one that some version of this program makes."""
+def _table_shape(folder: Path, *, in_common: bool) -> tuple[int, Sequence[str]] | None:
+    """How many rows `gaps` or `clock` has, and its columns; None where its document is none that some version of this
+    program makes."""
     document = _read(folder / "zarr.json")
     n_rows, columns = _length(document, 0), columns_like(folder.name, _length(document, 1))
     if n_rows < 0 or columns is None:
-        return False
-    return _agrees(document, table_document(folder.name, n_rows, columns), in_common=in_common)
+        return None
+    agrees = _agrees(document, table_document(folder.name, n_rows, columns), in_common=in_common)
+    return (n_rows, columns) if agrees else None
 
 
 def read_table(folder: Path) -> list[Row] | None:
     """The rows of a table on disk, or None if it makes no sense."""
-    if not _is_table(folder, in_common=True):
+    shape = _table_shape(folder, in_common=True)
+    if shape is None:
         return None
-    document = _read(folder / "zarr.json")
-    n_rows, columns = _length(document, 0), columns_like(folder.name, _length(document, 1)) or ()
+    n_rows, columns = shape
     rows: list[Row] = []
     try:
         for chunk in range(-(-n_rows // TABLE_ROWS)):
