@@ -238,6 +238,13 @@ class ChunkRotatorActor(Supervised):
         except (StorageFull, StorageFailed) as error:
             self._tell_refusal(error)
 
+    def _take_over_all(self) -> tuple[int, int, int] | None:
+        """As `_take_over`; gives the slot that was being filled before it, so that one that becomes full in between is
+        in one of both."""
+        filling = self._slots.filling()
+        self._take_over()
+        return filling
+
     def _take_over(self) -> None:
         while (full := self._slots.take_full()) is not None:
             self._full.append(full)
@@ -372,8 +379,7 @@ class ChunkRotatorActor(Supervised):
     def _trigger(self, triggers: Triggers, *, checkpoint: bool) -> None:
         """Has takes made of what has come, as far as the ledger tells all of it: up to a gap that has not ended."""
         stats, gap = self._slots.stats(), self._staging.open_gap()
-        filling = self._slots.filling()
-        self._take_over()  # after that: a slot that has become full since is among the full ones
+        filling = self._take_over_all()
         triggers.look(None if filling is None else filling[:2])
         limit = stats["head_frame"] if gap is None else min(stats["head_frame"], gap.first_frame)
         across = [each for each in self._ledger if isinstance(each, Gap) and each.first_frame < limit < each.end_frame]
@@ -531,8 +537,7 @@ class ChunkRotatorActor(Supervised):
 
     def _listen(self) -> None:
         """Measures what has come since the last time."""
-        filling = self._slots.filling()
-        self._take_over()  # after that: a slot that has become full since is among the full ones
+        filling = self._take_over_all()
         self._listen_to_full()
         if filling is not None:
             self._measure(*filling)
