@@ -188,7 +188,7 @@ ANALYZE = shutil.which("systemd-analyze")
 def test_systemd_itself_finds_nothing_wrong(tmp_path: Path) -> None:
     """Its exit code tells of every unit that ours stands beside, and so of the machine."""
     path = tmp_path / "chaosd.service"
-    ours = unit_text([sys.executable, "-P", "-m", "chaos.daemon", "--config", "/tmp/a b %h $x.toml"])
+    ours = unit_text([sys.executable, "-P", "-m", "chaos.daemon", "--config", str(tmp_path / "a b %h $x.toml")])
 
     def said(text: str) -> tuple[list[str], str]:
         assert ANALYZE is not None

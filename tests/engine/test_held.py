@@ -69,25 +69,10 @@ class Held(LoneStream):
         self.capture._position += n_cycles * CYCLE
         self.n_frames += n_cycles * CYCLE
 
-    def catch_up(self) -> None:
-        self.run(0)
-        take = self.actor._takes.current
-        assert take is not None
-        done: Future[Any] = Future()
-        take.rotator.tell(m.SwitchChunk(Path("/nowhere"), done))
-        with pytest.raises(InvalidRequest):
-            done.result(10)
-
     def keep(self) -> Any:
         future: Future[Any] = Future()
         self.give(m.KeepStandby(future))
         return future.result(20)
-
-    def stop(self) -> Any:
-        future: Future[Any] = Future()
-        self.give(m.Stop(future))
-        self.take_in(m.Stored)
-        return future.result(10)
 
     def check(self, first: int, gaps: list[tuple[int, int]]) -> None:
         """The recording has each number from `first` on at its place, and zeros in just these gaps."""

@@ -83,20 +83,11 @@ def play(stream: LoneStream, samples: np.ndarray[Any, Any]) -> None:
     for k in range(0, len(samples), CYCLE):
         stream.capture.cycle(np.tile(samples[k : k + CYCLE], 2).tobytes())
         if k // CYCLE % 8 == 7:
-            catch_up(stream)
+            stream.catch_up()
     take = stream.actor._takes.current
     assert take is not None
     stream.pump.timers["tick", take.staging.path]()
-    catch_up(stream)
-
-
-def catch_up(stream: LoneStream) -> None:
-    stream.run(0)
-    take = stream.actor._takes.current
-    assert take is not None
-    done: Future[Any] = Future()
-    take.rotator.tell(m.SwitchChunk(Path("/nowhere"), done))
-    assert done.exception(10) is not None
+    stream.catch_up()
 
 
 def told(stream: LoneStream) -> list[tuple[str, dict[str, Any]]]:
@@ -134,7 +125,7 @@ def test_the_rotator_measures_every_frame_once(folder: Path, standby: dict[str, 
         tick = stream.actor._takes.current
         assert tick is not None
         stream.pump.timers["tick", tick.staging.path]()
-        catch_up(stream)
+        stream.catch_up()
     stopping: Future[Any] = Future()
     stream.give(m.Stop(stopping))
     stream.take_in(m.Stored)

@@ -106,21 +106,6 @@ class Loud(LoneStream):
         self.signal = np.concatenate([self.signal, part])
         return part
 
-    def catch_up(self) -> None:
-        self.run(0)
-        take = self.actor._takes.current
-        assert take is not None
-        done: Future[Any] = Future()
-        take.rotator.tell(m.SwitchChunk(Path("/nowhere"), done))
-        with pytest.raises(ChaosError):
-            done.result(20)
-
-    def stop(self) -> Any:
-        future: Future[Any] = Future()
-        self.give(m.Stop(future))
-        self.take_in(m.Stored)
-        return future.result(10)
-
     def told(self, kind: str) -> list[dict[str, Any]]:
         found = []
         while not self.events.empty():

@@ -16,7 +16,7 @@ from prepared import await_ready
 from world import World, map_of
 
 from chaos.engine.life import Life
-from chaos.engine.messages import OfTake, Target, Wanted
+from chaos.engine.messages import OfTake, Stop, Stored, SwitchChunk, Target, Wanted
 from chaos.engine.stream import InputStreamActor
 from chaos.engine.view import StreamView
 from chaos.graph.devices import DeviceInfo
@@ -24,6 +24,7 @@ from chaos.protocol.config import Config
 from chaos.protocol.requests import AudioFormat, StreamStart
 from chaos.store.lines import Definition
 from chaos.system.pump import Pump
+from chaos.terms.errors import InvalidRequest
 
 __all__ = ["Ear", "LoneStream", "StillPump", "microphone"]
 
@@ -231,6 +232,22 @@ class LoneStream:
         for key, call in list(self.pump.timers.items()):
             if isinstance(key, int):
                 call()
+
+    def catch_up(self) -> None:
+        """Returns once the rotator has done what it was woken for: it answers in turn."""
+        self.run(0)
+        take = self.actor._takes.current
+        assert take is not None
+        done: Future[Any] = Future()
+        take.rotator.tell(SwitchChunk(Path("/nowhere"), done))
+        assert isinstance(done.exception(20), InvalidRequest), "the stream rotates by itself"
+
+    def stop(self) -> Any:
+        """The answer to `stream_stop`."""
+        future: Future[Any] = Future()
+        self.give(Stop(future))
+        self.take_in(Stored)
+        return future.result(10)
 
     def close(self) -> None:
         self._patch.stop()
