@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crashing import fast_folder
 from still import StillGraph, config_in, start_of
 
 from chaos.engine.engine import Engine
@@ -22,18 +21,6 @@ from chaos.terms.errors import ChaosError, InternalError, StreamNotFound
 
 URI = "stream://mic/1"
 NAME_MAX = 255
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with fast_folder() as made:
-        yield made
-
-
-@pytest.fixture
-def graph() -> Iterator[StillGraph]:
-    with StillGraph() as graph:
-        yield graph
 
 
 @pytest.fixture

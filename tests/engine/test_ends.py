@@ -18,7 +18,6 @@ from unittest import mock
 import msgspec
 import pykka
 import pytest
-from crashing import fast_folder
 from still import StillGraph, config_in, start_of
 
 from chaos.engine import messages as m
@@ -37,18 +36,6 @@ from chaos.terms.errors import ChaosError, InternalError, StreamExists, StreamNo
 
 URI = "stream://mic/1"
 E = TypeVar("E", bound=Event)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with fast_folder() as made:
-        yield made
-
-
-@pytest.fixture
-def graph() -> Iterator[StillGraph]:
-    with StillGraph() as graph:
-        yield graph
 
 
 @pytest.fixture

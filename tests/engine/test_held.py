@@ -39,12 +39,6 @@ CHUNK = 1024
 SECOND = 188 * CYCLE
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with fast_folder() as made:
-        yield made
-
-
 class Held(LoneStream):
     """A stream in standby for a second, of frames that carry their number."""
 

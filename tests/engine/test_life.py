@@ -10,7 +10,6 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from crashing import fast_folder
 from lone import CYCLE, LoneStream, microphone
 from world import audio_format
 
@@ -28,12 +27,6 @@ from chaos.terms.errors import (
     StreamNotFound,
 )
 from chaos.terms.latency import Latency
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with fast_folder() as made:
-        yield made
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
-from crashing import fast_folder
 from lone import LoneStream
 
 from chaos.engine import messages as m
@@ -121,12 +119,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[dt.datetime]:
 
     monkeypatch.setattr(stream_module, "datetime", Set)
     return now
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with fast_folder() as made:
-        yield made
 
 
 def test_a_stream_waits_for_its_time_and_ends_by_itself(folder: Path, clock: list[dt.datetime]) -> None:

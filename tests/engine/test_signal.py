@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from crashing import fast_folder
 from lone import CYCLE, LoneStream
 from racing import filling_within
 
@@ -70,12 +68,6 @@ def test_levels_are_those_of_the_last_second() -> None:
     assert channel.peak_dbfs == pytest.approx(20 * math.log10(0.5))
     assert channel.rms_dbfs == pytest.approx(20 * math.log10(0.5))
     assert channel.dc == pytest.approx(0.1)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with fast_folder() as made:
-        yield made
 
 
 def play(stream: LoneStream, samples: np.ndarray[Any, Any]) -> None:

@@ -11,7 +11,6 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 import pytest
-from crashing import fast_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from lone import CYCLE, RATE, LoneStream
@@ -123,12 +122,6 @@ class Loud(LoneStream):
             assert np.array_equal(recording[:], np.tile(self.signal[first:end], (2, 1)))
         report = verify(path)
         assert (report.ok, report.clean, report.bad) == (True, True, [])
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with fast_folder() as made:
-        yield made
 
 
 @pytest.fixture
