@@ -33,7 +33,7 @@ _FLOOR_DB = -120.0
 def check_ending(out: Path) -> None:
     """Raises FormatUnsupported for a picture of no kind that is made."""
     if out.suffix.lower() not in ENDINGS:
-        raise FormatUnsupported(f"{out.name} is no picture that can be made", hint=f"use one of {', '.join(ENDINGS)}")
+        raise FormatUnsupported(f"{out.name}: not a kind of picture", hint=f"use one of {', '.join(ENDINGS)}")
 
 
 def load_library() -> Any:

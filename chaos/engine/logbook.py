@@ -42,7 +42,7 @@ class Logbook:
         self._timers: dict[str, threading.Timer] = {}
 
     def hear(self, made: Published) -> None:
-        """Whatever is no matter for the log is passed over."""
+        """What does not belong in the log is passed over."""
         if (uri := made.stream_uri) is None:
             return
         event = made.event

@@ -399,7 +399,7 @@ class KeptEvents(msgspec.Struct, frozen=True):
 
 
 class Nothing(msgspec.Struct, frozen=True):
-    """It is done, and there is no more to say."""
+    """It is done; there is nothing to add."""
 
 
 RESULTS: dict[str, type[msgspec.Struct]] = {

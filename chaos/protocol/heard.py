@@ -88,7 +88,7 @@ class Heard:
 
 
 def read_answer(raw: bytes) -> Answer:
-    """Raises BadAnswer for what is no answer of chaosd's."""
+    """Raises BadAnswer for what is not an answer of chaosd's."""
     answer = _read(raw, Answer, "answer")
     if (answer.result if answer.ok else answer.error) is None:
         raise _bad("answer", "it has neither a result nor an error")
@@ -96,7 +96,7 @@ def read_answer(raw: bytes) -> Answer:
 
 
 def read_event(raw: bytes) -> dict[str, Any]:
-    """Raises BadAnswer for what is no event of chaosd's."""
+    """Raises BadAnswer for what is not an event of chaosd's."""
     _read(raw, _Event, "event")
     return _read(raw, dict[str, Any], "event")
 

@@ -119,7 +119,7 @@ class RemoteInfo(RecordingInfo):
                 else:
                     self._fetch_pieces(path)
         except (msgspec.DecodeError, KeyError, TypeError, KeyMissing):
-            raise StorageFailed(f"what is at {url} is no whole recording", hint="upload it once more") from None
+            raise StorageFailed(f"the recording at {url} is not complete", hint="upload it once more") from None
 
     def _fetch_pieces(self, path: Path) -> None:
         """Those from the last one on, which may have grown; each begins where the one before it ends."""

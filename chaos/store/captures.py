@@ -38,7 +38,7 @@ def captures(staging_dir: Path) -> list[Captured]:
 
 
 def _captured(path: Path) -> Iterator[Captured]:
-    """One at most: nothing of a file that goes while we look, or is no staging file of this version."""
+    """One at most: nothing of a file that goes while we look, or is not a staging file of this version."""
     with suppress(OSError, ValueError, ChaosError), StagingReader(path) as staging:
         if not _is_in_use(path, staging.pid):
             return

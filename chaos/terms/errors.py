@@ -193,7 +193,7 @@ class Unauthorized(ChaosError):
 
 
 class BadAnswer(ChaosError):
-    """What listens there is no chaosd, or one of another version. Clients find it; it is never sent."""
+    """What listens there is not chaosd, or one of another version. Clients find it; it is never sent."""
 
     code = "bad_answer"
     exit_code = 7
