@@ -19,7 +19,7 @@ import numpy.typing as npt
 from chaos.read.samples import Samples
 from chaos.store.levels import FILE_BLOCKS, N_VALUES, block_frames, level_lengths
 from chaos.store.lines import Definition
-from chaos.store.overview import BlockFiles, Missing, Takes, feed
+from chaos.store.overview import BlockFiles, MissingSpans, Takes, feed
 from chaos.terms.errors import InvalidRange
 from chaos.terms.form import AudioForm, MidiForm
 from chaos.terms.formats import SAMPLES
@@ -84,8 +84,8 @@ class Part:
     opened: Callable[[], _Source]
 
     @cached_property
-    def _missing(self) -> Missing:
-        return Missing(self.gaps)
+    def _missing(self) -> MissingSpans:
+        return MissingSpans(self.gaps)
 
     @cached_property
     def _files(self) -> BlockFiles:
@@ -266,7 +266,7 @@ def _missing(edges: Frames, gaps: Sequence[Gap]) -> tuple[Frames, Frames]:
 
 def _covered(edges: Frames, gaps: Sequence[Gap]) -> Frames:
     """How many frames of each point lie in these gaps."""
-    firsts, ends = np.array(Missing(gaps).spans, np.int64).reshape(-1, 2).T
+    firsts, ends = np.array(MissingSpans(gaps).spans, np.int64).reshape(-1, 2).T
     before = np.concatenate([[0], np.cumsum(ends - firsts)])
     at = np.searchsorted(firsts, edges, "right")
     over = np.where(at > 0, np.maximum(ends[at - 1] - edges, 0), 0) if len(ends) else np.zeros_like(edges)

@@ -30,7 +30,7 @@ from chaos.terms.ledger import Cause, Gap
 
 __all__ = [
     "BlockFiles",
-    "Missing",
+    "MissingSpans",
     "Overview",
     "Takes",
     "complete_overview",
@@ -42,7 +42,7 @@ __all__ = [
 _MOST_CACHED = 64
 
 
-class Missing:
+class MissingSpans:
     """Which frames are missing, of a ledger."""
 
     def __init__(self, gaps: Iterable[Gap | tuple[int, int]]) -> None:
@@ -82,7 +82,7 @@ class Takes(Protocol):
     def skip(self, n_frames: int) -> None: ...
 
 
-def feed(to: Takes, data: Content, origin: int, first: int, end: int, missing: Missing) -> None:
+def feed(to: Takes, data: Content, origin: int, first: int, end: int, missing: MissingSpans) -> None:
     """Tells of frames [first, end) of a recording, which are in `data` (whole planes, from frame `origin` on)."""
     for begin, stop in [*missing.within(first, end), (end, end)]:
         if first < begin:
@@ -192,7 +192,7 @@ class BlockFiles:
     """
 
     def __init__(
-        self, folder: Path, form: AudioForm, feed: Callable[[Takes, int, int], None], missing: Missing, end: int
+        self, folder: Path, form: AudioForm, feed: Callable[[Takes, int, int], None], missing: MissingSpans, end: int
     ) -> None:
         self._folder = folder
         self._form = form
@@ -282,7 +282,7 @@ class Overview:
         levels, end = self._levels, sealed.end_frame
         levels.skip(sealed.first_frame - levels.frame)
         gaps = self._gaps if self._open_gap is None else [*self._gaps, self._open_gap]
-        feed(levels, data, sealed.first_frame, sealed.first_frame, end, Missing(gaps))
+        feed(levels, data, sealed.first_frame, sealed.first_frame, end, MissingSpans(gaps))
         self._gaps = [gap for gap in self._gaps if gap.end_frame > end]
 
     def resume(self, info: RecordingInfo) -> None:
@@ -304,7 +304,7 @@ class Overview:
                 n += FILE_BLOCKS // FACTOR
             coarser.append((content, n, has_any))
         self._levels.begin_at(indices, coarser)
-        _feed_sealed(info, self._levels, self._levels.frame, end)
+        _feed_sealed(info, _lost(info), self._levels, self._levels.frame, end)
 
     def store(self, n_frames: int, *, is_whole: bool) -> None:
         """Writes the files that are full, and the others too if nothing comes behind `n_frames` (`is_whole`). Raises
@@ -352,7 +352,7 @@ def remove_overview(
     OSError."""
     if _form_of(definition) is None or not chunks:
         return
-    missing = Missing(gaps)
+    missing = MissingSpans(gaps)
     for level in range(len(level_lengths(n_frames, is_whole=True))):
         span = file_frames(level)
         touched = {index for each in chunks for index in (each.first_frame // span, (each.end_frame - 1) // span)}
@@ -377,7 +377,7 @@ def wrong_levels(info: RecordingInfo, not_sound: Container[int]) -> list[int]:
         stored = stored_file(info.path / "overview", form, level, index)
         if stored == content:
             return
-        not_known, size = Missing(unknown), block_frames(level)
+        not_known, size = MissingSpans(unknown), block_frames(level)
         for block in range(n_blocks):
             begin = (index * FILE_BLOCKS + block) * size
             if not_known.is_any(begin, begin + size):
@@ -398,7 +398,7 @@ def wrong_levels(info: RecordingInfo, not_sound: Container[int]) -> list[int]:
         else:
             feed(levels, data, sealed.first_frame, sealed.first_frame, sealed.end_frame, missing)
     levels.finish(max(info.n_frames, levels.frame))
-    not_known = Missing(unknown)
+    not_known = MissingSpans(unknown)
     for path in (info.path / "overview").glob("*/c.0.*"):
         level, index = path.parent.name, path.name.split(".")[2]
         if level.isdecimal() and index.isdecimal() and (int(level), int(index)) not in seen:
@@ -414,9 +414,9 @@ def _form_of(definition: Definition) -> AudioForm | None:
     return form if definition.overview and not definition.external and isinstance(form, AudioForm) else None
 
 
-def _lost(info: RecordingInfo) -> Missing:
+def _lost(info: RecordingInfo) -> MissingSpans:
     """What no chunk has had; what retention took was there once."""
-    return Missing(gap for gap in info.ledger if gap.cause is not Cause.RETIRED)
+    return MissingSpans(gap for gap in info.ledger if gap.cause is not Cause.RETIRED)
 
 
 def _mapped(sealed: SealedChunk, form: AudioForm) -> memoryview | None:
@@ -429,15 +429,18 @@ def _mapped(sealed: SealedChunk, form: AudioForm) -> memoryview | None:
 
 
 def _sealed_files(info: RecordingInfo, end: int) -> BlockFiles:
+    lost = _lost(info)
+
     def told(to: Takes, first: int, last: int) -> None:
-        _feed_sealed(info, to, first, last)
+        _feed_sealed(info, lost, to, first, last)
 
-    return BlockFiles(info.path / "overview", info.definition.audio, told, Missing(info.ledger), end)
+    return BlockFiles(info.path / "overview", info.definition.audio, told, MissingSpans(info.ledger), end)
 
 
-def _feed_sealed(info: RecordingInfo, to: Takes, first: int, end: int) -> None:
-    """Tells of frames [first, end) from the chunks' files; those of a file that can't be had are missing."""
-    form, missing, size = info.definition.audio, _lost(info), info.definition.chunk_frames
+def _feed_sealed(info: RecordingInfo, lost: MissingSpans, to: Takes, first: int, end: int) -> None:
+    """Tells of frames [first, end) from the chunks' files, `lost` being all that none of them has; those of a file that
+    can't be had are missing."""
+    form, size = info.definition.audio, info.definition.chunk_frames
     while first < end:
         chunk = first // size
         stop = min(end, (chunk + 1) * size)
@@ -447,6 +450,6 @@ def _feed_sealed(info: RecordingInfo, to: Takes, first: int, end: int) -> None:
             to.skip(stop - first)
         else:
             there = max(first, min(stop, sealed.end_frame))
-            feed(to, data, chunk * size, first, there, missing)
+            feed(to, data, chunk * size, first, there, lost)
             to.skip(stop - there)
         first = stop
