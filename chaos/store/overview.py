@@ -45,14 +45,17 @@ _MOST_CACHED = 64
 class MissingSpans:
     """Which frames are missing, of a ledger."""
 
-    def __init__(self, gaps: Iterable[Gap | tuple[int, int]]) -> None:
-        spans = sorted((gap.first_frame, gap.end_frame) if isinstance(gap, Gap) else gap for gap in gaps)
+    def __init__(self, gaps: Iterable[Gap] = ()) -> None:
         self._spans: list[tuple[int, int]] = []
-        for first, end in spans:
-            if self._spans and first <= self._spans[-1][1]:
-                self._spans[-1] = self._spans[-1][0], max(end, self._spans[-1][1])
-            elif first < end:
-                self._spans.append((first, end))
+        for first, end in sorted((gap.first_frame, gap.end_frame) for gap in gaps):
+            self.add(first, end)
+
+    def add(self, first: int, end: int) -> None:
+        """Frames [first, end) are missing; those added before begin no later."""
+        if self._spans and first <= self._spans[-1][1]:
+            self._spans[-1] = self._spans[-1][0], max(end, self._spans[-1][1])
+        elif first < end:
+            self._spans.append((first, end))
 
     def within(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """The missing spans in frames [first, end), in order."""
@@ -368,7 +371,7 @@ def wrong_levels(info: RecordingInfo, not_sound: Container[int]) -> list[int]:
     if form is None or info.finish is None:
         return []
     wrong: set[int] = set()
-    unknown: list[tuple[int, int]] = []
+    unknown = MissingSpans()
     empty = Blocks(form.channels, form.code, BLOCK_FRAMES, FILE_BLOCKS).content()
     seen: set[tuple[int, int]] = set()
 
@@ -377,10 +380,10 @@ def wrong_levels(info: RecordingInfo, not_sound: Container[int]) -> list[int]:
         stored = stored_file(info.path / "overview", form, level, index)
         if stored == content:
             return
-        not_known, size = MissingSpans(unknown), block_frames(level)
+        size = block_frames(level)
         for block in range(n_blocks):
             begin = (index * FILE_BLOCKS + block) * size
-            if not_known.is_any(begin, begin + size):
+            if unknown.is_any(begin, begin + size):
                 continue
             for channel in range(form.channels):
                 at = (channel * FILE_BLOCKS + block) * N_VALUES * 4
@@ -393,17 +396,16 @@ def wrong_levels(info: RecordingInfo, not_sound: Container[int]) -> list[int]:
         levels.skip(max(0, sealed.first_frame - levels.frame))
         data = None if sealed.chunk in not_sound else _mapped(sealed, form)
         if data is None:
-            unknown.append((sealed.first_frame, sealed.end_frame))
+            unknown.add(sealed.first_frame, sealed.end_frame)
             levels.skip(max(0, sealed.end_frame - levels.frame))
         else:
             feed(levels, data, sealed.first_frame, sealed.first_frame, sealed.end_frame, missing)
     levels.finish(max(info.n_frames, levels.frame))
-    not_known = MissingSpans(unknown)
     for path in (info.path / "overview").glob("*/c.0.*"):
         level, index = path.parent.name, path.name.split(".")[2]
         if level.isdecimal() and index.isdecimal() and (int(level), int(index)) not in seen:
             span = file_frames(int(level))
-            if not not_known.is_any(int(index) * span, (int(index) + 1) * span):
+            if not unknown.is_any(int(index) * span, (int(index) + 1) * span):
                 wrong.add(int(level))
     return sorted(wrong)
 
