@@ -79,12 +79,11 @@ def account_of(store: Store, uri: str, *, whole: bool = False) -> Account:
         chunks = sorted(recording.info.chunks, key=lambda sealed: sealed.chunk)
         retired = sum(gap.n_frames for gap in gaps if gap.cause is Cause.RETIRED)
         marks = recording.marks
-        device = recording.device
         return Account(
             uri=recording.uri,
             state=recording.state,
             clean=recording.clean,
-            device=str(device.get("description") or device.get("name") or ""),
+            device=str(recording.definition.device_name or ""),
             sample_format=shape.sample_format,
             channels=recording.channels,
             sample_rate=rate,

@@ -74,7 +74,7 @@ def _seconds(found: Overview, frames: Any) -> Any:
 
 def _title(recording: Recording, found: Overview) -> str:
     first = int(found.edges[0])
-    device = recording.device.get("description") or recording.device.get("name") or ""
+    device = recording.definition.device_name or ""
     began = f"{recording.moment_of(first):%Y-%m-%d %H:%M:%S} UTC"
     return f"{_plain(recording.uri)}   {_plain(device)}\nfrom frame {first} on, {began}"
 

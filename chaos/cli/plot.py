@@ -49,7 +49,7 @@ def show(
             return
         from chaos.cli.waveform import overview_lines
 
-        device = recording.device.get("description") or recording.device.get("name")
+        device = recording.definition.device_name
         say(f"{recording.uri}{f', {device}' if device else ''}, {recording.sample_rate} Hz, {recording.state}")
         is_plain = not (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
         say(*overview_lines(found, recording.definition.positions, columns, is_plain=is_plain))

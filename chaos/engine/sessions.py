@@ -367,7 +367,7 @@ def _member(
         uri=uri,
         state=view.state if view is not None else load(last.path).state if len(takes) > 1 else info.state,
         recording=str(info.path),
-        device=shape.device.get("description") or shape.device.get("name"),
+        device=shape.device_name,
         n_frames=last.origin + n_frames,
         lost_frames=sum(take.digest.lost_frames + take.away for take in takes),
         sample_rate=shape.sample_rate,

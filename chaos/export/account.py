@@ -34,7 +34,7 @@ class Account:
 
     def broadcast(self, *, with_hash: bool) -> Broadcast:
         source, definition = self._source, self._source.recording.definition
-        device = definition.device.get("description") or definition.device.get("name") or "unknown device"
+        device = definition.device_name or "unknown device"
         first, end = source.recorded
         return Broadcast(
             description=f"{definition.uri}, frames {first} to {end}; {visible(device)}",

@@ -71,7 +71,7 @@ class MidiFile:
 
     def _names(self) -> Names:
         source, definition = self.source, self.source.recording.definition
-        device = definition.device.get("description") or definition.device.get("name") or "unknown device"
+        device = definition.device_name or "unknown device"
         first, _ = source.recorded
         before = f"{first - source.first} frames before" if source.first < first else "with"
         begins = f"begins {before} frame {first} of {source.recording.uri}, {utc_text(source.wall_ns)}"

@@ -95,7 +95,7 @@ def _stream(recording: Recording, first: Recording, reports: Sequence[SaveReport
     return {
         "uri": recording.uri,
         "file": Path(report.path).name if report is not None else None,
-        "device": shape.device.get("description") or shape.device.get("name"),
+        "device": shape.device_name,
         "sample_rate": recording.sample_rate,
         "n_frames": recording.n_frames,
         "takes": ["stream://{}/{}".format(*name_and_take(path)) for path in paths],

@@ -47,7 +47,7 @@ def _captured(path: Path) -> Iterator[Captured]:
         yield Captured(
             uri=definition.uri,
             pid=staging.pid,
-            device=str(definition.device.get("description") or definition.device.get("name") or ""),
+            device=str(definition.device_name or ""),
             store=told.store,
             recording="" if recording == Path() else str(recording),
             n_frames=staging.head_frame,

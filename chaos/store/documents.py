@@ -96,7 +96,7 @@ def group_document(definition: Definition, finish: Finish | None, lengths: Lengt
 
     The state is "recording" until there is a finish.
     """
-    device, lengths = _device_name(definition), lengths._replace(is_whole=finish is not None)
+    device, lengths = definition.device_name, lengths._replace(is_whole=finish is not None)
     attributes: dict[str, Any] = {
         "title": f"{definition.uri}, {device}" if device else definition.uri,
         "software": definition.software,
@@ -151,10 +151,6 @@ def table_document(name: str, n_rows: int, columns: Sequence[str]) -> bytes:
     return _document(_table(name, n_rows, columns))
 
 
-def _device_name(definition: Definition) -> str | None:
-    return definition.device.get("description") or definition.device.get("name")
-
-
 def _form(definition: Definition, lengths: Lengths) -> dict[str, dict[str, Any]]:
     if definition.external:
         return {}
@@ -190,7 +186,7 @@ def _audio(definition: Definition, n_frames: int, form: AudioForm) -> dict[str, 
         "sample_format": definition.sample_format,
         "positions": definition.positions,
         "started_utc": utc_text(definition.started_wall_ns),
-        "device": _device_name(definition),
+        "device": definition.device_name,
     }
     return _array(
         SAMPLES[form.sample_format].data_type,

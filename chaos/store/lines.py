@@ -91,6 +91,11 @@ class Definition(msgspec.Struct, frozen=True):
     overview: bool = False
 
     @property
+    def device_name(self) -> str | None:
+        """The device as people call it."""
+        return self.device.get("description") or self.device.get("name")
+
+    @property
     def form(self) -> AudioForm | MidiForm:
         """How its frames lie in chunks."""
         return form_of(

@@ -151,7 +151,7 @@ def verify(
             {"chunk": each.chunk, "first_frame": each.first_frame, "n_frames": each.n_frames, "hash": each.hash}
             for each in info.chunks
         ],
-        device=info.definition.device.get("description") or info.definition.device.get("name"),
+        device=info.definition.device_name,
         sample_format=info.definition.sample_format,
         started_utc=_utc(info.definition.started_wall_ns),
         verified_utc=_utc(time.time_ns()),

@@ -384,7 +384,7 @@ class TakeUpload:
             n_frames=digest.n_frames,
             n_chunks=digest.n_chunks,
             n_bytes=digest.n_bytes,
-            device=shape.device.get("description") or shape.device.get("name"),
+            device=shape.device_name,
             identity=shape.device.get("identity"),
             gaps={cause: n_frames for cause, (_, n_frames) in digest.gaps.items() if n_frames},
             max_error_ns=self._worst_ns if digest.stamps else None,
