@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from harness import Daemon
@@ -19,9 +20,10 @@ def granted(pid: int) -> set[tuple[str, int]]:
     found = set()
     for task in Path(f"/proc/{pid}/task").iterdir():
         tid = int(task.name)
-        policy = os.sched_getscheduler(tid) & ~os.SCHED_RESET_ON_FORK
-        if policy in POLICIES:
-            found.add((POLICIES[policy], os.sched_getparam(tid).sched_priority))
+        with suppress(ProcessLookupError):  # a thread may end between the listing and the question
+            policy = os.sched_getscheduler(tid) & ~os.SCHED_RESET_ON_FORK
+            if policy in POLICIES:
+                found.add((POLICIES[policy], os.sched_getparam(tid).sched_priority))
     return found
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,10 @@ def test_a_stream_is_there_and_everybody_is_told_so(
 
 def uploader_of(daemon: Daemon) -> int:
     """The process that chaosd has started for it."""
-    children = Path(f"/proc/{daemon.pid}/task")
-    found = {int(child) for task in children.iterdir() for child in (task / "children").read_text().split()}
+    found = set()
+    for task in Path(f"/proc/{daemon.pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end between the listing and the look
+            found |= {int(child) for child in (task / "children").read_text().split()}
     (process,) = [each for each in found if b"chaos.upload" in Path(f"/proc/{each}/cmdline").read_bytes()]
     return process
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -99,7 +100,10 @@ def data_thread(pid: int) -> int:
 
     Where a release of PipeWire gives it no name, it is the one made just before the loop's.
     """
-    names = {int(task.name): (task / "comm").read_text().strip() for task in Path(f"/proc/{pid}/task").iterdir()}
+    names = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end between the listing and the look
+            names[int(task.name)] = (task / "comm").read_text().strip()
     found = [tid for tid, name in names.items() if "data-loop" in name]
     loops = [tid for tid, name in names.items() if name == "chaosd-pw"]
     if not found and loops:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -126,9 +127,10 @@ def usage(pid: int) -> Usage:
     cpu_ns, switches, n_threads = 0, 0, 0
     at_s = time.monotonic()
     for task in Path(f"/proc/{pid}/task").iterdir():
-        n_threads += 1
-        cpu_ns += int((task / "schedstat").read_text().split()[0])
-        for line in (task / "status").read_text().splitlines():
-            if "ctxt_switches" in line:
-                switches += int(line.split()[1])
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end between the listing and the look
+            run_ns = int((task / "schedstat").read_text().split()[0])
+            status = (task / "status").read_text().splitlines()
+            n_threads += 1
+            cpu_ns += run_ns
+            switches += sum(int(line.split()[1]) for line in status if "ctxt_switches" in line)
     return Usage(at_s, cpu_ns, switches, n_threads)
