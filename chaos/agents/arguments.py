@@ -249,7 +249,7 @@ def decoded(tool: str, given: dict[str, Any]) -> Arguments:
         return msgspec.convert(given, TOOLS[tool])
     except UnicodeEncodeError:
         raise InvalidRequest(
-            "an argument has half of a surrogate pair in it, which is no character", hint=_example(tool)
+            "an argument has half of a surrogate pair in it, which is not a character", hint=_example(tool)
         ) from None
     except msgspec.ValidationError as e:
         raise _explained(tool, given, str(e)) from None

@@ -1,4 +1,4 @@
-"""What a take's samples are like, second by second: levels, silence, clipping, samples that are no number. Pure.
+"""What a take's samples are like, second by second: levels, silence, clipping, samples that are not numbers. Pure.
 
 It sees every frame that was stored, once, off the real-time thread. Frames in gaps read as zeros, and count as silence.
 """

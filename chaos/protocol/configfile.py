@@ -226,7 +226,7 @@ class _Checked:
         found = table.get(key, [])
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
             header = ".".join([*(str(each) for each in place if isinstance(each, str)), key])
-            self._say((*place, key), f"{key} is no list of tables", f"begin each with [[{header}]]")
+            self._say((*place, key), f"{key} must be a list of tables", f"begin each with [[{header}]]")
             return []
         return [((*place, key, number), each) for number, each in enumerate(found)]
 

@@ -171,7 +171,7 @@ def verify_remote(url: str, progress: Callable[[int, int], None] | None = None) 
 def _bucket_of(url: str) -> Bucket:
     if not check_url(url).endswith(_ENDING):
         raise InvalidRequest(
-            f"{url} is no recording", hint=f"a recording's URL ends in {_ENDING}; chaosctl list {url} shows them"
+            f"{url} is not a recording", hint=f"a recording's URL ends in {_ENDING}; chaosctl list {url} shows them"
         )
     return Bucket(url)
 

@@ -404,7 +404,7 @@ def _check_moment(moment: object) -> None:
     if isinstance(moment, datetime):
         return
     if isinstance(moment, bool) or not isinstance(moment, int | float) or not math.isfinite(moment):
-        raise ValueError(f"{moment!r} is no moment: use seconds since the first frame, or a datetime with a time zone")
+        raise ValueError(f"{moment!r} is not a moment: use seconds from the start, or a datetime with a time zone")
     if moment < 0:
         raise ValueError(
             f"{moment!r} s is before the first frame: seconds count from there; the last second is"

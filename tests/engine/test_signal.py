@@ -1,4 +1,4 @@
-"""What a take's samples are like: levels, silence, clipping, samples that are no number."""
+"""What a take's samples are like: levels, silence, clipping, samples that are not numbers."""
 
 from __future__ import annotations
 

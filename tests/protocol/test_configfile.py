@@ -133,7 +133,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ('channel_map = "FL, FR"', "channel_map = []", 15, "channel_map: [] can't be used", "1 to 256 names"),
         ('channel_map = "FL, FR"', 'channel_map = "FL,FL"', 15, "channel_map: FL is named twice", "once"),
         ('standby = "60s"', 'standby = "9s"\nroll_on_format_change = true', 19, "standby and roll_on_format", ""),
-        ("[[session]]\n", "[session]\n", 25, "session is no list of tables", "[[session]]"),
+        ("[[session]]\n", "[session]\n", 25, "session must be a list of tables", "[[session]]"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(

@@ -190,7 +190,7 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     url = memory_url()
     with pytest.raises(RecordingNotFound):
         open_remote(f"{url}/rig1/recordings/mic/take.zarr")
-    with pytest.raises(InvalidRequest, match="is no recording") as refused:
+    with pytest.raises(InvalidRequest, match="is not a recording") as refused:
         chaos.open(f"{url}/rig1")
     assert "chaosctl list" in refused.value.hint
     rotator = finished(Store(tmp_path / "store"))
