@@ -45,7 +45,7 @@ def with_pipewire(name: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            *map(plain, ("_memory", "_layout", "_cycle", "_slots", "_audio", "_midi", "_overview")),
+            *map(plain, ("_memory", "_layout", "_cycle", "_slots", "_silence", "_audio", "_midi", "_overview")),
             *map(with_pipewire, ("_connection", "_link", "_tracked", "_registry", "_rt", "_capture")),
         ],
         compiler_directives={

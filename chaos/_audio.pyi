@@ -21,6 +21,9 @@ class AudioSlots(Slots):
         foreign: bool = False,
         doubting: bool = False,
         linked: bool = False,
+        doubtful: bool = False,
+        asked: bool = False,
+        answered: bool = False,
     ) -> None: ...
     def measure(
         self, slot: int, first: int, end: int

@@ -197,6 +197,10 @@ cdef class Capture:
         spa_pod_builder_init(&builder, scratch, sizeof(scratch))
         params[0] = spa_format_audio_raw_build(&builder, SPA_PARAM_EnumFormat, &info)
         self.data.data_loop = pw_data_loop_get_loop(pw_context_get_data_loop(self.connection.context))
+        self.data.loop = pw_thread_loop_get_loop(self.connection.loop)
+        self.data.core = self.connection.core
+        memset(&self.data.silence, 0, sizeof(self.data.silence))    # it is there before the callback writes to it
+        check(may_ask(self.data), "making an event")
         s.stream = pw_stream_new(self.connection.core, b"chaosd capture", props)
         check_pointer(s.stream, "making a stream")
         listen_to_stream(self.data)
@@ -327,6 +331,7 @@ cdef class Capture:
                 if s.stream != NULL:
                     spa_hook_remove(&s.hook)
                     pw_stream_destroy(s.stream)
+                ask_no_more(self.data)
             self.drop_links()           # now: without them the callback would see cycles that bring nothing
             self.connection.unlock()
         free(s.events.pod)

@@ -24,6 +24,9 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     uint64_t lacks          # the Cause for which none of its frames may be kept, or 0
     bint is_linked          # whether every channel is: then the device should bring frames
     bint is_mixed           # whether PipeWire copied the content before the callback ran, see `is_steady`
+    bint is_doubtful        # whether it may be made up in part: held until that is known, see `_silence`
+    bint is_asked           # whether that is being asked now
+    bint is_answered        # whether it is known of the cycle that was asked of, and those before it
     bint is_resized         # whether the device may have filled it for another length than the clock has
 
 cdef struct Form:           # how one kind of content lies in a slot: all that the accounting does not know
@@ -73,6 +76,8 @@ cdef struct Writer:         # the callback's own
     uint64_t own_clock      # the only clock whose frames are kept; 0: any. Any thread may set it
     uint64_t other_clock    # the one that drives the device instead, once it has for REFUSE_MS, or 0; as any may read
     uint64_t refused        # frames of its cycles in a row
+    uint64_t held           # frames behind the head that nobody may see yet: of doubtful cycles
+    uint64_t asked          # of them, those that were asked of
     uint64_t lead           # before the take begins: frames of cycles, one after the other, without data
     bint trusted            # whether the buffers were that cycle's own
     bint jumped             # whether the clock said that it jumped, since the last believed cycle

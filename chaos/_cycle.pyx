@@ -201,6 +201,60 @@ cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
             give_full(w)
 
 
+cdef void drop_held(Writer *w, const Cycle *c) noexcept nogil:
+    """Makes frames that were held a gap: nobody has seen them."""
+    cdef uint64_t n = w.held, hint = chaos_load(&w.rings.hint)
+    if n == 0:
+        return
+    w.form.take_back(w, n)
+    w.held = w.asked = 0
+    skip(w, c, n, hint if hint != 0 else CAUSE_NO_DATA, EXACT)
+
+
+cdef void keep_held(Writer *w, uint64_t n) noexcept nogil:
+    """Moves the head over the first `n` frames that were held."""
+    w.held -= n
+    w.asked = w.asked - n if w.asked > n else 0
+    w.rt.n_captured += n
+    w.offset += n
+    chaos_store(&w.rt.head_frame, w.rt.head_frame + n)
+
+
+cdef void hold(Writer *w, const Cycle *c) noexcept nogil:
+    """Copies a doubtful cycle behind the head, which stays. Where that would take another slot, or a gap is open, it is
+    lost with those held before it: what is known of them comes within a few cycles."""
+    cdef bint is_torn = False
+    if w.slot >= 0 and w.rt.gap_first == NONE and w.offset + w.held + c.n_frames < w.definition.chunk_frames:
+        w.offset += w.held
+        w.form.put(w, c, 0, c.n_frames)
+        chaos_fence()
+        is_torn = c.live_position != NULL and chaos_peek(c.live_position) != c.live
+        if is_torn:
+            w.form.take_back(w, c.n_frames)
+            w.rt.torn += 1
+            w.seen_end = NONE
+        w.offset -= w.held
+        if not is_torn:
+            w.held += c.n_frames
+            if c.is_asked:
+                w.asked = w.held
+            return
+    drop_held(w, c)
+    skip(w, c, c.n_frames, CAUSE_MISSED if is_torn else CAUSE_NO_DATA, EXACT)
+
+
+cdef inline void settle_held(Writer *w, const Cycle *c) noexcept nogil:
+    """Keeps or drops what is held, as far as this cycle tells; before it is accounted for."""
+    if w.held == 0:
+        return
+    if c.lacks != 0 or w.jumped or c.clock_id != w.rt.clock_id or c.position != w.rt.position:
+        drop_held(w, c)
+    elif not c.is_doubtful:
+        keep_held(w, w.held)
+    elif c.is_answered:
+        keep_held(w, w.asked)
+
+
 cdef inline uint64_t frames_between(uint64_t from_ns, uint64_t to_ns, uint32_t rate) noexcept nogil:
     """The whole frames nearest to a stretch of time; 0 when it is negative."""
     if to_ns <= from_ns:
@@ -366,7 +420,7 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     Only where the cycle follows the last one without a seam, so that the one's last frame and the other's first are
     neighbours: no gap is open or due, the clock is the same, and `next` has a slot to begin in.
     """
-    if not (w.started and has_free(next) and c.lacks == 0 and c.clock_id == w.rt.clock_id and c.position == w.rt.position
+    if not (w.started and w.held == 0 and not c.is_doubtful and has_free(next) and c.lacks == 0 and c.clock_id == w.rt.clock_id and c.position == w.rt.position
             and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and chaos_load(&w.rings.hint) == 0):
         return False
     next.own_clock = w.own_clock
@@ -395,7 +449,7 @@ cdef bint begin(Writer *w, const Cycle *c) noexcept nogil:
     w.lead = 0
     if c.monotonic_ns < chaos_load(&w.not_before_ns):
         return False
-    if c.lacks == 0 and not has_free(w):
+    if c.lacks == 0 and (c.is_doubtful or not has_free(w)):
         return False
     if c.lacks == 0:
         lead = 0                # it was only slow
@@ -451,6 +505,7 @@ cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
     if is_refused(w, c):
         return
     if w.started:
+        settle_held(w, c)
         account(w, c)
     elif not begin(w, c):
         return
@@ -460,7 +515,9 @@ cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
     w.rt.clock_id = c.clock_id
     w.rt.position = c.position + c.n_frames
     w.rt.end_ns = c.monotonic_ns + c.n_frames * 1000000000ULL // c.rate
-    if c.lacks == 0:
+    if c.lacks == 0 and c.is_doubtful:
+        hold(w, c)
+    elif c.lacks == 0:
         # The main thread learns of a device's end after the last frame of it has come.
         hint = chaos_load(&w.rings.hint)
         if hint != 0:
@@ -494,8 +551,9 @@ cdef void slots_finish(Writer *w, uint64_t end_ns) noexcept nogil:
     cdef uint64_t hint = chaos_load(&w.rings.hint)
     cdef uint64_t elapsed
     memset(&c, 0, sizeof(c))
+    c.rate = <uint32_t>w.definition.sample_rate
+    drop_held(w, &c)
     if w.started and end_ns != 0:
-        c.rate = <uint32_t>w.definition.sample_rate
         elapsed = frames_between(w.rt.end_ns, end_ns, c.rate)
         if hint == 0 and elapsed <= 2 * w.rt.quantum + <uint64_t>STALL_MS * c.rate // 1000:
             elapsed = 0

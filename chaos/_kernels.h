@@ -312,19 +312,23 @@ static void chaos_zero(uint8_t *dst, uint64_t n)
 CHAOS_INTERLEAVE(uint32_t, 32)
 CHAOS_INTERLEAVE(uint16_t, 16)
 
-/* Whether n bytes are all zero: looks no further than the first that isn't. */
-static int chaos_is_zero(const uint8_t *at, uint64_t n)
-{
-    uint64_t word = 0, i = 0;
-    for (; i + sizeof(word) <= n && word == 0; i += sizeof(word))
-        memcpy(&word, at + i, sizeof(word));
-    if (word != 0)
-        return 0;
-    for (; i < n; i++)
-        if (at[i] != 0)
-            return 0;
-    return 1;
-}
+/* Which of at most 64 interleaved channels are zeros alone, as bits: looks no further than until each was heard. */
+#define CHAOS_SILENT(NAME, T)                                                                                           \
+    static uint64_t NAME(const T *src, uint64_t channels, uint64_t n) {                                                 \
+        T seen[64] = {0};                                                                                               \
+        uint64_t silent = ~0ull >> (64 - channels);                                                                     \
+        for (uint64_t from = 0; from < n && silent; from += 16) {                                                       \
+            uint64_t end = from + 16 < n ? from + 16 : n;                                                               \
+            for (uint64_t i = from; i < end; i++)                                                                       \
+                for (uint64_t k = 0; k < channels; k++)                                                                 \
+                    seen[k] |= src[i * channels + k];                                                                   \
+            for (uint64_t k = 0; k < channels; k++)                                                                     \
+                silent &= ~((uint64_t)(seen[k] != 0) << k);                                                             \
+        }                                                                                                               \
+        return silent;                                                                                                  \
+    }
+CHAOS_SILENT(chaos_silent_32, uint32_t)
+CHAOS_SILENT(chaos_silent_16, uint16_t)
 
 /* Peak and mean square of n samples, full scale being 1.0. Not for the RT callback: it reads a whole window. */
 #define CHAOS_LEVEL(NAME, T, FULL)                                                                                  \

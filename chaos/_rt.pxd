@@ -7,7 +7,8 @@ from chaos._connection cimport MAX_CHANNELS, Guard, Records
 from chaos._cycle cimport Writer
 from chaos._link cimport OwnLink
 from chaos._midi cimport MidiEvents
-from chaos.pipewire cimport pw_buffer, pw_filter, pw_loop, pw_stream, spa_hook, spa_io_position
+from chaos._silence cimport Silence
+from chaos.pipewire cimport pw_buffer, pw_core, pw_filter, pw_loop, pw_stream, spa_hook, spa_io_position, spa_source
 
 cdef extern from "<stdint.h>" nogil:
     const uint32_t INVALID_ID "UINT32_MAX"
@@ -43,8 +44,17 @@ cdef struct CaptureState:
 cdef struct StreamData:         # what a stream's callbacks are handed
     CaptureState state
     pw_loop *data_loop
+    Silence silence
+    pw_loop *loop
+    pw_core *core
+    spa_source *question_event  # how the callback has the loop ask the server
+    spa_hook core_hook
+    int question_seq            # of the last one
+    uint64_t question           # which of `silence.asked` that was
 
 cdef uint32_t node_id_of(const CaptureState *s) noexcept nogil
 cdef void listen_to_filter(CaptureState *s) noexcept nogil
 cdef void listen_to_midi(CaptureState *s) noexcept nogil
 cdef void listen_to_stream(StreamData *s) noexcept nogil
+cdef int may_ask(StreamData *s) noexcept nogil
+cdef void ask_no_more(StreamData *s) noexcept nogil

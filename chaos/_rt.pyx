@@ -4,13 +4,14 @@ The process callback hands each cycle to `slots_cycle`; the loop's callbacks que
 empties. None of them runs Python: PipeWire's threads never take the GIL.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
 from chaos._connection cimport records_push_text
 from chaos._cycle cimport Cycle, Writer, slots_cycle, slots_hand_over, slots_timed, slots_trusts
 from chaos._layout cimport CAUSE_FOREIGN, CAUSE_MIDI_OVERFLOW, CAUSE_NO_DATA
 from chaos._midi cimport BROKEN, EVENTS, SEQUENCE_BYTES, UNFIT, Looked, midi_look
+from chaos._silence cimport silence_look
 from chaos.atomics cimport chaos_load, chaos_peek_32, chaos_store
 from chaos.clock cimport now_ns
 from chaos.pipewire cimport *
@@ -30,7 +31,8 @@ STATES = {-1: "error", 0: "unconnected", 1: "connecting", 2: "paused", 3: "strea
 # ---- the process callback ------------------------------------------------------------------------------------------
 
 cdef extern from "_kernels.h" nogil:
-    bint chaos_is_zero(const uint8_t *at, uint64_t n)
+    uint64_t chaos_silent_32(const uint32_t *src, uint64_t channels, uint64_t n)
+    uint64_t chaos_silent_16(const uint16_t *src, uint64_t channels, uint64_t n)
 
 cdef extern from *:
     """
@@ -106,10 +108,20 @@ cdef inline bint is_fed(const CaptureState *s) noexcept nogil:
     return chaos_load(&s.n_active) == s.channels
 
 
-cdef inline bint is_made_up(const spa_data *d, uint64_t n_bytes, uint32_t offset) noexcept nogil:
-    """May a stream's converter have made this up? On 0.3.65 it gives zeros, and doesn't say so, for a device that
-    brings nothing: a cycle of nothing but zeros can't be told from that."""
-    return chaos_is_zero(<const uint8_t *>d.data + offset, n_bytes)
+cdef inline void doubt(StreamData *data, Cycle *c, bint is_answered) noexcept nogil:
+    """Looks for what a stream's converter may have made up. On 0.3.65 it gives zeros, and doesn't say so, for what is
+    not brought: a cycle of nothing but zeros can't be told from that, one with a silent channel only in the end."""
+    cdef CaptureState *s = &data.state
+    cdef uint64_t silent
+    if s.sample_bytes == 2:
+        silent = chaos_silent_16(<const uint16_t *>s.content.interleaved, s.channels, c.n_frames)
+    else:
+        silent = chaos_silent_32(<const uint32_t *>s.content.interleaved, s.channels, c.n_frames)
+    if silent == ~<uint64_t>0 >> (64 - s.channels):
+        c.lacks = CAUSE_NO_DATA
+    elif silence_look(&data.silence, c, silent, is_answered):
+        chaos_store(&data.silence.asked, data.silence.asked + 1)
+        pw_loop_signal_event(data.loop, data.question_event)
 
 
 cdef inline void refuse_foreign(CaptureState *s, Cycle *c) noexcept nogil:
@@ -221,7 +233,9 @@ cdef void on_midi_process(void *data, spa_io_position *position) noexcept nogil:
 cdef void on_stream_process(void *data) noexcept nogil:
     """One cycle, interleaved. Of several buffers only the last belongs to this cycle; all go back."""
     cdef CaptureState *s = <CaptureState *>data
+    cdef StreamData *stream = <StreamData *>data
     cdef uint64_t began = now_ns()
+    cdef bint is_answered = chaos_load(&stream.silence.answered) == stream.silence.asked    # before the links are looked at
     cdef Cycle c
     cdef pw_buffer *buffer = NULL
     cdef pw_buffer *later = pw_stream_dequeue_buffer(s.stream)
@@ -246,10 +260,11 @@ cdef void on_stream_process(void *data) noexcept nogil:
             d = &buffer.buffer.datas[0]
             verdict = look_at(d, c.n_frames * s.channels * s.sample_bytes, False, &offset)
             s.writer.rt.short_buffers += verdict == SPOILT
-            if verdict == USABLE and c.is_linked and not is_made_up(d, c.n_frames * s.channels * s.sample_bytes, offset):
+            if verdict == USABLE and c.is_linked:
                 s.content.interleaved = <const uint8_t *>d.data + offset
                 c.content = &s.content
                 c.lacks = 0
+                doubt(stream, &c, is_answered)
         refuse_foreign(s, &c)
         if slots_trusts(s.writer, &c):
             take_in(s, &c)
@@ -309,6 +324,44 @@ cdef void on_io_changed(void *data, uint32_t id, void *area, uint32_t size) noex
     cdef StreamData *s = <StreamData *>data
     if id == SPA_IO_Position:
         pw_loop_invoke(s.data_loop, take_position, 1, &area, sizeof(area), True, &s.state)
+
+
+cdef void on_question(void *data, uint64_t count) noexcept nogil:
+    """Asks the server, in the loop's thread, which also learns of links there: it has heard of all that were gone when
+    the answer comes."""
+    cdef StreamData *s = <StreamData *>data
+    s.question = chaos_load(&s.silence.asked)
+    s.question_seq = pw_core_sync(s.core, PW_ID_CORE, 0)
+
+
+cdef void on_answer(void *data, uint32_t id, int seq) noexcept nogil:
+    cdef StreamData *s = <StreamData *>data
+    if id == PW_ID_CORE and seq == s.question_seq and s.question != 0:
+        chaos_store(&s.silence.answered, s.question)
+
+
+cdef pw_core_events answer_events
+answer_events.version = PW_VERSION_CORE_EVENTS
+answer_events.done = on_answer
+
+
+cdef int may_ask(StreamData *s) noexcept nogil:
+    """Lets the callback ask the server. With the loop locked. Negative where that fails."""
+    s.question = 0
+    s.question_seq = -1
+    s.question_event = pw_loop_add_event(s.loop, on_question, s)
+    if s.question_event == NULL:
+        return -12
+    pw_core_add_listener(s.core, &s.core_hook, &answer_events, s)
+    return 0
+
+
+cdef void ask_no_more(StreamData *s) noexcept nogil:
+    """With the loop locked, when the callback has run for the last time."""
+    if s.question_event != NULL:
+        spa_hook_remove(&s.core_hook)
+        pw_loop_destroy_source(s.loop, s.question_event)
+        s.question_event = NULL
 
 
 cdef pw_filter_events filter_events

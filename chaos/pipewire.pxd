@@ -119,6 +119,12 @@ cdef extern from "<pipewire/pipewire.h>" nogil:
 
     cdef struct pw_loop:
         pass
+    ctypedef void (*spa_source_event_func_t)(void *data, uint64_t count) noexcept nogil
+    cdef struct spa_source:
+        pass
+    spa_source *pw_loop_add_event(pw_loop *loop, spa_source_event_func_t func, void *data)
+    int pw_loop_signal_event(pw_loop *loop, spa_source *source)
+    void pw_loop_destroy_source(pw_loop *loop, spa_source *source)
     int pw_loop_invoke(pw_loop *loop, spa_invoke_func_t func, uint32_t seq, const void *data, size_t size, bint block,
                        void *user_data)
 

@@ -256,17 +256,19 @@ def test_a_link_that_others_make_is_removed_and_no_frame_of_it_kept(
     assert_all_in_place(stopped["recording"], PLUG_ID)
 
 
+@pytest.mark.parametrize("layout", ["planar", "interleaved"])
 def test_a_link_that_others_remove_is_made_again(
-    session: Session, loud: CountingSource, client: RawClient
+    session: Session, loud: CountingSource, client: RawClient, layout: str
 ) -> None:
+    """Before it is told of there is a moment in which a converter makes up what the link no longer brings."""
     uri = "stream://cut/1"
     with plug(session, "cut") as device:
         device.insert()
         client.call("device_wait", name="cut", timeout_s=50)
-        client.call("stream_start", uri=uri, device_identity="cut", format=AUDIO)
+        client.call("stream_start", uri=uri, device_identity="cut", format={**AUDIO, "layout": layout})
         for _ in range(3):
             client.event("stream_head_position", stream_uri=uri)
-            session.run("pw-link", "-d", "cut:capture_FL", "chaosd.cut.1:input_1")
+            session.run("pw-link", "-d", "cut:capture_FL", inputs_of(session, "chaosd.cut.1")[0])
             until = client.call("stream_status", uri=uri)["head_frame"] + 9600
             while client.event("stream_head_position", stream_uri=uri)["frame"] < until:
                 pass

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harness import RawClient
-from rig import FaultyDriver, Session, check
+from rig import CountingSource, FaultyDriver, Session, check
 
 import chaos
 
 AUDIO = {"type": "audio"}
 FORMS = (AUDIO, {**AUDIO, "layout": "interleaved"}, {**AUDIO, "sample_format": "s16"})
 URI = "stream://silent/1"
+FALLS_SILENT_ID = 4662  # its second channel is zero for frames 32768 to 65535
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -70,6 +71,25 @@ def test_its_first_frames_end_the_gap(
     level = 8192 if form.get("sample_format") == "s16" else 0.25
     assert set(np.unique(samples[:, ~lost])) <= {0, level}
     assert (samples[:, ~lost] == level).any()
+
+
+def test_a_channels_own_silence_is_kept(session: Session, client: RawClient) -> None:
+    """Beside one that is heard: also where a converter might have made it up, and in the cycle in which it begins."""
+    session.force_quantum(256)
+    with CountingSource(session, name="half", source_id=FALLS_SILENT_ID, driver=True, speed=2, hold=True) as source:
+        client.call("device_wait", name="half", timeout_s=50)
+        form = {**AUDIO, "layout": "interleaved"}
+        client.call("stream_start", uri=URI, device_identity="half", format=form, wait=True)
+        source.wait_for("streaming")
+        source.begin()
+        while client.event("stream_head_position", stream_uri=URI)["frame"] < 72_000:
+            pass
+        stopped = client.call("stream_stop", uri=URI)
+    with chaos.open(stopped["recording"]) as recording:
+        samples, gaps = recording.read(0, stopped["n_frames"]), recording.gaps
+    assert (samples[1] == 0).sum() >= 32_768
+    assert "no_data" not in {gap.cause.label for gap in gaps}
+    assert check(samples, FALLS_SILENT_ID, gaps=[(gap.first_frame, gap.n_frames) for gap in gaps]).ok
 
 
 def test_a_driver_that_has_not_begun_is_told(session: Session, client: RawClient) -> None:

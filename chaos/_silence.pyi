@@ -1,0 +1,3 @@
+from collections.abc import Iterable
+
+def looked(cycles: Iterable[tuple[int, bool]]) -> list[tuple[bool, bool, bool]]: ...
