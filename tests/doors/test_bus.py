@@ -17,7 +17,8 @@ import pytest
 import zmq
 from scripted import ScriptedDaemon
 
-from chaos.doors.zmq import Bus
+from chaos.doors.zmq import Bus, arrivals
+from chaos.doors.zmq import clients as bounds
 from chaos.doors.zmq.bus import MAX_WAITS
 from chaos.doors.zmq.clients import MAX_PENDING
 from chaos.doors.zmq.subscriptions import MAX_PREFIXES
@@ -62,8 +63,10 @@ def context() -> Iterator[Sockets]:
 class Raw:
     """A client of pyzmq and json alone."""
 
-    def __init__(self, context: Sockets, daemon: ScriptedDaemon, kind: int = zmq.DEALER):
+    def __init__(self, context: Sockets, daemon: ScriptedDaemon, kind: int = zmq.DEALER, name: bytes | None = None):
         self.socket = context.socket(kind)
+        if name is not None:
+            self.socket.identity = name
         self.socket.connect(daemon.config.endpoint)
 
     def send(self, op: str, **fields: Any) -> None:
@@ -305,6 +308,111 @@ def test_a_client_that_does_not_read_is_dropped_in_time(
     assert n_read < 300
     assert caplog.text.count("does not read its answers") == 1
     assert raw.ask("status")["ok"]
+
+
+class Deaf:
+    """A client that asks, and reads nothing."""
+
+    def __init__(self, context: Sockets, daemon: ScriptedDaemon) -> None:
+        self._socket = context.socket(zmq.DEALER)
+        self._socket.rcvhwm, self._socket.sndhwm, self._socket.reconnect_ivl = 1, 0, 60_000
+        self._socket.connect(daemon.config.endpoint)
+
+    def send(self, n: int, raw: bytes = b'{"op": "status"}') -> None:
+        for _ in range(n):
+            self._socket.send(raw)
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+
+
+@pytest.mark.parametrize(("n_clients", "n_commands", "n_dropped"), [(10, 70, 10), (60, 4, 1)])
+def test_deaf_clients_together_fill_no_memory(
+    context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture,
+    n_clients: int, n_commands: int, n_dropped: int,
+) -> None:  # fmt: skip
+    """2.4 GB and 0.8 GB in answers; others are served meanwhile, and what it cost is given back."""
+    daemon.script["status"] = {"pad": "x" * 3_500_000}
+    other = Raw(context, daemon)
+    assert other.ask("ping")["ok"]
+    watched, before = Most(), resident_kib()
+    deaf = [Deaf(context, daemon) for _ in range(n_clients)]
+    for each in deaf:
+        each.send(n_commands)
+    while caplog.text.count("a client is disconnected") < n_dropped:
+        assert other.ask("ping")["ok"]
+    assert watched.grown_kib() < 600_000  # with what they hold themselves, who are in this process
+    for each in deaf:
+        each.close()
+    while resident_kib() - before > 100_000:  # what is freed after a trim is given back at the next one
+        one = Raw(context, daemon)
+        assert one.ask("status")["ok"]
+        one.socket.close(linger=0)
+
+
+def test_answers_that_nobody_is_there_for_are_given_back(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands of a client that has gone are still done, and their answers made: after all else of it was freed."""
+    trims: queue.Queue[int] = queue.Queue()
+    monkeypatch.setattr(arrivals, "_malloc_trim", trims.put)
+    monkeypatch.setattr(arrivals, "_TRIM_AGAIN_AFTER_S", 0.2)
+    under_way: queue.Queue[Future[object]] = queue.Queue()
+    daemon.script["status"] = lambda request: under_way.put(asked := Future()) or asked
+    assert raw.ask("ping")["ok"]
+    client = Raw(context, daemon)
+    client.send("status")
+    asked = under_way.get(timeout=60)
+    client.socket.close(linger=0)
+    while len(daemon.bus._asking) > 1:
+        assert raw.ask("ping")["ok"]
+    assert trims.empty()
+    asked.set_result({"pad": "x" * 3_500_000})
+    assert [trims.get(timeout=60) for _ in range(2)] == [0, 0]  # again, for what ZeroMQ frees later
+
+
+def test_a_deaf_client_that_is_only_ever_refused_is_dropped(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """No command of its was ever accepted, and so none counted."""
+    monkeypatch.setattr(bounds, "MAX_QUEUED_BYTES", 1 << 20)
+    deaf = Deaf(context, daemon)
+    deaf.send(20_000, json.dumps({"op": "nope", "id": "x" * MAX_ID_CHARACTERS}).encode())
+    while "does not read its answers" not in caplog.text or daemon.bus._clients.is_behind:
+        assert raw.ask("ping")["ok"]
+    assert caplog.text.count("a client is disconnected") == 1
+
+
+def test_who_comes_back_under_its_name_is_told_what_was_wrong(context: Sockets, daemon: ScriptedDaemon) -> None:
+    """Its first connection has ended, and a command of that one is still under way."""
+    under_way: queue.Queue[Future[object]] = queue.Queue()
+    daemon.script["status"] = lambda request: under_way.put(asked := Future()) or asked
+    for number in range(2):
+        client = Raw(context, daemon, name=b"controller")
+        if number == 0:
+            client.send("status")
+            asked = under_way.get(timeout=60)
+            client.socket.close(linger=0)
+    assert client.ask("nope", id="bad")["id"] == "bad"
+    asked.set_result({})
+    assert client.ask("ping", id="good")["ok"]
+
+
+def test_a_client_that_reads_late_gets_all_its_large_answers(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Within its own bound, while others who read nothing exceed that of all."""
+    daemon.script["status"] = {"pad": "x" * (1 << 20)}
+    for number in range(20):
+        raw.send("status", id=str(number))
+    deaf = [Deaf(context, daemon) for _ in range(8)]
+    for each in deaf:
+        each.send(60)
+    read = [raw.receive()["id"] for _ in range(20)]
+    assert read == [str(number) for number in range(20)]
+    while caplog.text.count("a client is disconnected") < len(deaf):
+        assert raw.ask("ping")["ok"]
 
 
 def test_a_client_that_reads_late_gets_all_its_answers(raw: Raw) -> None:

@@ -7,14 +7,18 @@ import math
 import mmap
 import select
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["MAX_UNFINISHED_BYTES", "Arrivals"]
 
 MAX_UNFINISHED_BYTES = 64 << 20
 _LOOK_AFTER_S = 0.02
 _TRIM_AFTER_S = 0.2
+_TRIM_AGAIN_AFTER_S = 2.0  # ZeroMQ frees what it has when its thread gets to it
+_ROUNDS = 2
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
 
@@ -24,15 +28,22 @@ class Arrivals:
 
     The kernel tells that something has come before ZeroMQ reads it: once, then again only after the next look, so that
     a busy client wakes nobody for each of its commands, and an idle one never. How much came is not told, but what the
-    process holds is. `watch` becomes readable, and `wait_ms` is how long to wait at most, for the next `greedy`.
+    process holds is, and what of that are answers (`ours`, in bytes). Nobody is accused before all messages that were
+    whole have been taken (`round`), nor at the first look: while many large answers are made, a small command may wait
+    its turn, and ZeroMQ's thread be too busy to read it. `watch` becomes readable, and `wait_ms` is how long to wait at
+    most, for the next `greedy`.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._heard: set[int] = set()
-        self._held_before: dict[int, float] = {}
+        self._held_before: dict[int, _Held] = {}
+        self._suspects: set[int] = set()
+        self._round = 0
+        self.ours: Callable[[], int] = lambda: 0
         self._look_at: float | None = None
         self._trim_at: float | None = None
+        self._trims_again = False
         self._before_greed = math.inf
 
     @property
@@ -52,6 +63,11 @@ class Arrivals:
     def finished(self, fd: int) -> None:
         """A message is whole, or the connection has ended: that the kernel notices by itself."""
         self._held_before.pop(fd, None)
+        self._suspects.discard(fd)
+
+    def round(self) -> None:
+        """Whatever message was whole at the last call has been taken."""
+        self._round += 1
 
     def greedy(self) -> list[int]:
         """The descriptors of those who are in the midst of a message, if the process has grown by more than
@@ -60,18 +76,20 @@ class Arrivals:
         for fd, _ in self._epoll.poll(0):
             self._heard.add(fd)
             if fd not in self._held_before:
-                self._held_before[fd] = min(_own_memory_bytes(), self._before_greed)
+                self._held_before[fd] = _Held(min(_own_memory_bytes(), self._before_greed), self.ours(), self._round)
         now = time.monotonic()
         self._trim(now)
         if self._look_at is None:
             self._look_at = now + _LOOK_AFTER_S if self._heard else None
         if self._look_at is None or now < self._look_at:
             return []
-        held = _own_memory_bytes()
-        found = [fd for fd in self._heard if held - self._held_before.get(fd, held) > MAX_UNFINISHED_BYTES]
+        now_held = _Held(_own_memory_bytes(), self.ours(), self._round)
+        seen = {fd for fd in self._heard if fd in self._held_before and self._held_before[fd].is_greed(now_held)}
+        found = [fd for fd in seen if fd in self._suspects]
+        self._suspects = seen
         if found:
-            self._before_greed = min(self._held_before[fd] for fd in found)
-            self._trim_at = now + _TRIM_AFTER_S  # anew: they may still send
+            self._before_greed = min(self._held_before[fd].n_bytes for fd in found)
+            self._trim_at, self._trims_again = now + _TRIM_AFTER_S, True  # anew: they may still send
         for fd in self._heard:
             with suppress(OSError):
                 self._epoll.modify(fd, _ONCE)
@@ -81,8 +99,9 @@ class Arrivals:
 
     def trim_soon(self) -> None:
         """Much of what clients had us keep has been freed, or is about to be."""
-        if self._trim_at is None:
-            self._trim_at = time.monotonic() + _TRIM_AFTER_S
+        now = time.monotonic()
+        self._trim_at = min(self._trim_at or math.inf, now + _TRIM_AFTER_S)
+        self._trims_again = True
 
     def close(self) -> None:
         self._epoll.close()
@@ -90,9 +109,24 @@ class Arrivals:
     def _trim(self, now: float) -> None:
         """Gives back what the allocator kept of what was freed: else each sender could add as much to it unseen."""
         if self._trim_at is not None and now >= self._trim_at:
-            self._trim_at, self._before_greed = None, math.inf
+            self._trim_at = now + _TRIM_AGAIN_AFTER_S if self._trims_again else None
+            self._trims_again, self._before_greed = False, math.inf
             if _malloc_trim is not None:
                 _malloc_trim(0)
+
+
+class _Held(NamedTuple):
+    """What the process holds, how much of it are answers, and the round that it is."""
+
+    n_bytes: float
+    ours: int
+    round: int
+
+    def is_greed(self, now: _Held) -> bool:
+        """Less than a whole round may lie between two of them. What the allocator keeps of answers is not counted."""
+        if now.round < self.round + _ROUNDS:
+            return False
+        return now.n_bytes - self.n_bytes - max(0, now.ours - self.ours) > MAX_UNFINISHED_BYTES
 
 
 def _own_memory_bytes() -> int:

@@ -21,7 +21,7 @@ import zmq
 from chaos.doors.zmq.arrivals import Arrivals
 from chaos.doors.zmq.claim import Claim
 from chaos.doors.zmq.clients import Clients
-from chaos.doors.zmq.connections import Connections
+from chaos.doors.zmq.connections import Connection, Connections
 from chaos.doors.zmq.curve import Gate
 from chaos.doors.zmq.subscriptions import MAX_PREFIX_BYTES, Subscriptions
 from chaos.protocol.codec import MAX_MESSAGE_BYTES, decode_request, encode_error, encode_ok, request_id
@@ -39,7 +39,7 @@ MAX_WAITS = 64
 _LINGER_MS = 500
 _RETRY_MS = 10
 _QUEUED_COMMANDS = 16
-_QUEUED_ANSWERS = 64
+_QUEUED_ANSWERS = 1  # they may be large, and ZeroMQ counts no bytes: `Clients` queues the others
 _QUEUED_EVENTS = 4096
 _SUBSCRIPTIONS_AT_ONCE = 256
 
@@ -63,7 +63,7 @@ class Bus:
     ) -> None:
         self._submit = submit
         self._on_heads = on_heads
-        self._pending: dict[object, tuple[list[bytes], str | None]] = {}
+        self._pending: dict[object, tuple[list[bytes], str | None, Connection | None]] = {}
         self._outbox: deque[Callable[[], object]] = deque()
         self._lock = threading.Lock()
         self._closed = False
@@ -93,6 +93,8 @@ class Bus:
             raise
         self._max_connections = max_connections()
         self._clients = Clients(self._commands, self._asking)
+        self._arrivals.ours = lambda: self._clients.kept_bytes
+        self._n_taken = 0  # in this round of the clients, of whom ZeroMQ gives a command of each in turn
         self._subscriptions = Subscriptions(self._listening)
 
     def __enter__(self) -> Self:
@@ -180,18 +182,24 @@ class Bus:
             claim.release()
 
     def _run(self) -> None:
-        poller = zmq.Poller()
+        poller, poller_behind = zmq.Poller(), zmq.Poller()
         watched = (self._asking.watch, self._listening.watch, self._events, self._commands)
         for waited in (self._wake, self._arrivals.watch, *watched):
             poller.register(waited, zmq.POLLIN)
+            poller_behind.register(waited, zmq.POLLIN)
+        poller_behind.register(int(self._commands.get(zmq.FD)), zmq.POLLIN)  # also wakes when a client has room again
         while not self._stopping:
             try:
-                wait_ms = _RETRY_MS if self._clients.is_behind else self._arrivals.wait_ms
-                self._turn(dict(poller.poll(wait_ms)))
+                if self._clients.is_behind:
+                    self._turn(dict(poller_behind.poll(_RETRY_MS)))
+                else:
+                    self._turn(dict(poller.poll(self._arrivals.wait_ms)))
             except Exception:
                 log.exception("the bus failed, and goes on")
-        for envelope, request in self._pending.values():
-            self._answer(envelope, encode_error(request, TimedOut("chaosd stopped before this was done")))
+        for envelope, request, connection in self._pending.values():
+            self._clients.send(
+                envelope, encode_error(request, TimedOut("chaosd stopped before this was done")), connection
+            )
         until = time.monotonic() + _LINGER_MS / 1000
         while self._clients.is_behind and time.monotonic() < until:
             self._clients.retry()
@@ -207,8 +215,14 @@ class Bus:
             self._drain()
         if self._events in ready:
             self._listen()
-        if self._commands in ready:
+        is_round = self._commands not in ready
+        if not is_round:
+            self._n_taken += 1
             self._accept()
+            is_round = self._n_taken > len(self._asking)
+        if is_round:
+            self._n_taken = 0
+            self._arrivals.round()
 
     def _drain(self) -> None:
         os.eventfd_read(self._wake)
@@ -254,16 +268,16 @@ class Bus:
                 )
             self._clients.asks(client, connection)
         except Exception as e:
-            self._answer(envelope, encode_error(request_id(raw), _as_chaos_error(e)))
+            self._clients.send(envelope, encode_error(request_id(raw), _as_chaos_error(e)), connection)
             return
         try:
             future = self._submit(request)
         except Exception as e:
             self._clients.answered(client)
-            self._answer(envelope, encode_error(request.id, _as_chaos_error(e)))
+            self._clients.send(envelope, encode_error(request.id, _as_chaos_error(e)), connection)
             return
         token = object()
-        self._pending[token] = (envelope, request.id)
+        self._pending[token] = (envelope, request.id, connection)
         waits = connection.waits if is_wait and connection is not None else set()
         waits.add(future)
 
@@ -274,7 +288,7 @@ class Bus:
         future.add_done_callback(lambda done: self._post(lambda: finish(done)))
 
     def _finish(self, token: object, done: Future[Any], *, has_gone: bool) -> None:
-        envelope, request = self._pending.pop(token)
+        envelope, request, connection = self._pending.pop(token)
         self._clients.answered(envelope[0])
         if has_gone and done.cancelled():
             return
@@ -282,10 +296,7 @@ class Bus:
             answer = encode_ok(request, done.result())
         except BaseException as e:
             answer = encode_error(request, _as_chaos_error(e))
-        self._answer(envelope, answer)
-
-    def _answer(self, envelope: list[bytes], answer: bytes) -> None:
-        self._clients.send(envelope, answer)
+        self._clients.send(envelope, answer, connection)
 
 
 def _as_chaos_error(error: BaseException) -> ChaosError:

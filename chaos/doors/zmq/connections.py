@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import Any
 
 import zmq
@@ -19,11 +23,14 @@ __all__ = ["Connection", "Connections"]
 log = logging.getLogger(__name__)
 
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+_HELD_ANSWERS = 2  # by ZeroMQ, where its queue has room for one: that, and the one that it is about to send
+_WORTH_A_TRIM_BYTES = 1 << 20
 
 
 class Connection:
     """One client's connection. `waits` are futures that end with it; `n_prefixes` is what it has subscribed to.
-    `user` is the key that it came in with, None until it has said something, and where there are no keys.
+    `user` is the key that it came in with, None until it has said something, and where there are no keys. `took_at` is
+    when ZeroMQ last took an answer for it (time.monotonic).
     """
 
     def __init__(self, fd: int) -> None:
@@ -32,6 +39,21 @@ class Connection:
         self.user: str | None = None
         self.waits: set[Future[Any]] = set()
         self.n_prefixes = 0
+        self.took_at = time.monotonic()
+        self.latest_bytes: deque[int] = deque(maxlen=_HELD_ANSWERS)
+
+    def took(self, n_bytes: int) -> None:
+        """ZeroMQ has taken an answer for this client."""
+        self.took_at = time.monotonic()
+        self.latest_bytes.append(n_bytes)
+
+    def unread_bytes(self) -> int:
+        """At most so much does ZeroMQ hold for this client; 0 where the kernel has nothing left to give it."""
+        try:
+            is_read = not self.latest_bytes or ioctl(self.fd, TIOCOUTQ, b"\0\0\0\0") == b"\0\0\0\0"
+        except OSError:  # it has just ended
+            is_read = True
+        return 0 if is_read else sum(self.latest_bytes)
 
     def end(self) -> None:
         self.is_open = False
@@ -62,9 +84,14 @@ class Connections:
         self.admits: Callable[[str], bool] | None = None
         self._open: dict[int, Connection] = {}
         self._is_refusing = False
+        self._forgotten_bytes = 0
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Those that have not been told to end."""
+        return (each for each in self._open.values() if each.is_open)
 
     def read(self) -> None:
         """Takes note of all that ZeroMQ has told."""
@@ -103,6 +130,13 @@ class Connections:
         if self._arrivals is not None:
             self._arrivals.finished(fd)
 
+    def forgot(self, n_bytes: int) -> None:
+        """So much of what was made for clients is not kept any more; before long it is given back to the system."""
+        self._forgotten_bytes += n_bytes
+        if self._arrivals is not None and self._forgotten_bytes > _WORTH_A_TRIM_BYTES:
+            self._forgotten_bytes = 0
+            self._arrivals.trim_soon()
+
     def look(self) -> None:
         """Drops whoever is not admitted any more."""
         for connection in list(self._open.values()):
@@ -137,6 +171,7 @@ class Connections:
         connection = self._open.pop(fd, None)
         if connection is not None:
             connection.end()
+            self.forgot(sum(connection.latest_bytes))
         self.finished(fd)
 
     def _shut(self, fd: int) -> None:
