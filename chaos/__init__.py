@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chaos.client import Client
-    from chaos.fleet.relate import relate
     from chaos.live import Capture, capture
     from chaos.read.recording import Recording, open  # noqa: A004
+    from chaos.recorders.fleet import Fleet, fleet
+    from chaos.recorders.relate import relate
     from chaos.terms.errors import ChaosError
     from chaos.terms.formats import AudioFormat, MidiFormat
 
@@ -17,10 +18,12 @@ __all__ = [
     "Capture",
     "ChaosError",
     "Client",
+    "Fleet",
     "MidiFormat",
     "Recording",
     "__version__",
     "capture",
+    "fleet",
     "open",
     "relate",
 ]
@@ -34,8 +37,12 @@ def __getattr__(name: str) -> Any:
         from chaos.read import recording
 
         return getattr(recording, name)
+    if name in ("fleet", "Fleet"):
+        from chaos.recorders import fleet
+
+        return getattr(fleet, name)
     if name == "relate":
-        from chaos.fleet.relate import relate
+        from chaos.recorders.relate import relate
 
         return relate
     if name in ("capture", "Capture"):

@@ -21,6 +21,7 @@ from chaos.cli import (
     devices,
     doctor,
     finding,
+    fleet,
     keys,
     plot,
     record,
@@ -149,7 +150,7 @@ def main(
 
 _FAMILIES = (
     *(devices, record, streams, standby, top, sessions, finding, plot, recordings, retention),
-    *(uploads, daemon, service, doctor, keys, agents, completion),
+    *(uploads, fleet, daemon, service, doctor, keys, agents, completion),
 )
 for _family in _FAMILIES:
     for _command in _family.COMMANDS:

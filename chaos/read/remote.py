@@ -183,7 +183,8 @@ def takes_in(url: str, newest: int | None = None) -> tuple[list[tuple[str, TakeE
     Raises InvalidRequest, StorageFailed, Unauthorized.
     """
     bucket = Bucket(url)
-    recorders = [""] if bucket.size(CLAIM) is not None else [f"{name}/" for name in bucket.folders()]
+    names = [] if bucket.size(CLAIM) is not None else [name for name in bucket.folders() if not name.startswith(".")]
+    recorders = [f"{name}/" for name in names] or [""]  # with a dot begins what is an index over all
     keys = sorted(
         ((key.rpartition("/")[2], recorder, key) for recorder in recorders for key in _entry_keys(bucket, recorder)),
     )

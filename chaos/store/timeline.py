@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, get_args
 import msgspec
 
 from chaos.store.info import RecordingInfo
+from chaos.store.lines import Definition
 from chaos.terms.errors import InvalidRange, InvalidRequest, RateMismatch
 from chaos.terms.ledger import ClockAnchor
 from chaos.terms.moments import utc_text, wall_ns_of
@@ -24,6 +25,7 @@ __all__ = [
     "loosest",
     "moment_at",
     "related",
+    "sorted_anchors",
     "wall_clock",
     "wall_ns_at",
 ]
@@ -54,8 +56,13 @@ class Aligned(msgspec.Struct, frozen=True):
 
 def anchors_of(info: RecordingInfo) -> list[ClockAnchor]:
     """The clock anchors by frame; at least one, which stands for the start as the definition has it."""
-    start = ClockAnchor(0, 0, info.definition.started_monotonic_ns, info.definition.started_wall_ns)
-    return sorted(info.anchors, key=lambda anchor: anchor.frame) or [start]
+    return sorted_anchors(info.definition, info.anchors)
+
+
+def sorted_anchors(definition: Definition, anchors: Iterable[ClockAnchor]) -> list[ClockAnchor]:
+    """As `anchors_of`, of anchors in any order."""
+    start = ClockAnchor(0, 0, definition.started_monotonic_ns, definition.started_wall_ns)
+    return sorted(anchors, key=lambda anchor: anchor.frame) or [start]
 
 
 def frame_of_moment(info: RecordingInfo, moment: float | datetime) -> int:

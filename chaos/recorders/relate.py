@@ -21,18 +21,19 @@ from typing import NamedTuple, Protocol
 
 from chaos.read.recording import StreamRecording
 from chaos.store.info import RecordingInfo
+from chaos.store.lines import Definition
 from chaos.store.timeline import Way, anchors_of
 from chaos.terms.errors import InvalidRange, InvalidRequest
 from chaos.terms.ledger import ClockAnchor
 from chaos.terms.wallclock import is_step
 
-__all__ = ["VALID_S", "Place", "Relation", "relate"]
+__all__ = ["SLEW", "VALID_S", "Clock", "Place", "Relation", "has_step", "relate"]
 
 VALID_S = 60.0
 """How far from its nearest anchor a frame may be; a recording has one at each chunk, every 10 s or so."""
 _NS = 1_000_000_000
 _SAME_COUNT_S = 1.0
-_SLEW = 1000  # a clock that is corrected gains or loses less than a thousandth
+SLEW = 1000  # a clock that is corrected gains or loses less than a thousandth
 
 
 class Place(NamedTuple):
@@ -62,7 +63,7 @@ class Relation:
     """How the frames of `here` and `there` are related; `by` says what tells so. See `relate`."""
 
     def __init__(self, here: RecordingInfo, there: RecordingInfo) -> None:
-        self._here, self._there = _Clock(here), _Clock(there)
+        self._here, self._there = (Clock(each.definition, anchors_of(each)) for each in (here, there))
         one, other = here.definition, there.definition
         self.by: Way = "wall_clock"
         if one.boot_id and one.boot_id == other.boot_id:
@@ -117,13 +118,13 @@ def relate(here: _Recording, there: _Recording) -> Relation:
     return Relation(here.info, there.info)
 
 
-class _Clock:
-    """The clocks of one recording, by its anchors."""
+class Clock:
+    """The clocks of one recording, by its anchors: those by frame, one at least."""
 
-    def __init__(self, info: RecordingInfo) -> None:
-        self.rate = info.definition.sample_rate
-        self.anchors: Sequence[ClockAnchor] = anchors_of(info)
-        self._uri = info.definition.uri
+    def __init__(self, definition: Definition, anchors: Sequence[ClockAnchor]) -> None:
+        self.rate = definition.sample_rate
+        self.anchors = anchors
+        self._uri = definition.uri
         self._frames = [anchor.frame for anchor in self.anchors]
 
     @property
@@ -169,19 +170,16 @@ class _Clock:
         """The anchors before and behind it, or twice the same one at either end. Raises InvalidRange."""
         at = max(0, bisect_right(self._frames, frame) - 1)
         before, after = self.anchors[at], self.anchors[min(at + 1, len(self.anchors) - 1)]
-        if is_wall and after is not before:
-            elapsed_ns = after.monotonic_ns - before.monotonic_ns
-            lead_ns, led_ns = (each.wall_ns - each.monotonic_ns for each in (after, before))
-            if after.step_ns or is_step(lead_ns, led_ns, elapsed_ns):
-                raise InvalidRange(
-                    f"the wall clock was set while {self._uri} was recorded, between frames {before.frame} and"
-                    f" {after.frame}",
-                    hint="choose frames before or after that",
-                )
+        if is_wall and after is not before and has_step(before, after):
+            raise InvalidRange(
+                f"the wall clock was set while {self._uri} was recorded, between frames {before.frame} and"
+                f" {after.frame}",
+                hint="choose frames before or after that",
+            )
         return (before, after) if frame >= before.frame else (before, before)
 
     def _error_ns(self, frame: float, before: ClockAnchor, after: ClockAnchor, *, is_wall: bool) -> float | None:
-        off = min(abs(frame - before.frame), abs(frame - after.frame)) / self.rate * _NS / _SLEW
+        off = min(abs(frame - before.frame), abs(frame - after.frame)) / self.rate * _NS / SLEW
         if not is_wall:
             return off
         if before.max_error_ns is None or after.max_error_ns is None:
@@ -200,7 +198,7 @@ class _Clock:
         if is_wall and any(anchor.max_error_ns is None for anchor in anchors):
             return None
         told = max(anchor.max_error_ns or 0 for anchor in anchors) if is_wall else 0
-        return told + widest / self.rate * _NS / _SLEW
+        return told + widest / self.rate * _NS / SLEW
 
     def check_near(self, frame: float) -> None:
         """Raises InvalidRange for a frame that no anchor is near."""
@@ -211,6 +209,13 @@ class _Clock:
                 f"no clock anchor of {self._uri} is within {VALID_S:g} s of frame {round(frame)}",
                 hint=f"its anchors go from frame {self._frames[0]} to {self._frames[-1]}",
             )
+
+
+def has_step(before: ClockAnchor, after: ClockAnchor) -> bool:
+    """Whether the wall clock was set between two anchors."""
+    elapsed_ns = after.monotonic_ns - before.monotonic_ns
+    lead_ns, led_ns = (each.wall_ns - each.monotonic_ns for each in (after, before))
+    return bool(after.step_ns) or is_step(lead_ns, led_ns, elapsed_ns)
 
 
 def _time(anchor: ClockAnchor, is_wall: bool) -> int:

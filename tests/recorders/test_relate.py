@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recorded import definition
 
 import chaos
-from chaos.fleet.relate import VALID_S, Relation, relate
+from chaos.recorders.relate import VALID_S, Relation, relate
 from chaos.store.info import RecordingInfo, load
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter

@@ -1,0 +1,241 @@
+"""A day's takes as one Zarr hierarchy: an icechunk repository of references to the very objects that recorders
+uploaded.
+
+    HOST/NAME/TAKE.STARTED/        a group: its attributes are the take's row and its definition
+        audio, gaps, clock         as in the take's own folder
+
+Nothing is copied. A chunk that lies in gaps altogether has no reference and reads as zeros; one that is referred to and
+is not there is an error when it is read, never silence. A repository for each day, of the takes that began on it:
+icechunk's snapshot names every group of its repository and is written with every commit, so one for all days would cost
+more each day.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from chaos.recorders.table import HIDDEN, Row
+from chaos.store.documents import TABLE_ROWS
+from chaos.store.lines import Definition
+from chaos.terms.errors import InvalidRequest, StorageFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import icechunk
+    import zarr
+
+__all__ = ["Day", "Looked", "chunks_with_data", "lost_reference"]
+
+_SPLIT = 8640  # references in one manifest of a long take: a day's
+
+
+class Looked(NamedTuple):
+    """A take as it was found: its row, its definition and arrays' documents as in its `zarr.json`, and its gaps as
+    (first frame, end frame)."""
+
+    row: Row
+    definition: Definition
+    arrays: dict[str, dict[str, Any]]
+    gaps: list[tuple[int, int]]
+
+
+def chunks_with_data(n_frames: int, size: int, gaps: Sequence[tuple[int, int]], first: int = 0) -> list[int]:
+    """The chunks from `first` on that don't lie in gaps altogether: those are never written."""
+    gone: set[int] = set()
+    reached = begin = 0
+    for start, end in [*sorted(gaps), (n_frames + size, n_frames + size)]:
+        if start > reached:
+            whole = -(-reached // size) if reached >= n_frames else reached // size
+            gone.update(range(-(-begin // size), whole))
+            begin = start
+        reached = max(reached, end)
+    return [chunk for chunk in range(first, -(-n_frames // size)) if chunk not in gone]
+
+
+class Day:
+    """The repository of a day, below `url`. Methods raise StorageFailed, and InvalidRequest where icechunk can't refer
+    to objects there."""
+
+    def __init__(self, url: str, day: str) -> None:
+        import icechunk
+
+        icechunk.set_logs_filter("error")
+        self._url = url
+        self._where = f"{HIDDEN}/days/{day}"
+        container, self._access = _container(url)
+        self._storage = _storage(url, self._where)
+        self._config = icechunk.RepositoryConfig.default()
+        self._config.set_virtual_chunk_container(container)
+        split = icechunk.ManifestSplittingConfig.from_dict(
+            {icechunk.ManifestSplitCondition.AnyArray(): {icechunk.ManifestSplitDimCondition.Any(): _SPLIT}}
+        )
+        self._config.manifest = icechunk.ManifestConfig(splitting=split)
+
+    def read(self) -> icechunk.IcechunkStore:
+        """The store of the day as it is now, for zarr; it pickles, and holds no credentials."""
+        import icechunk
+
+        with self._errors("read"):
+            repository = icechunk.Repository.open(self._storage, authorize_virtual_chunk_access=self._access)
+            return repository.readonly_session("main").store
+
+    def write(self, takes: Sequence[Looked]) -> int:
+        """Adds takes, or takes them further, in one commit; how many references are new."""
+        import icechunk
+
+        with self._errors("write"):
+            if icechunk.Repository.exists(self._storage):
+                repository = icechunk.Repository.open(
+                    self._storage, self._config, authorize_virtual_chunk_access=self._access
+                )
+            else:
+                repository = icechunk.Repository.create(
+                    self._storage, self._config, authorize_virtual_chunk_access=self._access
+                )
+                repository.save_config()
+            session = repository.writable_session("main")
+            n_refs = sum(self._add(session.store, take) for take in takes)
+            if session.has_uncommitted_changes:
+                session.commit(f"{len(takes)} takes")
+            return n_refs
+
+    def _add(self, store: icechunk.IcechunkStore, take: Looked) -> int:
+        import zarr
+
+        path = take.row.path
+        group = zarr.open_group(store, path=path, mode="a", zarr_format=3)
+        told = {"take": msgspec.to_builtins(take.row), "definition": msgspec.to_builtins(take.definition)}
+        if dict(group.attrs) != told:
+            group.attrs.put(told)
+        n_refs = 0
+        for name, document in take.arrays.items():
+            n_refs += self._array(store, f"{path}/{name}", document, take, is_audio=name == "audio")
+        return n_refs
+
+    def _array(
+        self, store: icechunk.IcechunkStore, path: str, document: dict[str, Any], take: Looked, *, is_audio: bool
+    ) -> int:
+        import icechunk
+        import numpy as np
+        import zarr
+
+        shape, chunks = document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
+        axis = 1 if is_audio else 0
+        try:
+            array = zarr.open_array(store, path=path, mode="r+")
+            before = array.shape[axis]
+            if before < shape[axis]:
+                array.resize(tuple(shape))
+        except FileNotFoundError:
+            before = 0
+            array = zarr.create_array(
+                store, name=path, shape=tuple(shape), chunks=tuple(chunks), dtype=document["data_type"],
+                fill_value=document["fill_value"], compressors=None, dimension_names=document["dimension_names"],
+                attributes=document["attributes"],
+            )  # fmt: skip
+        if before >= shape[axis]:
+            return 0
+        n_bytes = int(np.prod(chunks)) * array.dtype.itemsize
+        first, name = before // chunks[axis], path.rpartition("/")[2]
+        if is_audio:
+            places = [[0, chunk] for chunk in chunks_with_data(shape[1], chunks[1], take.gaps, first)]
+        else:
+            places = [[row, 0] for row in range(first, -(-shape[0] // TABLE_ROWS))]
+        where = f"{_prefix(self._url)}{take.row.url.removeprefix(self._url).lstrip('/')}/{name}/c"
+        found = [icechunk.VirtualChunkSpec(at, f"{where}/{at[0]}/{at[1]}", 0, n_bytes) for at in places]
+        if found:
+            store.set_virtual_refs(path, found, validate_containers=True)
+        return len(found)
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        import icechunk
+
+        where = f"{self._url}/{self._where}"
+        try:
+            yield
+        except icechunk.ConflictError:
+            raise StorageFailed(
+                f"another job has written to {where} meanwhile",
+                hint="run one chaosctl fleet index at a time; run it again",
+            ) from None
+        except icechunk.IcechunkError as error:
+            hint = "check that the object store is there, and the credentials in the environment"
+            raise StorageFailed(f"could not {doing} {where}: {_first_line(error)}", hint=hint) from None
+
+
+@contextmanager
+def lost_reference(url: str) -> Iterator[None]:
+    """Has a chunk that is not there any more told as such. Raises StorageFailed."""
+    import icechunk
+
+    try:
+        yield
+    except icechunk.IcechunkError as error:
+        raise StorageFailed(
+            f"an object of {url} can't be read: {_first_line(error)}", hint=f"check it with: chaosctl verify {url}"
+        ) from None
+
+
+def group_of(store: icechunk.IcechunkStore, path: str) -> zarr.Group:
+    import zarr
+
+    return zarr.open_group(store, path=path, mode="r", zarr_format=3)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip(" x\u00d7|`->") for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def _prefix(url: str) -> str:
+    """With a slash at its end, as icechunk names containers."""
+    parts = urlsplit(url)
+    return f"file://{unquote(parts.path)}/" if parts.scheme == "file" else f"{url}/"
+
+
+def _s3(url: str) -> dict[str, Any]:
+    """Where an S3 is, as the environment says; as `chaos.remote.bucket` has it."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+    return {
+        "region": region, "endpoint_url": endpoint, "allow_http": bool(endpoint and endpoint.startswith("http://")),
+        "force_path_style": endpoint is not None,
+    }  # fmt: skip
+
+
+def _storage(url: str, below: str) -> icechunk.Storage:
+    import icechunk
+
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        prefix = f"{parts.path.strip('/')}/{below}".strip("/")
+        return icechunk.s3_storage(bucket=parts.netloc, prefix=prefix, from_env=True, **_s3(url))
+    folder = Path(unquote(parts.path)) / below
+    return icechunk.local_filesystem_storage(str(folder))
+
+
+def _container(url: str) -> tuple[icechunk.VirtualChunkContainer, dict[str, Any]]:
+    """Where the objects are that may be referred to, and with what they are read: what the environment says then."""
+    import icechunk
+
+    prefix, scheme = _prefix(url), urlsplit(url).scheme
+    if scheme == "s3":
+        container = icechunk.VirtualChunkContainer(prefix, icechunk.s3_store(**_s3(url)))
+        return container, icechunk.containers_credentials({prefix: icechunk.s3_from_env_credentials()})
+    if scheme == "file":
+        container = icechunk.VirtualChunkContainer(
+            prefix, icechunk.local_filesystem_store(unquote(urlsplit(url).path))
+        )
+        return container, icechunk.containers_credentials({prefix: None})
+    raise InvalidRequest(
+        f"an index can't be kept in {scheme}://", hint="chaosctl fleet index takes s3://bucket/prefix or file:///folder"
+    )
