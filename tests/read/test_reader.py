@@ -157,7 +157,7 @@ def test_moments_are_found(tmp_path: Path) -> None:
     np.testing.assert_array_equal(recording.between(0.5, 99), rotator.model[:, 24_000:])
     assert recording.between(5.0, 6.0).shape == (2, 0)
     for begin, end in ((-1.0, None), (-1.0, 1.0), (0.0, -0.5), (0.0, float("nan")), (True, 1.0)):
-        with pytest.raises(ValueError, match="first frame"):
+        with pytest.raises(ValueError, match=r"first frame|from the start"):
             recording.between(begin, end)  # type: ignore[arg-type]
     assert (recording.shape, recording.device["identity"]) == (recording[:].shape, "serial:1")
     one, other = (start + timedelta(seconds=second) for second in (0.5, 1.0))
