@@ -165,7 +165,7 @@ def _ns(moment: datetime | str) -> int:
     try:
         at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     except ValueError:
-        raise InvalidRequest(f"{moment!r} is no moment", hint="write it as 2026-01-31T14:05:00Z") from None
+        raise InvalidRequest(f"{moment!r} is not a moment", hint="write it as 2026-01-31T14:05:00Z") from None
     if at.tzinfo is None:
         raise InvalidRequest(f"{moment} has no time zone", hint="use datetime.now(UTC) and the like")
     return wall_ns_of(at.astimezone(UTC))
