@@ -66,7 +66,7 @@ from chaos.protocol.answers import (
     StreamStatus,
 )
 from chaos.protocol.config import check_default, is_remote
-from chaos.protocol.heard import Answer, read_answer, read_event
+from chaos.protocol.heard import Answer, not_asked_for, read_answer, read_event
 from chaos.protocol.recorded import RecordingLine, RetiredTold, Sliced, Verified
 from chaos.protocol.requests import (
     DeviceFind,
@@ -533,6 +533,7 @@ class _Answers:
         self._link = link
         self._endpoint = endpoint
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._owed: set[str] = set()  # ids of what was sent and not answered, also where nobody waits for it any more
         self._reading = asyncio.ensure_future(self._read())
 
     @property
@@ -543,6 +544,7 @@ class _Answers:
         """Sends it; the answer. Raises DaemonUnreachable, BadAnswer."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = answer
+        self._owed.add(request_id)
         try:
             if self.is_lost:
                 raise went_away(self._endpoint)
@@ -555,7 +557,10 @@ class _Answers:
         try:
             while (frames := await self._link.receive(None)) is not None:
                 answer = read_answer(frames[-1])
-                waits = self._waiting.get(str(answer.id))
+                if answer.id not in self._owed:
+                    raise not_asked_for(answer)
+                self._owed.discard(answer.id)
+                waits = self._waiting.get(answer.id)
                 if waits is not None and not waits.done():
                     waits.set_result(answer)
         except ConnectionLost:

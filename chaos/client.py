@@ -24,10 +24,18 @@ import zmq
 
 from chaos.ops import Ops
 from chaos.protocol.config import check_default, check_remote, default_endpoints, ipc_path, is_remote, next_port
-from chaos.protocol.heard import Answer, Heard, read_answer, read_event
+from chaos.protocol.heard import Answer, Heard, not_asked_for, read_answer, read_event
 from chaos.system.keys import Keys
 from chaos.system.watched import ConnectionLost, Curve, NotAdmitted, WatchedSocket
-from chaos.terms.errors import ChaosError, DeviceNotFound, InvalidRequest, TimedOut, Unauthorized, error_from_code
+from chaos.terms.errors import (
+    BadAnswer,
+    ChaosError,
+    DeviceNotFound,
+    InvalidRequest,
+    TimedOut,
+    Unauthorized,
+    error_from_code,
+)
 from chaos.terms.visible import visible
 
 __all__ = [
@@ -168,6 +176,7 @@ class Client(Asking):
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._ids = itertools.count(1)
         self._commands: WatchedSocket | None = None
+        self._owed: set[str] = set()  # ids of what was sent over it and not answered yet, also of what was given up
         self.heard = Heard()
 
     def __enter__(self) -> Self:
@@ -194,10 +203,12 @@ class Client(Asking):
         request = encoded({"op": op, "id": request_id, **fields})
         if self._commands is None:
             self._commands = self._connect(zmq.DEALER, self.endpoint)
+            self._owed.clear()
+        self._owed.add(request_id)
         try:
             self._commands.socket.send(request)
             answer = self._answer(self._commands, request_id, time.monotonic() + patience_s)
-        except (DaemonUnreachable, KeyboardInterrupt):
+        except (DaemonUnreachable, BadAnswer, KeyboardInterrupt):
             self._commands.close()
             self._commands = None
             raise
@@ -251,6 +262,9 @@ class Client(Asking):
     def _answer(self, link: WatchedSocket, request_id: str, deadline: float) -> Answer | None:
         while frames := _receive(link, self.endpoint, deadline):
             answer = read_answer(frames[-1])
+            if answer.id not in self._owed:
+                raise not_asked_for(answer)
+            self._owed.discard(answer.id)
             if answer.id == request_id:
                 return answer
         return None

@@ -14,7 +14,7 @@ from scripted import ScriptedDaemon
 
 from chaos.aio import Client
 from chaos.client import DaemonUnreachable
-from chaos.terms.errors import ChaosError, InvalidRequest, StorageFull, StreamNotFound, TimedOut
+from chaos.terms.errors import BadAnswer, ChaosError, InvalidRequest, StorageFull, StreamNotFound, TimedOut
 
 URI = "stream://desk/take"
 STARTED = {"uri": URI, "recording": "/r", "device": None, "format": {}, "reason": "", "chunk_frames": 1024}
@@ -112,6 +112,41 @@ def test_one_that_does_not_answer_is_given_up(daemon: ScriptedDaemon) -> None:
             with pytest.raises(DaemonUnreachable, match="did not answer stream_list"):
                 await chaosd.stream_list()
             assert (await chaosd.ping()).pid == 1
+
+    run(body())
+
+
+def test_an_answer_to_what_was_given_up_is_passed_over(daemon: ScriptedDaemon) -> None:
+    late: Future[dict[str, Any]] = Future()
+    daemon.script["stream_list"] = late
+
+    async def body() -> None:
+        async with client_of(daemon, timeout_s=60) as chaosd:
+            given_up = asyncio.ensure_future(chaosd.stream_list())
+            while len(daemon.requests) < 1:
+                await asyncio.sleep(0.001)
+            given_up.cancel()
+            await asyncio.wait({given_up})
+            late.set_result({"streams": []})
+            for _ in range(2):
+                assert (await chaosd.ping()).pid == 1
+
+    run(body())
+
+
+def test_an_answer_to_what_nobody_asked_is_told(tmp_path: Path) -> None:
+    async def body() -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as other:
+            other.bind(f"ipc://{tmp_path}/command")
+            async with Client(f"ipc://{tmp_path}/command", f"ipc://{tmp_path}/events") as chaosd:
+                for _ in range(2):
+                    waiting = asyncio.ensure_future(chaosd.stream_stop(URI))  # for which there are minutes
+                    while not other.poll(0):
+                        await asyncio.sleep(0.001)
+                    client, _ = other.recv_multipart()
+                    other.send_multipart([client, b'{"ok": true, "id": "another", "result": {}}'])
+                    with pytest.raises(BadAnswer, match="its id is 'another'"):
+                        await waiting
 
     run(body())
 

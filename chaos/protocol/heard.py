@@ -13,7 +13,7 @@ from chaos.protocol.events import EVENTS
 from chaos.terms.errors import BadAnswer, ChaosError, error_from_code
 from chaos.terms.visible import visible
 
-__all__ = ["Answer", "Heard", "read_answer", "read_event"]
+__all__ = ["Answer", "Heard", "not_asked_for", "read_answer", "read_event"]
 
 _HINT = "`chaosctl --version` and `chaosd --version` should be the same, and --endpoint that of a chaosd"
 _KEPT = 16
@@ -93,6 +93,11 @@ def read_answer(raw: bytes) -> Answer:
     if (answer.result if answer.ok else answer.error) is None:
         raise _bad("answer", "it has neither a result nor an error")
     return answer
+
+
+def not_asked_for(answer: Answer) -> BadAnswer:
+    """Each command is answered once, under its own id: whoever answers otherwise may never answer what was asked."""
+    return _bad("answer", f"its id is {answer.id!r}, and no command with that id waits for one")
 
 
 def read_event(raw: bytes) -> dict[str, Any]:

@@ -118,6 +118,9 @@ class Liar:
         b'{"ok": true, "id": "ID"}',
         b'{"ok": true, "id": "ID", "result": [1]}',
         b'{"ok": true, "id": 5, "result": {}}',
+        b'{"ok": true, "id": "another", "result": {}}',
+        b'{"ok": true, "result": {}}',
+        b'{"ok": false, "id": null, "error": {"code": "internal", "message": "no"}}',
         b'{"ok": false, "id": "ID"}',
         b'{"ok": false, "id": "ID", "error": "no"}',
         b'{"ok": false, "id": "ID", "error": {"code": 5}}',
@@ -138,6 +141,9 @@ def test_what_is_no_answer_is_told(liar: Liar) -> None:
     assert json.loads(as_json.stdout)["error"]["code"] == "bad_answer"
     with Client(liar.endpoint) as client, pytest.raises(BadAnswer):
         client.call("ping")
+    for words in (["stop", URI], ["shutdown"]):  # for whose answers there is much time
+        done = CliRunner().invoke(main, ["--endpoint", liar.endpoint, *words])
+        assert (done.exit_code, "makes no sense here" in done.stderr) == (7, True)
 
 
 def test_an_event_that_is_none_is_told(tmp_path: Path) -> None:
