@@ -72,6 +72,6 @@ class Places:
         except OSError as error:
             raise PathNotAllowed(
                 f"chaosd can't make files in {found.parent}: {error.strerror}",
-                hint="choose another folder, or let its user write there",
+                hint="choose another folder, or let its user read and write there",
             ) from None
         return found

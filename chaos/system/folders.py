@@ -114,11 +114,13 @@ def folder_identity(path: Path) -> tuple[int, int]:
 
 
 def check_writable(path: Path) -> None:
-    """Raises OSError unless files can be made in this folder or, if it is missing, in the nearest one above it."""
+    """Raises OSError unless files can be made in this folder or, if it is missing, in the nearest one above it. To be
+    made durable, a folder must be readable, too.
+    """
     while True:
         try:
             with held_folder(path) as held:
-                if not os.access(held, os.W_OK | os.X_OK):
+                if not os.access(held, os.R_OK | os.W_OK | os.X_OK):
                     raise PermissionError(13, "Permission denied", str(path))
                 return
         except FileNotFoundError:

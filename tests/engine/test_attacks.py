@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rights import needs_limits, passes_within_limits, without_limits
 from still import StillGraph, config_in, start_of
 
 from chaos.engine.engine import Engine
@@ -99,6 +100,16 @@ def test_whatever_becomes_of_the_store_everything_is_answered_and_the_engine_goe
     graph.run(20)
     harm(store, aside)
     graph.run(20)
+    every_command_is_answered(engine, folder)
+    if store.is_symlink() or store.is_file():
+        store.unlink()
+    else:
+        shutil.rmtree(store, ignore_errors=True)
+    aside.rename(store)
+    goes_on(engine, graph)
+
+
+def every_command_is_answered(engine: Engine, folder: Path) -> None:
     sent = [
         engine.submit(request)
         for request in (
@@ -117,16 +128,59 @@ def test_whatever_becomes_of_the_store_everything_is_answered_and_the_engine_goe
     ]
     answers = [answer_of(each) for each in sent]
     assert isinstance(answers[0], EngineStatus)
-    if store.is_symlink() or store.is_file():
-        store.unlink()
-    else:
-        shutil.rmtree(store, ignore_errors=True)
-    aside.rename(store)
+
+
+def goes_on(engine: Engine, graph: StillGraph) -> None:
     for uri in ("stream://mic/2", "stream://mic/3"):
         ask(engine, r.StreamStop(uri=uri))
     assert not isinstance(begin(engine, graph, "stream://mic/3"), ChaosError)
     assert ask(engine, r.StreamStop(uri="stream://mic/3")).clean
     assert ask(engine, r.Status()).store.error is None
+
+
+@needs_limits
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400, 0o500, 0o600], ids=oct)
+@pytest.mark.parametrize("what", ["store", "store/recordings", "take", "out"])
+def test_limits_of_a_folder_that_come_in_mid_capture(
+    engine: Engine, graph: StillGraph, folder: Path, what: str, mode: int
+) -> None:
+    (folder / "out").mkdir()
+    begun = begin(engine, graph)
+    graph.run(20)
+    harmed = Path(begun.recording) if what == "take" else folder / what
+    before = harmed.stat().st_mode
+    harmed.chmod(mode)
+    graph.run(20)
+    every_command_is_answered(engine, folder)
+    harmed.chmod(before)
+    goes_on(engine, graph)
+
+
+@needs_limits
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400, 0o500, 0o600], ids=oct)
+@pytest.mark.parametrize("place", ["closed/a", "closed/in/a"])
+def test_limits_of_a_folder_for_chunks(engine: Engine, graph: StillGraph, folder: Path, place: str, mode: int) -> None:
+    """Who can't make files there, and make them durable, is told so at once, and the capture goes on."""
+    closed = folder / "out" / "closed"
+    (closed / "in").mkdir(parents=True)
+    closed.chmod(mode)
+    path = str(folder / "out" / place)
+    can = "/in/" in place and mode & 0o100
+    assert isinstance(begin(engine, graph, "stream://mic/first", chunk_path=path), ChaosError) is not bool(can)
+    if can:
+        assert ask(engine, r.StreamStop(uri="stream://mic/first")).clean
+    assert not isinstance(begin(engine, graph, chunk_path=f"{folder}/out/a"), ChaosError)
+    graph.run(6)
+    switched = ask(engine, lambda: r.StreamSwitchChunk(uri=URI, new_chunk_path=f"{path}b"))
+    assert isinstance(switched, ChaosError) is not bool(can)
+    graph.run(6)
+    assert ask(engine, r.StreamStop(uri=URI)).clean
+    closed.chmod(0o700)
+
+
+@without_limits
+def test_the_same_holds_for_who_is_not_root() -> None:
+    passes_within_limits(__file__, "limits_of")
 
 
 @pytest.mark.parametrize("n_bytes", [200, 240, 249, 250, 251, 252, 255, 256, 300, 1000, 4000])

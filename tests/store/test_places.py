@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 
 import pytest
+from rights import needs_limits, passes_within_limits, without_limits
 
 from chaos.store.places import Places
 from chaos.store.store import Store
@@ -77,11 +77,19 @@ def test_paths_elsewhere_are_not(tmp_path: Path, places: Places, path: str) -> N
     assert refused.value.hint
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_the_right_to_write_is_told_at_once(tmp_path: Path, places: Places) -> None:
-    (tmp_path / "allowed").mkdir(mode=0o500)
+@needs_limits
+@pytest.mark.parametrize("mode", [0o300, 0o500], ids=oct)
+def test_a_folder_without_the_right_to_write_is_told_at_once(tmp_path: Path, places: Places, mode: int) -> None:
+    """Nor is one that can be written to and not read, since nothing in it could be made durable."""
+    (tmp_path / "allowed").mkdir(mode=mode)
     with pytest.raises(PathNotAllowed, match="can't make files"):
         places.permit(tmp_path / "allowed" / "new" / "chunk")
+    (tmp_path / "allowed").chmod(0o700)
+
+
+@without_limits
+def test_that_holds_for_who_is_not_root() -> None:
+    passes_within_limits(__file__, "without_the_right")
 
 
 def test_a_link_that_came_after_the_check_is_not_followed(tmp_path: Path, places: Places) -> None:
