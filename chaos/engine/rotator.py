@@ -11,6 +11,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ from chaos.store.lines import Definition, LatencyLine
 from chaos.store.marking import check_mark
 from chaos.store.store import Store
 from chaos.store.succession import forget_note, succeed
-from chaos.store.writer import RecordingWriter
+from chaos.store.writer import Full, RecordingWriter
 from chaos.system.files import is_taken
 from chaos.system.kernelclock import ClockQuality, clock_quality, wall_offset_ns
 from chaos.terms.chunking import is_short
@@ -75,6 +76,7 @@ __all__ = ["ChunkRotatorActor", "RotatorPlan"]
 log = logging.getLogger(__name__)
 
 LARGE_BYTES = 1 << 20
+_AT_ONCE = 4  # chunks that are stored together where the disk is behind
 _GAP_STEPS = 64
 _OFFSETS = 2  # a notice may come right after a tick has seen what it is of
 
@@ -231,8 +233,8 @@ class ChunkRotatorActor(Supervised):
             if self._recording is None and not self._open():
                 return
             self._write_ledger()
-            while self._full and self._seal(*self._full[0]):
-                self._full.popleft()
+            while self._full and self._seal():
+                pass
             if checkpoint:
                 self._checkpoint()
         except (StorageFull, StorageFailed) as error:
@@ -489,31 +491,50 @@ class ChunkRotatorActor(Supervised):
                 self._recording.anchor(entry)
             self._ledger.popleft()
 
-    def _seal(self, slot: int, chunk: int) -> bool:
-        """Stores one chunk and gives its slot back; False where a controller has not said where to."""
+    def _seal(self) -> bool:
+        """Stores the oldest full chunk, and with it others that are full, and gives their slots back; False where a
+        controller has not said where to."""
         assert self._recording is not None
-        external = self._plan.chunk_path is not None
-        if external and self._path is None:
+        if self._plan.chunk_path is not None and self._path is None:
             return False
-        first = chunk * self._staging.form.chunk_frames
-        n_frames = self._n_filled(chunk)
-        self._account_for(first + n_frames, is_sealed=True)
-        self._measure(slot, chunk, n_frames)
-        with self._staging.slot(slot) as data:
+        n = 1 if self._path is not None or self._refused else min(len(self._full), _AT_ONCE)
+        with ExitStack() as views:
+            full = [
+                Full(chunk, views.enter_context(self._staging.slot(slot)), *self._extent(chunk))
+                for slot, chunk in list(self._full)[:n]
+            ]
             try:
-                if self._path is not None:
-                    sealed = self._recording.seal_external(chunk, data, self._path, first, n_frames)
-                else:
-                    sealed = self._recording.seal(chunk, data, first, n_frames)
+                sealed = self._stored(full)
             except InvalidRequest as taken:  # a file has come to lie there since the controller named it
                 self._path = None
                 self._plan.emit(events.StreamError.of(taken, recoverable=True))
                 return False
-            self._path = None
-            n_bytes = data.nbytes
-        self._slots.give_back(slot)
-        self._n_sealed += 1
-        path = str(sealed.path)
+        self._path = None
+        for each in sealed:
+            self._slots.give_back(self._full.popleft()[0])
+            self._n_sealed += 1
+            self._tell_sealed(each)
+            self._sealed_frame = each.end_frame
+        self._tell_progress()
+        return True
+
+    def _stored(self, full: list[Full]) -> list[SealedChunk]:
+        assert self._recording is not None
+
+        def account() -> None:
+            for (slot, _), each in zip(list(self._full), full, strict=False):  # more may become full meanwhile
+                self._account_for(each.first_frame + each.n_frames, is_sealed=True)
+                self._measure(slot, each.chunk, each.n_frames)
+
+        if self._path is None:
+            return self._recording.seal_all(full, account)
+        account()
+        (each,) = full
+        return [self._recording.seal_external(each.chunk, each.data, self._path, each.first_frame, each.n_frames)]
+
+    def _tell_sealed(self, sealed: SealedChunk) -> None:
+        chunk, path, first, n_frames = sealed.chunk, str(sealed.path), sealed.first_frame, sealed.n_frames
+        n_bytes = self._staging.form.chunk_bytes
         self._plan.emit(
             events.StreamChunkFull(
                 chunk=chunk, path=path, first_frame=first, frames_written=n_frames, bytes_written=n_bytes
@@ -524,9 +545,10 @@ class ChunkRotatorActor(Supervised):
         )
         if self._plan.commands is not None:
             self._plan.commands.sealed(path, self._plan.definition.uri)
-        self._sealed_frame = first + n_frames
-        self._tell_progress()
-        return True
+
+    def _extent(self, chunk: int) -> tuple[int, int]:
+        """A full chunk's first frame and how many frames of it count."""
+        return chunk * self._staging.form.chunk_frames, self._n_filled(chunk)
 
     def _n_filled(self, chunk: int) -> int:
         """How many frames of a chunk the callback is done with: all, or of the last one up to the head."""
@@ -712,8 +734,7 @@ class ChunkRotatorActor(Supervised):
                 self._write_ledger()
                 while self._full:
                     self._find_place(self._full[0][1])
-                    if self._seal(*self._full[0]):
-                        self._full.popleft()
+                    self._seal()
                 assert self._recording is not None
                 self._recording.finish(n_frames, clean=True)
                 if self._plan.commands is not None:

@@ -6,15 +6,29 @@ when it is whole and durable; until then its part has everything that was commit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from blake3 import blake3
 
 from chaos.store.objects import ObjectStore
 from chaos.store.part import Part, committed_frames
 from chaos.system.files import FULL, MOST_BYTES, read_regular, sync_folder, write_new
 from chaos.terms.form import Form
 
-__all__ = ["ChunkFiles", "chunk_number"]
+__all__ = ["ChunkFiles", "Put", "chunk_number"]
+
+
+class Put(NamedTuple):
+    """A chunk that is to get its name: its bytes, how many frames of it count, its hash, and whether `write_ahead` was
+    called for it."""
+
+    chunk: int
+    data: memoryview
+    n_frames: int
+    digest: str
+    is_ahead: bool = False
 
 
 class ChunkFiles:
@@ -43,31 +57,58 @@ class ChunkFiles:
             self._give_up_part(chunk, error)
             raise
 
-    def put(self, chunk: int, data: memoryview, n_frames: int, digest: str) -> None:
-        """Brings the chunk under its name, durable and immutable: from the object store if that has it, else from
-        the part if there is one, else in one go."""
-        part, ready = self._part(chunk), self.folder / f".{chunk}.new"
-        fresh, part_path = ready, self._part_path(chunk)
-        fresh.unlink(missing_ok=True)
-        if not self._objects.link(digest, fresh):
+    def write_ahead(self, chunk: int, data: memoryview) -> str:
+        """Hashes a chunk without a part and, unless the object store has its bytes, makes them durable under a hidden
+        name; gives the hash. For any thread."""
+        digest = blake3(data).hexdigest()
+        if not self._objects.has(digest):
+            write_new(self._fresh_path(chunk), data, read_only=True)
+        return digest
+
+    def has_part(self, chunk: int) -> bool:
+        return self._part(chunk) is not None
+
+    def put(self, chunks: Sequence[Put]) -> None:
+        """Brings chunks under their names, durable and immutable: from the object store if that has them, else from
+        their parts where there are, else in one go. Each file is durable before it has a name; names become so for
+        all together."""
+        changed: dict[Path, None] = {}
+        ready = [self._ready(each, changed) for each in chunks]
+        for folder in changed:
+            sync_folder(folder)
+        for each, path in zip(chunks, ready, strict=True):
+            path.replace(self.path(each.chunk))
+            part = self._parts.pop(each.chunk, None)
+            if part is not None:
+                part.close()
+            for left_over in (self._fresh_path(each.chunk), self._part_path(each.chunk)):
+                left_over.unlink(missing_ok=True)
+        sync_folder(self.folder)
+
+    def _ready(self, each: Put, changed: dict[Path, None]) -> Path:
+        """The durable file of a chunk that gets its name now, linked in the object store; adds the folders whose names
+        are not durable yet."""
+        ready = fresh = self._fresh_path(each.chunk)
+        if not (each.is_ahead and fresh.exists() and not self._objects.has(each.digest)):
+            fresh.unlink(missing_ok=True)
+            if self._objects.link(each.digest, fresh):
+                return fresh
+            part = self._part(each.chunk)
             if part:
                 try:
-                    part.commit(data, n_frames)
-                    part.finish(data)
+                    part.commit(each.data, each.n_frames)
+                    part.finish(each.data)
                 except OSError as error:
-                    self._give_up_part(chunk, error)
+                    self._give_up_part(each.chunk, error)
                     raise
-                ready = part_path
+                ready = self._part_path(each.chunk)
             else:
-                write_new(fresh, data, read_only=True)
-            self._objects.add(digest, ready)
-        ready.replace(self.path(chunk))
-        if part:
-            del self._parts[chunk]
-            part.close()
-        for left_over in (fresh, part_path):
-            left_over.unlink(missing_ok=True)
-        sync_folder(self.folder)
+                write_new(fresh, each.data, read_only=True)
+        changed.update(dict.fromkeys(self._objects.take_in(each.digest, ready)))
+        return ready
+
+    def _fresh_path(self, chunk: int) -> Path:
+        return self.folder / f".{chunk}.new"
 
     def _part_path(self, chunk: int) -> Path:
         return self.folder / f".{chunk}.part"

@@ -92,9 +92,23 @@ class ObjectStore:
 
     def add(self, digest: str, source: Path) -> Path:
         """Takes a finished file in by a hard link, durably; harmless if the object is there."""
+        for folder in self.take_in(digest, source):
+            sync_folder(folder)
+        return self.path(digest)
+
+    def take_in(self, digest: str, source: Path) -> list[Path]:
+        """As `add`, but durable only once the folders that this gives are synced."""
         target = self.path(digest)
-        make_folders(target.parent)
+        changed = [target.parent]
+        if not target.parent.is_dir():
+            make_folders(self.root)
+            target.parent.mkdir(exist_ok=True)
+            changed.append(self.root)
         with suppress(FileExistsError):
             os.link(source, target)
-            sync_folder(target.parent)
-        return target
+            return changed
+        return []
+
+    def has(self, digest: str) -> bool:
+        """Whether there is such an object; nothing is said of its bytes."""
+        return self.path(digest).exists()

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from blake3 import blake3
 
-from chaos.store.chunks import ChunkFiles
+from chaos.store.chunks import ChunkFiles, Put
 from chaos.store.events import count_events
 from chaos.store.halfmade import HalfMade
 from chaos.store.info import RecordingInfo, SealedChunk, load
@@ -44,9 +45,21 @@ from chaos.terms.ledger import ClockAnchor, Coverage, Gap
 from chaos.terms.marks import Mark
 from chaos.terms.uri import next_free
 
-__all__ = ["RecordingWriter"]
+__all__ = ["AHEAD_BYTES", "Full", "RecordingWriter"]
 
+AHEAD_BYTES = 1 << 20
+"""Chunks that large are hashed and written in threads of their own where several are full at once."""
+_THREADS = 2
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
+
+
+class Full(NamedTuple):
+    """A chunk that is full: its slot's bytes, its first frame, and how many frames of it count."""
+
+    chunk: int
+    data: memoryview
+    first_frame: int
+    n_frames: int
 
 
 class RecordingWriter:
@@ -71,6 +84,7 @@ class RecordingWriter:
         self._chunks = ChunkFiles(folder.path / definition.form.folder, definition.form, self._objects)
         self._metadata = Metadata(folder.path, definition)
         self._last: SealedChunk | None = None
+        self._together: dict[int, SealedChunk] = {}  # what was sealed last
         self._retired = RetiredChunks()
         self._sealing: Sealing | None = None
         self._placed: tuple[int, Path] | None = None
@@ -138,7 +152,7 @@ class RecordingWriter:
                 writer._coverage.add(gap.first_frame, gap.n_frames)
             for sealed in info.chunks:
                 writer._coverage.add(sealed.first_frame, sealed.n_frames)
-                writer._last = sealed
+                writer._last, writer._together = sealed, {sealed.chunk: sealed}
             writer._sealing = info.sealing
             writer.open_gap = info.open_gap
             if info.open_gap is not None:
@@ -199,24 +213,58 @@ class RecordingWriter:
         The file has the chunk's full size, with what the slot holds behind the last frame (zeros). Sealing
         the chunk that was sealed last again gives the same answer.
         """
+        return self.seal_all([Full(chunk, data, first_frame, n_frames)])[0]
+
+    def seal_all(self, full: Sequence[Full], meanwhile: Callable[[], None] = lambda: None) -> list[SealedChunk]:
+        """`seal` of chunks that are full at once, in their order: where that pays they are hashed and written side by
+        side, while `meanwhile` runs, and what makes names durable is done once for all.
+
+        What `meanwhile` enters into the ledger is durable before the chunks are.
+        """
         if self.definition.external:
             raise ValueError("an external recording seals with seal_external")
-        if not (self._last and self._last.chunk == chunk):
-            path = self._chunk_path(chunk)
-            with self._checked(chunk, data, first_frame, n_frames) as view, self._storage("seal", path):
-                digest = blake3(view).hexdigest()
-                self._announce_partial(chunk, n_frames)
-                if self._has_new_gaps:  # else a power cut leaves the chunk's zeros without them
-                    self._flush_journal()
-                self._chunks.put(chunk, view, n_frames, digest)
-                events = count_events(view) if isinstance(self.definition.form, MidiForm) else (0, 0)
-                sealed = SealedChunk(chunk, str(path), digest, first_frame, n_frames, *events)
-                if isinstance(self.definition.form, MidiForm):
-                    self._metadata.events(sealed, view)
-                else:
-                    self._metadata.samples(sealed, view)
-            self._sealed(sealed)
-        return self._commit()
+        new = [each for each in full if each.chunk not in self._together]
+        if not new:
+            meanwhile()
+            return self._commit(full)
+        with ExitStack() as stack:
+            views = [stack.enter_context(self._checked(*each)) for each in new]
+            stack.enter_context(self._storage("seal", self._chunk_path(new[0].chunk)))
+            put = self._hashed(new, views, meanwhile)
+            for each in new:
+                self._announce_partial(each.chunk, each.n_frames)
+            if self._has_new_gaps:  # else a power cut leaves the chunks' zeros without them
+                self._flush_journal()
+            self._chunks.put(put)
+            is_midi = isinstance(self.definition.form, MidiForm)
+            tell = self._metadata.events if is_midi else self._metadata.samples
+            self._together = {each.chunk: self._together[each.chunk] for each in full if each not in new}
+            for each, (chunk, view, n_frames, digest, _) in zip(new, put, strict=True):
+                events = count_events(view) if is_midi else (0, 0)
+                sealed = SealedChunk(chunk, str(self._chunk_path(chunk)), digest, each.first_frame, n_frames, *events)
+                tell(sealed, view)
+                self._sealed(sealed)
+        return self._commit(full)
+
+    def _hashed(self, new: Sequence[Full], views: Sequence[memoryview], meanwhile: Callable[[], None]) -> list[Put]:
+        """The chunks with their hashes; where several are large their files are there, too."""
+        pairs = list(zip(new, views, strict=True))
+        if len(new) == 1 or self.definition.form.chunk_bytes < AHEAD_BYTES:
+            meanwhile()
+            return [Put(each.chunk, view, each.n_frames, blake3(view).hexdigest()) for each, view in pairs]
+        with ThreadPoolExecutor(_THREADS, "chaosd-ahead") as threads:
+            begun = {
+                each.chunk: threads.submit(self._chunks.write_ahead, each.chunk, view)
+                for each, view in pairs
+                if not self._chunks.has_part(each.chunk)
+            }
+            meanwhile()
+            return [
+                Put(each.chunk, view, each.n_frames, begun[each.chunk].result(), is_ahead=True)
+                if each.chunk in begun
+                else Put(each.chunk, view, each.n_frames, blake3(view).hexdigest())
+                for each, view in pairs
+            ]
 
     def seal_external(
         self, chunk: int, data: memoryview, path: Path, first_frame: int, n_frames: int
@@ -234,8 +282,11 @@ class RecordingWriter:
                 if self._has_new_gaps:  # else a power cut leaves the chunk's zeros without them
                     self._flush_journal()
                 self._place(chunk, view, path)
+            self._together = {}
             self._sealed(SealedChunk(chunk, str(path), digest, first_frame, n_frames))
-        return self._commit()
+        self.flush()
+        assert self._last is not None
+        return self._last
 
     def gap(self, gap: Gap) -> None:
         """Enters a closed gap into the ledger; it is durable with the next checkpoint, seal or flush."""
@@ -391,11 +442,11 @@ class RecordingWriter:
         self._journal.append(ChunkLine(sealed.chunk, sealed.first_frame, sealed.n_frames, sealed.hash, path, *events))
         self._coverage.add(sealed.first_frame, sealed.n_frames)
         self._last = sealed
+        self._together[sealed.chunk] = sealed
 
-    def _commit(self) -> SealedChunk:
-        assert self._last is not None
+    def _commit(self, full: Sequence[Full]) -> list[SealedChunk]:
         self.flush()
-        return self._last
+        return [self._together[each.chunk] for each in full]
 
     def _store_metadata(self) -> None:
         with self._storage("write the metadata of", self.path):

@@ -23,7 +23,7 @@ from faultpoints import Dead, Fault, Faults, What, faults
 from chaos.engine.messages import RetireChunks
 from chaos.export.save import SaveReport, save
 from chaos.read import recording as reader
-from chaos.store import recovery
+from chaos.store import recovery, writer
 from chaos.store.catalog import Catalog
 from chaos.store.info import load
 from chaos.store.journal import JOURNAL_NAME
@@ -161,6 +161,24 @@ def seal(life: Life) -> Callable[[], object]:
     return work
 
 
+def seal_at_once(life: Life) -> Callable[[], object]:
+    """Several chunks that are full together, the first with a part, with a gap among them."""
+    stream = life.start("1")
+    stream.write(5)
+    life.tick(stream)
+
+    def work() -> None:
+        with mock.patch.object(writer, "AHEAD_BYTES", 1):
+            stream.write(30)
+            stream.no_data(20)
+            stream.write(28)
+            stream.rotate()
+            stream.write(40)
+            life.tick(stream)
+
+    return work
+
+
 def stop(life: Life) -> Callable[[], object]:
     stream = life.start("1")
     stream.write(25)
@@ -289,6 +307,7 @@ PHASES: dict[str, Phase] = {
         create,
         checkpoint,
         seal,
+        seal_at_once,
         stop,
         retirement,
         recovery_of_slots,
