@@ -17,6 +17,9 @@ from chaos.pipewire cimport *
 import threading
 import warnings
 
+from chaos import _audio, _cycle, _midi, _rt, _silence
+from chaos._memory import hold_code
+
 from chaos.terms.errors import FormatUnsupported, InternalError, PipeWireUnavailable
 
 cdef extern from *:
@@ -36,6 +39,7 @@ cdef extern from *:
 
 cdef int ARRIVE_S = 1
 cdef uint32_t next_handle = 1
+cdef bint is_code_held = False
 cdef dict SPA_FORMATS = {"f32": SPA_AUDIO_FORMAT_F32, "s16": SPA_AUDIO_FORMAT_S16, "s32": SPA_AUDIO_FORMAT_S32}
 
 
@@ -77,7 +81,10 @@ cdef class Capture:
 
     def __cinit__(self, Connection connection, Slots slots, *, str name, str description, list positions,
                   str sample_format="f32", int sample_rate=0, bint interleaved=False, latency_frames=None):
-        global next_handle
+        global next_handle, is_code_held
+        if not is_code_held:
+            is_code_held = True
+            hold_code([module.__file__ for module in (_rt, _cycle, _silence, _audio, _midi)], ["/libpipewire-", "/libc.so"])
         self.closing = threading.Lock()
         connection.alive()
         cdef Writer *writer = slots.alive()

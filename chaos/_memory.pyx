@@ -1,11 +1,11 @@
-"""A shared mapping of a file, populated and locked in pieces, none of it with the GIL held.
+"""A shared mapping of a file, populated and locked in pieces, none of it with the GIL held; and the callback's own code.
 
 Python's own mmap holds the GIL while the kernel clears gigabytes, and keeps every other thread of chaosd from storing.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.errno cimport errno
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uintptr_t
 
 cdef extern from "sys/mman.h" nogil:
     enum:
@@ -23,7 +23,8 @@ cdef extern from "unistd.h" nogil:
 
 cdef enum:
     PIECE = 4 << 20             # bytes: the kernel is asked for no more at once
-    POPULATE_WRITE = 23         # MADV_POPULATE_WRITE, from Linux 5.14 on
+    POPULATE_READ = 22          # MADV_POPULATE_READ and _WRITE, from Linux 5.14 on
+    POPULATE_WRITE = 23
 
 
 cdef size_t lock_most(uint8_t *at, size_t n) noexcept nogil:
@@ -48,6 +49,36 @@ cdef void populate(uint8_t *at, size_t n) noexcept nogil:
         while touched < at + n:
             touched[0] = touched[0]
             touched += page
+
+
+def hold_code(own, others):
+    """Has the code and constants of loaded libraries there, so that none of it is a page fault when it first runs, or
+    runs again after the kernel has taken its pages for others; locked, as far as the memlock limit allows.
+
+    Args:
+        own: what is locked: ends of their files' paths, as "/_rt.cpython-311.so".
+        others: parts of the paths of those that are only brought in.
+
+    Returns:
+        The bytes that are locked.
+    """
+    cdef uint8_t *at
+    cdef size_t n, locked = 0
+    cdef bint is_own
+    with open("/proc/self/maps") as maps:
+        lines = [line.rstrip().split(maxsplit=5) for line in maps]
+    for place, access, _, _, _, path in [each for each in lines if len(each) == 6]:
+        is_own = path.endswith(tuple(own))
+        if access[0] != "r" or not (is_own or any(each in path for each in others)):
+            continue
+        begin, end = (int(each, 16) for each in place.split("-"))
+        at, n = <uint8_t *><uintptr_t>begin, end - begin
+        with nogil:
+            if is_own and c_mlock(at, n) == 0:
+                locked += n
+            else:
+                c_madvise(at, n, POPULATE_READ)
+    return locked
 
 
 cdef class Mapping:

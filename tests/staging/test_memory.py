@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,7 +16,8 @@ from unittest import mock
 import pytest
 from prepared import await_ready
 
-from chaos._memory import Mapping
+from chaos import _cycle
+from chaos._memory import Mapping, hold_code
 from chaos.staging.owner import Staging
 from chaos.terms.errors import StagingFull
 from chaos.terms.form import AudioForm
@@ -48,6 +50,19 @@ def make(
         path or folder / "s.staging", uri="stream://t/1", recording="", run_id="0" * 32, form=form, n_slots=n_slots,
         sample_rate=48000, wake_fd=wake, behind=behind,
     )  # fmt: skip
+
+
+def test_code_that_runs_in_the_callback_is_there_before_it_does() -> None:
+    """Else its first run, or the first after the kernel has taken the page for others, is a page fault."""
+    hold_code([_cycle.__file__], ["/libc.so"])
+    of_code = re.compile(r"^[0-9a-f]+-[0-9a-f]+ r-xp .* (\S+)\n((?:\w+: .*\n)+)", re.MULTILINE)
+    found = {Path(path).name: dict(re.findall(r"(\w+): +(\d+) kB", told)) for path, told in of_code.findall(smaps())}
+    ours = found[Path(_cycle.__file__).name]
+    assert ours["Rss"] == ours["Size"]
+
+
+def smaps() -> str:
+    return Path("/proc/self/smaps").read_text()
 
 
 def test_a_mapping_is_a_buffer_of_the_file(folder: Path) -> None:

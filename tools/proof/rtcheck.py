@@ -78,6 +78,7 @@ class Case:
     lost_frames: int
     n_begun: int
     causes: list[str] = field(default_factory=list)
+    faults_at: list[str] = field(default_factory=list)
 
     @property
     def allowed_writes(self) -> int:
@@ -104,6 +105,7 @@ class Case:
             "allowed_writes": self.allowed_writes,
             "chunks": self.n_chunks,
             "gaps": self.causes,
+            "faults_at": self.faults_at,
             "blind": self.blind,
             "ok": self.ok,
         }
@@ -208,6 +210,7 @@ def _watched(
         n_begun=1 + len(others),
         lost_frames=stopped_as["lost_frames"],
         causes=sorted({e["cause"] for e in events if e["type"] == "stream_gap" and e["n_frames"]}),
+        faults_at=places.read_text().splitlines() if (places := Path(f"{counted}.faults")).exists() else [],
     )
 
 

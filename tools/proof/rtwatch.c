@@ -3,7 +3,8 @@
  * pw_filter_add_listener and pw_stream_add_listener are interposed, so that each process callback runs between
  * watch_on and watch_off. Between both it counts, per thread: allocations, frees and mutex locks (interposed), system
  * calls by their number (Syscall User Dispatch; each is carried out and goes on), page faults (getrusage, taken
- * outside), and whether the thread was moved to another processor. The counters are in the file that $RTWATCH names.
+ * outside), and whether the thread was moved to another processor. The counters are in the file that $RTWATCH names;
+ * beside it, in $RTWATCH.faults, stands where each page fault was, where the kernel tells (perf_event_open).
  *
  * Before a thread's first callback the same detectors are shown one of each offence; what they saw of it stands in a
  * second set of counters.
@@ -12,11 +13,14 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <linux/perf_event.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -128,6 +132,66 @@ static void on_syscall(int number, siginfo_t *info, void *context)
 	r[REG_RAX] = rtwatch_call(args);
 }
 
+/* ---- where a page fault was ---- */
+
+#define RING_BYTES (8 * 4096)
+static __thread struct perf_event_mmap_page *ring __attribute__((tls_model("initial-exec")));
+static char places[4096];
+
+/* Has the kernel write down each page fault of this thread. */
+static void locate_faults(void)
+{
+	struct perf_event_attr wanted = {
+		.type = PERF_TYPE_SOFTWARE, .size = sizeof wanted, .config = PERF_COUNT_SW_PAGE_FAULTS,
+		.sample_period = 1, .sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_ADDR,
+	};
+	int fd = syscall(SYS_perf_event_open, &wanted, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	void *at = fd < 0 ? MAP_FAILED : mmap(NULL, 4096 + RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ring = at == MAP_FAILED ? NULL : at;
+}
+
+static void drop_places(void)
+{
+	if (ring)
+		ring->data_tail = __atomic_load_n(&ring->data_head, __ATOMIC_ACQUIRE);
+}
+
+static void tell_mapping(FILE *to, uint64_t at)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[512];
+	uint64_t begin, end;
+	while (maps && fgets(line, sizeof line, maps))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &begin, &end) == 2 && begin <= at && at < end)
+			fprintf(to, " +%#" PRIx64 " of %s", at - begin, line);
+	if (maps)
+		fclose(maps);
+}
+
+/* Outside of the callback: what was written down since. */
+static void tell_places(void)
+{
+	FILE *to = ring && places[0] ? fopen(places, "ae") : NULL;
+	const char *data = (const char *)ring + 4096;
+	for (uint64_t at = ring ? ring->data_tail : 0, head = to ? ring->data_head : at; at < head;) {
+		uint64_t words[3];
+		for (size_t k = 0; k < sizeof words; k++)
+			((char *)words)[k] = data[(at + k) % RING_BYTES];
+		const struct perf_event_header *header = (const void *)words;
+		Dl_info code = { 0 };
+		if (header->type == PERF_RECORD_SAMPLE) {
+			dladdr((void *)words[1], &code);
+			fprintf(to, "%s in %s at", code.dli_sname ? code.dli_sname : "?",
+				code.dli_fname ? code.dli_fname : "?");
+			tell_mapping(to, words[2]);
+		}
+		at += header->size;
+	}
+	if (to)
+		fclose(to);
+	drop_places();
+}
+
 struct kernel_sigaction {
 	void (*handler)(int, siginfo_t *, void *);
 	unsigned long flags;
@@ -137,6 +201,7 @@ struct kernel_sigaction {
 
 static void watch_on(struct counters *to, struct rusage *before, int *processor)
 {
+	drop_places();
 	getrusage(RUSAGE_THREAD, before);
 	*processor = sched_getcpu();
 	watched = to;
@@ -154,6 +219,8 @@ static void watch_off(struct rusage *before, int processor)
 	to->minor_faults += after.ru_minflt - before->ru_minflt;
 	to->major_faults += after.ru_majflt - before->ru_majflt;
 	to->callbacks++;
+	if (to == &kept.seen && after.ru_minflt + after.ru_majflt != before->ru_minflt + before->ru_majflt)
+		tell_places();
 	if (file)
 		*file = kept;
 }
@@ -202,6 +269,7 @@ static void prepare_thread(void)
 	if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, rtwatch_free_begin,
 		  rtwatch_free_end - rtwatch_free_begin, &selector) != 0)
 		kept.dispatch_errno = errno;
+	locate_faults();
 	offend();
 }
 
@@ -287,6 +355,8 @@ __attribute__((constructor)) static void open_report(void)
 	const char *path = getenv("RTWATCH");
 	int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
 	memset(&kept, 0, sizeof kept);
+	if (path)
+		snprintf(places, sizeof places, "%s.faults", path);
 	if (fd < 0 || ftruncate(fd, sizeof kept) != 0)
 		return;
 	void *at = mmap(NULL, sizeof kept, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
