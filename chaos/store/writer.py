@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -49,7 +49,6 @@ __all__ = ["AHEAD_BYTES", "Full", "RecordingWriter"]
 
 AHEAD_BYTES = 1 << 20
 """Chunks that large are hashed and written in threads of their own where several are full at once."""
-_THREADS = 2
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 
@@ -60,6 +59,32 @@ class Full(NamedTuple):
     data: memoryview
     first_frame: int
     n_frames: int
+
+
+class _Ahead(threading.Thread):
+    """Writes one chunk ahead, from its making on; `digest` waits for the end and gives the hash, or raises what the
+    writing did. A daemon: where storage hangs the process may end all the same."""
+
+    def __init__(self, chunks: ChunkFiles, chunk: int, view: memoryview) -> None:
+        super().__init__(name="chaosd-ahead", daemon=True)
+        self._task: tuple[ChunkFiles, int, memoryview] | None = (chunks, chunk, view)
+        self._digest = ""
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        assert self._task is not None
+        (chunks, chunk, view), self._task = self._task, None
+        try:
+            self._digest = chunks.write_ahead(chunk, view)
+        except BaseException as error:
+            self._error = error
+
+    def digest(self) -> str:
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._digest
 
 
 class RecordingWriter:
@@ -252,19 +277,22 @@ class RecordingWriter:
         if len(new) == 1 or self.definition.form.chunk_bytes < AHEAD_BYTES:
             meanwhile()
             return [Put(each.chunk, view, each.n_frames, blake3(view).hexdigest()) for each, view in pairs]
-        with ThreadPoolExecutor(_THREADS, "chaosd-ahead") as threads:
-            begun = {
-                each.chunk: threads.submit(self._chunks.write_ahead, each.chunk, view)
-                for each, view in pairs
-                if not self._chunks.has_part(each.chunk)
-            }
+        begun = {
+            each.chunk: _Ahead(self._chunks, each.chunk, view)
+            for each, view in pairs
+            if not self._chunks.has_part(each.chunk)
+        }
+        try:
             meanwhile()
             return [
-                Put(each.chunk, view, each.n_frames, begun[each.chunk].result(), is_ahead=True)
+                Put(each.chunk, view, each.n_frames, begun[each.chunk].digest(), is_ahead=True)
                 if each.chunk in begun
                 else Put(each.chunk, view, each.n_frames, blake3(view).hexdigest())
                 for each, view in pairs
             ]
+        finally:
+            for writing in begun.values():  # none has a view of a slot when this ends
+                writing.join()
 
     def seal_external(
         self, chunk: int, data: memoryview, path: Path, first_frame: int, n_frames: int
