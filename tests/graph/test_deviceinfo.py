@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from world import World, map_of
 
+from chaos.graph.channels import choose_channels
 from chaos.graph.deviceinfo import check_format
 from chaos.graph.devices import DeviceMap
 from chaos.protocol.requests import AudioFormat
@@ -64,6 +65,19 @@ def test_an_ambiguous_name_names_the_candidates(name: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("props", [{}, {"device.serial": "AAA1"}])
+def test_two_nodes_of_one_name_are_told_apart_in_the_error_that_asks_to_choose(props: dict[str, str]) -> None:
+    world = World()
+    nodes = [world.node("twin", props=props) for _ in range(2)]
+    with pytest.raises(DeviceAmbiguous) as caught:
+        map_of(world).find("twin")
+    _, _, listed = caught.value.message.partition(": ")
+    texts = listed.split(", ")
+    assert len(set(texts)) == 2
+    chosen = [text.rpartition("(")[2].rstrip(")") for text in texts]
+    assert sorted(map_of(world).find(each).node_id for each in chosen) == sorted(nodes)
+
+
 def test_a_cards_source_is_meant_before_its_own_sink_but_not_before_another_cards() -> None:
     world = World()
     first, second = (
@@ -92,6 +106,16 @@ def test_where_there_is_nothing_nothing_is_found() -> None:
 
 
 # -- refusing
+
+
+@pytest.mark.parametrize("channels", [1, 2, 7, 8, 64])
+def test_channels_never_mismatch_where_none_were_asked_for(channels: int) -> None:
+    world = World()
+    world.node("desk", channels=channels)
+    device = map_of(world).find("desk")
+    assert check_format(device, AudioFormat()) == []
+    chosen = choose_channels(device, None)
+    assert len(chosen) == device.channels == channels
 
 
 def device_with(**fields: object) -> Callable[[AudioFormat, int | None], list[str]]:

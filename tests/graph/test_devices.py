@@ -22,12 +22,14 @@ from world import (
     volumes,
 )
 
-from chaos.graph.deviceinfo import DeviceInfo
+from chaos.client import default_of
+from chaos.graph.deviceinfo import DeviceInfo, check_format
 from chaos.graph.devices import Change, DeviceMap
 from chaos.graph.followed import Followed
 from chaos.graph.objects import Kind, RegistryEvent
 from chaos.graph.pod import Choice, Object
 from chaos.protocol.answers import Device
+from chaos.protocol.requests import AudioFormat
 from chaos.terms.errors import DeviceAmbiguous
 
 SCARLETT = {
@@ -207,6 +209,19 @@ def test_a_virtual_duplex_node_is_captured_from_its_monitor_ports() -> None:
     assert (source.identity, sink.identity) == ("name:both-ways", "name:both-ways:output")
     assert [port.direction for port in source.ports] == ["output", "output"]
     assert [port.direction for port in sink.ports] == ["input", "input"]
+
+
+@pytest.mark.parametrize("is_virtual", [False, True])
+def test_a_duplex_node_that_is_the_default_is_one_that_start_takes(is_virtual: bool) -> None:
+    world = World()
+    world.node("both-ways", "Audio/Duplex", monitor=is_virtual)
+    world.entry(world.metadata(), "default.audio.source", '{"name":"both-ways"}')
+    devices = map_of(world)
+    listed = [{"is_default": each.is_default, "is_monitor": each.is_monitor, "identity": each.identity}
+              for each in devices.devices("input")]  # fmt: skip
+    assert default_of({"devices": listed})["identity"] == "name:both-ways"
+    device = devices.find("name:both-ways", "input")
+    assert (device.direction, device.channels, check_format(device, AudioFormat())) == ("input", 2, [])
 
 
 def test_a_real_duplex_nodes_monitors_are_left_out() -> None:

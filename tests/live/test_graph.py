@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import pytest
 import zarr
 from harness import Daemon, RawClient, RefusedError, SourceFactory
 from rig import CountingSource, Session
-from rig.counting import Samples, check
+from rig.counting import Samples, check, decode
 
 from chaos.terms.ledger import Cause
 
 AUDIO = {"type": "audio"}
+DUPLEX = (
+    "factory.name=support.null-audio-sink node.name=both-ways media.class=Audio/Duplex audio.position=[FL FR]"
+)
 
 
 def start(client: RawClient, name: str, uri: str, **fields: Any) -> dict[str, Any]:
@@ -236,3 +240,23 @@ def test_no_session_manager_is_no_hindrance(tmp_path: Path, layout: str, channel
     assert all(gap[2] == Cause.NO_DATA for gap in gaps)
 
 
+
+
+def test_a_duplex_node_is_captured(session: Session, counting_source: SourceFactory, client: RawClient) -> None:
+    """A null device of both ways: what is played to it is what it brings."""
+    uri = "stream://duplex/1"
+    source = counting_source("duplex-feed", driver=True)
+    made = session.spawn("pw-cli", stdin=subprocess.PIPE)
+    assert made.stdin is not None
+    made.stdin.write(f"create-node adapter {{ {DUPLEX} }}\n".encode())
+    made.stdin.flush()
+    client.call("device_wait", name="both-ways", timeout_s=50)
+    inputs = sorted(line for line in session.run("pw-link", "-i").split() if line.startswith("both-ways:"))
+    for channel, port in zip(("FL", "FR"), inputs, strict=True):
+        session.run("pw-link", f"duplex-feed:capture_{channel}", port)
+    started = start(client, "both-ways", uri)
+    assert started["device"]["direction"] == "input"
+    await_frames(client, uri, 48_000)
+    samples, _ = stop(client, uri)
+    session.end(made)
+    assert np.count_nonzero(decode(samples, source.source_id) >= 0) > 24_000
