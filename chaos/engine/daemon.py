@@ -121,6 +121,8 @@ class DaemonActor(Supervised):
     `on_shutdown` is called when a client asks for the end, `on_defect` where the daemon can't go on.
     """
 
+    thread_name = "chaosd-daemon"
+
     def __init__(
         self,
         config: Config,

@@ -57,6 +57,8 @@ class DeviceRegistryActor(Supervised):
     Nothing that a client of PipeWire's says ends it: what can't be made sense of is logged and left out.
     """
 
+    thread_name = "chaosd-registry"
+
     def __init__(self, remote: str | None, pump: Pump, daemon: pykka.ActorRef[Any]) -> None:
         super().__init__()
         self._remote = remote

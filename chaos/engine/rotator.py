@@ -113,6 +113,8 @@ class ChunkRotatorActor(Supervised):
     that the controller gives.
     """
 
+    thread_name = "chaosd-rotator"
+
     def __init__(
         self, stream: pykka.ActorRef[Any], staging: Staging, plan: RotatorPlan, turn: Turn | None = None
     ) -> None:

@@ -101,6 +101,8 @@ class InputStreamActor(Supervised):
     still comes until the daemon has heard `StreamGone` and stops it.
     """
 
+    thread_name = "chaosd-stream"
+
     def __init__(
         self,
         config: Config,

@@ -9,6 +9,7 @@ from typing import Any
 import pykka
 
 from chaos.engine.messages import refuse
+from chaos.system.threads import name_thread
 from chaos.terms.errors import ChaosError, InternalError
 
 __all__ = ["Supervised", "as_chaos_error"]
@@ -25,6 +26,8 @@ class Supervised(pykka.ThreadingActor):
     """
 
     use_daemon_thread = True
+    thread_name = "chaosd"
+    """At most 15 letters."""
 
     def begin(self) -> None:
         """What is to be done before the first message."""
@@ -37,6 +40,7 @@ class Supervised(pykka.ThreadingActor):
         """`carry_out(message)` has failed so, or `begin` where `message` is None."""
 
     def on_start(self) -> None:
+        name_thread(self.thread_name)
         try:
             self.begin()
         except BaseException as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 
 from chaos.system.kernelclock import rearm_clock_watch, watch_clock
+from chaos.system.threads import name_thread
 
 __all__ = ["Pump"]
 
@@ -138,6 +139,7 @@ class Pump:
                 os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
+        name_thread("chaosd-pump")
         while self._open:
             try:
                 self._wait()

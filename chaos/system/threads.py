@@ -1,15 +1,16 @@
-"""What the kernel granted to PipeWire's data thread in this process."""
+"""Threads as the kernel knows them: their names, and what it granted to PipeWire's data thread in this process."""
 
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from chaos.system.limits import priority_advice
 
-__all__ = ["DataThread", "data_thread", "priority_notes"]
+__all__ = ["DataThread", "data_thread", "name_thread", "priority_notes"]
 
 _REAL_TIME = {os.SCHED_FIFO: "fifo", os.SCHED_RR: "rr"}
 
@@ -19,6 +20,13 @@ class DataThread(NamedTuple):
 
     policy: str
     priority: int
+
+
+def name_thread(name: str) -> None:
+    """Names the thread that runs this, for `top -H` and the like, in at most 15 letters; threads that it starts begin
+    with the same name."""
+    with suppress(OSError):
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
 
 
 def data_thread() -> DataThread:

@@ -16,7 +16,7 @@ from rig import CountingSource, RigError, Session
 
 from proof.bare import bare
 from proof.engine import Engine, data_thread
-from proof.recorders import PEERS, Peer, start_peer, usage
+from proof.recorders import PEERS, Peer, by_thread, start_peer, usage
 
 __all__ = ["BARE", "OURS", "Cost", "DataThread", "measure_costs"]
 
@@ -41,7 +41,8 @@ class DataThread:
 class Cost:
     """CPU seconds per minute of capture and switches per second, by recorder, a figure per round.
 
-    `BARE` is a client of the graph that only copies. `failed` says why a recorder is missing.
+    `BARE` is a client of the graph that only copies; `threads` is chaosd's CPU by the threads' names. `failed` says why
+    a recorder is missing.
     """
 
     channels: int
@@ -49,6 +50,7 @@ class Cost:
     cpu: dict[str, list[float]] = field(default_factory=dict)
     switches: dict[str, list[float]] = field(default_factory=dict)
     data_thread: list[DataThread] = field(default_factory=list)
+    threads: dict[str, list[float]] = field(default_factory=dict)
     lost_frames: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -113,9 +115,12 @@ def _ours(cost: Cost, session: Session, source: CountingSource, window_s: float)
         engine.call("stream_start", uri=uri, device_identity=source.name, format={"type": "audio"})
         status = engine.await_status(uri, lambda status: status["head_frame"] > 0)
         seconds = max(window_s, status["chunk_frames"] / RATE)
-        before, began = _Counters.now(engine, uri), time.monotonic()
+        before, began, threads = _Counters.now(engine, uri), time.monotonic(), by_thread(engine.pid)
         _window(cost, OURS, engine.pid, seconds)
         after, passed_s = _Counters.now(engine, uri), time.monotonic() - began
+        for name, cpu_ns in by_thread(engine.pid).items():
+            spent = (cpu_ns - threads.get(name, 0)) / 1e9 / passed_s * 60
+            cost.threads.setdefault(name, []).append(spent)
         cost.data_thread.append(after.since(before, passed_s))
         cost.lost_frames += engine.call("stream_stop", uri=uri)["lost_frames"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rig import CountingSource, RigError, Session
 
-__all__ = ["PEERS", "Peer", "Usage", "ports_of", "start_peer", "usage"]
+__all__ = ["PEERS", "Peer", "Usage", "by_thread", "ports_of", "start_peer", "usage"]
 
 _START_S = 10.0
 _SOUNDDEVICE = """
@@ -121,6 +121,17 @@ class Usage:
 
     def switches_per_second(self, before: Usage) -> float:
         return (self.switches - before.switches) / (self.at_s - before.at_s)
+
+
+def by_thread(pid: int) -> dict[str, int]:
+    """Nanoseconds of CPU so far of a process's threads that live, by their names."""
+    spent: dict[str, int] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            run_ns = int((task / "schedstat").read_text().split()[0])
+            name = (task / "comm").read_text().strip()
+            spent[name] = spent.get(name, 0) + run_ns
+    return spent
 
 
 def usage(pid: int) -> Usage:

@@ -19,6 +19,7 @@ from rig import CountingSource, Session, program
 from chaos.terms.chunking import chunk_frames
 from proof.bare import bare
 from proof.engine import Engine
+from proof.storing import storing_speed
 
 __all__ = ["Callback", "Throughput", "measure_callback", "measure_throughput"]
 
@@ -30,13 +31,14 @@ URI = "stream://bench/1"
 @dataclass
 class Throughput:
     """Seconds of audio per second, a figure per round; `stored` leaves out what was an overrun, `written` is what the
-    disk takes."""
+    disk takes, `alone` what the recording's writer stores where no graph runs beside it."""
 
     channels: int
     offered: list[float]
     stored: list[float]
     copied: list[float]
     written: list[float] = field(default_factory=list)
+    alone: list[float] = field(default_factory=list)
 
     @property
     def ratio(self) -> float:
@@ -88,6 +90,7 @@ def measure_throughput(session: Session, channels: int, *, rounds: int, window_s
         found.stored.append(stored)
         found.copied.append(_copy(session, channels, window_s))
         found.written.append(_written(channels, window_s))
+        found.alone.append(storing_speed(channels, window_s))
     session.force_quantum(0)
     return found
 

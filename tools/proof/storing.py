@@ -18,13 +18,14 @@ from chaos.engine.take import TICK_S
 from chaos.staging.owner import Staging
 from chaos.store.lines import Definition
 from chaos.store.store import Store
-from chaos.store.writer import RecordingWriter
+from chaos.store.writer import Full, RecordingWriter
 from chaos.terms.chunking import chunk_frames, is_short
 
-__all__ = ["Storing", "measure_storing"]
+__all__ = ["Storing", "measure_storing", "storing_speed"]
 
 RATE = 48000
 N_SLOTS = 8
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,8 @@ class Storing:
 
 def measure_storing(channels: int, audio_s: float) -> Storing:
     """Stores whole chunks of noise, at least `audio_s` of them, as the rotator would."""
-    n_frames = chunk_frames(None, channels=channels, sample_rate=RATE)
-    definition = Definition(
-        uri="stream://bench/storing",
-        channels=channels,
-        sample_rate=RATE,
-        sample_format="f32",
-        chunk_frames=n_frames,
-        device={"name": "noise"},
-        positions=[f"AUX{k}" for k in range(channels)],
-        started_wall_ns=time.time_ns(),
-        started_monotonic_ns=time.monotonic_ns(),
-        software="bench",
-        run_id="0" * 32,
-    )
+    definition = _definition(channels)
+    n_frames = definition.chunk_frames
     n_chunks = -(-int(audio_s * RATE) // n_frames)
     data = memoryview(mmap.mmap(-1, channels * n_frames * 4))  # begins with a page, as slots do
     noise = np.frombuffer(data, np.float32).reshape(channels, n_frames)
@@ -77,6 +66,44 @@ def measure_storing(channels: int, audio_s: float) -> Storing:
         writer.finish(n_chunks * n_frames, clean=True)
     per_minute = 60e-9 * RATE / (n_chunks * n_frames)
     return Storing(channels, stored_ns * per_minute, hashed_ns * per_minute, *_in_slots(definition, noise, n_chunks))
+
+
+def _definition(channels: int) -> Definition:
+    return Definition(
+        uri="stream://bench/storing",
+        channels=channels,
+        sample_rate=RATE,
+        sample_format="f32",
+        chunk_frames=chunk_frames(None, channels=channels, sample_rate=RATE),
+        device={"name": "noise"},
+        positions=[f"AUX{k}" for k in range(channels)],
+        started_wall_ns=time.time_ns(),
+        started_monotonic_ns=time.monotonic_ns(),
+        software="bench",
+        run_id="0" * 32,
+    )
+
+
+def storing_speed(channels: int, window_s: float) -> float:
+    """Seconds of audio per second that a recording's writer stores, several chunks at once, as a rotator does that is
+    behind, with nothing beside it."""
+    definition = _definition(channels)
+    n_frames, n_bytes = definition.chunk_frames, definition.form.chunk_bytes
+    slots = [memoryview(mmap.mmap(-1, n_bytes)) for _ in range(AT_ONCE)]
+    for number, data in enumerate(slots):
+        noise = np.frombuffer(data, np.float32)
+        np.random.default_rng(number).random(out=noise, dtype=np.float32)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        writer = RecordingWriter.create(Store(Path(folder)), definition)
+        n_chunks, began = 0, time.monotonic()
+        while (seconds := time.monotonic() - began) < window_s:
+            for number, data in enumerate(slots):
+                np.frombuffer(data, np.float32)[:: 1 << 16] = n_chunks + number  # no two alike
+            chunks = enumerate(slots, n_chunks)
+            writer.seal_all([Full(chunk, data, chunk * n_frames, n_frames) for chunk, data in chunks])
+            n_chunks += AT_ONCE
+        writer.finish(n_chunks * n_frames, clean=True)
+    return n_chunks * n_frames / RATE / seconds
 
 
 def _in_slots(definition: Definition, noise: npt.NDArray[np.float32], n_chunks: int) -> tuple[float, float]:
