@@ -129,9 +129,9 @@ MUTANTS = (
     ),
     Mutant(
         "no-fsync-of-the-objects-folder",
-        "chaos/store/objects.py",
-        "            os.link(source, target)\n            sync_folder(target.parent)\n",
-        "            os.link(source, target)\n",
+        "chaos/store/chunks.py",
+        "        for folder in changed:\n            sync_folder(folder)\n",
+        "",
         (DURABLE + "test_a_sealed_chunk_is_durable_under_its_name",),
     ),
     Mutant(
@@ -179,8 +179,8 @@ MUTANTS = (
     Mutant(
         "a-gap-is-durable-after-its-chunk",
         "chaos/store/writer.py",
-        "                    self._flush_journal()\n                self._chunks.put(",
-        "                    pass\n                self._chunks.put(",
+        "                self._flush_journal()\n            self._chunks.put(",
+        "                pass\n            self._chunks.put(",
         (DURABLE + "test_a_gap_is_durable_before_the_chunk_that_it_reaches_into",),
     ),
     # -- what can't be read counts for nothing
