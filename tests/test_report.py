@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from proof.costs import BARE, OURS, Cost, DataThread
+from proof.costs import BARE, OURS, Cost, DataThread, add_threads
 from proof.kernels import Bandwidth
 from proof.report import Findings, aims, limits, write_report
 from proof.scale import Idle, Latencies, Streams
@@ -24,7 +24,7 @@ def found(slow: float) -> Findings:
         pipewire="0.3.65",
         quick=True,
         costs=[
-            Cost(n, 1024, cpu=cpu, data_thread=[thread], threads={"data-loop.0": [0.5], "chaosd-rotator": [0.25]})
+            Cost(n, 1024, cpu=cpu, data_thread=[thread], threads={"data thread": [0.5], "chaosd-rotator": [0.25]})
             for n in (2, 64)
         ],
         storing=[Storing(n, 0.3, 0.1, 0.05, 0.02) for n in (2, 64)],
@@ -49,7 +49,7 @@ def test_nothing_is_said_where_all_is_met() -> None:
     [
         "A start at quantum 256: 6.0 ms until",
         "CPU at 2 channels, quantum 1024: the client that only copies takes 1.000 s a minute",
-        "By thread: data-loop.0 0.500, chaosd-rotator 0.250.",
+        "By thread: data thread 0.500, chaosd-rotator 0.250.",
         "CPU at 64 channels",
         "64 channels faster than real time: the graph, as fast as it goes, offers 0.70 of what the disk writes",
         "stores 0.65",
@@ -58,3 +58,11 @@ def test_nothing_is_said_where_all_is_met() -> None:
 )
 def test_what_stands_in_the_way_of_each_aim_is_in_the_report(tmp_path: Path, said: str) -> None:
     assert said in write_report(found(2.0), tmp_path).read_text()
+
+
+def test_a_threads_time_is_told_by_its_last_name_and_none_of_one_that_ended() -> None:
+    cost = Cost(2, 1024)
+    before = {1: ("python", 0), 2: ("chaosd-stream", 10**9), 3: ("chaosd-stream", 9 * 10**9)}
+    after = {1: ("python", 10**9), 2: ("chaosd-rotator", 3 * 10**9), 4: ("python", 5 * 10**8), 5: ("python", 10**9)}
+    add_threads(cost, before, after, 5, 60.0)
+    assert cost.threads == {"python": [1.5], "chaosd-rotator": [2.0], "data thread": [1.0]}

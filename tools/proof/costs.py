@@ -18,7 +18,7 @@ from proof.bare import bare
 from proof.engine import Engine, data_thread
 from proof.recorders import PEERS, Peer, by_thread, start_peer, usage
 
-__all__ = ["BARE", "OURS", "Cost", "DataThread", "measure_costs"]
+__all__ = ["BARE", "OURS", "Cost", "DataThread", "add_threads", "measure_costs"]
 
 OURS = "chaosd"
 BARE = "copies only"
@@ -118,11 +118,22 @@ def _ours(cost: Cost, session: Session, source: CountingSource, window_s: float)
         before, began, threads = _Counters.now(engine, uri), time.monotonic(), by_thread(engine.pid)
         _window(cost, OURS, engine.pid, seconds)
         after, passed_s = _Counters.now(engine, uri), time.monotonic() - began
-        for name, cpu_ns in by_thread(engine.pid).items():
-            spent = (cpu_ns - threads.get(name, 0)) / 1e9 / passed_s * 60
-            cost.threads.setdefault(name, []).append(spent)
+        add_threads(cost, threads, by_thread(engine.pid), data_thread(engine.pid), passed_s)
         cost.data_thread.append(after.since(before, passed_s))
         cost.lost_frames += engine.call("stream_stop", uri=uri)["lost_frames"]
+
+
+def add_threads(
+    cost: Cost, before: dict[int, tuple[str, int]], after: dict[int, tuple[str, int]], data: int, seconds: float
+) -> None:
+    """Of those that lived at the end; PipeWire's data thread, by its number, under a name of its own."""
+    spent: dict[str, float] = {}
+    for tid, (own, cpu_ns) in after.items():
+        name = "data thread" if tid == data else own
+        _, since_ns = before.get(tid, (own, 0))
+        spent[name] = spent.get(name, 0.0) + (cpu_ns - since_ns) / 1e9 / seconds * 60
+    for name, cpu in spent.items():
+        cost.threads.setdefault(name, []).append(cpu)
 
 
 @dataclass(frozen=True)

@@ -123,15 +123,14 @@ class Usage:
         return (self.switches - before.switches) / (self.at_s - before.at_s)
 
 
-def by_thread(pid: int) -> dict[str, int]:
-    """Nanoseconds of CPU so far of a process's threads that live, by their names."""
-    spent: dict[str, int] = {}
+def by_thread(pid: int) -> dict[int, tuple[str, int]]:
+    """Name and nanoseconds of CPU so far of each thread of a process that lives."""
+    found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end between the listing and the look
             run_ns = int((task / "schedstat").read_text().split()[0])
-            name = (task / "comm").read_text().strip()
-            spent[name] = spent.get(name, 0) + run_ns
-    return spent
+            found[int(task.name)] = (task / "comm").read_text().strip(), run_ns
+    return found
 
 
 def usage(pid: int) -> Usage:
