@@ -44,6 +44,11 @@ unit *arguments:
 live *arguments:
     tools/test -m live {{arguments}}
 
+# What a release is: sdist and wheel compiled anew, each installed by pip into an empty environment, each records
+[group('check')]
+release:
+    CHAOS_RELEASE=full tools/test tests/live/test_release.py --timeout 1800
+
 # A follower in another process reads 64 channels for a minute
 [group('check')]
 follow seconds="60":

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 import chaos
 
-__all__ = ["Installed"]
+__all__ = ["Installed", "needed"]
 
 _SCRIPT = """#!{python}
 import sys
@@ -37,7 +37,7 @@ class Installed:
         venv.create(folder, with_pip=False, symlinks=True)
         self.python = folder / "bin" / "python"
         packages = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-        for path in sorted({Path(chaos.__file__).parent, *_needed()}):
+        for path in sorted({Path(chaos.__file__).parent, *needed()}):
             _compile(path)
             (packages / path.name).symlink_to(path)
         self.chaosd = self._script("chaosd", "chaos.daemon")
@@ -50,7 +50,7 @@ class Installed:
         return path
 
 
-def _needed() -> Iterator[Path]:
+def needed() -> Iterator[Path]:
     """The folders and files, beside each other, of all distributions that chaosd requires."""
     seen: set[str] = set()
     asked = ["chaosd"]
