@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from page import BLOCKS, README, Block
 
 from chaos.protocol.configfile import read_config
 
-ROOT = Path(__file__).parents[1]
-FENCE = re.compile(r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 CAN_NOT = ("sudo ", "pip install", "./tools/", "recorder$")  # root, the network, minutes, two machines
-
-
-class Block(NamedTuple):
-    """`mark`: `not run: REASON`, `exit: CODES` or `file: NAME`, from the comment above it."""
-
-    mark: str
-    kind: str
-    text: str
-
-
-BLOCKS = [Block(m["mark"] or "", m["kind"], m["text"]) for m in FENCE.finditer((ROOT / "README.md").read_text())]
 
 
 def test_there_are_blocks() -> None:
@@ -47,7 +33,7 @@ def test_each_block_can_be_run_or_says_why_not(block: Block) -> None:
         compile(block.text, "README.md", "exec")
     else:
         assert block.kind == "console"
-        assert re.search(r"^\$ \S", block.text, re.MULTILINE), f"no command in:\n{block.text}"
+        assert block.typed, f"no command in:\n{block.text}"
 
 
 def test_the_configuration_of_the_page_is_sound(tmp_path: Path) -> None:
@@ -58,6 +44,6 @@ def test_the_configuration_of_the_page_is_sound(tmp_path: Path) -> None:
 
 
 def test_what_is_promised_of_other_machines_was_tried() -> None:
-    page = (ROOT / "README.md").read_text()
+    page = README.read_text()
     assert "Ubuntu" not in page
     assert "pidof" not in page
