@@ -30,14 +30,11 @@ def config(session: Session) -> None:
 @json_option
 def check(file: Path, as_json: bool) -> None:
     """Check a configuration file: all that is wrong, each with its line. Exit code 2 if anything is."""
-    from chaos.protocol.config import Config
     from chaos.protocol.configfile import BadConfig, read_config
-    from chaos.system.keys import Keys, default_folder
 
     try:
         found = read_config(file)
-        keys = default_folder() if Keys().has_own() else None
-        Config(**({"keys": keys} | found.settings))
+        _check_settings(found.settings)
     except BadConfig as error:
         if as_json:
             problems = [{"line": each.line, "message": each.message, "hint": each.hint} for each in error.problems]
@@ -164,19 +161,39 @@ def service_status(session: Session, as_json: bool) -> None:
 
 
 def _command(session: Session, config_file: Path | None) -> list[str]:
-    """How chaosd is started: by this very Python, whatever PATH and folder the service has."""
+    """How chaosd is started: by this very Python, whatever PATH and folder the service has.
+
+    Raises BadConfig, or InvalidRequest for settings that chaosd would not start with.
+    """
     from chaos.protocol.config import absolute
 
     command = [sys.executable, "-P", "-m", "chaos.daemon"]
+    settings: dict[str, Any] = {}
     if config_file is not None:
         from chaos.protocol.configfile import read_config
 
-        command += ["--config", str(read_config(config_file).path)]
+        found = read_config(config_file)
+        settings |= found.settings
+        command += ["--config", str(found.path)]
     store = None if session.store is None else str(absolute(session.store))
-    for option, value in (("--endpoint", session.endpoint), ("--events", session.events), ("--store", store)):
+    for option, name, value in (
+        ("--endpoint", "endpoint", session.endpoint),
+        ("--events", "events_endpoint", session.events),
+        ("--store", "store", store),
+    ):
         if value is not None:
             command += [option, value]
+            settings[name] = value
+    _check_settings(settings)
     return command
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Raises InvalidRequest for settings that can't work together, with the keys that this user has."""
+    from chaos.protocol.config import Config
+    from chaos.system.keys import Keys, default_folder
+
+    Config(**({"keys": default_folder() if Keys().has_own() else None} | settings))
 
 
 def _check_ours(path: Path, force: bool) -> None:

@@ -71,6 +71,13 @@ def test_where_systemd_runs_it_is_enabled_and_started(home: Path) -> None:
         assert f"\n{line}\n" in written
 
 
+@pytest.mark.parametrize("endpoint", ["junk", "ipc://relative", "tcp://0.0.0.0:47800", f"ipc:///tmp/{'x' * 150}"])
+def test_an_endpoint_that_chaosd_would_refuse_is_not_written(home: Path, endpoint: str) -> None:
+    for option in ("--endpoint", "--events"):
+        assert endpoint.removeprefix("ipc://")[:20] in run(option, endpoint, "service", "install", code=2).output
+    assert not unit(home).exists()
+
+
 def test_where_none_runs_it_is_written_and_said(home: Path) -> None:
     for _ in range(2):  # twice is harmless
         said = run("service", "install").stdout
