@@ -195,7 +195,8 @@ class Recordings:
             out = None if request.path is None else self._places.permit(request.path)
             head = view.head_frame if view is not None and view.recording == str(newest) else 0
             if len(paths) > 1:
-                return self._slicer.materialize_stream(self._store, request.uri, first, end, head, out, *how)
+                running = (newest, head) if head else None
+                return self._slicer.materialize_stream(self._store, request.uri, first, end, running, out, *how)
             return self._slicer.materialize(newest, first, end, head, out, *how)
 
         self.work(future, found)

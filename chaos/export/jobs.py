@@ -94,18 +94,21 @@ class Slicer:
         uri: str,
         first: Time,
         end: Time,
-        head: int = 0,
+        head: tuple[Path, int] | None = None,
         out: Path | None = None,
         container: Container | None = None,
         gaps: GapFill = "zeros",
         subtype: Subtype | None = None,
     ) -> dict[str, Any]:
-        """As `materialize`, of a stream of several takes; `head` is the frame of the newest take."""
+        """As `materialize`, of a stream of several takes; `head` is the take that runs, and its own head."""
         from chaos.store.stretch import head_of, resolve_in, spans_in
         from chaos.store.takes import takes_of
 
         takes = takes_of(store, uri)
-        begin, stop = resolve_in(takes, first, end, max(head_of(takes), takes[-1].origin + head))
+        reached = head_of(takes)
+        if head is not None and head[0] == takes[-1].path:
+            reached = max(reached, takes[-1].origin + head[1])
+        begin, stop = resolve_in(takes, first, end, reached)
         job = Job(uri, "", begin, stop - begin, gaps, container, subtype, str(store.root))
         report = self._write_to(out, job, uri, _ending_of(takes[-1].digest.definition))
         return {**report, "chunks": spans_in(takes_of(store, uri), begin, stop)}

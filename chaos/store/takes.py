@@ -61,6 +61,9 @@ def take_paths(store: Store, uri: str) -> list[Path]:
 def takes_of(store: Store, uri: str, *, alike: bool = True) -> list[Take]:
     """The takes that a URI stands for, on one timeline; the last one as far as its journal reaches.
 
+    Where a stream has just rolled, that is the take before the newest until its last chunk is sealed: only then is it
+    known at which frame the newest begins.
+
     Raises RecordingNotFound, StorageFailed, InvalidURI, or InvalidRequest where they differ in format: no array and no
     file has frames of two rates. Unless they are to be `alike`: then each one's frames count at its own rate.
     """
@@ -69,6 +72,8 @@ def takes_of(store: Store, uri: str, *, alike: bool = True) -> list[Take]:
     if alike:
         _check_alike(uri, [digest for _, digest in members])
     for path, digest in members:
+        if takes and takes[-1].digest.finish is None and digest.definition.continues == takes[-1].digest.definition.uri:
+            break
         if not takes:
             takes.append(Take(path, digest, 0, 0))
             continue

@@ -21,7 +21,7 @@ from chaos.store.pins import pin, pins, unpin
 from chaos.store.removal import removable, remove
 from chaos.store.retention import retire
 from chaos.store.store import Store
-from chaos.store.takes import take_uris
+from chaos.store.takes import take_uris, takes_of
 from chaos.store.verdict import Absent
 from chaos.store.verify import verify, verify_uri
 from chaos.store.writer import RecordingWriter
@@ -40,6 +40,20 @@ def takes(store: Store) -> list[Rotator]:
     takes = three_takes(store.root)
     takes[2].stop()
     return takes
+
+
+def test_a_take_is_of_the_stream_once_it_is_known_where_it_begins(store: Store) -> None:
+    """A stream has rolled, and the last chunk of the take before is not sealed yet: a save in that moment left its
+    frames out, and called that exact."""
+    first = begin(store.root, "1", 0, 1)
+    first.write(24)
+    second = begin(store.root, "1.0002", 40, 2, continues=URI)
+    second.write(16)
+    assert [(take.origin, take.digest.definition.uri) for take in takes_of(store, URI)] == [(0, URI)]
+    first.write(16)
+    first.stop()
+    assert [take.origin for take in takes_of(store, URI)] == [0, 40]
+    second.stop()
 
 
 def test_verify_is_of_all_takes(store: Store, takes: list[Rotator]) -> None:
