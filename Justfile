@@ -146,6 +146,11 @@ rtcheck:
 bench *arguments:
     tools/bench {{arguments}}
 
+# Time and memory of each command; writes docs/commands.md
+[group('prove')]
+commands *arguments:
+    tools/commands {{arguments}}
+
 # A store of 10,000 takes beside an empty one: starts, lists, retention, memory; writes its part of docs/benchmarks.md
 [group('prove')]
 scale *arguments:
