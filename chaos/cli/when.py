@@ -56,7 +56,7 @@ def _next(time: dt.time, now: dt.datetime) -> dt.datetime:
     try:
         then = dt.datetime.combine(now.date(), time).astimezone()
         return then if then > now else dt.datetime.combine(now.date() + dt.timedelta(days=1), time).astimezone()
-    except OverflowError:
+    except (OverflowError, ValueError):  # which of them is up to the version of Python
         raise InvalidRequest(
             f"there is no {time:%H:%M} after {now:%Y-%m-%dT%H:%M}: the calendar ends", hint="begin earlier: --at"
         ) from None

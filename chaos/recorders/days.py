@@ -235,7 +235,9 @@ def _container(url: str) -> tuple[icechunk.VirtualChunkContainer, dict[str, Any]
         container = icechunk.VirtualChunkContainer(
             prefix, icechunk.local_filesystem_store(unquote(urlsplit(url).path))
         )
-        return container, icechunk.containers_credentials({prefix: None})
+        # From version 2 on icechunk wants it said that files may be read; the one for Python 3.11 has no word for it.
+        access = getattr(icechunk.credentials, "LocalFileSystemAccess", None)
+        return container, icechunk.containers_credentials({prefix: access})
     raise InvalidRequest(
         f"an index can't be kept in {scheme}://", hint="chaosctl fleet index takes s3://bucket/prefix or file:///folder"
     )

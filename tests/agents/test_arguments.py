@@ -54,7 +54,7 @@ def test_an_example_works_and_fits_the_schema(tool: str) -> None:
         ("stream_create", {"uri": URI, "device_identity": "x", "standby_s": float("nan")}, "standby_s", "for example"),
         ("stream_create", {"uri": URI, "device_identity": "x" * 2000}, "length <= 1024", "for example"),
         ("mark", {"uri": URI, "label": "x" * 10_000_000}, "length <= 200", "for example: mark"),
-        ("mark", {"uri": URI, "label": "\ud800"}, "no character", "for example"),
+        ("mark", {"uri": URI, "label": "\ud800"}, "not a character", "for example"),
         ("mark", {"uri": URI, "label": "x", "frame": -1}, ">= 0", "for example"),
         ("mark", {"uri": URI, "label": "x", "frame": 1.5}, "expected `int", "for example"),
         ("recording_list", {"limit": 0}, ">= 1", "for example"),

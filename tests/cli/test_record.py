@@ -77,7 +77,7 @@ def test_until_means_the_next_time_that_it_is() -> None:
 
 
 def test_an_end_behind_the_last_day_is_told_as_that() -> None:
-    last = dt.datetime(9999, 12, 31, 23, 59).astimezone()
+    last = dt.datetime(9999, 12, 31, 23, 59, tzinfo=dt.UTC)
     with pytest.raises(InvalidRequest, match="there is no 18:00 after 9999-12-31T23:59"):
         until_when("18:00", last)
 
