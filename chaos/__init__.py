@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chaos.client import Client
+    from chaos.hosts import Hosts
     from chaos.live import Capture, capture
     from chaos.read.recording import Recording, open  # noqa: A004
     from chaos.recorders.fleet import Fleet, fleet
@@ -19,6 +20,7 @@ __all__ = [
     "ChaosError",
     "Client",
     "Fleet",
+    "Hosts",
     "MidiFormat",
     "Recording",
     "__version__",
@@ -53,6 +55,10 @@ def __getattr__(name: str) -> Any:
         from chaos.client import Client
 
         return Client
+    if name == "Hosts":
+        from chaos.hosts import Hosts
+
+        return Hosts
     if name == "ChaosError":
         from chaos.terms.errors import ChaosError
 

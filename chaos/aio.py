@@ -65,7 +65,7 @@ from chaos.protocol.answers import (
     StreamsListed,
     StreamStatus,
 )
-from chaos.protocol.config import check_default, is_remote
+from chaos.protocol.config import check_default, is_remote, remote_endpoint
 from chaos.protocol.heard import Answer, not_asked_for, read_answer, read_event
 from chaos.protocol.recorded import RecordingLine, RetiredTold, Sliced, Verified
 from chaos.protocol.requests import (
@@ -103,7 +103,7 @@ from chaos.system.watched import WATCHED, ConnectionLost, Curve, NotAdmitted, wa
 from chaos.terms.containers import Container, GapFill, Subtype
 from chaos.terms.errors import BadAnswer, ChaosError, TimedOut
 
-__all__ = ["Client", "Events", "Ops"]
+__all__ = ["Client", "Events", "Hosts", "Ops"]
 
 
 class Ops:
@@ -581,3 +581,33 @@ class _Answers:
         with suppress(asyncio.CancelledError):
             await self._reading
         await self._link.close()
+
+
+class Hosts:
+    """`chaos.hosts.Hosts` with `await`: a client for each host; what one answers says nothing of another."""
+
+    def __init__(self, hosts: Sequence[str], *, timeout_s: float = 5.0, keys: Path | None = None) -> None:
+        self._clients = {host: Client(remote_endpoint(host), timeout_s=timeout_s, keys=keys) for host in hosts}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closing twice is harmless."""
+        for client in self._clients.values():
+            await client.close()
+
+    async def call(self, op: str, /, **fields: Any) -> dict[str, dict[str, Any] | ChaosError]:
+        """What each answers to an op, in the order of the hosts; an error is that host's, and is not raised."""
+
+        async def asked(client: Client) -> dict[str, Any] | ChaosError:
+            try:
+                return await client.call(op, **fields)
+            except ChaosError as error:
+                return error
+
+        answers = await asyncio.gather(*map(asked, self._clients.values()))
+        return dict(zip(self._clients, answers, strict=True))

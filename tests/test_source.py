@@ -63,7 +63,7 @@ def test_asyncio_is_for_who_asks_for_it() -> None:
 
 # Which rooms a room may import from, beside itself. DESIGN.md draws them; nothing else is allowed.
 ROOMS: dict[str, set[str]] = {
-    "chaos": {"recorders", "live", "client", "read", "terms"},
+    "chaos": {"recorders", "live", "client", "hosts", "read", "terms"},
     "terms": set(),
     "system": {"terms"},
     "hot": {"terms"},
@@ -80,12 +80,13 @@ ROOMS: dict[str, set[str]] = {
     "ops": {"protocol", "terms"},
     "client": {"ops", "protocol", "system", "terms"},
     "aio": {"client", "ops", "protocol", "system", "terms"},
+    "hosts": {"client", "protocol", "terms"},
     "local": {"client", "engine", "protocol", "system", "terms"},
     "recorders": {"read", "remote", "store", "system", "terms"},
     "live": {"client", "local", "read", "protocol", "terms"},
     "agents": {"client", "ops", "export", "read", "store", "protocol", "system", "terms"},
-    "cli": {"agents", "client", "local", "export", "recorders", "read", "remote", "store", "protocol", "system",
-            "terms"},
+    "cli": {"agents", "client", "hosts", "local", "export", "recorders", "read", "remote", "store", "protocol",
+            "system", "terms"},
     "daemon": {"doors", "engine", "protocol", "system", "terms"},
 }
 

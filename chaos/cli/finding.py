@@ -48,6 +48,11 @@ def list_(
     With URI, only the takes of that stream; their marks are listed below. With s3://BUCKET/PREFIX and the like it lists
     what was uploaded there.
     """
+    if session.hosts:
+        if running or (uri is not None and is_remote_url(uri)):
+            raise click.UsageError("--running and what is in an object store take one host; status shows what runs.")
+        _list_on(session.hosts, uri, on, device, None if everything or on else limit or _NEWEST, as_json=as_json)
+        return
     from chaos.cli.show import RECORDING_HEADERS, STREAM_HEADERS, mark_lines, recording_rows, stream_rows
     from chaos.cli.tables import table
 
@@ -124,6 +129,17 @@ def _list_remote(
             say(f"These are the newest {most}; --all lists all of them, --on DATE those of a day.", err=True)
 
 
+def _list_on(
+    hosts: tuple[str, ...], uri: str | None, on: str | None, device: str | None, most: int | None, *, as_json: bool
+) -> None:
+    from chaos.cli.hosts import list_on
+    from chaos.terms.moments import utc_text
+
+    since, until = (None, None) if on is None else map(utc_text, _day(on))
+    asked = {"uri": uri, "device": device, "since": since, "until": until, "limit": most}
+    list_on(hosts, as_json=as_json, **{name: value for name, value in asked.items() if value is not None})
+
+
 def _day(text: str) -> tuple[int, int]:
     """The day's beginning and end in local time, ns since 1970. Raises InvalidRequest."""
     today = dt.datetime.now().astimezone().date()
@@ -156,6 +172,13 @@ def mark(session: Session, label: str, uri: str | None, at: str | None, as_json:
 
     if not 1 <= len(label) <= 200:
         raise InvalidRequest("a mark's label has 1 to 200 characters", hint='for example: chaosctl mark "verse 2"')
+    if session.hosts:
+        from chaos.cli.hosts import mark_on
+
+        if at is not None:
+            raise click.UsageError("--at takes one host: frames are each recording's own.")
+        mark_on(session.hosts, uri, label, as_json=as_json)
+        return
     with session.client_if_running() as chaosd:
         if uri is None and chaosd is None:
             raise InvalidRequest("no stream is running", hint="name a recording with --uri")

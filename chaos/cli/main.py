@@ -35,8 +35,9 @@ from chaos.cli import (
     uploads,
 )
 from chaos.cli.failing import say_failure
+from chaos.cli.hosts import MANY
 from chaos.cli.out import open_closed, say
-from chaos.cli.session import EXIT_STORAGE, HEARD, TYPED, Session, remote_endpoint
+from chaos.cli.session import EXIT_STORAGE, HEARD, TYPED, Session
 from chaos.terms.errors import ChaosError
 
 __all__ = ["main"]
@@ -122,7 +123,9 @@ def _forget_output() -> None:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--host", envvar="CHAOS_HOST", metavar="HOST[:PORT]", help="chaosd on another machine (see chaosctl keys)."
+    "--host", envvar="CHAOS_HOST", metavar="HOST[:PORT][,...]",
+    help="chaosd on another machine (see chaosctl keys); status, list, mark and stop take several.",
+
 )
 @click.option("--endpoint", envvar="CHAOS_ENDPOINT", metavar="URL", help="Command socket of chaosd, ipc:///path.")
 @click.option("--events", envvar="CHAOS_EVENTS", metavar="URL", help="Event socket of chaosd, ipc:///path.")
@@ -145,7 +148,23 @@ def main(
     """
     if host is not None and endpoint is not None:
         raise click.UsageError("Use either --host or --endpoint.")
-    ctx.obj = Session(remote_endpoint(host) if host else endpoint, events, store, host or None)
+    if host is not None and "," in host:
+        ctx.obj = Session(None, events, store, host, _several(host, ctx.invoked_subcommand))
+        return
+    if host:
+        from chaos.protocol.config import remote_endpoint
+
+        endpoint = remote_endpoint(host)
+    ctx.obj = Session(endpoint, events, store, host or None)
+
+
+def _several(host: str, command: str | None) -> tuple[str, ...]:
+    hosts = tuple(each.strip() for each in host.split(","))
+    if "" in hosts or len(set(hosts)) < len(hosts):
+        raise click.UsageError("Name each host once: --host rig1,rig2.")
+    if command not in MANY:
+        raise click.UsageError(f"{command} takes one host; several are for {', '.join(MANY)}.")
+    return hosts
 
 
 _FAMILIES = (

@@ -37,14 +37,12 @@ __all__ = [
     "only_stream",
     "print_json",
     "range_options",
-    "remote_endpoint",
     "running_streams",
     "strict_option",
 ]
 
 EXIT_LOST = 5
 EXIT_STORAGE = 6
-DEFAULT_PORT = 47800
 EXIT_BAD = 8
 TYPED = "chaos.typed"  # where the context keeps the words after chaosctl and its options
 
@@ -64,12 +62,14 @@ class PickOne(InvalidRequest):
 
 @dataclass(frozen=True)
 class Session:
-    """The options before the command; None where they are left out. With `host`, `endpoint` is that machine's."""
+    """The options before the command; None where they are left out. With `host`, `endpoint` is that machine's; `hosts`
+    are several of them, which few commands take."""
 
     endpoint: str | None
     events: str | None
     store: Path | None
     host: str | None = None
+    hosts: tuple[str, ...] = ()
 
     def refuse_host(self, command: str) -> None:
         """For a command that acts on this machine alone."""
@@ -114,16 +114,6 @@ class Session:
         """The store's folder, absolute, whether or not a daemon runs."""
         with self.client_if_running() as client:
             return self.store_of(client).absolute()
-
-
-def remote_endpoint(host: str) -> str:
-    """The command socket of HOST or HOST:PORT; an IPv6 address with a port is written as [::1]:47800."""
-    name, colon, port = host.rpartition(":")
-    if not colon or not (port.isascii() and port.isdecimal()) or (":" in name and not name.startswith("[")):
-        name, port = host, str(DEFAULT_PORT)
-    if ":" in name and not name.startswith("["):
-        name = f"[{name}]"
-    return f"tcp://{name}:{port}"
 
 
 def json_option(command: F) -> F:

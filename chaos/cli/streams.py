@@ -309,6 +309,11 @@ def accept_port(session: Session, uri: str | None, as_json: bool) -> None:
 @click.pass_obj
 def stop(session: Session, uri: str | None, strict: bool, as_json: bool) -> None:
     """Stop a stream and finish its recording. URI can be left out if only one stream is running."""
+    if session.hosts:
+        from chaos.cli.hosts import stop_on
+
+        stop_on(session.hosts, uri, strict=strict, as_json=as_json)
+        return
     with session.client() as chaosd:
         stopped = chaosd.call("stream_stop", uri=uri or only_stream(chaosd))
     if as_json:
@@ -348,6 +353,13 @@ def status(session: Session, uri: str | None, watch: bool, as_json: bool) -> Non
 
     What `chaosctl record` records without chaosd is shown below, also where chaosd does not run.
     """
+    if session.hosts:
+        from chaos.cli.hosts import status_on
+
+        if watch:
+            raise click.UsageError("--watch takes one host.")
+        status_on(session.hosts, uri, as_json=as_json)
+        return
     from chaos.cli.show import STREAM_HEADERS, capture_lines, daemon_lines, stream_lines, stream_rows
     from chaos.cli.tables import table
 

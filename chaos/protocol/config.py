@@ -28,6 +28,7 @@ __all__ = [
     "ipc_path",
     "is_remote",
     "next_port",
+    "remote_endpoint",
     "session_folder",
 ]
 
@@ -36,6 +37,7 @@ IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 _IPC = "ipc://"
 _TCP = "tcp://"
+_DEFAULT_PORT = 47800
 _RUN_USER = Path("/run/user")
 _MAX_SOCKET_PATH = 107
 _OWN_HINT = "set XDG_RUNTIME_DIR to a folder of your own, or use --endpoint, --events and --staging-dir"
@@ -358,3 +360,13 @@ def _check_own(folder: Path) -> None:
             raise InvalidRequest(
                 f"everybody can write to {each}, and replace what is in it", hint=f"run: chmod 700 {each}"
             )
+
+
+def remote_endpoint(host: str) -> str:
+    """The command socket of HOST or HOST:PORT; an IPv6 address with a port is written as [::1]:47800."""
+    name, colon, port = host.rpartition(":")
+    if not colon or not (port.isascii() and port.isdecimal()) or (":" in name and not name.startswith("[")):
+        name, port = host, str(_DEFAULT_PORT)
+    if ":" in name and not name.startswith("["):
+        name = f"[{name}]"
+    return f"tcp://{name}:{port}"

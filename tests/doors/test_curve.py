@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import zmq
 from click.testing import CliRunner
+from freeports import free_port
 from scripted import ScriptedDaemon
 
 from chaos.cli.main import main
@@ -24,19 +25,6 @@ from chaos.system.keys import Keys
 from chaos.terms.errors import InvalidRequest, Unauthorized
 
 SILENCE_MS = 300
-
-
-def free_port() -> int:
-    """A port with a free one above it."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 class Site:
