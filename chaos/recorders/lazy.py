@@ -36,12 +36,13 @@ class Audio:
         self.shape = (array.shape[0], last - first)
         self.dtype = array.dtype
 
-    def __getitem__(self, key: tuple[slice, slice]) -> Block:
+    def __getitem__(self, key: tuple[Any, Any]) -> Block:
         """Raises StorageFailed for an object that is not there."""
         channels, frames = key
-        begin, end, _ = frames.indices(self.shape[1])
+        begin, end, rest = _covering(frames, self.shape[1])
         with lost_reference(self._url):
-            return np.asarray(self._array[channels, self._first + begin : self._first + end])
+            block = np.asarray(self._array[:, self._first + begin : self._first + end])
+        return np.asarray(block[:, rest][channels])
 
 
 class Causes:
@@ -58,13 +59,13 @@ class Causes:
         self.shape = (last - first,)
         self._gaps = np.stack([begin, begin + n_frames, cause], axis=1)[chosen]
 
-    def __getitem__(self, key: slice | tuple[slice]) -> Block:
-        begin, end, _ = _only(key).indices(self.shape[0])
+    def __getitem__(self, key: Any) -> Block:
+        begin, end, rest = _covering(key[0] if isinstance(key, tuple) else key, self.shape[0])
         causes = np.zeros(end - begin, self.dtype)
         origin = self._first + begin
         for first, last, cause in self._gaps[(self._gaps[:, 1] > origin) & (self._gaps[:, 0] < self._first + end)]:
             causes[max(first - origin, 0) : last - origin] = cause
-        return causes
+        return np.asarray(causes[rest])
 
 
 def anchors_near(rows: npt.NDArray[np.int64], begin_ns: int, end_ns: int) -> list[ClockAnchor]:
@@ -145,15 +146,32 @@ class Moments:
         self.shape = (last - first, 2) if bounds else (last - first,)
         self.ndim = len(self.shape)
 
-    def __getitem__(self, key: slice | tuple[slice, ...]) -> Block:
-        begin, end, _ = _only(key).indices(self.shape[0])
+    def __getitem__(self, key: Any) -> Block:
+        frames, *others = key if isinstance(key, tuple) else (key,)
+        begin, end, rest = _covering(frames, self.shape[0])
         wall_ns, error_ns = self._timing.moments(np.arange(self._first + begin, self._first + end))
         if not self._bounds:
-            return wall_ns.view(self.dtype)
+            return np.asarray(wall_ns.view(self.dtype)[rest])
         both = np.stack([wall_ns - error_ns, wall_ns + error_ns], axis=1)
         both[(error_ns < 0) | (wall_ns == _NEVER)] = _NEVER
-        return both.view(self.dtype)[(slice(None), *key[1:])] if isinstance(key, tuple) else both.view(self.dtype)
+        block = both.view(self.dtype)
+        return np.asarray((block[:, others[0]] if others else block)[rest])
 
 
-def _only(key: slice | tuple[slice, ...]) -> slice:
-    return key[0] if isinstance(key, tuple) else key
+def _covering(key: Any, n_frames: int) -> tuple[int, int, Any]:
+    """The run of frames that has all that an index along them asks for, and the index within it: dask passes on what
+    people ask for, one frame, every tenth, a list."""
+    if isinstance(key, slice):
+        chosen = range(*key.indices(n_frames))
+        if not chosen:
+            return 0, 0, slice(None)
+        step = None if chosen.step == 1 else chosen.step
+        return min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1]) + 1, slice(None, None, step)
+    if isinstance(key, int | np.integer):
+        at = int(key) % n_frames
+        return at, at + 1, 0
+    some = np.asarray(key)
+    some = np.flatnonzero(some) if some.dtype == bool else np.where(some < 0, some + n_frames, some)
+    if not some.size:
+        return 0, 0, some
+    return int(some.min()), int(some.max()) + 1, some - some.min()

@@ -100,6 +100,25 @@ def test_blocks_are_whole_chunks(tmp_path: Path, url: str, monkeypatch: pytest.M
     assert (audio.values == rotator.model[:, 2400:]).all()
 
 
+def test_any_part_is_asked_for_as_of_an_array(tmp_path: Path) -> None:
+    """dask passes an index on to what is read where it can."""
+    url = f"file://{tmp_path}/bucket"
+    one_take(tmp_path, url)
+    index(url)
+    data = selected(url, 0.05)[f"rig1/{NAME}"].to_dataset()
+    whole = data.compute()
+    some, mask = np.array([900, 3, 3, 7000]), np.arange(8700) % 999 == 0
+    for frames in (5, -1, slice(None, None, 7), slice(4000, 10, -3), slice(5, 5), some, [2, -2], mask):
+        for name in ("audio", "gap", "time", "time_bounds"):
+            axis = data[name].dims.index("frame")
+            key = (slice(None),) * axis + (frames,)
+            np.testing.assert_array_equal(data[name].data[key].compute(), whole[name].values[key])
+            np.testing.assert_array_equal(data[name].isel(frame=frames).values, whole[name].isel(frame=frames).values)
+    assert data["audio"].data[1, 5].compute() == whole["audio"].values[1, 5]
+    assert (data["audio"].data[[1, 0]].compute() == whole["audio"].values[[1, 0]]).all()
+    assert (data["time_bounds"].data[:, 1].compute() == whole["time_bounds"].values[:, 1]).all()
+
+
 def test_workers_read_for_themselves_and_are_given_no_credentials(tmp_path: Path, url: str) -> None:
     rotator = one_take(tmp_path, url)
     index(url)
