@@ -156,6 +156,11 @@ commands *arguments:
 scale *arguments:
     tools/scale {{arguments}}
 
+# Simulated recorders on an object store that fails (--recorders N --days D); writes its table into docs/fleet.md
+[group('prove')]
+fleet *arguments:
+    tools/fleet {{arguments}}
+
 # Small changes that break a promise, made to a copy: tests must fail for each (`just mutants NAME` for one)
 [group('prove')]
 mutants *arguments:

@@ -84,7 +84,10 @@ class Day:
         import icechunk
 
         with self._errors("read"):
-            repository = icechunk.Repository.open(self._storage, authorize_virtual_chunk_access=self._access)
+            # with where the objects are as it is known here: the job that wrote it may have another way there
+            repository = icechunk.Repository.open(
+                self._storage, self._config, authorize_virtual_chunk_access=self._access
+            )
             return repository.readonly_session("main").store
 
     def write(self, takes: Sequence[Looked]) -> int:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 import numpy as np
 import pytest
 import soundfile
 from distributed import LocalCluster
+from proof.faultystore import FaultyStore
 from recorded import START_NS, Rotator, definition
 from s3 import local_s3
 from uploading import upload
@@ -25,6 +28,7 @@ from chaos.terms.ledger import Cause, ClockAnchor, ClockState
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RATE = 8000
+CHUNK = RATE // 2
 HOSTS = {"rig1": 440.0, "rig2": 1500.0}
 CALL_AT = {"rig1": 21_000, "rig2": 61_000}
 
@@ -42,7 +46,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with local_s3() as bucket:
         for host, frequency in HOSTS.items():
             store = Store(folder / host)
-            shape = msgspec.structs.replace(definition("stream://mic/take", 1, RATE, boot_id=host), sample_rate=RATE)
+            shape = msgspec.structs.replace(definition("stream://mic/take", 1, CHUNK, boot_id=host), sample_rate=RATE)
             rotator = Rotator(RecordingWriter.create(store, shape))
             at = np.arange(10 * RATE)
             sound = 0.1 * np.sqrt(2) * np.sin(2 * np.pi * frequency * at / RATE)
@@ -65,7 +69,16 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def scheduler(url: str) -> Iterator[str]:
+def reads(url: str) -> Iterator[FaultyStore]:
+    """What is read goes through a proxy, which counts."""
+    store = FaultyStore(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]), 0.0, 1)
+    with mock.patch.dict(os.environ, AWS_ENDPOINT_URL=store.endpoint):
+        yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def scheduler(reads: FaultyStore) -> Iterator[str]:
     """Two workers, each a process: they read for themselves, by the environment."""
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         yield cluster.scheduler_address
@@ -78,7 +91,9 @@ def run(name: str, *arguments: str) -> tuple[list[dict[str, str]], str]:
     return list(csv.DictReader(done.stdout.splitlines())), done.stderr
 
 
-def test_levels_of_each_hour_and_the_spectrum(url: str, scheduler: str, tmp_path: Path) -> None:
+def test_levels_of_each_hour_and_the_spectrum(
+    url: str, scheduler: str, reads: FaultyStore, tmp_path: Path
+) -> None:
     spectra = tmp_path / "spectra.npz"
     rows, _ = run("fleet_levels", url, "2026-01-31", "--scheduler", scheduler, "--spectra", str(spectra))
     assert [(row["host"], row["hour"], row["seconds"]) for row in rows] == [
@@ -88,6 +103,9 @@ def test_levels_of_each_hour_and_the_spectrum(url: str, scheduler: str, tmp_path
         assert float(row["L90"]) == pytest.approx(-20, abs=0.1)
         assert float(row["L50"]) == pytest.approx(-20, abs=0.1)
         assert float(row["L10"]) > -19
+    chunks = {path: n for path, n in reads.got.items() if "/audio/c/" in path}
+    assert len(chunks) == 2 * 9 * RATE // CHUNK
+    assert set(chunks.values()) == {1}, "each byte is read once"
     with np.load(spectra) as told:
         for host, frequency in HOSTS.items():
             power = told[f"{host} {RATE} Hz"]
