@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ __all__ = ["Newcomer"]
 
 SETTLE_FRAMES = 3 * 48_000
 """How much of each stream there is before the next line is typed: a person takes longer."""
-HANGS_S = 60.0
+HANGS_S = 120.0
 PROGRAMS = Path(sys.executable).parent
 # Where the rig's numbers reach full scale, that is said; the page's microphone was set with care.
 CLIPPED = re.compile(r", \d+ samples? clipped, the first at [\d:.]+|\bsamples are clipped since \S+ ")
@@ -55,7 +56,7 @@ class Newcomer:
         self._done, done = os.pipe()
         with self._said.open("wb") as said:
             self._bash = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "bash", "--norc", "--noprofile"],
+                ["bash", "--norc", "--noprofile"],
                 env=self.env,
                 cwd=folder,
                 stdin=subprocess.PIPE,
@@ -65,21 +66,21 @@ class Newcomer:
             )
         self._end = f"</dev/null {done}>&-\necho $? >&{done}\n"  # how it ended, apart from all that is said
         os.close(done)
-        self.type("set -m")
+        # Whatever becomes of us, bash's stdin ends then, and with it what runs in the background.
+        self.type("set -m; trap 'kill -9 $(jobs -p) 2>/dev/null' EXIT")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self._bash.stdin is not None
-        try:
-            self._bash.stdin.write(b"kill -9 $(jobs -p) 2>/dev/null\nexit\n")
-            self._bash.stdin.close()
-            self._bash.wait(HANGS_S)
-        finally:
-            self._bash.kill()
-            self._bash.wait()
-            os.close(self._done)
+        pid = self._bash.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        self._bash.stdin.close()
+        self._bash.wait(HANGS_S)
+        os.close(self._done)
 
     def type(self, line: str, codes: frozenset[int] = frozenset({0}), shown: str = "") -> str:
         """What was said until it ended; the test fails unless it ends with one of `codes` and has said what is `shown`,
