@@ -56,6 +56,19 @@ def of_block(audio: npt.NDArray[Any], gap: npt.NDArray[np.uint8], time: npt.NDAr
     return Part(np.array(levels), np.array(hours, "i8"), power, len(frames))
 
 
+def jobs(tree: Any) -> tuple[list[Any], list[tuple[str, int]]]:
+    """A task for each block of a selection, and each one's host and rate."""
+    asked: list[Any] = []
+    whose: list[tuple[str, int]] = []
+    for take in tree.leaves:
+        rate = int(take.attrs["sample_rate"])
+        blocks = (take[name].data.to_delayed().ravel() for name in ("audio", "gap", "time"))
+        for block in zip(*blocks, strict=True):
+            asked.append(delayed(of_block)(*block, rate))
+            whose.append((take.attrs["host"], rate))
+    return asked, whose
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
@@ -66,14 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     day = datetime.fromisoformat(options.day).replace(tzinfo=UTC)
     tree = chaos.fleet(options.url).select(day, day + timedelta(days=1), options.hosts)
-    asked: list[Any] = []
-    whose: list[tuple[str, int]] = []
-    for take in tree.leaves:
-        rate = int(take.attrs["sample_rate"])
-        blocks = (take[name].data.to_delayed().ravel() for name in ("audio", "gap", "time"))
-        for block in zip(*blocks, strict=True):
-            asked.append(delayed(of_block)(*block, rate))
-            whose.append((take.attrs["host"], rate))
+    asked, whose = jobs(tree)
     with Client(options.scheduler):  # type: ignore[no-untyped-call]
         parts: list[Part] = list(compute(*asked))  # type: ignore[no-untyped-call]
     levels: dict[tuple[str, int], list[float]] = defaultdict(list)

@@ -23,7 +23,7 @@ from proof.fleet import BEGUN_NS, Recorder, Shape, Uploading
 from proof.report import machine_line
 from proof.s3 import local_s3
 
-__all__ = ["MARKS", "CatchUp", "measure_catch_up", "table"]
+__all__ = ["MARKS", "CatchUp", "measure_catch_up", "record_stereo", "table"]
 
 MARKS = ("<!-- catching up: written by tools/fleet --catch-up -->", "<!-- end of catching up -->")
 _RATE, _CHUNK_S = 48_000, 10
@@ -46,7 +46,7 @@ class CatchUp:
 def measure_catch_up(folder: Path, n_chunks: int, link: int) -> CatchUp:
     """All below `folder`."""
     recorder = Recorder(folder, 0, Shape(1))
-    _record(recorder.store, n_chunks)
+    record_stereo(recorder.store, n_chunks)
     with ExitStack() as stack:
         url = stack.enter_context(local_s3())
         store = FaultyStore(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]), 0.0, 1, link)
@@ -59,7 +59,8 @@ def measure_catch_up(folder: Path, n_chunks: int, link: int) -> CatchUp:
         return CatchUp(store.n_bytes, time.monotonic() - began, link)
 
 
-def _record(store: Store, n_chunks: int) -> None:
+def record_stereo(store: Store, n_chunks: int) -> None:
+    """A take of noise as of a stereo device at 48 kHz, 10 s a chunk."""
     size = _CHUNK_S * _RATE
     shape = Definition(
         uri="stream://logger/outage", channels=2, sample_rate=_RATE, sample_format="f32", chunk_frames=size,

@@ -406,6 +406,15 @@ def _catch_up(folder: Path, *, is_reported: bool) -> None:
     print(text)
 
 
+def _job(folder: Path, *, is_reported: bool) -> None:
+    from proof import leveljob
+
+    text = leveljob.table(leveljob.measure_job(folder, 40))
+    if is_reported:
+        write_section(text, REPORT, leveljob.MARKS)
+    print(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="fleet", description="Simulated recorders on an object store that fails.")
     parser.add_argument("--recorders", type=int, default=20)
@@ -417,6 +426,7 @@ def main() -> None:
     parser.add_argument("--no-report", action="store_true", help="leave docs/fleet.md as it is")
     parser.add_argument("--index", type=int, metavar="N", help="measure the index of so many recorders instead")
     parser.add_argument("--catch-up", action="store_true", help="measure how fast an uploader catches up instead")
+    parser.add_argument("--job", action="store_true", help="measure the level job on one worker and on two instead")
     given = parser.parse_args()
     shape = Shape(given.recorders, given.days, given.hours, given.faults, seed=given.seed)
 
@@ -426,6 +436,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         if given.index is not None:
             _index(given.index, Path(folder), say, is_reported=not given.no_report)
+            return
+        if given.job:
+            _job(Path(folder), is_reported=not given.no_report)
             return
         if given.catch_up:
             _catch_up(Path(folder), is_reported=not given.no_report)
