@@ -24,6 +24,7 @@ class AudioSlots(Slots):
         doubtful: bool = False,
         asked: bool = False,
         answered: bool = False,
+        denied: bool = False,
     ) -> None: ...
     def measure(
         self, slot: int, first: int, end: int

@@ -84,7 +84,8 @@ cdef class Capture:
         global next_handle, is_code_held
         if not is_code_held:
             is_code_held = True
-            hold_code([module.__file__ for module in (_rt, _cycle, _silence, _audio, _midi)], ["/libpipewire-", "/libc.so"])
+            own = [module.__file__ for module in (_rt, _cycle, _silence, _audio, _midi)]
+            hold_code(own, ["/libpipewire-", "/libc.so"])
         self.closing = threading.Lock()
         connection.alive()
         cdef Writer *writer = slots.alive()
@@ -207,6 +208,7 @@ cdef class Capture:
         self.data.loop = pw_thread_loop_get_loop(self.connection.loop)
         self.data.core = self.connection.core
         memset(&self.data.silence, 0, sizeof(self.data.silence))    # it is there before the callback writes to it
+        self.data.silence.ended = ~<uint64_t>0      # what a former capture's last cycles have held was never answered
         check(may_ask(self.data), "making an event")
         s.stream = pw_stream_new(self.connection.core, b"chaosd capture", props)
         check_pointer(s.stream, "making a stream")
@@ -258,6 +260,7 @@ cdef class Capture:
                 s.links[index].handle = s.handle
                 s.links[index].index = index
                 s.links[index].n_active = &s.n_active
+                s.links[index].n_ended = &s.n_ended
                 s.links[index].n_late = &s.n_late
                 link_make(&s.links[index], self.connection.core, ids)
                 s.n_links = index + 1
@@ -269,6 +272,7 @@ cdef class Capture:
         cdef uint32_t k
         for k in range(self.state.n_links):
             link_drop(&self.state.links[k])
+        chaos_store(&self.state.n_ended, self.state.n_ended + self.state.n_links)
         self.state.n_links = 0
         chaos_store(&self.state.n_active, 0)
         chaos_store(&self.state.n_late, 0)

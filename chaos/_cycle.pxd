@@ -27,6 +27,7 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     bint is_doubtful        # whether it may be made up in part: held until that is known, see `_silence`
     bint is_asked           # whether that is being asked now
     bint is_answered        # whether it is known of the cycle that was asked of, and those before it
+    bint is_denied          # whether what is held was made up
     bint is_resized         # whether the device may have filled it for another length than the clock has
 
 cdef struct Form:           # how one kind of content lies in a slot: all that the accounting does not know

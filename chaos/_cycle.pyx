@@ -247,7 +247,7 @@ cdef inline void settle_held(Writer *w, const Cycle *c) noexcept nogil:
     """Keeps or drops what is held, as far as this cycle tells; before it is accounted for."""
     if w.held == 0:
         return
-    if c.lacks != 0 or w.jumped or c.clock_id != w.rt.clock_id or c.position != w.rt.position:
+    if c.lacks != 0 or c.is_denied or w.jumped or c.clock_id != w.rt.clock_id or c.position != w.rt.position:
         drop_held(w, c)
     elif not c.is_doubtful:
         keep_held(w, w.held)

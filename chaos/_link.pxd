@@ -15,6 +15,7 @@ cdef struct OwnLink:            # from a device's port to one of ours
     int state
     bint is_late                # counted in n_late
     uint64_t *n_active          # how many of its capture's links are
+    uint64_t *n_ended           # how many of them were, and are not any more
     uint64_t *n_late            # how many of them bring the last cycle's frames
 
 cdef int link_make(OwnLink *link, pw_core *core, ids) except -1

@@ -20,6 +20,8 @@ LINK_ACTIVE = PW_LINK_STATE_ACTIVE
 
 cdef inline void set_link_state(OwnLink *link, int state) noexcept nogil:
     cdef int64_t change = (state == PW_LINK_STATE_ACTIVE) - (link.state == PW_LINK_STATE_ACTIVE)
+    if change < 0:
+        chaos_store(link.n_ended, link.n_ended[0] + 1)
     chaos_store(link.n_active, link.n_active[0] + change)
     link.state = state
 

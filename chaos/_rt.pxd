@@ -36,6 +36,7 @@ cdef struct CaptureState:
     OwnLink links[MAX_CHANNELS]
     uint32_t n_links
     uint64_t n_active                   # of those links
+    uint64_t n_ended                    # links that were active and are not any more, so far
     uint64_t n_late                     # of them asynchronous: they bring the last cycle's frames
     uint64_t linked_ns                  # when links were last asked for, see `must_be_its_own`
     uint64_t last_end                   # position behind the last cycle, and how long that was

@@ -119,7 +119,7 @@ cdef inline void doubt(StreamData *data, Cycle *c, bint is_answered) noexcept no
         silent = chaos_silent_32(<const uint32_t *>s.content.interleaved, s.channels, c.n_frames)
     if silent == ~<uint64_t>0 >> (64 - s.channels):
         c.lacks = CAUSE_NO_DATA
-    elif silence_look(&data.silence, c, silent, is_answered):
+    elif silence_look(&data.silence, c, silent, is_answered, chaos_load(&s.n_ended)):
         chaos_store(&data.silence.asked, data.silence.asked + 1)
         pw_loop_signal_event(data.loop, data.question_event)
 

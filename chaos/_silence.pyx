@@ -15,40 +15,43 @@ from libc.string cimport memset
 from chaos._cycle cimport Cycle
 
 
-cdef bint silence_look(Silence *q, Cycle *c, uint64_t silent, bint is_answered) noexcept nogil:
+cdef bint silence_look(Silence *q, Cycle *c, uint64_t silent, bint is_answered, uint64_t ended) noexcept nogil:
     """Says in `c` what to do with a cycle of which the channels `silent` hold nothing but zeros, and with those held.
 
-    `is_answered` tells whether the last question is, as found before the links were looked at. Returns whether another
-    one is to be asked.
+    `is_answered` tells whether the last question is, as found before the links were looked at; `ended` counts the links
+    that have ended so far, as found after that: one may be made again before another cycle comes, so that a channel
+    which is heard again proves nothing. Returns whether another question is to be asked.
     """
-    cdef uint64_t fresh
+    cdef uint64_t doubt
+    if ended != q.ended:
+        q.ended = ended
+        q.quiet = q.asked_of = q.more = 0
+        c.is_denied = True
     q.quiet &= silent
-    fresh = silent & ~q.quiet
-    if fresh != 0 and is_answered and q.asked_of != 0:
+    if q.asked_of != 0 and is_answered:
         c.is_answered = True
         q.quiet |= q.asked_of & silent
         q.asked_of = 0
-        fresh = silent & ~q.quiet
-    c.is_doubtful = fresh != 0
-    if fresh == 0:
-        q.asked_of = 0          # those in doubt are heard again, so their links stand
+    doubt = (silent & ~q.quiet) | q.more
+    c.is_doubtful = q.asked_of != 0 or doubt != 0
+    if q.asked_of != 0:
+        q.more = doubt
         return False
-    if not is_answered:
-        return False
-    q.asked_of = fresh
-    c.is_asked = True
-    return True
+    q.asked_of = doubt
+    q.more = 0
+    c.is_asked = doubt != 0
+    return c.is_asked
 
 
 def looked(cycles):
-    """What becomes of cycles of (silent channels as bits, is_answered): of each (is_doubtful, is_asked, is_answered); for
-    tests."""
+    """What becomes of cycles of (silent channels as bits, is_answered, links that have ended): of each (is_doubtful,
+    is_asked, is_answered, is_denied); for tests."""
     cdef Silence q
     cdef Cycle c
     cdef list found = []
     memset(&q, 0, sizeof(q))
-    for silent, is_answered in cycles:
+    for silent, is_answered, ended in cycles:
         memset(&c, 0, sizeof(c))
-        silence_look(&q, &c, silent, is_answered)
-        found.append((bool(c.is_doubtful), bool(c.is_asked), bool(c.is_answered)))
+        silence_look(&q, &c, silent, is_answered, ended)
+        found.append((bool(c.is_doubtful), bool(c.is_asked), bool(c.is_answered), bool(c.is_denied)))
     return found

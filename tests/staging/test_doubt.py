@@ -140,23 +140,40 @@ def test_a_doubtful_cycle_that_was_torn_is_missed(take: Take) -> None:
     assert not any(take.samples()[CYCLE : 3 * CYCLE])
 
 
-SURE, HELD = (False, False, False), (True, False, False)
-ASKED, KNOWN = (True, True, False), (False, False, True)
-LEFT, RIGHT, BOTH = 1, 2, 3
+SURE, HELD = (False, False, False, False), (True, False, False, False)
+ASKED, KNOWN = (True, True, False, False), (False, False, True, False)
+ASKED_ON, DENIED = (True, True, True, False), (False, False, False, True)
+LEFT, BOTH = 1, 3
 
 
 @pytest.mark.parametrize(
     ("cycles", "told"),
     [
-        ([(0, True), (0, True)], [SURE, SURE]),
-        ([(LEFT, True), (LEFT, False), (LEFT, True), (LEFT, True)], [ASKED, HELD, KNOWN, SURE]),
-        ([(LEFT, True), (0, False), (LEFT, False), (LEFT, True)], [ASKED, SURE, HELD, ASKED]),
-        ([(LEFT, True), (LEFT, True), (0, True), (LEFT, True)], [ASKED, KNOWN, SURE, ASKED]),
-        ([(LEFT, True), (BOTH, False), (BOTH, True), (BOTH, True)], [ASKED, HELD, (True, True, True), KNOWN]),
-        ([(LEFT, True), (LEFT, True), (BOTH, True), (BOTH, True)], [ASKED, KNOWN, ASKED, KNOWN]),
+        ([(0, True, 0), (0, True, 0)], [SURE, SURE]),
+        ([(LEFT, True, 0), (LEFT, True, 0), (LEFT, True, 0)], [ASKED, KNOWN, SURE]),
+        (
+            [(LEFT, True, 0), (LEFT, False, 0), (LEFT, True, 0), (LEFT, False, 0), (LEFT, True, 0), (LEFT, True, 0)],
+            [ASKED, HELD, ASKED_ON, HELD, KNOWN, SURE],
+        ),
+        ([(LEFT, True, 0), (0, False, 0), (0, True, 0)], [ASKED, HELD, KNOWN]),
+        ([(LEFT, True, 0), (LEFT, True, 0), (0, True, 0), (LEFT, True, 0)], [ASKED, KNOWN, SURE, ASKED]),
+        ([(LEFT, True, 0), (BOTH, True, 0), (BOTH, True, 0)], [ASKED, ASKED_ON, KNOWN]),
+        ([(LEFT, True, 0), (0, False, 1), (0, True, 1)], [ASKED, DENIED, SURE]),
+        ([(LEFT, True, 0), (LEFT, True, 0), (LEFT, True, 1)], [ASKED, KNOWN, (True, True, False, True)]),
+        ([(0, True, 2), (0, True, 2)], [DENIED, SURE]),
     ],
 )
 def test_a_channel_is_asked_of_when_it_falls_silent(
-    cycles: list[tuple[int, bool]], told: list[tuple[bool, bool, bool]]
+    cycles: list[tuple[int, bool, int]], told: list[tuple[bool, bool, bool, bool]]
 ) -> None:
     assert looked(cycles) == told
+
+
+def test_a_link_that_ended_and_is_there_again_before_the_next_cycle_proves_nothing(take: Take) -> None:
+    """The graph may stand still for the cycle in which it went, and go on when it has been made again."""
+    take.cycle()
+    take.cycle(doubtful=True, asked=True)
+    take.cycle(denied=True)
+    assert take.gaps == [(CYCLE, CYCLE, Cause.NO_DATA)]
+    assert take.head == 3 * CYCLE
+    assert not any(take.samples()[CYCLE : 2 * CYCLE])
