@@ -15,6 +15,7 @@ _HINTS = {
     "session_exists": "stop it with session_stop, or choose another name",
     "session_not_found": "start one with session_start",
     "recording_not_found": "recording_list tells what there is",
+    "not_recovered": "a person has to bring it in on this machine: chaosctl recover (or chaosd, started)",
     "rate_mismatch": "leave sample_rate out: it is the device's own then",
     "channels_mismatch": "leave channels out: they are the device's own then",
 }

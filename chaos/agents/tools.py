@@ -242,6 +242,7 @@ class Tools:
         from chaos.export.save import save
         from chaos.export.source import first_kept
         from chaos.read.recording import open as open_recording
+        from chaos.read.recovered import check_recovered
         from chaos.terms.places import Timeline, parse_range
 
         check_uri(given.uri)  # a path would be opened, too
@@ -250,6 +251,8 @@ class Tools:
         check_not_of_store(store, out)
         with open_recording(given.uri, store.root) as recording:
             timeline = Timeline(recording.n_frames, recording.frame_of, recording.moment_of)
+            if given.end is None or given.end.startswith("-"):
+                check_recovered(store, [given.uri], [recording])
             begin, stop, notes = parse_range(given.last, given.first, given.end, timeline)
             if begin is None:
                 begin = min(first_kept(recording.gaps), recording.n_frames)

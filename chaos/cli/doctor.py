@@ -33,7 +33,7 @@ def doctor(session: Session, as_json: bool) -> None:
     from chaos.cli.checkup import checked
 
     session.refuse_host("doctor")
-    if (session.endpoint or "").startswith("tcp://"):
+    if session.is_elsewhere:
         raise click.UsageError("doctor looks at this machine: run it on the one that records")
     with _asked(session) as (chaosd, store, pid):
         found = checked(chaosd, store, pid)

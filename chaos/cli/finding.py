@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chaos.cli.out import say
+from chaos.cli.recovering import left_in, left_lines
 from chaos.cli.session import Session, json_option, only_stream, print_json, running_streams
 from chaos.terms.buckets import is_remote_url
 from chaos.terms.errors import InvalidRequest
@@ -72,6 +73,7 @@ def list_(
     import msgspec
 
     from chaos.store.catalog import Catalog
+    from chaos.store.members import is_take_of
     from chaos.store.store import Store
     from chaos.store.summary import summaries
 
@@ -87,9 +89,13 @@ def list_(
                 limit=None if most is None else most + 1,
             )
     found = [msgspec.to_builtins(each) for each in summaries(store, entries[:most][::-1])]
+    left = [] if session.is_elsewhere else [each for each in left_in(store) if uri is None or is_take_of(each.uri, uri)]
     if as_json:
-        print_json({"recordings": found})
+        more = {"not_recovered": [{"uri": each.uri, "n_frames": each.n_frames} for each in left]} if left else {}
+        print_json({"recordings": found, **more})
         return
+    if left:
+        say(*left_lines(left), err=True)
     if not found:
         say("No recordings." if store.root.is_dir() else f"No recordings: there is no folder {store.root}.", err=True)
         return

@@ -37,6 +37,7 @@ from chaos.cli import (
 from chaos.cli.failing import say_failure
 from chaos.cli.hosts import MANY
 from chaos.cli.out import open_closed, say
+from chaos.cli.recovering import with_what_is_left
 from chaos.cli.session import EXIT_STORAGE, HEARD, TYPED, Session
 from chaos.terms.errors import ChaosError
 
@@ -88,11 +89,13 @@ class _Commands(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
-        except (ChaosError, click.ClickException) as e:
+        except click.ClickException as e:  # which click tells of
             say_failure(ctx, e)
-            if isinstance(e, click.ClickException):  # which click tells of
-                raise
-            ctx.exit(e.exit_code)
+            raise
+        except ChaosError as e:
+            told = with_what_is_left(ctx.obj, ctx.meta[TYPED], e) if isinstance(ctx.obj, Session) else e
+            say_failure(ctx, told)
+            ctx.exit(told.exit_code)
         except BrokenPipeError:
             # The reader of our output has gone: no error of ours. Python would complain once more when it flushes.
             _forget_output()

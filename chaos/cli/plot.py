@@ -106,6 +106,7 @@ def _stretch(
     """The recording and its frames [first, end) that are meant. Raises what `chaos.open` and `chosen_range` do."""
     from chaos.export.source import first_kept
     from chaos.read.recording import open as open_recording
+    from chaos.read.recovered import waits_for_recovery
     from chaos.terms.places import Timeline
 
     with ended_by_signals(), open_recording(what, session.store_folder()) as recording:
@@ -113,6 +114,8 @@ def _stretch(
         begin, stop, _ = chosen_range(last, first, end, Timeline(n_frames, recording.frame_of, recording.moment_of))
         if begin is None:
             begin = min(first_kept(recording.gaps), n_frames)
+        if stop is None and waits_for_recovery(recording):
+            say(f"{recording.uri} is not recovered yet, so its last frames are missing: chaosctl recover", err=True)
         stop = n_frames if stop is None else stop
         yield recording, begin, max(begin, stop)
 

@@ -70,7 +70,7 @@ def record(
     from chaos.terms.units import parse_duration_s
 
     name, out = device_and_file(arguments)
-    if (session.endpoint or "").startswith("tcp://"):
+    if session.is_elsewhere:
         raise click.UsageError("record writes a file here, so chaosd must be on this machine: see chaosctl start")
     times = chosen_times(at, for_, until, dt.datetime.now().astimezone())
     silence = {

@@ -51,10 +51,10 @@ def verify(session: Session, what: str, signed: bool, strict: bool, as_json: boo
     without a signature (chaosctl sign) only that nothing has changed by accident. You trust your own signing key and
     those of `chaosctl keys add --signer`.
 
-    Of a take that is still recording, or was interrupted and not recovered yet, only what is sealed is checked; with
-    --strict that is exit code 8.
+    Of a take that is still recording only what is sealed is checked; with --strict that is exit code 8. So it always
+    is of one that was broken off and is not recovered yet (chaosctl recover).
     """
-    from chaos.cli.show import proof_lines, verify_lines
+    from chaos.cli.show import is_broken_off, proof_lines, verify_lines
     from chaos.cli.tables import progress
 
     with progress("verifying") as advance:
@@ -68,7 +68,7 @@ def verify(session: Session, what: str, signed: bool, strict: bool, as_json: boo
         print_json({**report, "signed_by": signers} if report.get("signatures") else report)
     else:
         say(*verify_lines(report, missing_frames), *proof_lines(report, names))
-    if not report["ok"]:
+    if not report["ok"] or is_broken_off(report):
         leave(EXIT_BAD)
     if signed and not signers:
         say("no key that you trust has signed it (see: chaosctl keys list)", err=True)
@@ -223,7 +223,8 @@ def save(
     .midi2. OUT can be - for standard output (interleaved samples, or a .mid file). With several recordings, OUT is a
     folder: each becomes one file there, all aligned by their clocks. The range then refers to the first recording.
 
-    Exits with code 8 if a chunk is damaged; the file is written all the same, and the damage is reported.
+    Exits with code 8 if a chunk is damaged; the file is written all the same, and the damage is reported. What chaosd
+    was recording when it died must be recovered first (chaosctl recover), unless --to names an end that is there.
     """
     whats, out = what_and_where(arguments)
     to_pipe = str(out) == "-"
@@ -238,6 +239,7 @@ def save(
     from chaos.export.save import save as save_file
     from chaos.export.save import save_aligned, save_split, save_to
     from chaos.export.source import first_kept
+    from chaos.read.recovered import check_recovered
     from chaos.store.places import check_not_of_store
     from chaos.store.store import Store
     from chaos.terms.places import Timeline
@@ -260,6 +262,8 @@ def save(
     with ExitStack() as stack:
         stack.enter_context(ended_by_signals())
         recordings = _opened(whats, store, stack, is_named=is_named)
+        if end is None or end.startswith("-"):  # else what is asked for is there, or is refused
+            check_recovered(Store(store), [what for what in whats if "://" in what], recordings)
         one = recordings[0]
         begin, stop, _ = chosen_range(last, first, end, Timeline(one.n_frames, one.frame_of, one.moment_of))
         if begin is None:
@@ -301,8 +305,12 @@ def _opened(whats: Sequence[str], store: Path, stack: ExitStack, *, is_named: bo
     Raises what `chaos.open` does, RecordingNotFound also where none has begun.
     """
     from chaos.read.recording import open as open_recording
+    from chaos.read.recovered import check_recovered
+    from chaos.store.store import Store
 
     found: list[Recording] = []
+    if not is_named:
+        check_recovered(Store(store), whats, ())
     missing: dict[str, RecordingNotFound] = {}
     for what in whats:
         try:

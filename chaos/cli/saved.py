@@ -58,12 +58,12 @@ def _beside(report: SaveReport) -> list[str]:
 
 
 def _latency_lines(reports: Sequence[SaveReport]) -> list[str]:
-    """How late the devices say that their ports are, where that could matter: one line, or none."""
+    """How late the devices say that their ports are, where that could matter: a line for each, or none."""
     told = {report.uri: report.latency for report in reports if report.latency is not None}
     if not any(each.quanta or each.frames or each.ns for each in told.values()):
         return []
-    said = "; ".join(f"{uri} {_latency(told[uri])}" for uri in told)
-    return [f"the devices say that they are late, and no file was moved by it: {said}"]
+    late = (f"  {uri}: {_latency(latency)}" for uri, latency in told.items())
+    return ["how late each device says that it delivers; the files were not moved by it:", *late]
 
 
 def _latency(latency: Latency) -> str:

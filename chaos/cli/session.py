@@ -76,6 +76,11 @@ class Session:
         if self.host is not None:
             raise click.UsageError(f"{command} acts on this machine: leave out --host (or CHAOS_HOST), or log in there")
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the chaosd that is meant runs on another machine."""
+        return (self.endpoint or "").startswith("tcp://")
+
     @contextmanager
     def client(self) -> Iterator[Client]:
         from chaos.client import Client

@@ -17,13 +17,16 @@ __all__ = ["recorded", "uris_running", "write_session"]
 
 
 def recorded(store: Path, name: str) -> Members:
-    """The session's streams; those without a recording are told on stderr. Raises SessionNotFound."""
+    """The session's streams; those without a recording are told on stderr. Raises SessionNotFound, or NotRecovered
+    where there is something of one in memory alone."""
+    from chaos.read.recovered import check_recovered
     from chaos.store.catalog import Catalog
     from chaos.store.members import members_of
     from chaos.store.store import Store
 
     with Catalog(Store(store)) as catalog:
         members = members_of(catalog, name)
+    check_recovered(Store(store), members.uris, ())
     if members.missing:
         say(f"nothing was recorded of {', '.join(members.missing)}", err=True)
     return members
@@ -56,6 +59,7 @@ def write_session(
     from chaos.cli.tables import progress
     from chaos.export.session import SESSION_FILE, save_session, stretch_of
     from chaos.read.recording import open as open_recording
+    from chaos.read.recovered import check_recovered
     from chaos.store.places import check_not_of_store
     from chaos.store.store import Store
     from chaos.terms.places import Timeline
@@ -64,6 +68,7 @@ def write_session(
     with ExitStack() as stack:
         stack.enter_context(ended_by_signals())
         recordings = [stack.enter_context(open_recording(uri, store)) for uri in members.recorded]
+        check_recovered(Store(store), (), recordings)
         for each in recordings:
             if not each.n_frames:
                 say(f"nothing was recorded of {each.uri}: it is left out", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,10 @@ from chaos.cli.session import (
 )
 from chaos.cli.sessionfolder import recorded, uris_running, write_session
 from chaos.cli.standby import keep_held
+from chaos.cli.streams import target_device
 from chaos.terms.containers import CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
 from chaos.terms.counting import counted
-from chaos.terms.errors import DeviceNotFound, PipeWireUnavailable, SessionNotFound
+from chaos.terms.errors import DeviceNotFound, InvalidRequest, SessionNotFound
 
 if TYPE_CHECKING:
     from chaos.client import Client
@@ -76,8 +78,9 @@ def start(
     standby_s = None if standby is None else parse_duration_s(standby)
     check_options({"standby_s": standby_s})
     with session.client() as chaosd:
-        devices = [(each, "audio", _find(chaosd, each, "audio", wait)) for each in audio]
-        devices += [(each, "midi", _find(chaosd, each, "midi", wait)) for each in midi]
+        named = [*((each, "audio") for each in audio), *((each, "midi") for each in midi)]
+        devices = [(each, kind, target_device(chaosd, each, wait, kind)) for each, kind in named]
+        _check_once(devices)
         if all_midi:
             known = {device["identity"] for _, _, device in devices if device is not None}
             there = midi_instruments(chaosd)
@@ -108,13 +111,17 @@ def start(
         say(*_begun_lines(begun, standby))
 
 
-def _find(chaosd: Client, name: str, kind: str, wait: bool) -> dict[str, Any] | None:
-    try:
-        return dict(chaosd.call("device_find", name=name, format=kind)["device"])
-    except (DeviceNotFound, PipeWireUnavailable):
-        if wait:
-            return None
-        raise
+def _check_once(devices: Sequence[tuple[str, str, dict[str, Any] | None]]) -> None:
+    """Raises InvalidRequest where two names are of one device: its frames would be recorded twice."""
+    known: dict[Any, str] = {}
+    for name, kind, device in devices:
+        told = device or {}
+        key = kind, told.get("object_serial") or name, told.get("direction"), told.get("is_monitor")
+        if key in known:
+            what = f"{known[key]!r} and {name!r} are the same device"
+            what = f"{name!r} is named twice" if known[key] == name else what
+            raise InvalidRequest(what, hint="name each device once; chaosctl devices lists them")
+        known[key] = name
 
 
 @session_group.command("stop")
@@ -339,7 +346,7 @@ def verify(session: Session, name: str, strict: bool, as_json: bool) -> None:
     """
     import msgspec
 
-    from chaos.cli.show import verify_lines
+    from chaos.cli.show import is_broken_off, verify_lines
     from chaos.cli.tables import progress
     from chaos.store.store import Store
     from chaos.store.verify import verify_uri
@@ -350,7 +357,7 @@ def verify(session: Session, name: str, strict: bool, as_json: bool) -> None:
         with progress(f"verifying {uri}") as advance:
             reports[uri] = msgspec.to_builtins(verify_uri(Store(store), uri, advance))
     missing = {uri: sum(gap["n_frames"] or 0 for gap in report["gaps"]) for uri, report in reports.items()}
-    is_ok = all(report["ok"] for report in reports.values())
+    is_ok = all(report["ok"] and not is_broken_off(report) for report in reports.values())
     is_all = all(report["all_checked"] for report in reports.values())
     if as_json:
         print_json({"ok": is_ok, "all_checked": is_all, "session": name, "recordings": list(reports.values())})

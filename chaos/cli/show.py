@@ -27,6 +27,7 @@ __all__ = [
     "device_rows",
     "duration",
     "event_line",
+    "is_broken_off",
     "kept_lines",
     "level",
     "lost",
@@ -285,7 +286,7 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
         f" {counted(len(report['gaps']), 'gap')}, {counted(missing_frames, 'frame')} missing"
         f"{lost(missing_frames, report.get('sample_rate'))}"
     )
-    states = {take["state"] for take in report.get("takes", ())} | {report.get("state")}
+    states = _states(report)
     lines = [f"{'ok' if report['ok'] else 'BAD'}: {counts}"]
     partly = None
     if "interrupted" in states:
@@ -309,6 +310,15 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
         for each in report.get("absent", ())
     ]
     return [*lines, *_gap_lines(report), *_defect_lines(report["bad"])]
+
+
+def _states(report: Wire) -> set[str | None]:
+    return {take["state"] for take in report.get("takes", ())} | {report.get("state")}
+
+
+def is_broken_off(report: Wire) -> bool:
+    """Whether a VerifyReport has a take that waits for recovery."""
+    return "interrupted" in _states(report)
 
 
 def _defect_lines(bad: Sequence[Wire]) -> list[str]:

@@ -21,7 +21,7 @@ from chaos.cli.session import (
     strict_option,
 )
 from chaos.terms.counting import counted
-from chaos.terms.errors import DeviceNotFound, PipeWireUnavailable, StreamNotFound
+from chaos.terms.errors import DeviceNotFound, InvalidRequest, PipeWireUnavailable, StreamNotFound
 
 if TYPE_CHECKING:
     from chaos.client import Asking, Client
@@ -250,8 +250,10 @@ def target_device(
 ) -> dict[str, Any] | None:
     """The device to record; None if it is not there and we wait for it. `choose` is what one types to choose it.
 
-    Raises DeviceNotFound, DeviceAmbiguous.
+    Raises DeviceNotFound, DeviceAmbiguous, InvalidRequest.
     """
+    if target is not None and not target.strip():
+        raise InvalidRequest("the name of the device is empty", hint="see what there is with: chaosctl devices")
     if target is None and kind == "midi":
         return _only_midi_device(chaosd, choose)
     if target is None:
@@ -397,7 +399,7 @@ def status(session: Session, uri: str | None, watch: bool, as_json: bool) -> Non
 
 def _others(session: Session, chaosd: Client, uri: str | None) -> list[dict[str, Any]]:
     """What other processes than chaosd capture on this machine; of one stream where `uri` is given."""
-    if (session.endpoint or "").startswith("tcp://"):
+    if session.is_elsewhere:
         return []
     from chaos.protocol.config import Config
 

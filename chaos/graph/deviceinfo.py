@@ -13,7 +13,7 @@ from chaos.graph.objects import Port
 from chaos.terms.counting import counted
 from chaos.terms.errors import ChannelsMismatch, DeviceAmbiguous, DeviceNotFound, FormatUnsupported, RateMismatch
 
-__all__ = ["DeviceInfo", "DeviceKind", "Direction", "RequestedFormat", "check_format", "choose"]
+__all__ = ["DeviceInfo", "DeviceKind", "Direction", "RequestedFormat", "check_format", "choose", "other_kind"]
 
 Direction: TypeAlias = Literal["input", "output"]
 DeviceKind: TypeAlias = Literal["audio", "midi"]
@@ -263,6 +263,15 @@ def _hardware(device: DeviceInfo) -> tuple[str, int]:
     if device.hardware is not None:
         return "device", device.hardware
     return ("card", device.card) if device.kind == "midi" and device.card is not None else ("node", device.node_id)
+
+
+def other_kind(name: str, found: DeviceInfo) -> DeviceNotFound:
+    """What is raised where MIDI was asked for and `found`, an audio device, is what answers; or the reverse."""
+    is_audio = found.kind == "audio"
+    is_one, is_not = ("an audio device", "MIDI") if is_audio else ("a MIDI device", "audio")
+    called = "" if name == found.description else f" ({found.description})"
+    option = "leave out --midi, or in a session use --audio" if is_audio else "use --midi"
+    return DeviceNotFound(f"{name!r}{called} is {is_one}, not {is_not}", hint=f"to record it {option}")
 
 
 def _ambiguous(name: str, candidates: list[DeviceInfo]) -> DeviceAmbiguous:

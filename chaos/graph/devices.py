@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Literal, TypeAlias
 
 import msgspec
 
-from chaos.graph.deviceinfo import DeviceInfo, DeviceKind, Direction, check_format, choose
+from chaos.graph.deviceinfo import DeviceInfo, DeviceKind, Direction, check_format, choose, other_kind
 from chaos.graph.identity import Role, first, ladder
 from chaos.graph.midiports import card_of, describe_midi, is_midi
 from chaos.graph.nodeformat import node_format, node_volume
@@ -30,6 +31,7 @@ from chaos.graph.objects import (
     number,
 )
 from chaos.graph.programs import describe_program, is_program, program_ports
+from chaos.terms.errors import DeviceAmbiguous, DeviceNotFound
 
 __all__ = ["GRAPH_RATE", "Change", "Decoder", "DeviceInfo", "DeviceMap", "Port", "RegistryEvent", "check_format"]
 
@@ -119,8 +121,16 @@ class DeviceMap:
         return sorted(found, key=lambda device: device.sort_key)
 
     def find(self, name: str, direction: Direction | None = None, kind: DeviceKind | None = None) -> DeviceInfo:
-        """`deviceinfo.choose` among what is there. Raises DeviceAmbiguous, DeviceNotFound."""
-        return choose(name, self.devices(direction, kind, programs=True), kind)
+        """`deviceinfo.choose` among what is there. Raises DeviceAmbiguous, DeviceNotFound: one that says so where a
+        device of the other kind answers to the name."""
+        try:
+            return choose(name, self.devices(direction, kind, programs=True), kind)
+        except DeviceNotFound as error:
+            found = None
+            if kind is not None:
+                with suppress(DeviceNotFound, DeviceAmbiguous):
+                    found = choose(name, self.devices(direction, "midi" if kind == "audio" else "audio"))
+            raise error if found is None else other_kind(name, found) from None
 
     def shared_serials(self) -> set[str]:
         """The names of serial numbers that more than one device claims now."""

@@ -9,10 +9,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from chaos.read.bounds import frames_of
 from chaos.read.samples import Samples
 from chaos.store.objects import open_chunk
 from chaos.terms.form import MidiForm, records
-from chaos.terms.messages import Message, messages_of
+from chaos.terms.messages import Message, messages_by_frame
 
 __all__ = ["EVENT", "EventArray", "Events", "MidiContent"]
 
@@ -78,16 +79,15 @@ class Events:
         self._source = source
 
     def __getitem__(self, frames: slice) -> EventArray:
-        if not isinstance(frames, slice) or frames.step not in (None, 1):
-            raise TypeError("events are indexed by a slice of frames: recording.events[first:last]")
-        first, last, _ = frames.indices(self._source.n_frames)
-        found: EventArray = self._source.read(first, max(first, last))  # type: ignore[assignment]
+        first, last = frames_of(frames, self._source.n_frames, "events are indexed", "recording.events[first:last]")
+        found: EventArray = self._source.read(first, last)  # type: ignore[assignment]
         return found
 
     def __len__(self) -> int:
         return len(self[:])
 
     def messages(self, first: int, last: int) -> Iterator[Message]:
-        """What these are in words of MIDI, each with its frame."""
+        """What these are in words of MIDI, by frame: a sysex stands where it began, whatever came before its end. Those
+        of one frame are in the order in which they ended."""
         rows: npt.NDArray[Any] = self[first:last]
-        return messages_of((int(row["frame"]), int(row["kind"]), row["bytes"]) for row in rows)
+        return messages_by_frame((int(row["frame"]), int(row["kind"]), row["bytes"]) for row in rows)

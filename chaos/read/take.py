@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from chaos.read.bounds import frames_of
 from chaos.read.content import ArrayContent, Content, Piece, content_of
 from chaos.read.follow import Follower, WhenLapped
 from chaos.read.missing import Missing, check_missing
@@ -192,10 +193,8 @@ class Recording:
 
     def __getitem__(self, frames: slice) -> Samples:
         """Frames as `read` gives them, with the bounds of a Python slice (negative: from the end)."""
-        if not isinstance(frames, slice) or frames.step not in (None, 1):
-            raise TypeError("a recording is indexed by a slice of frames: recording[first:last]")
-        first, last, _ = frames.indices(self.n_frames)
-        return self.read(first, max(first, last))
+        first, last = frames_of(frames, self.n_frames, "a recording is indexed", "recording[first:last]")
+        return self.read(first, last)
 
     def _check_read(self, first: int, last: int, missing: Missing) -> None:
         """Raises as `read` does, but for gaps."""
@@ -277,7 +276,8 @@ class Recording:
         return Events(self)
 
     def messages(self, first: int = 0, last: int | None = None) -> Iterator[Message]:
-        """The events of frames [first, last) as MIDI messages, sysex put together. Raises as `events`."""
+        """The events of frames [first, last) as MIDI messages, sysex put together, by frame: a sysex stands where it
+        began. Raises as `events`."""
         return self.events.messages(first, self.n_frames if last is None else last)
 
     def between(self, begin: float | datetime, end: float | datetime, missing: Missing = "zeros") -> Samples:

@@ -14,7 +14,7 @@ from chaos.store.about import About
 from chaos.system.files import is_locked
 from chaos.terms.errors import ChaosError
 
-__all__ = ["Captured", "captures"]
+__all__ = ["Captured", "captures", "is_in_use"]
 
 
 class Captured(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ def captures(staging_dir: Path) -> list[Captured]:
 def _captured(path: Path) -> Iterator[Captured]:
     """One at most: nothing of a file that goes while we look, or is not a staging file of this version."""
     with suppress(OSError, ValueError, ChaosError), StagingReader(path) as staging:
-        if not _is_in_use(path, staging.pid):
+        if not is_in_use(path, staging.pid):
             return
         told = msgspec.json.decode(staging.about, type=About)
         definition, recording = told.definition, staging.recording
@@ -57,6 +57,6 @@ def _captured(path: Path) -> Iterator[Captured]:
         )
 
 
-def _is_in_use(path: Path, pid: int) -> bool:
+def is_in_use(path: Path, pid: int) -> bool:
     """Whether who made it holds its lock. That of a dead process isn't tried: recovery may be about to take it."""
     return Path(f"/proc/{pid}").exists() and is_locked(path)

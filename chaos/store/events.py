@@ -27,6 +27,7 @@ __all__ = [
     "COLUMNS",
     "Column",
     "EventColumns",
+    "WrongColumn",
     "clear_events",
     "count_events",
     "event_arrays",
@@ -42,6 +43,15 @@ class Column(NamedTuple):
     n_items: int
     dimension: str
     long_name: str
+
+
+class WrongColumn(NamedTuple):
+    """An array that does not say what was sealed, of `n_sealed` items. `is_short`: chunk files of it are missing or cut
+    short (those of nothing but zeros may be missing, too)."""
+
+    name: str
+    n_sealed: int
+    is_short: bool
 
 
 _ROWS = 8192
@@ -189,7 +199,7 @@ def clear_events(folder: Path, sealed: Iterable[SealedChunk], gone: Iterable[Sea
 
 def wrong_columns(
     folder: Path, sealed: Iterable[SealedChunk], gone: Container[int], bring: Callable[[SealedChunk], None]
-) -> list[str]:
+) -> list[WrongColumn]:
     """The arrays that do not say what the chunks hold whose files are there, and zeros for those that are `gone`. Each
     is asked for by `bring` before."""
     wrong: set[str] = set()
@@ -208,7 +218,8 @@ def wrong_columns(
                     wrong.add(name)
         n_events += each.n_events
         n_bytes += each.n_event_bytes
-    return sorted(wrong)
+    n_sealed = {name: n_bytes if name == "bytes" else n_events for name in COLUMNS}
+    return [WrongColumn(name, n_sealed[name], files[name].is_short) for name in sorted(wrong)]
 
 
 def _nothing(sealed: SealedChunk) -> dict[str, array[Any]]:
@@ -226,6 +237,7 @@ class _Reader:
         self._column = column
         self._index = -1
         self._items = array(column.code)
+        self.is_short = False
 
     def read(self, first: int, n_items: int) -> array[Any]:
         size = self._column.n_items
@@ -236,6 +248,7 @@ class _Reader:
                 path = self._folder / "c" / str(self._index)
                 raw = read_regular(path) if path.exists() else b""
                 n_bytes = size * self._items.itemsize
+                self.is_short |= len(raw) < n_bytes
                 self._items = array(self._column.code, raw if len(raw) == n_bytes else bytes(n_bytes))
             part = self._items[first % size : first % size + n_items]
             found += part

@@ -10,7 +10,7 @@ from chaos.store.catalog import Catalog, Entry
 from chaos.terms.errors import SessionNotFound
 from chaos.terms.uri import check_session
 
-__all__ = ["Members", "members_in", "members_of"]
+__all__ = ["Members", "is_take_of", "members_in", "members_of"]
 
 _LATER = re.compile(r"\.\d{4,}")
 
@@ -40,10 +40,10 @@ def members_in(entries: Sequence[Entry]) -> Members:
     digests = (entry.digest for entry in entries if entry.digest is not None)
     told = next((digest.definition.session_uris for digest in digests), None)
     uris = list(told or dict.fromkeys(entry.uri for entry in entries))
-    return Members(uris, [uri for uri in uris if any(_is_of(entry.uri, uri) for entry in entries)])
+    return Members(uris, [uri for uri in uris if any(is_take_of(entry.uri, uri) for entry in entries)])
 
 
-def _is_of(take_uri: str, uri: str) -> bool:
+def is_take_of(take_uri: str, uri: str) -> bool:
     """Whether it is a take of the stream: the first, or one that the stream rolled into."""
     return take_uri == uri or (take_uri.startswith(uri) and _LATER.fullmatch(take_uri[len(uri) :]) is not None)
 

@@ -205,7 +205,16 @@ def _event_defects(info: RecordingInfo, gone: Container[int]) -> list[Defect]:
     if not isinstance(info.definition.form, MidiForm) or info.is_live or not info.finish:
         return []
     wrong = wrong_columns(info.path, info.chunks, gone, info.bring)
-    return [Defect("metadata_mismatch", found=f"events/{name}") for name in wrong]
+    return [
+        Defect(
+            "metadata_mismatch",
+            expected=f"{counted(each.n_sealed, 'item')}, as sealed; chunk files of it are missing or cut short"
+            if each.is_short
+            else None,
+            found=f"events/{each.name}",
+        )
+        for each in wrong
+    ]
 
 
 def _overview_defects(info: RecordingInfo, gone: Collection[int], bad: Sequence[Defect]) -> list[Defect]:

@@ -24,6 +24,7 @@ __all__ = [
     "InvalidRequest",
     "InvalidURI",
     "LimitReached",
+    "NotRecovered",
     "PathNotAllowed",
     "PipeWireUnavailable",
     "RateMismatch",
@@ -152,6 +153,14 @@ class SessionNotFound(InvalidRequest):
 
 class RecordingNotFound(ChaosError):
     code = "recording_not_found"
+    exit_code = 6
+
+
+class NotRecovered(ChaosError):
+    """A chaosd that died was recording it, and its last frames are in no recording yet. Programs here find it; it is
+    never sent."""
+
+    code = "not_recovered"
     exit_code = 6
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["MIDI1", "UMP", "Message", "messages_of"]
+__all__ = ["MIDI1", "UMP", "Message", "messages_by_frame", "messages_of"]
 
 MIDI1: Final = 2
 UMP: Final = 4
@@ -59,14 +59,28 @@ def messages_of(events: Iterable[tuple[int, int, bytes]]) -> Iterator[Message]:
 
     Whatever bytes come, each is in one message: nothing is left out and nothing raises.
     """
+    for ended, _ in _ended(events):
+        yield from ended
+
+
+def messages_by_frame(events: Iterable[tuple[int, int, bytes]]) -> Iterator[Message]:
+    """The messages of these events, which are by frame, by frame too; those of one frame in the order in which they
+    end. What comes while a sysex lasts waits for its end: that one began before."""
+    held: list[Message] = []
+    for ended, is_whole in _ended(events):
+        held += ended
+        if is_whole:
+            yield from sorted(held, key=lambda message: message.frame)
+            held.clear()
+
+
+def _ended(events: Iterable[tuple[int, int, bytes]]) -> Iterator[tuple[list[Message], bool]]:
+    """What has ended with each event, and whether nothing lasts then."""
     midi1, ump = _Bytes(), _Packets()
     for frame, kind, data in events:
-        if kind == UMP:
-            yield from ump.take(frame, data)
-        else:
-            yield from midi1.take(frame, data)
-    yield from midi1.rest()
-    yield from ump.rest()
+        ended = list(ump.take(frame, data) if kind == UMP else midi1.take(frame, data))
+        yield ended, not (midi1.lasts or ump.lasts)
+    yield [*midi1.rest(), *ump.rest()], True
 
 
 class _Bytes:
@@ -76,6 +90,11 @@ class _Bytes:
     def __init__(self) -> None:
         self._sysex = bytearray()
         self._began = 0
+
+    @property
+    def lasts(self) -> bool:
+        """Whether a sysex has begun and not ended."""
+        return bool(self._sysex)
 
     def take(self, frame: int, data: bytes) -> Iterator[Message]:
         if not data:
@@ -127,6 +146,11 @@ class _Packets:
 
     def __init__(self) -> None:
         self._sysex: dict[int, tuple[int, bytearray]] = {}
+
+    @property
+    def lasts(self) -> bool:
+        """Whether a sysex of any group has begun and not ended."""
+        return bool(self._sysex)
 
     def take(self, frame: int, data: bytes) -> Iterator[Message]:
         whole = len(data) // 4 * 4

@@ -18,6 +18,14 @@ _CONTROLLERS = {
     120: "all sound off", 121: "reset all controllers", 122: "local control", 123: "all notes off",
 }  # fmt: skip
 
+_REGISTERED = {
+    (0, 0): "pitch bend range", (0, 1): "fine tuning", (0, 2): "coarse tuning", (0, 3): "tuning program",
+    (0, 4): "tuning bank", (0, 5): "modulation range", (0, 6): "MPE zone",
+}  # fmt: skip
+_PER_NOTE = {
+    1: "modulation", 2: "breath", 3: "pitch", 7: "volume", 8: "balance", 10: "pan", 11: "expression",
+}  # fmt: skip
+
 
 def note_name(number: int) -> str:
     """60 is C4: middle C, as most programs call it (some call it C3)."""
@@ -44,6 +52,8 @@ def _say(message: Message) -> str:
     if message.type == "sysex":
         return f"system exclusive, {_size(data)}"
     is_midi2 = len(data) == 8 and data[0] >> 4 == 4
+    if is_midi2 and message.type in _SAY_MIDI2:
+        return _SAY_MIDI2[message.type](name, data[2], data[3], int.from_bytes(data[4:], "big"))
     say = _SAY.get(message.type)
     if message.channel is None or say is None:
         return f"{name} {_hex(data)}" if len(data) > 3 else name
@@ -94,6 +104,44 @@ _SAY: dict[str, Callable[[str, int, float, float], str]] = {
     "program_change": _program,
     "channel_pressure": _whole_channel,
     "pitch_bend": _bend,
+}
+
+
+def _numbered(name: str, bank: int, index: int, value: int) -> str:
+    """A controller by bank and index, which MIDI 1 calls RPN or NRPN."""
+    called = _REGISTERED.get((bank, index)) if name.startswith("registered") else None
+    return f"{name} {bank}/{index}{f' ({called})' if called else ''} {_plain(min(127, value / (1 << 25)))}"
+
+
+def _relative(name: str, bank: int, index: int, value: int) -> str:
+    change = (value - (1 << 32) if value >> 31 else value) / (1 << 25)
+    return f"{name} {bank}/{index} {'-' if change < 0 else '+'}{_plain(abs(change))}"
+
+
+def _of_note(name: str, note: int, index: int, value: int) -> str:
+    called = f" ({_PER_NOTE[index]})" if name.startswith("registered") and index in _PER_NOTE else ""
+    kind = name.removesuffix(" per note controller")
+    return f"{kind} controller {index}{called} of note {note_name(note)} {_plain(min(127, value / (1 << 25)))}"
+
+
+def _bend_of_note(_: str, note: int, __: int, value: int) -> str:
+    return f"pitch bend of note {note_name(note)} {value / (1 << 31) - 1:+.0%}"
+
+
+def _managed(_: str, note: int, flags: int, __: int) -> str:
+    does = [word for bit, word in ((2, "detach"), (1, "reset")) if flags & bit]
+    return f"controllers of note {note_name(note)}: {' and '.join(does) or 'nothing to do'}"
+
+
+_SAY_MIDI2: dict[str, Callable[[str, int, int, int], str]] = {
+    "registered_controller": _numbered,
+    "assignable_controller": _numbered,
+    "relative_registered_controller": _relative,
+    "relative_assignable_controller": _relative,
+    "registered_per_note_controller": _of_note,
+    "assignable_per_note_controller": _of_note,
+    "per_note_pitch_bend": _bend_of_note,
+    "per_note_management": _managed,
 }
 
 

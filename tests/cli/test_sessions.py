@@ -106,6 +106,24 @@ def test_all_midi_is_every_instrument_once(daemon: ScriptedDaemon, run: Run) -> 
     assert [each.device_identity for each in asked(daemon, SessionStart).streams] == ["usb-2/midi0"]
 
 
+def test_a_device_is_named_once(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["device_find"] = {"device": {**MIC, "object_serial": 41}}
+    done = run("start", "jam", "--audio", "Scarlett", "--audio", "usb-1")
+    assert (done.exit_code, "'Scarlett' and 'usb-1' are the same device" in done.stderr) == (2, True), done.output
+    done = run("start", "jam", "--audio", "Scarlett", "--audio", "Scarlett")
+    assert (done.exit_code, "'Scarlett' is named twice" in done.stderr) == (2, True), done.output
+    assert run("start", "jam", "--audio", "Scarlett", "--midi", "Scarlett").exit_code == 0, "that is two"
+
+
+@pytest.mark.parametrize("option", ["--audio", "--midi"])
+def test_a_device_has_a_name(run: Run, daemon: ScriptedDaemon, option: str) -> None:
+    done = run("start", "jam", option, "")
+    assert (done.exit_code, done.stderr) == (
+        2, "chaosctl: the name of the device is empty\n  see what there is with: chaosctl devices\n"
+    )  # fmt: skip
+    assert daemon.requests == []
+
+
 def test_a_device_that_is_away_is_waited_for_if_asked(daemon: ScriptedDaemon, run: Run) -> None:
     daemon.script["device_find"] = DeviceNotFound("there is no device 'x'")
     assert run("start", "jam", "--audio", "Scarlett").exit_code == 3

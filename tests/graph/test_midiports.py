@@ -17,7 +17,7 @@ from chaos.graph.followed import Followed
 from chaos.graph.midiports import card_of
 from chaos.graph.objects import Kind, Port
 from chaos.protocol.answers import Device
-from chaos.terms.errors import DeviceAmbiguous
+from chaos.terms.errors import DeviceAmbiguous, DeviceNotFound
 
 MIDI, UMP, CONTROL = "8 bit raw midi", "32 bit raw UMP", "8 bit raw control"
 KEYSTATION = {
@@ -153,6 +153,19 @@ def test_where_audio_and_midi_have_a_name_in_common_audio_is_meant_unless_midi_i
     alsa.devices()
     assert alsa.map.find("Scarlett").node_id == mic
     assert alsa.map.find("Scarlett", kind="midi").description == "Scarlett 18i20 USB MIDI 1"
+    alsa.port(28, "Keystation 49", 0, "Keystation 49 MIDI 1")
+    alsa.world.node("webcam", description="Webcam Pro")
+    alsa.devices()
+    for name, kind, what, hint in (
+        ("webcam", "midi", "'webcam' (Webcam Pro) is an audio device, not MIDI", "--audio"),
+        ("Keystation 49 MIDI 1", "audio", "'Keystation 49 MIDI 1' is a MIDI device, not audio", "use --midi"),
+    ):
+        with pytest.raises(DeviceNotFound) as raised:
+            alsa.map.find(name, kind=kind)
+        assert raised.value.message == what
+        assert hint in raised.value.hint
+    with pytest.raises(DeviceNotFound, match="there is no device"):
+        alsa.map.find("Moog", kind="midi")
     waiting = Followed("Scarlett", kind="midi").locate(alsa.map.devices())
     assert waiting.device is not None
     assert waiting.device.kind == "midi"

@@ -78,6 +78,7 @@ class CrashingStream:
         seed: int = 0,
         chunk_bytes: int | None = None,
         quality: Callable[[], ClockQuality] = clock_quality,
+        session: tuple[str, list[str]] | None = None,
     ) -> None:
         self.uri = uri
         self.recording = Store(store).path(uri)
@@ -87,6 +88,8 @@ class CrashingStream:
         path = staging_dir / f"{secrets.token_hex(4)}{SUFFIX}"
         run_id = secrets.token_hex(16)
         more = {"staging": str(path), "external": external, "chunk_bytes": chunk_bytes}
+        if session is not None:
+            more |= {"session": session[0], "session_uris": session[1]}
         plan = definition(uri, channels, chunk_frames, sample_format, **more)
         plan = msgspec.structs.replace(plan, run_id=run_id, boot_id=boot_id(), continues=continues)
         self.about = about(plan, Store(store))

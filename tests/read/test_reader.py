@@ -143,6 +143,10 @@ def test_only_slices_index(recording: reader.Recording) -> None:
         recording[3]  # type: ignore[index]
     with pytest.raises(TypeError, match="slice"):
         recording[::2]
+    for bounds in (slice(1.5, 3), slice(0, "3"), slice(b"1", None)):
+        with pytest.raises(TypeError, match="whole frames, not"):
+            recording[bounds]
+    assert recording[np.int64(3) : np.uint8(5)].shape == (2, 2)
 
 
 def test_moments_are_found(tmp_path: Path) -> None:

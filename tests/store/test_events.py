@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,31 @@ def test_an_array_that_says_another_thing_than_the_chunks_is_found(tmp_path: Pat
     path.write_bytes(content)
     (bad,) = verify(stream.recording).bad
     assert (bad.reason, bad.found) == ("metadata_mismatch", f"events/{name}")
+
+
+@pytest.mark.parametrize("left", [0, 3, None])
+def test_an_array_that_is_shorter_than_what_was_sealed_is_told_so(tmp_path: Path, left: int | None) -> None:
+    stream = a_take(tmp_path / "store")
+    stream.stop()
+    path = stream.recording / "events" / "frame" / "c" / "0"
+    n_events = sum(sealed.n_events for sealed in load(stream.recording).chunks)
+    if left is None:
+        path.unlink()
+    else:
+        os.truncate(path, left)
+    (bad,) = verify(stream.recording).bad
+    assert (bad.reason, bad.found) == ("metadata_mismatch", "events/frame")
+    assert bad.expected == f"{n_events} items, as sealed; chunk files of it are missing or cut short"
+
+
+def test_events_are_sliced_by_whole_frames(tmp_path: Path) -> None:
+    stream = a_take(tmp_path / "store")
+    stream.stop()
+    with chaos.open(stream.recording) as recording:
+        with pytest.raises(TypeError, match=r"whole frames, not 1\.5"):
+            recording.events[1.5:3]  # type: ignore[misc]
+        with pytest.raises(TypeError, match="slice of frames"):
+            recording.events[3]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("running", [True, False])

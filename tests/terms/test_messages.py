@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 from sequences import MESSAGES
 
-from chaos.terms.messages import MIDI1, UMP, Message, messages_of
+from chaos.terms.messages import MIDI1, UMP, Message, messages_by_frame, messages_of
 
 
 def words(*packet: int) -> bytes:
@@ -103,3 +104,28 @@ def test_any_bytes_are_in_messages_and_nothing_raises(events: list[tuple[int, by
 
 def enumerate_events(data: list[bytes]) -> list[tuple[int, int, bytes]]:
     return [(frame, MIDI1, each) for frame, each in enumerate(data)]
+
+
+def test_by_frame_a_sysex_stands_where_it_began() -> None:
+    events = [(3, MIDI1, b"\xf0\x01"), (5, MIDI1, b"\xf8"), (6, UMP, words(0x20903C61)), (9, MIDI1, b"\x02\xf7"),
+              (9, MIDI1, b"\x90\x40\x01"), (9, MIDI1, b"\x80\x40\x01")]  # fmt: skip
+    said = [(each.frame, each.type) for each in messages_by_frame(events)]
+    assert said == [(3, "sysex"), (5, "clock"), (6, "note_on"), (9, "note_on"), (9, "note_off")]
+    assert [each.frame for each in messages_of(events)] == [5, 6, 3, 9, 9], "these are told as they end"
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([MIDI1, UMP]), st.binary(max_size=20))))
+def test_by_frame_are_the_same_messages_in_a_stable_order(steps: list[tuple[int, int, bytes]]) -> None:
+    frame, events = 0, []
+    for step, kind, data in steps:
+        frame += step
+        events.append((frame, kind, data))
+    assert list(messages_by_frame(events)) == sorted(messages_of(events), key=lambda message: message.frame)
+
+
+def test_by_frame_nothing_waits_but_for_a_sysex() -> None:
+    def events() -> Iterator[tuple[int, int, bytes]]:
+        yield 0, MIDI1, b"\x90\x40\x01"
+        raise AssertionError("the note was there already")
+
+    assert next(messages_by_frame(events())).type == "note_on"

@@ -55,7 +55,17 @@ def test_midi_1(data: str, words: str) -> None:
         (ump(0x40B00700, 0xFFFFFFFF), "controller 7 (volume) 127, channel 1"),
         (ump(0x40E00000, 0x80000000), "pitch bend +0%, channel 1"),
         (ump(0x40C00000, 0x05000000), "program 5, channel 1"),
-        (ump(0x40003C00, 0x05000000), "registered per note controller 40 00 3c 00 05 00 00 00, channel 1"),
+        (ump(0x40003C00, 0x06000000), "registered controller 0 of note C4 3, channel 1"),
+        (ump(0x40013C0A, 0x80000000), "registered controller 10 (pan) of note C4 64, channel 2"),
+        (ump(0x40103C0A, 0x80000000), "assignable controller 10 of note C4 64, channel 1"),
+        (ump(0x40200000, 0x04000000), "registered controller 0/0 (pitch bend range) 2, channel 1"),
+        (ump(0x40230509, 0x04000000), "registered controller 5/9 2, channel 4"),
+        (ump(0x40300001, 0xFFFFFFFF), "assignable controller 0/1 127, channel 1"),
+        (ump(0x40400001, 0x04000000), "relative registered controller 0/1 +2, channel 1"),
+        (ump(0x40500001, 0xFC000000), "relative assignable controller 0/1 -2, channel 1"),
+        (ump(0x40603C00, 0xC0000000), "pitch bend of note C4 +50%, channel 1"),
+        (ump(0x40F03C01, 0x00000000), "controllers of note C4: reset, channel 1"),
+        (ump(0x40F03C03, 0x00000000), "controllers of note C4: detach and reset, channel 1"),
     ],
 )
 def test_packets(packet: bytes, words: str) -> None:
