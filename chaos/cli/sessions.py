@@ -154,9 +154,12 @@ def status(session: Session, name: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    say(f"{found['session']}: {'running' if found['running'] else 'ended'}")
+    since = f", since {_local(found['began_utc'])}" if found.get("began_utc") else ""
+    say(f"{found['session']}: {'running' if found['running'] else 'ended'}{since}")
     table(_STREAM_HEADERS, _stream_rows(found["streams"]))
     for stream in found["streams"]:
+        if stream.get("reason"):
+            say(f"{stream['uri']} is {stream['state']}: {stream['reason']}")
         if stream.get("n_takes", 1) > 1:
             say(f"{stream['uri']} has rolled: {stream['n_takes']} takes")
         if stream.get("standby_s") is not None:
@@ -199,13 +202,11 @@ _CLOCKS = {
 
 
 def _stream_rows(streams: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    from chaos.cli.show import duration
-
     return [
         (
             stream["uri"],
-            stream["state"],
-            duration(stream["n_frames"], stream["sample_rate"]),
+            "standby" if _is_held(stream) else stream["state"],
+            _length(stream),
             str(stream["lost_frames"]),
             _began(stream),
             _CLOCKS.get(stream["related_by"], "-"),
@@ -213,6 +214,19 @@ def _stream_rows(streams: list[dict[str, Any]]) -> list[tuple[str, ...]]:
         )
         for stream in streams
     ]
+
+
+def _length(stream: dict[str, Any]) -> str:
+    from chaos.cli.show import duration
+
+    if _is_held(stream):
+        return f"last {stream['standby_s']:g} s"
+    return duration(stream["n_frames"], stream["sample_rate"])
+
+
+def _is_held(stream: dict[str, Any]) -> bool:
+    """Whether it is in standby and frames come."""
+    return stream.get("standby_s") is not None and stream["state"] == "streaming"
 
 
 def _began(stream: dict[str, Any]) -> str:
@@ -234,6 +248,10 @@ def _begun_lines(begun: dict[str, Any], standby: str | None = None) -> list[str]
     for stream in begun["streams"]:
         device = stream["device"]
         lines.append(f"  {stream['state']}: {stream['uri']}" + (f", {device['description']}" if device else ""))
+        if device is None:
+            lines.append("    its device is not there yet: it begins when that comes")
+    if begun.get("begins_within_s") is not None and begun.get("waiting"):
+        lines.append(f"  the others begin together within {begun['begins_within_s']:g} s, with it or without it")
     if standby is not None:
         lines.append(f"  holds the last {standby} in memory; nothing is recorded")
         lines.append(f"  record from then on with: chaosctl session keep {begun['session']}")

@@ -57,6 +57,7 @@ class Feed:
         self._node = "unconnected"  # what it was last told to be
         self._links: Pairs = ()
         self._active: set[int] = set()  # which of them PipeWire has made
+        self._is_held = False  # whether it is *waiting* since its first frame is not due yet
 
     @property
     def is_open(self) -> bool:
@@ -113,13 +114,18 @@ class Feed:
             take.tell(Interrupted(cause, Confidence.CLOCK))
         self._say("waiting", reason)
 
+    def hold(self, reason: str) -> None:
+        """Says *waiting* of a device that is linked, and whose first frame is not due yet."""
+        if self._links and self._view.state != "error":
+            self._say("waiting", reason, is_held=True)
+
     def on_flow(self, flow: Flow, take: Take | None) -> None:
         """Says *stalled* where the device is linked and no frame comes, and *streaming* when they come again."""
         if not self._links or take is None:
             return
         if flow.flows and self._view.state != "error":
             self._say("streaming", "")
-        elif not flow.flows and self._view.state not in ("waiting", "error"):
+        elif not flow.flows and (self._is_held or self._view.state not in ("waiting", "error")):
             self._say("stalled", flow.reason)
 
     def retry(self) -> None:
@@ -215,7 +221,8 @@ class Feed:
             latency_frames=latency,
         )
 
-    def _say(self, state: str, reason: str) -> None:
+    def _say(self, state: str, reason: str, *, is_held: bool = False) -> None:
+        self._is_held = is_held
         if (state, reason) != (self._view.state, self._view.reason):
             self._view.trace.note(state)
             self._view.state, self._view.reason = state, reason

@@ -11,6 +11,7 @@ from chaos._slots import Slots
 __all__ = ["Gate"]
 
 _NEVER: Final = (1 << 64) - 1
+_SOON_NS: Final = 1_000_000_000  # behind the moment at which they begin: as long as a stream is not said to stall
 
 
 class Gate:
@@ -20,6 +21,11 @@ class Gate:
         self._lock = threading.Lock()
         self._ns = _NEVER
         self._waiting: list[Slots] = []
+
+    def holds(self, monotonic_ns: int) -> bool:
+        """Whether takes that wait here need not have begun at this moment: it is shut, or was just opened."""
+        with self._lock:
+            return self._ns == _NEVER or monotonic_ns < self._ns + _SOON_NS
 
     def admit(self, slots: Slots) -> None:
         """Has a take wait here for its first frame."""

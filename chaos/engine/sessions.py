@@ -31,7 +31,7 @@ from chaos.protocol.answers import (
     StreamEnded,
     StreamKept,
 )
-from chaos.protocol.events import Event, SessionStarted, SessionStopped
+from chaos.protocol.events import Event, SessionBegan, SessionStarted, SessionStopped
 from chaos.protocol.requests import (
     SessionKeep,
     SessionList,
@@ -86,6 +86,7 @@ class Sessions:
         self._looked_up: dict[str, tuple[Future[Any], list[tuple[SessionStop, Future[Any]]]]] = {}
         # sessions whose name is still being looked up: who waits for the start, and who wants it stopped already
         self._shut: dict[str, tuple[set[str], Gate]] = {}  # whose gate is shut, and whom it waits for
+        self._began: dict[str, SessionBegan] = {}  # since when the others record, and who was not linked then
 
     def start(self, request: SessionStart, future: Future[Any], *, is_recovering: bool) -> None:
         name = request.session
@@ -154,7 +155,10 @@ class Sessions:
             if name in self._running:  # else it was stopped meanwhile
                 self._told.add(name)
                 self._emit(SessionStarted(session=name, uris=list(self._running[name])))
-            settle(future, SessionBegun(name, streams))
+                self._tell_began(name)
+            waiting = [each.uri for each in streams if each.device is None]
+            is_shut = name in self._shut and len(waiting) < len(streams)
+            settle(future, SessionBegun(name, streams, waiting, OPEN_WITHIN_S if is_shut else None))
             self._end_if_over(name)
             return
         there = [each.result().uri for each in begun if each.exception() is None]
@@ -206,11 +210,37 @@ class Sessions:
             self._pump.cancel(("session", name))
             del self._shut[name]
 
-    def _open(self, name: str) -> None:
+    def _release(self, name: str) -> tuple[set[str], int] | None:
+        """Opens its gate: who is still awaited, and when the others begin (CLOCK_MONOTONIC); None if it is open."""
         self._pump.cancel(("session", name))
         shut = self._shut.pop(name, None)
-        if shut is not None:
-            shut[1].open_at(time.monotonic_ns() + BEGIN_IN_NS)
+        if shut is None:
+            return None
+        waiting, gate = shut
+        begins_ns = time.monotonic_ns() + BEGIN_IN_NS
+        gate.open_at(begins_ns)
+        return waiting, begins_ns
+
+    def _open(self, name: str) -> None:
+        """Opens its gate, and tells who begins."""
+        released = self._release(name)
+        if released is None:
+            return
+        waiting, begins_ns = released
+        uris = self._running.get(name, ())
+        self._began[name] = SessionBegan(
+            session=name,
+            uris=[uri for uri in uris if uri not in waiting],
+            waiting=[uri for uri in uris if uri in waiting],
+            begins_utc=utc_text(time.time_ns() + BEGIN_IN_NS),
+            begins_monotonic_ns=begins_ns,
+        )
+        self._tell_began(name)
+
+    def _tell_began(self, name: str) -> None:
+        """Once it has been told that the session has started, and some of its streams begin."""
+        if name in self._told and name in self._began and self._began[name].uris:
+            self._emit(self._began[name])
 
     def stop(self, request: SessionStop, future: Future[Any]) -> None:
         name = request.session
@@ -219,7 +249,7 @@ class Sessions:
         if name in self._looked_up:
             self._looked_up[name][1].append((request, future))
             return
-        self._open(name)
+        self._release(name)
         stopped = [self._stop_stream(uri) for uri in self._running[name] if self._streams.view(uri) is not None]
 
         def answer() -> None:
@@ -275,7 +305,8 @@ class Sessions:
 
     def status(self, request: SessionStatusOf, future: Future[Any]) -> None:
         name, is_running = request.session, self._is_running(request.session)
-        uris = self._running.get(name, ())
+        uris, began = self._running.get(name, ()), self._began.get(name)
+        began_utc = began.begins_utc if began is not None and began.uris else None
         views = {uri: view for uri in uris if (view := self._streams.view(uri)) is not None}
 
         def found() -> SessionStatus:
@@ -291,7 +322,7 @@ class Sessions:
             infos = {uri: load(of_uri[0].path) for uri, of_uri in takes.items()}
             first = next(iter(infos.values()), None)
             members = [_member(uri, views.get(uri), takes.get(uri, []), infos.get(uri), first) for uri in ordered]
-            return SessionStatus(name, is_running, members)
+            return SessionStatus(name, is_running, members, began_utc)
 
         self._work(future, found)
 
@@ -333,7 +364,8 @@ class Sessions:
         return name in self._running
 
     def _forget(self, name: str) -> None:
-        self._open(name)
+        self._release(name)
+        self._began.pop(name, None)
         self._running.pop(name, None)
 
     def _when_all(self, futures: list[Future[Any]], then: Callable[[], object]) -> None:
@@ -350,10 +382,15 @@ def _member(
 ) -> SessionMember:
     """`info` is the journal of the first of its takes, `first` that of the first stream's."""
     if info is None or first is None:
+        if view is None:
+            return SessionMember(uri, "missing")
         return SessionMember(
             uri,
-            view.state if view is not None else "missing",
-            standby_s=view.standby_s if view is not None else None,
+            view.state,
+            device=view.device.description if view.device is not None else None,
+            sample_rate=view.sample_rate,
+            standby_s=view.standby_s,
+            reason=view.reason,
         )
     shape, last = info.definition, takes[-1]
     n_frames = last.digest.n_frames
@@ -375,4 +412,5 @@ def _member(
         offset_frames=offset,
         related_by=way,
         n_takes=len(takes),
+        reason=view.reason if view is not None else "",
     )

@@ -84,11 +84,12 @@ from chaos.terms.errors import (
 from chaos.terms.ledger import Cause
 from chaos.terms.marks import MAX_LABEL
 
-__all__ = ["InputStreamActor"]
+__all__ = ["HELD", "InputStreamActor"]
 
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN_S = 5.0
+HELD = "the other devices of its session are awaited for 3 s at most, to begin together"
 
 
 class InputStreamActor(Supervised):
@@ -237,7 +238,10 @@ class InputStreamActor(Supervised):
             case WrongClock(clock_id):
                 self._on_wrong_clock(clock_id)
             case Flow():
-                self._feed.on_flow(message, self._takes.current)
+                if not message.flows and self._is_held():
+                    self._feed.hold(HELD)
+                else:
+                    self._feed.on_flow(message, self._takes.current)
                 if self._view.state == "stalled":
                     self._answer_start()
             case SwitchChunk() | MarkFrame() | KeepStandby():
@@ -260,6 +264,11 @@ class InputStreamActor(Supervised):
                 self._finish_if_stored()
             case Broken(error):
                 self._fail(error)
+
+    def _is_held(self) -> bool:
+        """Whether no frame comes since its session has not begun."""
+        member = self._member
+        return member is not None and not self._view.has_begun and member.gate.holds(time.monotonic_ns())
 
     # -- begin and end by the clock
 

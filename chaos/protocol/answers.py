@@ -329,8 +329,13 @@ class StreamEnded(msgspec.Struct, frozen=True):
 
 
 class SessionBegun(msgspec.Struct, frozen=True):
+    """`waiting` are the streams whose devices are not there; the others begin without them, together, within
+    `begins_within_s` (None: all have begun, or none can)."""
+
     session: str
     streams: list[StreamBegun]
+    waiting: list[str] = []
+    begins_within_s: float | None = None
 
 
 class SessionEnded(msgspec.Struct, frozen=True):
@@ -366,12 +371,17 @@ class SessionMember(msgspec.Struct, frozen=True):
     related_by: Literal["graph_clock", "monotonic_clock", "wall_clock"] | None = None
     n_takes: int = 0
     standby_s: float | None = None
+    reason: str = ""
 
 
 class SessionStatus(msgspec.Struct, frozen=True):
+    """`began_utc` is since when those of its streams record, or hold, that were linked then; None before, and of a
+    session that doesn't run."""
+
     session: str
     running: bool
     streams: list[SessionMember]
+    began_utc: str | None = None
 
 
 class SessionLine(msgspec.Struct, frozen=True):

@@ -34,6 +34,7 @@ __all__ = [
     "Published",
     "Recovery",
     "RetentionHeld",
+    "SessionBegan",
     "SessionStarted",
     "SessionStopped",
     "StorageFailed",
@@ -137,6 +138,17 @@ class SessionStarted(Event, frozen=True, kw_only=True):
 
     session: str
     uris: list[str]
+
+
+class SessionBegan(Event, frozen=True, kw_only=True):
+    """From `begins_utc` on the streams in `uris` record, or hold. Those in `waiting` are not linked yet, and begin when
+    their devices come."""
+
+    session: str
+    uris: list[str]
+    waiting: list[str]
+    begins_utc: str
+    begins_monotonic_ns: int
 
 
 class SessionStopped(Event, frozen=True, kw_only=True):

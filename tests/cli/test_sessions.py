@@ -132,6 +132,37 @@ def test_a_device_that_is_away_is_waited_for_if_asked(daemon: ScriptedDaemon, ru
     assert (request.wait, request.streams[0].device_identity) == (True, "Scarlett")
 
 
+def test_a_start_says_who_waits_and_when_the_others_begin(daemon: ScriptedDaemon, run: Run) -> None:
+    begun = {"recording": "", "format": {"type": "audio"}, "chunk_frames": 1}
+    daemon.script["session_start"] = {
+        "session": "jam",
+        "streams": [{"uri": MEMBER["uri"], "device": MIC, "state": "connecting", **begun},
+                    {"uri": UNSEEN["uri"], "device": None, "state": "waiting", **begun}],
+        "waiting": [UNSEEN["uri"]], "begins_within_s": 3.0,
+    }  # fmt: skip
+    assert run("start", "jam", "--audio", "Scarlett", "--audio", "away", "--wait").stdout.splitlines()[1:] == [
+        "  connecting: stream://scarlett-2i2/jam, Scarlett 2i2",
+        "  waiting: stream://away/jam",
+        "    its device is not there yet: it begins when that comes",
+        "  the others begin together within 3 s, with it or without it",
+        "  stop it with: chaosctl session stop jam",
+    ]
+
+
+def test_a_session_in_standby_shows_what_it_holds(daemon: ScriptedDaemon, run: Run) -> None:
+    held = {**MEMBER, "recording": "", "n_frames": 0, "standby_s": 60.0, "offset_frames": None, "related_by": None}
+    away = {**held, "uri": UNSEEN["uri"], "state": "waiting", "reason": "the device away is not there"}
+    daemon.script["session_status"] = {
+        "session": "jam", "running": True, "streams": [held, away], "began_utc": "2026-01-31T12:00:00.000000000Z"
+    }  # fmt: skip
+    first, _, one, other, *rest = run("status", "jam").stdout.splitlines()
+    assert first.startswith("jam: running, since 2026-01-31 ")
+    assert one.split()[1:5] == ["standby", "last", "60", "s"]
+    assert "Scarlett 2i2" in one
+    assert other.split()[1] == "waiting"
+    assert "stream://away/jam is waiting: the device away is not there" in rest
+
+
 def test_a_name_that_cannot_be_one_is_a_usage_error(daemon: ScriptedDaemon, run: Run) -> None:
     done = run("start", "../x", "--audio", "Scarlett")
     assert done.exit_code == 2

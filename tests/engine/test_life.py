@@ -15,7 +15,9 @@ from world import audio_format
 
 from chaos._link import LINK_ACTIVE, LINK_GONE
 from chaos.engine import messages as m
+from chaos.engine.gate import Gate
 from chaos.engine.life import TRANSITIONS, Life, may_lead_to
+from chaos.engine.stream import HELD
 from chaos.graph.channels import find_ports
 from chaos.store.info import load
 from chaos.terms.errors import (
@@ -385,6 +387,24 @@ def test_a_stall_is_told_and_its_end_too(folder: Path) -> None:
     stream.unplug()
     stream.give(stalls)
     assert stream.view.state == "waiting"
+    stream.close()
+
+
+def test_before_its_session_begins_a_stream_waits_and_after_that_it_may_stall(folder: Path) -> None:
+    stream, gate = LoneStream(folder), Gate()
+    stream.actor._member = m.Membership("jam", (stream.view.uri, "stream://other/jam"), gate)
+    stream.plug()
+    stalls = m.OfTake(1, m.Flow(False, "no frame"))
+    stream.give(stalls)
+    assert (stream.view.state, stream.view.reason) == ("waiting", HELD)
+    assert not stream.start.done()
+    gate.open_at(time.monotonic_ns())
+    stream.give(stalls)
+    assert stream.view.state == "waiting", "its first frame has a second"
+    gate.open_at(time.monotonic_ns() - 2_000_000_000)
+    stream.give(stalls)
+    assert (stream.view.state, stream.view.reason) == ("stalled", "no frame")
+    assert stream.start.result(10).state == "stalled"
     stream.close()
 
 

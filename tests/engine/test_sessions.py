@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -12,10 +13,11 @@ import pykka
 import pytest
 from recorded import definition
 
+from chaos.engine.gate import Gate
 from chaos.engine.messages import Call, refuse, settle
 from chaos.engine.sessions import Sessions
 from chaos.protocol.answers import StreamBegun, StreamEnded
-from chaos.protocol.events import Event
+from chaos.protocol.events import Event, SessionBegan
 from chaos.protocol.requests import AudioFormat, SessionStart, SessionStream, StreamStart, StreamStop
 from chaos.store.catalog import Catalog
 from chaos.store.store import Store
@@ -111,3 +113,36 @@ def test_nothing_stays_of_a_start_that_is_refused_when_some_record_already(
     with pytest.raises(SessionExists):
         daemon.ask(Call(lambda: sessions.start(request, Future(), is_recovering=False)))
     catalog.close()
+
+
+def test_who_begins_without_whom_is_told_once_the_start_was(
+    tmp_path: Path, pump: Pump, daemon: pykka.ActorRef[Any]
+) -> None:
+    store, told = Store(tmp_path), queue.SimpleQueue[Event]()
+    store.share()
+    streams, catalog = Streams(store), Catalog(store)
+    sessions = Sessions(
+        streams, pump, daemon, lambda future, function: settle(future, function()), lambda: catalog, told.put
+    )  # type: ignore[arg-type]
+    members = [SessionStream(uri=uri, device_identity=uri, format=AudioFormat()) for uri in (GOOD, BAD)]
+    request, future = SessionStart(session="jam", streams=members, wait=True), Future[Any]()
+    daemon.ask(Call(lambda: sessions.start(request, future, is_recovering=False)))
+    daemon.ask(Call(lambda: sessions.on_state(GOOD, "streaming")))
+    daemon.ask(Call(lambda: sessions._open("jam")))  # as its timer does, before the start is answered
+    assert told.empty()
+    settle(streams.starts[GOOD], StreamBegun(GOOD, "", {"name": "mic"}, AudioFormat(), 16, "streaming"))
+    settle(streams.starts[BAD], StreamBegun(BAD, "", None, AudioFormat(), 0, "waiting"))
+    begun = future.result(timeout=30)
+    assert (begun.waiting, begun.begins_within_s) == ([BAD], None)
+    started, began = told.get(timeout=30), told.get(timeout=30)
+    assert (started.type, began.type) == ("session_started", "session_began")
+    assert isinstance(began, SessionBegan)
+    assert (began.uris, began.waiting) == ([GOOD], [BAD])
+    catalog.close()
+
+
+def test_a_gate_holds_until_a_second_after_it_was_opened() -> None:
+    gate = Gate()
+    assert gate.holds(0)
+    gate.open_at(5_000_000_000)
+    assert [gate.holds(ns) for ns in (0, 5_999_999_999, 6_000_000_000)] == [True, True, False]

@@ -113,8 +113,16 @@ def test_a_session_that_waits_goes_on_without_who_is_away(counting_source: Sourc
         {"uri": "stream://se-here/w", "device_identity": "se-here", "format": AUDIO},
         {"uri": "stream://se-late/w", "device_identity": "se-late", "format": AUDIO},
     ]
-    client.call("session_start", session="w", streams=streams, wait=True)
+    begun = client.call("session_start", session="w", streams=streams, wait=True)
+    assert begun["waiting"] == ["stream://se-late/w"]
+    began = client.event("session_began", session="w")
+    assert (began["uris"], began["waiting"]) == (["stream://se-here/w"], ["stream://se-late/w"])
     await_frames(client, "stream://se-here/w", 4800)
+    before = [each for each in client.call("events_since", seq=0)["events"] if each["seq"] < began["seq"]]
+    states = [each["state"] for each in before if each["type"] == "stream_state"]
+    assert "stalled" not in states, "it was waiting for the other one"
+    status = client.call("stream_status", uri="stream://se-here/w")
+    assert load(Path(status["recording"])).definition.started_monotonic_ns >= began["begins_monotonic_ns"]
     counting_source("se-late")
     await_frames(client, "stream://se-late/w", 4800)
     here, late = client.call("session_status", session="w")["streams"]
@@ -225,9 +233,7 @@ def test_a_click_and_a_note_at_one_frame_stay_there(
 
 
 def offered(*names: str, **fields: Any) -> list[dict[str, Any]]:
-    return [
-        {"uri": f"stream://{name}/tour", "device_identity": name, "format": AUDIO, **fields} for name in names
-    ]
+    return [{"uri": f"stream://{name}/tour", "device_identity": name, "format": AUDIO, **fields} for name in names]
 
 
 def await_recovered(client: RawClient) -> None:
