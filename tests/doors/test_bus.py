@@ -19,7 +19,7 @@ from scripted import ScriptedDaemon
 
 from chaos.doors.zmq import Bus, arrivals
 from chaos.doors.zmq import clients as bounds
-from chaos.doors.zmq.bus import MAX_WAITS
+from chaos.doors.zmq.bus import MAX_ENVELOPE_BYTES, MAX_FRAMES, MAX_WAITS
 from chaos.doors.zmq.clients import MAX_PENDING
 from chaos.doors.zmq.subscriptions import MAX_PREFIXES
 from chaos.protocol.config import ipc_path
@@ -113,7 +113,7 @@ def test_req_and_dealer_are_answered(context: Sockets, daemon: ScriptedDaemon, k
     assert client.ask("ping") == {"ok": True, "id": None, "result": {"name": "chaosd"}}
 
 
-@pytest.mark.parametrize("envelope", [[], [b""], [b"one", b"two", b""], [b"x" * 1000] * 20])
+@pytest.mark.parametrize("envelope", [[], [b""], [b"one", b"two", b""], [b"x" * 64] * 15])
 def test_the_envelope_comes_back_as_it_came(raw: Raw, envelope: list[bytes]) -> None:
     raw.socket.send_multipart([*envelope, b'{"op": "ping"}'])
     assert raw.socket.recv_multipart()[:-1] == envelope
@@ -434,9 +434,9 @@ def test_a_message_is_measured_as_a_whole(raw: Raw, context: Sockets, daemon: Sc
     sender.reconnect_ivl = 60_000
     dropped = sender.get_monitor_socket(zmq.EVENT_DISCONNECTED, "inproc://sender")
     sender.connect(daemon.config.endpoint)
-    sender.send_multipart([b"x" * (1 << 20)] * 14 + [b'{"op": "ping"}'])
-    assert json.loads(sender.recv_multipart()[-1])["ok"]
-    sender.send_multipart([b"x" * (1 << 20)] * 17)
+    sender.send(b" " * (15 << 20) + b'{"op": "ping"}')
+    assert json.loads(sender.recv())["error"]["code"] == "invalid_request"
+    sender.send_multipart([b"x" * (9 << 20)] * 2)
     assert dropped.poll(WAIT_MS)
     sender.disable_monitor()
     dropped.close()
@@ -467,9 +467,66 @@ def test_a_message_that_does_not_end_fills_no_memory(
 
 def test_many_whole_messages_are_no_unfinished_one(raw: Raw, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(40):
-        raw.socket.send_multipart([b"x" * (7 << 20), b"x" * (7 << 20), b'{"op": "ping", "id": "%d"}' % number])
-        assert raw.receive()["id"] == str(number)
+        raw.socket.send_multipart([b"%d" % number, b"x" * (14 << 20)])
+        assert raw.socket.recv_multipart()[0] == b"%d" % number
     assert "disconnected" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("envelope", "why"),
+    [
+        ([b"e" * (MAX_ENVELOPE_BYTES + 1)], "an envelope of more than"),
+        ([b"e" * (15 << 20)], "an envelope of more than"),
+        ([b""] * MAX_FRAMES, "more than 16 frames"),
+        ([b""] * 200_000, "more than 16 frames"),
+    ],
+)
+def test_who_sends_more_than_can_be_kept_for_the_answer_is_dropped(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture,
+    envelope: list[bytes], why: str,
+) -> None:  # fmt: skip
+    """A command's envelope is kept until it is answered: 64 waits of one client held 1 GB."""
+    daemon.script["device_wait"] = lambda request: Future()
+    greedy = context.socket(zmq.DEALER)
+    greedy.reconnect_ivl, greedy.sndhwm = 60_000, 0
+    dropped = greedy.get_monitor_socket(zmq.EVENT_DISCONNECTED, "inproc://greedy")
+    greedy.connect(daemon.config.endpoint)
+    watched = Most()
+    greedy.send_multipart([*envelope, b'{"op": "device_wait", "name": "mic", "timeout_s": 60}'])
+    assert dropped.poll(WAIT_MS)
+    greedy.disable_monitor()
+    dropped.close()
+    assert raw.ask("ping")["ok"]
+    assert why in caplog.text
+    assert daemon.requests == daemon.requests[-1:]  # the ping alone
+    assert watched.grown_kib() < 200_000
+
+
+def test_of_a_message_of_many_frames_no_list_is_made(raw: Raw, daemon: ScriptedDaemon) -> None:
+    lengths: list[int] = []
+    receive = daemon.bus._receive
+    daemon.bus._receive = lambda: lengths.append(len(frames := receive())) or frames
+    raw.socket.send_multipart([b""] * 10_000)
+    while not lengths:
+        raw.socket.poll(10)
+    assert lengths == [MAX_FRAMES + 2]
+
+
+def test_what_waits_kept_is_given_back_when_their_client_goes(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trims: queue.Queue[int] = queue.Queue()
+    monkeypatch.setattr(arrivals, "_malloc_trim", trims.put)
+    waits: queue.Queue[Future[object]] = queue.Queue()
+    daemon.script["device_wait"] = lambda request: waits.put(wait := Future()) or wait
+    going = Raw(context, daemon)
+    blank = b" " * 500_000
+    for _ in range(4):
+        going.socket.send(blank + b'{"op": "device_wait", "name": "mic", "timeout_s": 60}')
+        waits.get(timeout=60)
+    assert trims.empty()
+    going.socket.close(linger=0)
+    assert trims.get(timeout=60) == 0
 
 
 def test_clients_that_vanish_hurt_nobody(raw: Raw, context: Sockets, daemon: ScriptedDaemon) -> None:
@@ -582,6 +639,23 @@ def test_close_sends_what_was_handed_in_and_answers_who_waits(tmp_path: Path, co
     daemon.bus.close()
     daemon.publish("daemon_stopping")
     assert [path.name for path in tmp_path.iterdir() if path.is_file() or path.is_socket()] == []
+
+
+def test_who_reads_gets_all_its_last_answers(tmp_path: Path, context: Sockets) -> None:
+    """Also the 64th of a client's waits, while a client that reads nothing holds up nobody."""
+    daemon = ScriptedDaemon(tmp_path, {"device_wait": lambda request: Future(), "status": {"pad": "x" * 3_000_000}})
+    with daemon:
+        deaf = Deaf(context, daemon)
+        deaf.send(4)
+        clients = [Raw(context, daemon) for _ in range(4)]
+        for client in clients:
+            for number in range(MAX_WAITS):
+                client.send("device_wait", name="mic", timeout_s=60, id=str(number))
+            assert client.ask("ping", id="here")["id"] == "here"
+    for client in clients:
+        answers = [client.receive() for _ in range(MAX_WAITS)]
+        assert [each["id"] for each in answers] == [str(number) for number in range(MAX_WAITS)]
+        assert {each["error"]["code"] for each in answers} == {"timeout"}
 
 
 def test_a_second_daemon_is_refused_and_harms_nothing(tmp_path: Path, context: Sockets) -> None:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import zmq
 
@@ -31,17 +31,29 @@ from chaos.system.descriptors import max_connections
 from chaos.system.keys import Keys
 from chaos.terms.errors import ChaosError, InternalError, InvalidRequest, StorageFailed, TimedOut
 
-__all__ = ["MAX_WAITS", "Bus"]
+__all__ = ["MAX_ENVELOPE_BYTES", "MAX_FRAMES", "MAX_WAITS", "Bus"]
 
 log = logging.getLogger(__name__)
 
 MAX_WAITS = 64
+MAX_FRAMES = 16
+MAX_ENVELOPE_BYTES = 1024  # it is kept until the answer, for each command under way
 _LINGER_MS = 500
+_LAST_ANSWERS_S = 5.0
 _RETRY_MS = 10
 _QUEUED_COMMANDS = 16
 _QUEUED_ANSWERS = 1  # they may be large, and ZeroMQ counts no bytes: `Clients` queues the others
 _QUEUED_EVENTS = 4096
 _SUBSCRIPTIONS_AT_ONCE = 256
+
+
+class _Pending(NamedTuple):
+    """A command under way; `n_bytes` are those of its message."""
+
+    envelope: list[bytes]
+    request: str | None
+    connection: Connection | None
+    n_bytes: int
 
 
 class Bus:
@@ -63,7 +75,7 @@ class Bus:
     ) -> None:
         self._submit = submit
         self._on_heads = on_heads
-        self._pending: dict[object, tuple[list[bytes], str | None, Connection | None]] = {}
+        self._pending: dict[object, _Pending] = {}
         self._outbox: deque[Callable[[], object]] = deque()
         self._lock = threading.Lock()
         self._closed = False
@@ -118,7 +130,8 @@ class Bus:
     def close(self) -> None:
         """Send what was handed in, tell clients who still wait that it is over, and give the endpoints back.
 
-        Waits at most half a second for clients that don't read. Closing twice is harmless.
+        Waits for clients while they read, five seconds at most, and half a second where none does. Closing twice is
+        harmless.
         """
         self._post(self._stop)
         with self._lock:
@@ -196,14 +209,24 @@ class Bus:
                     self._turn(dict(poller.poll(self._arrivals.wait_ms)))
             except Exception:
                 log.exception("the bus failed, and goes on")
-        for envelope, request, connection in self._pending.values():
-            self._clients.send(
-                envelope, encode_error(request, TimedOut("chaosd stopped before this was done")), connection
-            )
-        until = time.monotonic() + _LINGER_MS / 1000
-        while self._clients.is_behind and time.monotonic() < until:
-            self._clients.retry()
-            time.sleep(_RETRY_MS / 1000)
+        for each in self._pending.values():
+            error = encode_error(each.request, TimedOut("chaosd stopped before this was done"))
+            self._clients.send(each.envelope, error, each.connection)
+        self._send_the_last()
+
+    def _send_the_last(self) -> None:
+        """Goes on while clients take what is queued for them."""
+        has_room = zmq.Poller()
+        has_room.register(int(self._commands.get(zmq.FD)), zmq.POLLIN)
+        now = time.monotonic()
+        give_up_at, at_the_latest = now + _LINGER_MS / 1000, now + _LAST_ANSWERS_S
+        while self._clients.is_behind and now < min(give_up_at, at_the_latest):
+            is_moving = self._clients.retry()
+            now = time.monotonic()
+            if is_moving:
+                give_up_at = now + _LINGER_MS / 1000
+            else:
+                has_room.poll(_RETRY_MS)
 
     def _turn(self, ready: dict[Any, int]) -> None:
         self._asking.read()
@@ -245,7 +268,7 @@ class Bus:
 
     def _accept(self) -> None:
         """Take one command and pass it on, or answer why not."""
-        frames = self._commands.recv_multipart(copy=False)
+        frames = self._receive()
         connection = self._asking.of(frames[0])
         if connection is not None:
             self._asking.finished(connection.fd)
@@ -253,8 +276,10 @@ class Bus:
             return
         if connection is not None and not connection.is_open:
             return
-        if connection is not None and sum(map(len, frames)) > MAX_MESSAGE_BYTES:
-            self._asking.drop(connection, f"it sent a message of more than {MAX_MESSAGE_BYTES} bytes")
+        if (why := _beyond_bounds(frames)) is not None:
+            if connection is not None:
+                self._asking.drop(connection, why)
+            self._arrivals.trim_soon()
             return
         *envelope, raw = (frame.bytes for frame in frames)
         client = envelope[0]
@@ -277,7 +302,7 @@ class Bus:
             self._clients.send(envelope, encode_error(request.id, _as_chaos_error(e)), connection)
             return
         token = object()
-        self._pending[token] = (envelope, request.id, connection)
+        self._pending[token] = _Pending(envelope, request.id, connection, sum(map(len, frames)))
         waits = connection.waits if is_wait and connection is not None else set()
         waits.add(future)
 
@@ -287,16 +312,39 @@ class Bus:
 
         future.add_done_callback(lambda done: self._post(lambda: finish(done)))
 
+    def _receive(self) -> list[zmq.Frame]:
+        """The frames of one message, with the routing id; of more than MAX_FRAMES beside it, one too many."""
+        frames = [frame := self._commands.recv(copy=False)]
+        while frame.more:
+            frame = self._commands.recv(copy=False)
+            if len(frames) <= MAX_FRAMES + 1:
+                frames.append(frame)
+        return frames
+
     def _finish(self, token: object, done: Future[Any], *, has_gone: bool) -> None:
-        envelope, request, connection = self._pending.pop(token)
+        envelope, request, connection, n_bytes = self._pending.pop(token)
         self._clients.answered(envelope[0])
-        if has_gone and done.cancelled():
-            return
+        if has_gone:
+            self._asking.forgot(n_bytes)
+            if done.cancelled():
+                return
         try:
             answer = encode_ok(request, done.result())
         except BaseException as e:
             answer = encode_error(request, _as_chaos_error(e))
         self._clients.send(envelope, answer, connection)
+
+
+def _beyond_bounds(frames: list[zmq.Frame]) -> str | None:
+    """Why a message is not answered, if it isn't. Its answer would have to bring the envelope back."""
+    _, *envelope, _ = frames
+    if len(frames) > MAX_FRAMES + 1:
+        return f"it sent a message of more than {MAX_FRAMES} frames"
+    if sum(map(len, frames)) > MAX_MESSAGE_BYTES:
+        return f"it sent a message of more than {MAX_MESSAGE_BYTES} bytes"
+    if sum(map(len, envelope)) > MAX_ENVELOPE_BYTES:
+        return f"it sent an envelope of more than {MAX_ENVELOPE_BYTES} bytes"
+    return None
 
 
 def _as_chaos_error(error: BaseException) -> ChaosError:

@@ -98,19 +98,22 @@ class Clients:
         if self._unlooked_bytes > _LOOK_AFTER_BYTES:
             self._look()
 
-    def retry(self) -> None:
-        """Hands to ZeroMQ what it now takes."""
+    def retry(self) -> bool:
+        """Hands to ZeroMQ what it now takes. False where that is nothing."""
+        is_moving = False
         for routing_id in list(self._waiting):
             client = self._clients[routing_id]
             try:
                 while client.queue:
                     self._hand_over(client.queue[0], client.connection)
                     client.queued_bytes -= _size(client.queue.popleft())
+                    is_moving = True
             except zmq.Again:
                 continue
             except zmq.ZMQError:
                 pass
             self._forget_queue(routing_id)
+        return is_moving
 
     def _hand_over(self, frames: list[bytes], connection: Connection | None) -> None:
         self._router.send_multipart(frames, zmq.NOBLOCK)
