@@ -314,6 +314,7 @@ class Sessions:
             from chaos.store.takes import takes_of
 
             catalog = self._catalog()
+            catalog.store.check()
             known = members_in(catalog.entries(session=name))
             if not known.recorded and not is_running:
                 raise SessionNotFound(f"there is no session {name}", hint="chaosctl session list shows all")
@@ -333,6 +334,7 @@ class Sessions:
             from chaos.store.members import members_in
 
             catalog = self._catalog()
+            catalog.store.check()
             lines = []
             for name in catalog.sessions():
                 entries = catalog.entries(session=name)

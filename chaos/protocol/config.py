@@ -278,8 +278,10 @@ def _share(store: Path, mode: int) -> None:
     """Makes the store's folder, or gives the one that is there this mode: whoever may not enter it reads nothing below.
 
     Raises InvalidRequest where it is another user's and open to more people than `mode` says, or where other things
-    are in it: `--store /tmp` must not close /tmp to everybody else.
+    are in it: `--store /tmp` must not close /tmp to everybody else. Raises StorageFailed where it is not a folder.
     """
+    if os.path.lexists(store) and not store.is_dir():
+        raise StorageFailed(f"the store {store} is not a folder", hint="choose another with --store")
     _make(store)
     found = store.stat()
     if stat.S_IMODE(found.st_mode) == mode:

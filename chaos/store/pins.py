@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from pathlib import Path
@@ -12,8 +13,8 @@ from chaos.store.holds import held
 from chaos.store.info import RecordingInfo
 from chaos.store.slices import ChunkSpan, chunk_spans
 from chaos.store.store import Store
-from chaos.system.files import make_folders, read_regular, replace, storage_errors
-from chaos.terms.errors import RecordingNotFound, StorageFailed
+from chaos.system.files import IRREGULAR, make_folders, read_regular, replace, storage_errors
+from chaos.terms.errors import RecordingNotFound
 from chaos.terms.uri import parse_uri
 
 __all__ = ["RETENTION", "Pin", "pin", "pinned_hashes", "pins", "unpin"]
@@ -21,6 +22,7 @@ __all__ = ["RETENTION", "Pin", "pin", "pinned_hashes", "pins", "unpin"]
 RETENTION = "retention"
 """The lock under which it is decided what stays and what goes."""
 _MOST_BYTES = 1 << 30
+_NO_PIN = frozenset({*IRREGULAR, errno.EFBIG})
 _HASH = re.compile(rb"[0-9a-f]{64}")
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ def _pin_files(store: Store) -> list[Path]:
 
 def _read_pin(path: Path) -> Pin | bytes:
     """The pin, or the bytes of a damaged one. Raises OSError."""
-    raw = read_regular(path, _MOST_BYTES)
+    raw = read_regular(path, _MOST_BYTES, follow=True)
     try:
         return msgspec.json.decode(raw, type=Pin)
     except ValueError:
@@ -64,19 +66,23 @@ def _read_pin(path: Path) -> Pin | bytes:
 
 
 def pinned_hashes(store: Store) -> set[str]:
-    """The hashes of all chunks that are pinned or being read. Of a damaged pin, those that still stand in it.
+    """The hashes of all chunks that are pinned or being read. Of a damaged pin, those that still stand in it; what is
+    not even a file is none.
 
     Raises StorageFailed where one can't be read: nobody knows then what has to stay.
     """
     hashes = held(store)
     for path in _pin_files(store):
         try:
-            with storage_errors("read", path):
-                found = _read_pin(path)
-        except StorageFailed:
+            found = _read_pin(path)
+        except OSError as error:
+            if error.errno in _NO_PIN or (path.is_symlink() and not path.exists()):
+                log.warning("%s keeps nothing: %s", path, error.strerror)
+                continue
             if not path.exists():  # unpinned meanwhile
                 continue
-            raise
+            with storage_errors("read", path):
+                raise
         if isinstance(found, Pin):
             hashes.update(span.hash for span in found.chunks)
         else:

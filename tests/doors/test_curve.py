@@ -9,6 +9,7 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from scripted import ScriptedDaemon
 
 from chaos.cli.main import main
 from chaos.client import Client, DaemonUnreachable
+from chaos.doors.zmq import bus, curve
 from chaos.protocol.config import Config
 from chaos.system.keys import Keys
 from chaos.terms.errors import InvalidRequest, Unauthorized
@@ -116,9 +118,7 @@ def test_raw_bytes_get_nothing_but_the_greeting(site: Site, daemon: ScriptedDaem
     assert len(daemon.requests) == 1
 
 
-def test_a_removed_key_is_out_at_once(
-    site: Site, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_removed_key_is_out_at_once(site: Site, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture) -> None:
     with site.client() as client, client.events("daemon_stopping", timeout_s=60) as events:
         client.call("ping")
         site.recorder.remove("laptop")
@@ -153,6 +153,31 @@ def test_a_key_whose_file_is_changed_in_its_place_is_out_at_once(
         with pytest.raises(DaemonUnreachable):
             next(events)
     assert len(daemon.requests) == n_asked
+
+
+def test_strangers_lock_nobody_out(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who say nothing make room for the next, however long they might stay."""
+    monkeypatch.setattr(bus, "max_connections", lambda: 8)
+    monkeypatch.setattr(curve, "_HANDSHAKE_MS", 600_000)
+    port = int(site.endpoint.rpartition(":")[2])
+    with ScriptedDaemon(tmp_path, endpoint=site.endpoint, keys=site.recorder.folder), ExitStack() as strangers:
+        for _ in range(20):
+            strangers.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+        with site.client() as client:
+            assert client.call("ping") == {"name": "chaosd"}
+
+
+def test_who_says_nothing_is_gone_before_long(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert curve._HANDSHAKE_MS <= 5000
+    monkeypatch.setattr(curve, "_HANDSHAKE_MS", 100)
+    port = int(site.endpoint.rpartition(":")[2])
+    with (
+        ScriptedDaemon(tmp_path, endpoint=site.endpoint, keys=site.recorder.folder),
+        socket.create_connection(("127.0.0.1", port), timeout=20) as stranger,
+        suppress(ConnectionResetError),
+    ):
+        while stranger.recv(1024):
+            pass
 
 
 def test_a_command_of_a_removed_key_is_not_done_where_its_connection_has_ended(
@@ -295,7 +320,7 @@ def test_key_files_are_private_whatever_the_umask(site: Site) -> None:
         assert path.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"curve\n public-key = \"short\"\n", b"\xff\xfe\n"])
+@pytest.mark.parametrize("content", [b"", b'curve\n public-key = "short"\n', b"\xff\xfe\n"])
 def test_damaged_key_files_are_refused(site: Site, tmp_path: Path, content: bytes) -> None:
     (site.recorder.folder / "authorized" / "laptop.key").write_bytes(content)
     with pytest.raises(Unauthorized):

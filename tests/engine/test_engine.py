@@ -25,6 +25,7 @@ from chaos.protocol.requests import (
     RecordingList,
     Request,
     Retire,
+    SessionList,
     Shutdown,
     Status,
     StreamStart,
@@ -177,7 +178,7 @@ def test_a_store_that_is_not_a_folder_is_never_answered_as_an_empty_one(
     assert status.store.error is None
     (tmp_path / "store").rename(tmp_path / "elsewhere")
     put(tmp_path / "store")
-    for request in (RecordingList(), Retire(keep="1d"), Retire(keep="1d", dry_run=True)):
+    for request in (RecordingList(), SessionList(), Retire(keep="1d"), Retire(keep="1d", dry_run=True)):
         with pytest.raises(StorageFailed):
             ask(engine, request)
     status = ask(engine, Status())

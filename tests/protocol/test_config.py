@@ -6,6 +6,7 @@ import math
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,13 @@ def test_a_folder_of_somebody_else_is_refused_and_told(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with pytest.raises(InvalidRequest, match="runtime-12345 belongs to another user"):
         Config(store=tmp_path / "store").prepare()
+
+
+@pytest.mark.parametrize("put", [Path.touch, os.mkfifo, lambda path: path.symlink_to(path)], ids=list("fpl"))
+def test_a_store_that_is_not_a_folder_is_told(home: Path, put: Callable[[Path], object]) -> None:
+    put(home / "store")
+    with pytest.raises(StorageFailed, match="store is not a folder"):
+        Config(store=home / "store").prepare()
 
 
 def test_prepare_makes_private_folders_and_tightens_its_own(home: Path) -> None:

@@ -99,14 +99,34 @@ def test_of_what_a_dead_daemon_left(store: Store, make: Make, tmp_path: Path) ->
     assert load(stream.writer.path).finish is not None
 
 
-@irregular
-def test_of_a_pin(store: Store, make: Make) -> None:
+def _nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def _huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2 << 30)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, _link, os.mkdir, _nowhere, _huge])
+def test_of_a_pin(store: Store, make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """The others keep what they have, and what none has goes."""
     path = record(store, "1")
     pin(store, "good", load(path), 0, 16)
     make(store.pins / "p.json")
     assert [each.name for each in pins(store)] == ["good"]
-    with pytest.raises(StorageFailed, match=r"could not read .*p\.json"):
-        retire(store, Keep(None, 0))
+    retire(store, Keep(None, 0))
+    assert load(path).gaps
+    assert "p.json keeps nothing" in caplog.text
+    assert [chunk.chunk for chunk in load(path).chunks if Path(chunk.path).exists()] == [0]
+
+
+def test_a_pin_that_is_a_link_to_one_keeps_what_it_says(store: Store) -> None:
+    path = record(store, "1")
+    pin(store, "good", load(path), 0, 64)
+    (store.pins / "good.json").rename(store.root.parent / "moved")
+    (store.pins / "good.json").symlink_to(store.root.parent / "moved")
+    retire(store, Keep(None, 0))
     assert not load(path).gaps
 
 

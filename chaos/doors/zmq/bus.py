@@ -41,6 +41,7 @@ MAX_ENVELOPE_BYTES = 1024  # it is kept until the answer, for each command under
 _LINGER_MS = 500
 _LAST_ANSWERS_S = 5.0
 _RETRY_MS = 10
+_SILENT_OF_ALL = 4  # on either socket one connection in four
 _QUEUED_COMMANDS = 16
 _QUEUED_ANSWERS = 1  # they may be large, and ZeroMQ counts no bytes: `Clients` queues the others
 _QUEUED_EVENTS = 4096
@@ -87,6 +88,7 @@ class Bus:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._arrivals = Arrivals()
+        self._max_connections = max_connections()
         try:
             for endpoint in (config.endpoint, config.events_endpoint):
                 if not is_remote(endpoint):
@@ -103,7 +105,6 @@ class Bus:
         except BaseException:
             self._release()
             raise
-        self._max_connections = max_connections()
         self._clients = Clients(self._commands, self._asking)
         self._arrivals.ours = lambda: self._clients.kept_bytes
         self._n_taken = 0  # in this round of the clients, of whom ZeroMQ gives a command of each in turn
@@ -170,6 +171,7 @@ class Bus:
             assert self._gate is not None
             self._gate.guard(unbound)
             connections.admits = self._gate.admits
+            connections.max_silent = max(1, self._max_connections // _SILENT_OF_ALL)
         before = os.umask(0o177)
         try:
             unbound.bind(endpoint)

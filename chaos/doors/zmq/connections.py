@@ -70,8 +70,9 @@ class Connections:
 
     `may_open()` says whether one more may stay; those beyond it are closed at once: libzmq ends the whole process
     when it finds no descriptor for a client. A burst can't outrun that by more than about a thousand connections:
-    then ZeroMQ's thread waits until what it has told is read. `admits(key)` is set where clients have keys. With
-    `arrivals`, a client whose message does not end is dropped.
+    then ZeroMQ's thread waits until what it has told is read. `admits(key)` is set where clients have keys: of those
+    that have said nothing yet, who may be strangers, only the newest `max_silent` stay then. With `arrivals`, a client
+    whose message does not end is dropped.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Connections:
         self._may_open = may_open
         self._arrivals = arrivals
         self.admits: Callable[[str], bool] | None = None
+        self.max_silent = 0
         self._open: dict[int, Connection] = {}
         self._is_refusing = False
         self._forgotten_bytes = 0
@@ -154,6 +156,12 @@ class Connections:
             self.drop(connection, f"the key {connection.user} is not authorized any more")
 
     def _accept(self, fd: int) -> None:
+        if self.admits is not None:
+            silent = [each for each in self if each.user is None]
+            for each in silent[: max(0, len(silent) + 1 - self.max_silent)]:
+                log.info("a client that has said nothing yet makes room for another")
+                each.end()
+                self._shut(each.fd)
         if self._may_open():
             self._open[fd] = Connection(fd)
             self._is_refusing = False

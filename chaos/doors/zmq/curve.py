@@ -20,6 +20,7 @@ __all__ = ["Gate"]
 log = logging.getLogger(__name__)
 
 _DOMAIN = "chaos"
+_HANDSHAKE_MS = 5_000  # strangers take up connections no longer
 _HEARTBEAT_MS = 10_000
 _GIVE_UP_MS = 30_000
 
@@ -54,6 +55,7 @@ class Gate:
         unbound.curve_secretkey = self._own.secret.encode()
         unbound.zap_domain = _DOMAIN.encode()
         unbound.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without an answer from us: nobody
+        unbound.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         unbound.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)  # a machine that has gone says nothing
         unbound.set(zmq.HEARTBEAT_TIMEOUT, _GIVE_UP_MS)
 
