@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from chaos.export.source import first_kept
 from chaos.read.recording import Recording
-from chaos.store.timeline import Way, loosest, related
+from chaos.store.timeline import Aligned, Way, check_rates, loosest, overlapping, related
 from chaos.terms.errors import InvalidRange
 
-__all__ = ["Placed", "Stretch", "frame_in"]
+__all__ = ["Placed", "Stretch", "aligned_frames", "frame_in"]
 
 
 class Placed(NamedTuple):
@@ -36,6 +36,16 @@ def frame_in(other: Recording, reference: Recording, frame: int) -> tuple[int, W
         if nearer <= begin:
             return begin + found, way
         begin, there = nearer, it
+
+
+def aligned_frames(recordings: Sequence[Recording], first: int, end: int) -> Aligned:
+    """The frames of all of them at the moments of frames [first, end) of the first one; what not all have is left out.
+
+    Raises RateMismatch, or InvalidRange where they have no moment in common.
+    """
+    check_rates([each.definition for each in recordings])
+    places = [frame_in(each, recordings[0], first) for each in recordings]
+    return overlapping([each.uri for each in recordings], places, [each.n_frames for each in recordings], end - first)
 
 
 class Stretch:

@@ -25,14 +25,13 @@ from chaos.export.joined import JoinedSource
 from chaos.export.labels import label_track
 from chaos.export.midifile import MidiFile
 from chaos.export.padded import PaddedSource
-from chaos.export.placing import Placed
+from chaos.export.placing import Placed, aligned_frames
 from chaos.export.plain import PLAIN, PlainFile
 from chaos.export.report import SaveReport
 from chaos.export.source import Source, checked_range
 from chaos.read.recording import Recording, StreamRecording
 from chaos.store.places import check_not_of_store
 from chaos.store.store import name_and_take, store_around
-from chaos.store.timeline import align
 from chaos.system.files import storage_errors, sync_folder, write_all
 from chaos.terms.containers import MIDI_CONTAINERS, Container, GapFill, Subtype
 from chaos.terms.errors import FormatUnsupported, InvalidRange, InvalidRequest, PathNotAllowed
@@ -118,22 +117,17 @@ def save_aligned(
     """Writes the same moments of several recordings, one file each (NAME-TAKE.wav), all of equal length.
     `container` and `subtype` are for those that they fit: audio and MIDI recordings may be mixed.
 
-    The range is of the first recording; what not all of them have is left out. The folder is made if need be. With
-    `split` each becomes one file per channel. No file appears before all are whole. Gaps can't be cut, which would undo
-    the alignment. They are aligned by the graph's clock: how late each device's port says that it is stands in its
-    report, and moves nothing, since it is as good as the driver's word. Raises what `save` raises, and RateMismatch.
+    The range is of the first recording; what not all of them have is left out. A stream that has rolled is all its
+    takes. The folder is made if need be. With `split` each becomes one file per channel. No file appears before all are
+    whole. Gaps can't be cut, which would undo the alignment. They are aligned by the graph's clock: how late each
+    device's port says that it is stands in its report, and moves nothing, since it is as good as the driver's word.
+    Raises what `save` raises, and RateMismatch.
     """
     _check_gaps(gaps)
     if len({recording.path for recording in recordings}) != len(recordings):
         raise InvalidRequest("the same recording is listed twice", hint="list each recording once")
-    for recording in recordings:
-        if isinstance(recording, StreamRecording):
-            uris = ", ".join(f"{recording.uri}.{number:04}" for number in (1, len(recording.takes)))
-            message = f"{recording.uri} has {len(recording.takes)} takes, and is not aligned with others as a whole"
-            raise InvalidRequest(message, hint=f"name the takes: {uris}")
     first, end = checked_range(recordings[0], first_frame, n_frames)
-    lengths = [recording.n_frames for recording in recordings]
-    aligned = align([recording.info for recording in recordings], lengths, first, end)
+    aligned = aligned_frames(recordings, first, end)
     placed = [
         Placed(recording, first, first + aligned.n_frames, 0, 0)
         for recording, first in zip(recordings, aligned.first_frames, strict=True)

@@ -19,11 +19,12 @@ from chaos.terms.wallclock import WallClock
 __all__ = [
     "Aligned",
     "Way",
-    "align",
     "anchors_of",
+    "check_rates",
     "frame_of_moment",
     "loosest",
     "moment_at",
+    "overlapping",
     "related",
     "sorted_anchors",
     "wall_clock",
@@ -116,29 +117,29 @@ def _frame_of_wall(info: RecordingInfo, wall_ns: int) -> int:
     )
 
 
-def align(infos: Sequence[RecordingInfo], lengths: Sequence[int], first: int, end: int) -> Aligned:
-    """The frames of all recordings at the moments of frames [first, end) of the first one.
-
-    `lengths` are how many frames each has. What not all of them have is left out. Raises RateMismatch, or InvalidRange
-    if they have no moment in common.
-    """
-    reference = infos[0]
-    rate = reference.definition.sample_rate
-    for info in infos:
-        if info.definition.sample_rate != rate:
+def check_rates(shapes: Sequence[Definition]) -> None:
+    """Raises RateMismatch unless all have the rate of the first."""
+    one = shapes[0]
+    for each in shapes:
+        if each.sample_rate != one.sample_rate:
             raise RateMismatch(
-                f"{info.definition.uri} has {info.definition.sample_rate} Hz, {reference.definition.uri} {rate} Hz",
+                f"{each.uri} has {each.sample_rate} Hz, {one.uri} {one.sample_rate} Hz",
                 hint="frames of different rates can't be aligned to the sample; save them one by one",
             )
-    places = [_place(reference, info, first) for info in infos]
+
+
+def overlapping(uris: Sequence[str], places: Sequence[tuple[int, Way]], lengths: Sequence[int], most: int) -> Aligned:
+    """What recordings of these lengths have in common of `most` frames, whose first lies at these places in them.
+
+    Raises InvalidRange where that is nothing.
+    """
     firsts = [frame for frame, _ in places]
     skipped = max(0, *(-frame for frame in firsts))
     firsts = [frame + skipped for frame in firsts]
-    n_frames = min(end - first - skipped, *(n - frame for n, frame in zip(lengths, firsts, strict=True)))
-    if n_frames <= 0 and end > first:
-        uris = ", ".join(info.definition.uri for info in infos)
-        raise InvalidRange(f"{uris} do not overlap in that range", hint="save them one by one")
-    return Aligned(firsts, max(n_frames, 0), _WAYS[max(way for _, way in places)])
+    n_frames = min(most - skipped, *(n - frame for n, frame in zip(lengths, firsts, strict=True)))
+    if n_frames <= 0 and most > 0:
+        raise InvalidRange(f"{', '.join(uris)} do not overlap in that range", hint="save them one by one")
+    return Aligned(firsts, max(n_frames, 0), loosest(way for _, way in places))
 
 
 def related(reference: RecordingInfo, other: RecordingInfo, frame: int = 0) -> tuple[int, Way]:

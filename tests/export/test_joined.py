@@ -17,8 +17,7 @@ from chaos.read import recording as reader
 from chaos.store.info import load
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
-from chaos.terms.errors import InvalidRequest
-from chaos.terms.ledger import Cause
+from chaos.terms.ledger import Cause, ClockAnchor
 
 URI = "stream://mic/1"
 
@@ -108,7 +107,24 @@ def test_a_damaged_chunk_of_a_take_is_told(store: Path, takes: list[Rotator], tm
     assert [damage.first_frame for damage in report.damaged] == [40]
 
 
-def test_several_takes_are_not_aligned_as_a_whole(store: Path, takes: list[Rotator], tmp_path: Path) -> None:
-    with reader.open(URI, store) as stream, pytest.raises(InvalidRequest) as caught:
-        save_aligned([stream], tmp_path)
-    assert f"{URI}.0001" in caught.value.hint
+def test_a_stream_that_has_rolled_is_aligned_as_a_whole(store: Path, tmp_path: Path) -> None:
+    """Beside one that began 10 frames later, and from a place in the second take on."""
+    made = {}
+    for uri, position, n_frames, more in (
+        ("stream://mic/1", 1000, 40, {}),
+        ("stream://mic/1.0002", 1040, 60, {"continues": URI}),
+        ("stream://desk/1", 1010, 70, {}),
+    ):
+        rotator = Rotator(RecordingWriter.create(Store(store), definition(uri, channels=1, **more)), position)
+        ns = position * 1_000_000_000 // 48_000
+        rotator.writer.anchor(ClockAnchor(0, position, ns, START_NS + ns, 7))
+        rotator.write(n_frames)
+        rotator.stop()
+        made[uri] = rotator.model[0]
+    mic, desk = np.append(made[URI], made[f"{URI}.0002"]), made["stream://desk/1"]
+    with reader.open(URI, store) as rolled, reader.open("stream://desk/1", store) as other:
+        reports = save_aligned([rolled, other], tmp_path / "all")
+        part = save_aligned([other, rolled], tmp_path / "part", 35, 20)
+    assert [(each.n_written, each.aligned_by) for each in reports] == [(70, "graph_clock")] * 2
+    for each, wanted in zip([*reports, *part], [mic[10:80], desk, desk[35:55], mic[45:65]], strict=True):
+        np.testing.assert_array_equal(soundfile.read(each.path, dtype="float32")[0], wanted)

@@ -19,6 +19,7 @@ from recorded import START_NS, Rotator, definition
 
 from chaos.cli.saved import saved_lines
 from chaos.export.jobs import Slicer
+from chaos.export.placing import aligned_frames
 from chaos.export.save import save_aligned
 from chaos.read import recording as reader
 from chaos.store.hashes import root_hash
@@ -27,7 +28,6 @@ from chaos.store.lines import LatencyLine
 from chaos.store.retention import retire
 from chaos.store.slices import chunk_spans, resolve, virtual
 from chaos.store.store import Store
-from chaos.store.timeline import align
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRange, InvalidRequest, PathNotAllowed, RateMismatch
@@ -215,15 +215,15 @@ def test_streams_of_one_graph_are_aligned_to_the_sample(
     store = tmp_path_factory.mktemp("store")
     clock = Clock(1, 1_000_000)
     paths = [record(store, "one", clock, 1_002_000, 6000), record(store, "two", clock, 1_000_000 + began, length)]
-    infos = [load(path) for path in paths]
+    recordings = [reader.open(path) for path in paths]
     end = min(first + n, 6000)
     begin = max(1_002_000 + first, 1_000_000 + began)
     stop = min(1_002_000 + end, 1_000_000 + began + length)
     if begin >= stop:
         with pytest.raises(InvalidRange, match="do not overlap in that range"):
-            align(infos, [6000, length], first, end)
+            aligned_frames(recordings, first, end)
         return
-    aligned = align(infos, [6000, length], first, end)
+    aligned = aligned_frames(recordings, first, end)
     assert aligned.first_frames == [begin - 1_002_000, begin - 1_000_000 - began]
     assert (aligned.n_frames, aligned.by) == (stop - begin, "graph_clock")
 
@@ -275,9 +275,9 @@ def test_other_drivers_are_aligned_by_time(tmp_path: Path) -> None:
     """Two drivers whose counts are near each other, one 200 ppm fast: to a frame at any place."""
     slow, fast = Clock(1, 0), Clock(2, 100, ppm=200)
     paths = [record(tmp_path, "slow", slow, 0, 96_000), record(tmp_path, "fast", fast, 50, 96_000)]
-    infos = [load(path) for path in paths]
+    recordings = [reader.open(path) for path in paths]
     for first in (0, 48_000, 90_000):
-        aligned = align(infos, [96_000, 96_000], first, first + 10)
+        aligned = aligned_frames(recordings, first, first + 10)
         assert aligned.by == "monotonic_clock"
         assert aligned.first_frames[1] == pytest.approx(first * 1.0002 + 50, abs=1)
 
@@ -285,7 +285,7 @@ def test_other_drivers_are_aligned_by_time(tmp_path: Path) -> None:
 def test_other_runs_are_aligned_by_the_time_of_day(tmp_path: Path) -> None:
     clock = Clock(1, 0)
     paths = [record(tmp_path, "one", clock, 0, 5000), record(tmp_path, "two", clock, 480, 5000, run_id="another")]
-    aligned = align([load(path) for path in paths], [5000, 5000], 0, 5000)
+    aligned = aligned_frames([reader.open(path) for path in paths], 0, 5000)
     assert (aligned.first_frames, aligned.n_frames, aligned.by) == ([480, 0], 4520, "wall_clock")
 
 
