@@ -1,4 +1,4 @@
-"""What a chaosd that died has left in memory: takes whose last frames are in no recording yet."""
+"""What a chaosd that died, or whose disk was full, has left in memory: takes whose last frames are in no recording."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from chaos.store.catalog import Catalog
 from chaos.store.info import load
 from chaos.store.store import Store
 from chaos.system.machine import machine_id
-from chaos.terms.counting import counted
 from chaos.terms.errors import ChaosError, NotRecovered
 
 __all__ = ["Unrecovered", "not_recovered", "unrecovered"]
@@ -75,9 +74,9 @@ def _left(store: Store, path: Path, *, is_usual: bool) -> Iterator[Unrecovered]:
 def not_recovered(uris: Iterable[str], left: Sequence[Unrecovered] = ()) -> NotRecovered:
     """What is raised where these streams are asked for; `left` is what there is of them."""
     named = list(dict.fromkeys(uris))
-    are = "is not recovered yet: chaosd died while it was being recorded"
-    if len(named) > 1:
-        are = f"are not recovered yet: chaosd died while these {counted(len(named), 'stream')} were being recorded"
+    are = "are not recovered yet: chaosd died or could not store all of them"
+    if len(named) == 1:
+        are = "is not recovered yet: chaosd died or could not store all of it"
     folders = dict.fromkeys(str(each.staging.parent) for each in left if not each.is_usual)
     options = "".join(f" --staging-dir {folder}" for folder in list(folders)[:1])
     return NotRecovered(

@@ -157,8 +157,8 @@ class RecordingNotFound(ChaosError):
 
 
 class NotRecovered(ChaosError):
-    """A chaosd that died was recording it, and its last frames are in no recording yet. Programs here find it; it is
-    never sent."""
+    """A chaosd that died, or could not store all, recorded it: its last frames are in no recording yet. Programs here
+    find it; it is never sent."""
 
     code = "not_recovered"
     exit_code = 6
