@@ -13,7 +13,7 @@ from chaos.cli.out import say, say_json
 from chaos.cli.session import Session, json_option, print_json
 
 if TYPE_CHECKING:
-    from chaos.client import Client
+    from chaos.client import Asking
 
 __all__ = ["COMMANDS"]
 
@@ -34,14 +34,15 @@ def devices(
 ) -> None:
     """List audio and MIDI devices. `*` marks the defaults.
 
-    With --watch --json, one event per line is printed.
+    It asks the chaosd that runs, or else looks at PipeWire by itself. With --watch --json, one event per line is
+    printed.
     """
     from chaos.cli.show import DEVICE_HEADERS, device_rows
     from chaos.cli.tables import table
 
     fields = (("direction", direction), ("format", kind), ("all", with_programs))
     asked: dict[str, object] = {name: value for name, value in fields if value}
-    with session.client() as chaosd:
+    with session.looking() as chaosd:
         if watch:
             _watch_devices(chaosd, asked, as_json)
             return
@@ -52,7 +53,7 @@ def devices(
         table(DEVICE_HEADERS, device_rows(found["devices"]))
 
 
-def _watch_devices(chaosd: Client, asked: dict[str, object], as_json: bool) -> None:
+def _watch_devices(chaosd: Asking, asked: dict[str, object], as_json: bool) -> None:
     from chaos.cli.show import DEVICE_HEADERS, device_rows, event_line
     from chaos.cli.tables import table, watching
 

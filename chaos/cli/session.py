@@ -95,6 +95,23 @@ class Session:
         with self.client() as client:
             yield client if client.reachable() else None
 
+    @contextmanager
+    def looking(self) -> Iterator[Asking]:
+        """The chaosd that runs, else an engine of our own: for what only looks at PipeWire. Nothing is left behind."""
+        with self.client_if_running() as client:
+            if client is not None:
+                yield client
+                return
+        from tempfile import TemporaryDirectory
+
+        from chaos.local import Local
+        from chaos.protocol.config import Config
+
+        with TemporaryDirectory(prefix="chaosctl-") as folder:
+            config = Config(store=Path(folder) / "store", staging_dir=Path(folder) / "staging")
+            with Local(config) as own:
+                yield own
+
     def store_of(self, client: Client | None) -> Path:
         """The folder of --store, else the running daemon's, else the default one."""
         if self.store is not None:

@@ -287,6 +287,18 @@ def test_no_daemon_is_exit_code_7(run: Run) -> None:
     assert "no chaosd answers" in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [[], ["--all"], ["--watch"]])
+def test_without_a_daemon_devices_looks_at_pipewire_itself(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    (tmp_path / "empty").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "empty"))
+    monkeypatch.delenv("PIPEWIRE_RUNTIME_DIR", raising=False)
+    done = run("devices", *arguments)
+    assert (done.exit_code, done.stdout) == (7, "")
+    assert done.stderr.startswith("chaosctl: PipeWire is not running\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["nope"], ["start", "stream://../x"], ["save", "a", "b", "-"], ["start", "--chunk-size", "big"], ["stop", "x"]],

@@ -69,6 +69,25 @@ def test_without_a_daemon_it_records_by_itself(
     assert b"Ctrl-C" in done.stderr
 
 
+def test_devices_are_listed_and_watched_without_a_daemon(
+    alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    counting_source("listed", description="Listed desk", driver=True)
+    done = subprocess.run(
+        [COMMAND, "devices", "--all", "--json"], env=alone, capture_output=True, timeout=60, check=True
+    )
+    assert "Listed desk" in [each["description"] for each in json.loads(done.stdout)["devices"]]
+    with subprocess.Popen([COMMAND, "devices", "--watch"], env=alone, stdout=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        try:
+            while b"Listed desk" not in (line := watching.stdout.readline()):
+                assert line
+        finally:
+            watching.send_signal(signal.SIGINT)
+    assert watching.returncode == 0
+    assert not (tmp_path / "store").exists()
+
+
 def test_status_names_what_is_recorded_without_a_daemon(
     alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
 ) -> None:
