@@ -21,7 +21,7 @@ from chaos.protocol.config import is_remote
 from chaos.terms.errors import InvalidRange, InvalidRequest, StreamNotFound, TimedOut, error_from_code
 from chaos.terms.formats import AudioFormat, Format
 from chaos.terms.ledger import Gap, lost_frames
-from chaos.terms.uri import uri_by_time
+from chaos.terms.uri import of_free, uri_by_time
 from chaos.terms.visible import visible
 
 if TYPE_CHECKING:
@@ -107,15 +107,21 @@ class Capture:
             chaosd, store = self._asked(stack)
             device = self._device(chaosd)
             is_exact = self._name is not None and self._name.startswith(("node:", "object:"))
-            self.uri = self.uri or uri_by_time(device["description"] or device["name"])
             asked = {
-                "uri": self.uri,
                 "device_identity": self._name if is_exact else device["identity"],
                 "format": self._format,
                 **{name: value for name, value in self._options.items() if value is not None},
             }
             self._chaosd = chaosd
-            self._begin(chaosd, stack, asked)
+
+            def begin(uri: str) -> None:
+                self.uri = uri
+                self._begin(chaosd, stack, {"uri": uri, **asked})
+
+            if self.uri:
+                begin(self.uri)
+            else:
+                of_free(uri_by_time(device["description"] or device["name"]), begin)
             self._recording = stack.enter_context(_open(self.uri, store))
             self._stack = stack.pop_all()
         return self

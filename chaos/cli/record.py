@@ -87,7 +87,6 @@ def record(
         device = chosen_device(chaosd, name, kind)
         is_exact = name is not None and name.startswith(("node:", "object:"))
         request: dict[str, Any] = {
-            "uri": uri_for(device["description"] or device["name"]),
             "device_identity": name if is_exact else device["identity"],
             "format": form,
         }
@@ -97,7 +96,7 @@ def record(
         if times.begin is not None:
             request["start_at"] = wire(times.begin)
         with _until_asked() as ending:
-            take = Take(chaosd, store, request["uri"], ending, times)
+            take = Take(chaosd, store, uri_for(device["description"] or device["name"]), ending, times)
             try:
                 stopped = take.run(request, pipes=str(out) == "-" and not midi)
             except KeyboardInterrupt:

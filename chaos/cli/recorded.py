@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from chaos.cli.out import say
 from chaos.cli.session import EXIT_LOST, leave, print_json
 from chaos.terms.counting import counted
-from chaos.terms.errors import ChaosError, InvalidRequest
+from chaos.terms.errors import ChaosError, InvalidRequest, PathNotAllowed
 
 if TYPE_CHECKING:
     from chaos.cli.recorder import Take
@@ -107,9 +107,15 @@ def _saved(take: Take, out: Path | None, force: bool) -> dict[str, Any]:
         if str(out) == "-":
             report = save_to(recording, sys.stdout.buffer, 0, n_frames, "zeros", "mid", None)
         else:
-            out = out or named_by_itself([recording], None)
-            with progress(f"saving {out.name}") as advance:
-                report = save_file(recording, out, 0, n_frames, "zeros", None, advance, force=force)
+            while True:
+                path = out or named_by_itself([recording], None)
+                try:
+                    with progress(f"saving {path.name}") as advance:
+                        report = save_file(recording, path, 0, n_frames, "zeros", None, advance, force=force)
+                    break
+                except PathNotAllowed:  # somebody else took the name that nobody chose
+                    if out is not None or not path.exists():
+                        raise
     return dict(msgspec.to_builtins(report))
 
 

@@ -95,9 +95,15 @@ class Take:
         return None if self._seconds is None or not self.sample_rate else round(self._seconds * self.sample_rate)
 
     def run(self, request: dict[str, Any], *, pipes: bool) -> dict[str, Any]:
-        """Records until it is to end; what `stream_stop` answers."""
+        """Records until it is to end; what `stream_stop` answers. `uri` is the next that is free from then on."""
+        from chaos.terms.uri import of_free
+
+        return of_free(self.uri, lambda uri: self._run(request | {"uri": uri}, pipes=pipes))
+
+    def _run(self, request: dict[str, Any], *, pipes: bool) -> dict[str, Any]:
         from chaos.cli.meter import Meter
 
+        self.uri = request["uri"]
         kinds = ("started", "gap", "error", "silent", "clipping", "not_finite")
         topics = [f"stream_{kind} {self.uri}" for kind in kinds]
         with self._chaosd.events(*topics, timeout_s=_LOOK_S) as told:

@@ -142,7 +142,7 @@ def start(
     from chaos.cli.limits import check_options
     from chaos.cli.when import chosen_times, wire, words
     from chaos.terms.units import parse_duration_s, parse_keep, parse_latency_frames, parse_roll_s, parse_size
-    from chaos.terms.uri import check_uri
+    from chaos.terms.uri import check_uri, of_free
 
     if uri is not None:
         check_uri(uri)
@@ -195,11 +195,15 @@ def start(
             own_rate = None if device is None else device["format"].get("sample_rate")
             request["latency_frames"] = parse_latency_frames(latency, rate or own_rate)
             check_options(request)
-        request["uri"] = uri or uri_for(target if device is None else device["description"] or device["name"])
         # What chooses one of several devices that share a name must reach chaosd as it is.
         is_exact = target is not None and target.startswith(("node:", "object:"))
         request["device_identity"] = target if device is None or is_exact else device["identity"]
-        started = chaosd.start(**{name: value for name, value in request.items() if value is not None})
+        fields = {name: value for name, value in request.items() if value is not None}
+        if uri is None:
+            made_up = uri_for(target if device is None else device["description"] or device["name"])
+            started = of_free(made_up, lambda each: chaosd.start(uri=each, **fields))
+        else:
+            started = chaosd.start(uri=uri, **fields)
     if as_json:
         print_json(started)
         return

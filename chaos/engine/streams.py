@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
@@ -50,6 +51,7 @@ from chaos.protocol.requests import (
     StreamSwitchChunk,
 )
 from chaos.staging.layout import SUFFIX
+from chaos.store.claims import Claim
 from chaos.store.places import Places
 from chaos.store.store import Store
 from chaos.system.descriptors import check_room
@@ -61,6 +63,8 @@ from chaos.terms.errors import (
     ForeignClock,
     InvalidRequest,
     PathNotAllowed,
+    StorageFailed,
+    StorageFull,
     StreamExists,
     StreamNotFound,
     Unauthorized,
@@ -81,11 +85,12 @@ _ForActor = AcceptPort | KeepStandby | MarkFrame | Stop | SwitchChunk
 
 class Stream:
     """A stream as the engine keeps it; `actor` is None until it has begun, and `early` what came for it by then.
-    `start` is who waits for the beginning."""
+    `start` is who waits for the beginning, `claim` keeps others from its URI."""
 
     def __init__(self, view: StreamView, start: Future[Any] | None = None) -> None:
         self.view = view
         self.start = start
+        self.claim: Claim | None = None
         self.commands: Commands | None = None
         self.actor: pykka.ActorRef[Any] | None = None
         self.early: list[tuple[_ForActor, Future[Any]]] = []
@@ -122,6 +127,7 @@ class Streams:
         self._paths = Workers(1, "paths")
         self._registry: pykka.ActorRef[Any] | None = None
         self._is_ending = False
+        self._given_up: weakref.WeakValueDictionary[str, Claim] = weakref.WeakValueDictionary()  # until they are closed
         self._commands: list[Commands] = []  # also of streams that have ended, while theirs run
 
     def begin(self, registry: pykka.ActorRef[Any]) -> None:
@@ -154,11 +160,12 @@ class Streams:
         if request.stop_at is not None and request.stop_at <= datetime.now(UTC):
             raise InvalidRequest("stop_at is over", hint="end it later: --until")
         check_room(sum(not each.view.recording for each in self._running.values()))
+        former = self._given_up.get(request.uri)
         self._running[request.uri] = Stream(StreamView(request.uri, form), future)
         self._running[request.uri].view.trace.note("asked")
-        looked: Future[StreamStart] = Future()
-        self._go_on(request, future, looked, lambda found: self._find_device(found, future, member))
-        self._work(looked, lambda: self._look_at_paths(request, is_recovering))
+        looked: Future[tuple[StreamStart, Claim | None]] = Future()
+        self._go_on(request, future, looked, lambda found: self._find_device(found[0], found[1], future, member))
+        self._work(looked, lambda: self._claim(request, former, is_recovering))
 
     def _commands_of(self, request: StreamStart) -> Commands | None:
         uri = request.uri
@@ -184,6 +191,25 @@ class Streams:
                 then()
 
         threading.Thread(target=end, name="chaosd-commands-end", daemon=True).start()
+
+    def _claim(
+        self, request: StreamStart, former: Claim | None, is_recovering: bool
+    ) -> tuple[StreamStart, Claim | None]:
+        """`_look_at_paths` with the URI claimed, so that what it finds free stays free; where storage fails it isn't,
+        and the stream rides that out. `former` is the claim of a stream of this URI that has just ended."""
+        claim: Claim | None = None
+        if former is not None:
+            former.close()
+        try:
+            claim = Claim(Store(self._config.store), request.uri)
+        except (StorageFull, StorageFailed) as error:
+            log.warning("%s: %s", request.uri, error.message)
+        try:
+            return self._look_at_paths(request, is_recovering), claim
+        except BaseException:
+            if claim is not None:
+                claim.close()
+            raise
 
     def _look_at_paths(self, request: StreamStart, is_recovering: bool) -> StreamStart:
         """Gives the request with its path resolved; not on the daemon's thread, since a disk may hang."""
@@ -211,8 +237,11 @@ class Streams:
         free = next_free(uri, lambda each: each in self._running or store.path(each).exists())
         return "choose another take" if free is None else f"next free: {free}"
 
-    def _find_device(self, request: StreamStart, future: Future[Any], member: Membership | None) -> None:
+    def _find_device(
+        self, request: StreamStart, claim: Claim | None, future: Future[Any], member: Membership | None
+    ) -> None:
         assert self._registry is not None
+        self._running[request.uri].claim = claim
         self._running[request.uri].view.trace.note("paths_checked")
         answer: Future[Any] = Future()
         awaited: Future[tuple[DeviceInfo, int | None] | None] = Future()
@@ -299,8 +328,16 @@ class Streams:
         for uri, stream in list(self._running.items()):
             if stream.start is start and stream.actor is None:
                 del self._running[uri]
+                self._give_up(stream)
                 for _, each in stream.early:
                     refuse(each, _not_running(uri))
+
+    def _give_up(self, stream: Stream) -> None:
+        """Its claim; on another thread, since a disk may hang."""
+        if stream.claim is not None:
+            self._given_up[stream.view.uri] = stream.claim
+            self._paths.submit(stream.claim.close)
+            stream.claim = None
 
     def _refuse_at_end(self) -> None:
         if self._is_ending:
@@ -362,6 +399,8 @@ class Streams:
     def gone(self, uri: str) -> None:
         """A stream says that it has ended."""
         stream = self._running.pop(uri, None)
+        if stream is not None:
+            self._give_up(stream)
         if stream is not None and stream.commands is not None:
             stream.commands.finish()
         if stream is not None and stream.actor is not None:

@@ -10,7 +10,7 @@ from chaos.terms.errors import LimitReached
 
 __all__ = ["GUARANTEED", "OF_STREAM", "check_clients_fit", "check_room", "max_connections", "n_open", "raise_limit"]
 
-OF_STREAM = 12  # what a stream opens at most: six are PipeWire's, three the recording's, two ours, one now and then
+OF_STREAM = 13  # what a stream opens at most: six are PipeWire's, three the recording's, three ours, one now and then
 GUARANTEED = 4096  # with so many, not even a burst of connections takes the last one (see `doors.zmq.connections`)
 _MOST_CONNECTIONS = 1024
 _MOST_SPARE = 128

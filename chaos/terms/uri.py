@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
-from chaos.terms.errors import InvalidRequest, InvalidURI
+from chaos.terms.errors import InvalidRequest, InvalidURI, StreamExists
 
-__all__ = ["check_session", "check_uri", "make_uri", "next_free", "parse_uri", "slug", "uri_by_time"]
+__all__ = ["check_session", "check_uri", "make_uri", "next_free", "of_free", "parse_uri", "slug", "uri_by_time"]
 
 _SCHEME = "stream://"
+_T = TypeVar("_T")
 _MAX_PART = 64
+_MOST_TRIES = 100
 _FOREIGN = re.compile(r"[^A-Za-z0-9._-]")
 _NUMBER = re.compile(r"(?<![0-9.])[0-9]{1,4}$")  # neither a date nor one of a stream's takes (.0001)
 _FORM = "stream://NAME/TAKE, each 1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot"
@@ -84,6 +87,21 @@ def next_free(uri: str, is_taken: Callable[[str], bool]) -> str | None:
         if not is_taken(found := make_uri(name, other)):
             return found
     return None
+
+
+def of_free(uri: str, start: Callable[[str], _T]) -> _T:
+    """What `start` gives of this URI, which nobody has chosen, or of the next one after it that isn't taken: somebody
+    else may have begun in the same second. `start` raises StreamExists for one that is taken, as this does in the end.
+    """
+    for _ in range(_MOST_TRIES):
+        try:
+            return start(uri)
+        except StreamExists:
+            free = next_free(uri, lambda _: False)
+            if free is None:
+                raise
+            uri = free
+    return start(uri)
 
 
 def _invalid(text: str, why: str) -> InvalidURI:

@@ -23,7 +23,7 @@ from chaos.cli.recorder import Ending, Take
 from chaos.cli.show import signal_lines
 from chaos.cli.when import Times, chosen_times, until_when, words
 from chaos.client import Asking
-from chaos.terms.errors import DeviceNotFound, InvalidRequest
+from chaos.terms.errors import DeviceNotFound, InvalidRequest, StreamExists
 
 URI = "stream://desk/1"
 STOPPED: dict[str, Any] = {
@@ -355,3 +355,21 @@ def test_what_counts_as_silent_can_be_said(monkeypatch: pytest.MonkeyPatch, tmp_
     assert started == []
     assert CliRunner().invoke(main, [*words, "--silent-after", "10s"]).exit_code == 3
     assert (started[0]["silent_below_dbfs"], started[0]["silent_after_s"]) == (-50.0, 10.0)
+
+
+def test_a_name_that_somebody_else_has_got_meanwhile_is_counted_up() -> None:
+    asked: list[str] = []
+
+    class Taken(NoDevice):
+        def start(self, **fields: Any) -> dict[str, Any]:
+            asked.append(fields["uri"])
+            if len(asked) < 3:
+                raise StreamExists("somebody was quicker")
+            return super().start(**fields)
+
+    ending = Ending()
+    ending.set()
+    made = Take(Taken(), Path("/nowhere"), "stream://desk/20261126T170000Z", ending, Times(None, None, None))
+    made.run({}, pipes=False)
+    assert [uri.removeprefix("stream://desk/20261126T170000Z") for uri in asked] == ["", "-2", "-3"]
+    assert made.uri == asked[-1]

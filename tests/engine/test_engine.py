@@ -7,7 +7,11 @@ import os
 import queue
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -32,7 +36,7 @@ from chaos.protocol.requests import (
     StreamStop,
     StreamSwitchChunk,
 )
-from chaos.terms.errors import PipeWireUnavailable, StorageFailed, StreamNotFound, TimedOut
+from chaos.terms.errors import PipeWireUnavailable, StorageFailed, StreamExists, StreamNotFound, TimedOut
 
 URI = "stream://mic/1"
 START = StreamStart(uri=URI, device_identity="mic", format=AudioFormat(), wait=True)
@@ -207,3 +211,27 @@ def test_another_folder_in_the_stores_place_is_told_to_each_stream_and_in_the_st
         status = ask(engine, Status())
         assert isinstance(status, EngineStatus)
         assert status.store.error is None
+
+
+def test_who_starts_first_has_the_uri_until_it_ends_whichever_process_it_is(tmp_path: Path) -> None:
+    """Two that record without a daemon, into one store."""
+    one, other = (config_in(tmp_path / each) for each in "ab")
+    with Engine(one) as first, Engine(replace(other, store=one.store)) as second:
+        ask(first, START)
+        with pytest.raises(StreamExists, match="being recorded already, by another process"):
+            ask(second, START)
+        ask(first, StreamStop(uri=URI))
+        for _ in range(20):  # each ends before a frame has come, and leaves nothing
+            ask(first, START)
+            ask(first, StreamStop(uri=URI))
+        started = partial(ask, second, START)
+        assert isinstance(until_free(started), StreamBegun)
+
+
+def until_free(start: Callable[[], object]) -> object:
+    """An ended stream gives its URI up beside its answer."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        with suppress(StreamExists):
+            return start()
+    raise AssertionError("it stays taken")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.terms.errors import InvalidURI
-from chaos.terms.uri import make_uri, next_free, parse_uri, slug
+from chaos.terms.errors import InvalidURI, StreamExists
+from chaos.terms.uri import make_uri, next_free, of_free, parse_uri, slug
 
 part = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True)
 
@@ -54,3 +54,18 @@ def test_uris_that_are_none(wrong: str) -> None:
 def test_the_next_free_take_counts_up(take: str, free: str | None) -> None:
     found = next_free(f"stream://desk/{take}", {"stream://desk/take-2"}.__contains__)
     assert found == (None if free is None else f"stream://desk/{free}")
+
+
+def test_a_name_that_nobody_chose_is_the_next_one_that_is_free() -> None:
+    taken = {"stream://desk/20261126T170000Z", "stream://desk/20261126T170000Z-2"}
+
+    def start(uri: str) -> str:
+        if uri in taken:
+            raise StreamExists("somebody was quicker")
+        return uri
+
+    assert of_free("stream://desk/20261126T170000Z", start) == "stream://desk/20261126T170000Z-3"
+    assert of_free("stream://desk/20261126T170001Z", start) == "stream://desk/20261126T170001Z"
+    taken.add("stream://desk/" + "9" * 64)
+    with pytest.raises(StreamExists):
+        of_free("stream://desk/" + "9" * 64, start)
