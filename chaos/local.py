@@ -28,7 +28,8 @@ _PATIENCE_S = 300.0
 
 
 class Local(Asking):
-    """Alive while it is entered; leaving it stops every stream and stores all they have.
+    """Alive while it is entered; leaving it stops every stream and stores all they have. Meanwhile the process has the
+    store's umask: what becomes the person's own is written before or after.
 
     `timeout_s` is how long an op may take. Raises what `Engine.start` does.
     """
@@ -38,17 +39,25 @@ class Local(Asking):
         self._engine = Engine(config)
         self._config = config
         self.is_clean = True
+        self._umask = 0
 
     def __enter__(self) -> Self:
         raise_limit()
-        share_as(self._config.store_mode)
+        self._umask = share_as(self._config.store_mode)
         if (folder := session_folder()) is not None:
             os.environ["XDG_RUNTIME_DIR"] = str(folder)  # PipeWire looks for its socket there
-        self._engine.start()
+        try:
+            self._engine.start()
+        except BaseException:
+            os.umask(self._umask)
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.is_clean = self._engine.close()
+        try:
+            self.is_clean = self._engine.close()
+        finally:
+            os.umask(self._umask)
 
     def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
         """The result of an op, as on the wire. Raises the ChaosError that it is answered with, or TimedOut."""

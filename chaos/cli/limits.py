@@ -19,20 +19,31 @@ _FIELDS = {  # by option: the request's field, and the unit that is typed
     "--standby": ("standby_s", "s"),
     "--silent-below": ("silent_below_dbfs", ""),
     "--silent-after": ("silent_after_s", "s"),
+    "--for": ("stop_after_s", "s"),
+}
+_OF_TRIGGER = {
+    "--trigger": ("above_dbfs", "dB"),
+    "--pre": ("pre_s", "s"),
+    "--hold": ("hold_s", "s"),
 }
 
 
 def check_options(request: Mapping[str, Any]) -> None:
     """Raises InvalidRequest for the first option whose value no stream can have."""
     from chaos.protocol.fields import check_field
+    from chaos.protocol.requests import Levels, StreamStart
 
-    for option, (field, unit) in _FIELDS.items():
-        value = request.get(field)
+    levels = request.get("trigger") or {}
+    asked = [
+        *((StreamStart, option, field, unit, request.get(field)) for option, (field, unit) in _FIELDS.items()),
+        *((Levels, option, field, unit, levels.get(field)) for option, (field, unit) in _OF_TRIGGER.items()),
+    ]
+    for struct, option, field, unit, value in asked:
         if value is None:
             continue
         try:
             if field in ("on_seal", "on_roll"):
                 parse_command(value)
-            check_field(field, value, f"{value:.12g}s" if unit else value, unit)
+            check_field(field, value, f"{value:.12g}{unit}" if unit else value, unit, struct)
         except InvalidRequest as error:
             raise InvalidRequest(f"{option}: {error.message}", hint=error.hint) from None

@@ -149,21 +149,26 @@ def main(
     Exit codes: 0 success, 1 internal error, 2 usage error, 3 device not found or ambiguous, 4 unsupported format,
     5 frames missing (with --strict), 6 storage error, 7 chaosd or PipeWire not reachable, 8 verification failed.
     """
+    for option, given in (("--host", host), ("--endpoint", endpoint), ("--events", events)):
+        if given is not None and not given.strip():
+            raise click.UsageError(f"{option} is empty: leave it out for the chaosd of this machine.")
     if host is not None and endpoint is not None:
         raise click.UsageError("Use either --host or --endpoint.")
     if host is not None and "," in host:
         ctx.obj = Session(None, events, store, host, _several(host, ctx.invoked_subcommand))
         return
-    if host:
+    if host is not None:
         from chaos.protocol.config import remote_endpoint
 
         endpoint = remote_endpoint(host)
-    ctx.obj = Session(endpoint, events, store, host or None)
+    ctx.obj = Session(endpoint, events, store, host)
 
 
 def _several(host: str, command: str | None) -> tuple[str, ...]:
     hosts = tuple(each.strip() for each in host.split(","))
-    if "" in hosts or len(set(hosts)) < len(hosts):
+    if "" in hosts:
+        raise click.UsageError("--host names an empty host: write it like rig1,rig2.")
+    if len(set(hosts)) < len(hosts):
         raise click.UsageError("Name each host once: --host rig1,rig2.")
     if command not in MANY:
         raise click.UsageError(f"{command} takes one host; several are for {', '.join(MANY)}.")

@@ -103,8 +103,9 @@ def plot(
 def _stretch(
     session: Session, what: str, last: str | None, first: str | None, end: str | None
 ) -> Iterator[tuple[Recording, int, int]]:
-    """The recording and its frames [first, end) that are meant. Raises what `chaos.open` and `chosen_range` do."""
-    from chaos.export.source import first_kept
+    """The recording and its frames [first, end) that are meant. Raises what `chaos.open`, `chosen_range` and
+    `checked_range` do."""
+    from chaos.export.source import checked_range, first_kept
     from chaos.read.recording import open as open_recording
     from chaos.read.recovered import waits_for_recovery
     from chaos.terms.places import Timeline
@@ -117,7 +118,7 @@ def _stretch(
         if stop is None and waits_for_recovery(recording):
             say(f"{recording.uri} is not recovered yet, so its last frames are missing: chaosctl recover", err=True)
         stop = n_frames if stop is None else stop
-        yield recording, begin, max(begin, stop)
+        yield recording, *checked_range(recording, begin, max(0, stop - begin))
 
 
 def _numbers(recording: Recording, found: Overview) -> dict[str, Any]:

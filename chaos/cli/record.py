@@ -6,7 +6,7 @@ import datetime as dt
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,14 @@ from chaos.cli.session import Session, json_option, strict_option
 from chaos.cli.streams import target_device, uri_for
 from chaos.cli.when import chosen_times, wire
 from chaos.terms.containers import CONTAINERS, MIDI_CONTAINERS
-from chaos.terms.errors import FormatUnsupported, PathNotAllowed
+from chaos.terms.errors import FormatUnsupported, InvalidRequest, PathNotAllowed
 
 if TYPE_CHECKING:
     from chaos.client import Asking
 
 __all__ = ["COMMANDS", "chosen_device", "device_and_file"]
 
+_SHORTEST_S = 0.001
 _CHOOSE = {"audio": "chaosctl record {} FILE", "midi": "chaosctl record --midi {} FILE"}
 
 
@@ -73,6 +74,8 @@ def record(
     if session.is_elsewhere:
         raise click.UsageError("record writes a file here, so chaosd must be on this machine: see chaosctl start")
     times = chosen_times(at, for_, until, dt.datetime.now().astimezone())
+    if times.seconds is not None and times.seconds < _SHORTEST_S:
+        raise InvalidRequest(f"--for: {str(for_)!r} can't be used", hint=f"use {_SHORTEST_S:g}s or more")
     silence = {
         "silent_below_dbfs": silent_below,
         "silent_after_s": None if silent_after is None else parse_duration_s(silent_after),
@@ -83,19 +86,17 @@ def record(
         _check_file(out, midi, force)
     kind = "midi" if midi else "audio"
     form = {"type": kind} if midi else {"type": kind, "sample_format": sample_format}
-    with _asked(session) as (chaosd, store):
-        device = chosen_device(chaosd, name, kind)
-        is_exact = name is not None and name.startswith(("node:", "object:"))
-        request: dict[str, Any] = {
-            "device_identity": name if is_exact else device["identity"],
-            "format": form,
-        }
-        if channel_map is not None:
-            request["channel_map"] = [each.strip() for each in channel_map.split(",")]
-        request |= {field: value for field, value in silence.items() if value is not None}
-        if times.begin is not None:
-            request["start_at"] = wire(times.begin)
-        with _until_asked() as ending:
+    with ExitStack() as asking:
+        with _asked(session) as (chaosd, store):
+            device = chosen_device(chaosd, name, kind)
+            is_exact = name is not None and name.startswith(("node:", "object:"))
+            request: dict[str, Any] = {"device_identity": name if is_exact else device["identity"], "format": form}
+            if channel_map is not None:
+                request["channel_map"] = [each.strip() for each in channel_map.split(",")]
+            request |= {field: value for field, value in silence.items() if value is not None}
+            if times.begin is not None:
+                request["start_at"] = wire(times.begin)
+            ending = asking.enter_context(_until_asked())
             take = Take(chaosd, store, uri_for(device["description"] or device["name"]), ending, times)
             try:
                 stopped = take.run(request, pipes=str(out) == "-" and not midi)
@@ -103,7 +104,8 @@ def record(
                 if take.sample_rate:
                     say(*kept_lines(take.uri), err=True)
                 raise
-            finish(take, stopped, out, ending.breakable, force=force, strict=strict, as_json=as_json)
+        # an engine of our own has ended, and its umask with it: the file is the person's
+        finish(take, stopped, out, ending.breakable, force=force, strict=strict, as_json=as_json)
 
 
 def device_and_file(arguments: Sequence[str]) -> tuple[str | None, Path | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import Any, get_type_hints
 
 import msgspec
@@ -12,23 +13,26 @@ from chaos.terms.errors import InvalidRequest
 
 __all__ = ["check_field"]
 
-_TYPES = get_type_hints(StreamStart, include_extras=True)
+_types = cache(partial(get_type_hints, include_extras=True))
 
 
-def check_field(name: str, value: Any, written: Any, unit: str = "") -> None:
-    """Raises InvalidRequest where StreamStart can't hold this value in that field. `written` is how the person wrote
+def check_field(name: str, value: Any, written: Any, unit: str = "", struct: Any = StreamStart) -> None:
+    """Raises InvalidRequest where this struct can't hold this value in that field. `written` is how the person wrote
     it, and `unit` what they write behind a number."""
+    wanted = _types(struct)[name]
     try:
-        msgspec.convert(value, _TYPES[name])
+        msgspec.convert(value, wanted)
     except msgspec.ValidationError:
         text = str(written) if isinstance(written, float) else shown(written)  # JSON has no nan
-        raise InvalidRequest(f"{text} can't be used", hint=_allowed(name, unit)) from None
+        raise InvalidRequest(f"{text} can't be used", hint=_allowed(wanted, unit)) from None
 
 
-def _allowed(name: str, unit: str) -> str:
-    found = msgspec.inspect.type_info(_TYPES[name])
+def _allowed(wanted: Any, unit: str) -> str:
+    found = msgspec.inspect.type_info(wanted)
     for each in found.types if isinstance(found, msgspec.inspect.UnionType) else (found,):
         match each:
+            case msgspec.inspect.FloatType(ge=least, lt=most) if most is not None:
+                return f"use a value from {least:g}{unit} to less than {most:g}{unit}"
             case msgspec.inspect.IntType(ge=least, le=most) | msgspec.inspect.FloatType(ge=least, le=most):
                 return f"use a value from {least:g}{unit} to {most:g}{unit}"
             case msgspec.inspect.LiteralType(values=values):

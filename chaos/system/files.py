@@ -158,9 +158,10 @@ def make_folders(path: Path) -> None:
         sync_folder(folder.parent)
 
 
-def share_as(mode: int) -> None:
-    """Has this process make folders with `mode` (0o700, say), and files with as much of it as files need."""
-    os.umask(0o777 & ~mode)
+def share_as(mode: int) -> int:
+    """Has this process make folders with `mode` (0o700, say), and files with as much of it as files need. The umask
+    that it had."""
+    return os.umask(0o777 & ~mode)
 
 
 def make_read_only(fd: int) -> None:

@@ -435,16 +435,38 @@ def test_what_can_t_be_meant_is_told_before_chaosd_is_asked(
         ("--staging-seconds", "1e12", "use a value from 0.1 to 3600"),
         ("--silent-below", "nan", "nan can't be used"),
         ("--silent-after", "0s", "use a value from 1s to 86400s"),
+        ("--for", "0s", "use a value from 0.1s to"),
+        ("--trigger", "-300dB", "use a value from -200dB to less than 0dB"),
+        ("--pre", "2h", "use a value from 0s to 600s"),
+        ("--hold", "0s", "use a value from 0.01s to 3600s"),
     ],
 )
 def test_what_no_stream_can_have_is_told_in_the_words_that_were_typed(
     daemon: ScriptedDaemon, run: Run, option: str, value: str, said: str
 ) -> None:
-    refused = run("start", URI, "--target", "usb", option, value)
+    trigger = ("--trigger", "-40dB") if option in ("--pre", "--hold") else ()
+    refused = run("start", URI, "--target", "usb", *trigger, option, value)
     assert refused.exit_code == 2, refused.output
     assert f"{option}: " in refused.stderr
     assert said in refused.stderr
     assert "stream_start" not in refused.stderr
+
+
+def test_no_length_is_told_also_where_it_begins_later(daemon: ScriptedDaemon, run: Run) -> None:
+    refused = run("start", URI, "--target", "usb", "--at", "00:01", "--for", "0s")
+    assert refused.exit_code == 2, refused.output
+    assert "--for: \"0s\" can't be used" in refused.stderr
+    assert "stream_start" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("--host", ""), ("--host", " "), ("--host", "a,,b"), ("--endpoint", ""), ("--events", "")]
+)
+def test_an_empty_place_is_not_taken_for_this_machine(words: tuple[str, str]) -> None:
+    refused = CliRunner().invoke(main, [*words, "stop", URI])
+    assert refused.exit_code == 2, refused.output
+    assert f"{words[0]} " in refused.stderr
+    assert "empty" in refused.stderr
 
 
 def test_a_session_tells_it_in_those_words_too(daemon: ScriptedDaemon, run: Run) -> None:

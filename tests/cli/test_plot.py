@@ -143,3 +143,11 @@ def test_a_take_of_nothing_is_told(tmp_path: Path) -> None:
     assert "3 frames" not in run(tmp_path, "show", URI).output
     assert run(tmp_path, "show", URI, "--from", "1", "--to", "2").exit_code == 0
     assert run(tmp_path, "show", "stream://no/such").exit_code != 0
+
+
+def test_nothing_is_not_drawn_as_silence(tmp_path: Path, take: Rotator) -> None:
+    for words in (("show", URI), ("plot", URI, str(tmp_path / "p.png"))):
+        done = run(tmp_path, *words, "--last", "0s")
+        assert done.exit_code == 2, done.output
+        assert "the range is empty: it begins and ends at frame" in done.stderr
+    assert not (tmp_path / "p.png").exists()

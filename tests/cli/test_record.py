@@ -6,8 +6,8 @@ import datetime as dt
 import json
 import os
 import signal
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from chaos.cli.recorder import Ending, Take
 from chaos.cli.show import signal_lines
 from chaos.cli.when import Times, chosen_times, until_when, words
 from chaos.client import Asking
+from chaos.local import Local
+from chaos.protocol.config import Config
 from chaos.terms.errors import DeviceNotFound, InvalidRequest, StreamExists
 
 URI = "stream://desk/1"
@@ -373,3 +375,57 @@ def test_a_name_that_somebody_else_has_got_meanwhile_is_counted_up() -> None:
     made.run({}, pipes=False)
     assert [uri.removeprefix("stream://desk/20261126T170000Z") for uri in asked] == ["", "-2", "-3"]
     assert made.uri == asked[-1]
+
+
+@pytest.mark.parametrize("length", ["0s", "0.0001s"])
+def test_no_length_is_refused_before_anything_is_recorded(length: str, tmp_path: Path) -> None:
+    refused = CliRunner().invoke(main, ["record", "Desk", f"{tmp_path}/take.wav", "--for", length])
+    assert refused.exit_code == 2
+    assert f"--for: '{length}' can't be used" in refused.stderr
+    assert "use 0.001s or more" in refused.stderr
+
+
+def test_the_file_is_written_as_the_persons_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Not with the umask of the store, which an engine of our own has while it runs."""
+
+    class Own(NoDevice):
+        def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
+            return {"device": {"description": "Desk", "identity": "desk"}} if op == "device_find" else STOPPED
+
+        def start(self, **fields: Any) -> dict[str, Any]:
+            os.kill(os.getpid(), signal.SIGINT)  # ends it at once
+            return super().start(**fields)
+
+    @contextmanager
+    def asked(session: object) -> Iterator[tuple[Asking, Path]]:
+        before = os.umask(0o077)
+        try:
+            yield Own(), tmp_path
+        finally:
+            os.umask(before)
+
+    modes: list[int] = []
+
+    def finish(*_: object, **__: object) -> None:
+        (tmp_path / "take.wav").touch()
+        modes.append((tmp_path / "take.wav").stat().st_mode & 0o777)
+
+    monkeypatch.setattr("chaos.cli.record._asked", asked)
+    monkeypatch.setattr("chaos.cli.record.finish", finish)
+    before = os.umask(0o022)
+    try:
+        done = CliRunner().invoke(main, ["record", "Desk", f"{tmp_path}/take.wav"])
+    finally:
+        os.umask(before)
+    assert (done.exit_code, modes) == (0, [0o644]), done.output
+
+
+def test_an_engine_of_our_own_gives_the_umask_back(tmp_path: Path) -> None:
+    config = Config(store=tmp_path / "store", staging_dir=tmp_path / "staging", remote=f"{tmp_path}/no-pipewire")
+    before = os.umask(0o022)
+    try:
+        with Local(config):
+            assert os.umask(0o077) == 0o077
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
