@@ -187,7 +187,8 @@ MUTANTS = (
     Mutant(
         "an-unreadable-pin-pins-nothing",
         "chaos/store/pins.py",
-        "            if not path.exists():  # unpinned meanwhile\n                continue\n            raise\n",
+        "            if not path.exists():  # unpinned meanwhile\n                continue\n"
+        "            with storage_errors(\"read\", path):\n                raise\n",
         "            continue\n",
         (RETENTION + "test_where_a_pin_cant_be_read_nothing_goes",),
     ),
