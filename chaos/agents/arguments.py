@@ -283,12 +283,43 @@ def _explained(tool: str, given: dict[str, Any], complaint: str) -> InvalidReque
     if missing := _MISSING.fullmatch(what):
         where = f"`{path}` of {tool}" if path else tool
         return InvalidRequest(f"{where} needs `{missing[1]}`", hint=_example(tool))
-    came = "" if "got" in what or not path else f", got {_value_at(given, path)}"
-    return InvalidRequest(f"argument `{path}` of {tool}: {what[:1].lower()}{what[1:]}{came}", hint=_example(tool))
+    is_choice = what.startswith(("Invalid enum value", "Invalid value"))
+    came = "" if is_choice or "got" in what or not path else f", got {_value_at(given, path)}"
+    choices = f"it takes {' or '.join(_choices(tool, path))}. " if is_choice else ""
+    hint = f"{choices}{_example(tool)}"
+    return InvalidRequest(f"argument `{path}` of {tool}: {what[:1].lower()}{what[1:]}{came}", hint=hint)
+
+
+def _choices(tool: str, path: str) -> list[str]:
+    """What an argument of that name may be, as the schema has it."""
+    [*_, name] = _steps(path)
+    found: dict[str, None] = {}
+
+    def look(part: Any, is_meant: bool) -> None:
+        if isinstance(part, list):
+            for each in part:
+                look(each, is_meant)
+        elif isinstance(part, dict):
+            if is_meant:
+                found.update(dict.fromkeys(_encoded(each) for each in part.get("enum", ()) if each is not None))
+            for key, each in part.items():
+                look(each, key == name or (is_meant and key == "anyOf"))
+
+    look(schema_of(TOOLS[tool]), False)
+    return list(found)
+
+
+def _steps(path: str) -> list[str]:
+    """`devices[0].format` taken apart."""
+    return re.findall(r"[^.\[\]]+", path)
+
+
+def _encoded(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _example(tool: str) -> str:
-    return f"for example: {tool} {msgspec.json.encode(EXAMPLES[tool]).decode()}"
+    return f"for example: {tool} {_encoded(EXAMPLES[tool])}"
 
 
 def _shown(text: str) -> str:
@@ -297,9 +328,12 @@ def _shown(text: str) -> str:
 
 def _value_at(given: Any, path: str) -> str:
     value = given
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
+    for key in _steps(path):
+        if isinstance(value, list):
+            value = value[int(key)] if key.isdecimal() and int(key) < len(value) else None
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
     try:
-        return _shown(msgspec.json.encode(value).decode())
+        return _shown(_encoded(value))
     except (ValueError, RecursionError, TypeError):
         return "what can't be shown"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from chaos.client import DaemonUnreachable
 from chaos.terms.errors import ChaosError
 
@@ -21,12 +23,29 @@ _HINTS = {
 }
 """By code; others say themselves what would work."""
 
+_OPTIONS = (
+    (re.compile(r",? or (replace it|say what the file shall be|one file per channel) with --\S+"), ""),
+    (re.compile(r"use - and redirect standard output there"), "choose another name"),
+    (re.compile(r"(?<!\S)--gaps (zeros|nan|cut)\b"), r'`gaps`: "\1"'),
+    (re.compile(r"(?<!\S)--(last|gaps)(?!\S)"), r"`\1`"),
+    (re.compile(r"(?<!\S)--from(?!\S)"), "`first`"),
+    (re.compile(r"(?<!\S)--to(?!\S)"), "`end`"),
+)
+"""What people type, and what an agent has in its place."""
+
 
 def error_for_agents(error: ChaosError) -> dict[str, object]:
     """`code`, `message`, `hint` and `details`, as on the wire."""
     wire = error.to_wire()
+    wire["message"], wire["hint"] = _in_arguments(error.message), _in_arguments(error.hint)
     if isinstance(error, DaemonUnreachable) and error.message.startswith("no chaosd"):
         wire["hint"] = "a person has to start it on this machine: chaosd. Then call again: this server finds it"
     elif error.code in _HINTS:
         wire["hint"] = _HINTS[error.code]
     return wire
+
+
+def _in_arguments(text: str) -> str:
+    for option, instead in _OPTIONS:
+        text = option.sub(instead, text)
+    return text

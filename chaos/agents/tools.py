@@ -282,7 +282,7 @@ class Tools:
         """Where that file would be. Raises PathNotAllowed for one outside of the folder, through links or not."""
         folder = self._folder.resolve()
         hint = f"give a name alone, such as take-1.wav: it is saved in {visible(str(folder))}"
-        if "\0" in path or not path.strip():
+        if "\0" in path or not path.strip() or Path(path).name == "-":
             raise PathNotAllowed(f"{visible(path[:100])!r} is not the name of a file", hint=hint)
         try:
             out = (folder / path).resolve()

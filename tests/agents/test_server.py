@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -198,7 +199,10 @@ def test_a_part_is_saved_with_progress_and_never_over_a_file(served: Callable[..
 
 @pytest.mark.parametrize(
     "path",
-    ["../out.wav", "/etc/out.wav", "link/out.wav", "a/../../out.wav", "no/such.wav", "\0.wav", " ", ".", "x" * 400],
+    [
+        *("../out.wav", "/etc/out.wav", "link/out.wav", "a/../../out.wav", "no/such.wav", "\0.wav"),
+        *(" ", ".", "x" * 400, "-", "./-"),
+    ],
 )
 def test_no_file_is_written_outside_of_the_folder(served: Callable[..., None], folder: Path, path: str) -> None:
     (folder / "link").symlink_to(folder.parent)
@@ -210,6 +214,28 @@ def test_no_file_is_written_outside_of_the_folder(served: Callable[..., None], f
     served(body)
     assert [each.name for each in folder.iterdir()] == ["link"]
     assert not list(folder.parent.glob("*.wav"))
+
+
+def test_errors_name_arguments_and_no_options(served: Callable[..., None], folder: Path) -> None:
+    (folder / "there.wav").touch()
+    os.mkfifo(folder / "pipe.wav")
+
+    async def body(client: Client) -> None:
+        for path, given, expected in (
+            ("there.wav", {}, "choose another name"),
+            ("pipe.wav", {}, "choose another name"),
+            ("a.xyz", {}, "use one of the endings"),
+            ("a.wav", {"last": "1s", "first": "0"}, "`last` can't be used together with `first` or `end`"),
+            ("a.wav", {"last": "5"}, "`first` and `end` for frames"),
+            ("a.wav", {"first": "9", "end": "5"}, "`first` must not be after `end`"),
+            ("a.opus", {"gaps": "nan"}, 'use `gaps`: "zeros" or `gaps`: "cut"'),
+        ):
+            error = await refused(client, "save", uri=URI, path=path, **given)
+            said = f"{error['message']}; {error['hint']}"
+            assert expected in said
+            assert "--" not in said
+
+    served(body)
 
 
 def test_the_store_s_own_files_are_left_alone(served: Callable[..., None], store: Store, folder: Path) -> None:
