@@ -165,10 +165,12 @@ def main(
 
 
 def _several(host: str, command: str | None) -> tuple[str, ...]:
+    from chaos.protocol.config import remote_endpoint
+
     hosts = tuple(each.strip() for each in host.split(","))
     if "" in hosts:
         raise click.UsageError("--host names an empty host: write it like rig1,rig2.")
-    if len(set(hosts)) < len(hosts):
+    if len({remote_endpoint(each).lower() for each in hosts}) < len(hosts):
         raise click.UsageError("Name each host once: --host rig1,rig2.")
     if command not in MANY:
         raise click.UsageError(f"{command} takes one host; several are for {', '.join(MANY)}.")

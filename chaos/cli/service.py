@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def install(session: Session, config_file: Path | None, dry_run: bool, force: bo
 
     path, text = unit_path(), unit_text(_command(session, config_file))
     _check_ours(path, force)
+    dropped = _dropped(path, text)
     done = []
     if not dry_run:
         with storage_errors("write", path, of_recordings=False):
@@ -84,9 +86,12 @@ def install(session: Session, config_file: Path | None, dry_run: bool, force: bo
     state = "not written" if dry_run else "running" if done else "written"
     linger = has_linger()
     if as_json:
-        print_json({"path": str(path), "unit": text, "state": state, "done": done, "linger": linger})
+        print_json({"path": str(path), "unit": text, "state": state, "done": done, "linger": linger,
+                    "dropped": dropped})  # fmt: skip
         return
     say(*text.splitlines())
+    for name, value in dropped.items():
+        say(f"# the unit before this one had {name} {shlex.quote(value)}: it is dropped")
     if dry_run:
         say(f"# this would be written to {path}")
         return
@@ -194,6 +199,19 @@ def _check_settings(settings: dict[str, Any]) -> None:
     from chaos.system.keys import Keys, default_folder
 
     Config(**({"keys": default_folder() if Keys().has_own() else None} | settings))
+
+
+def _dropped(path: Path, text: str) -> dict[str, str]:
+    """The options of the unit that was there, that the new one has not."""
+    from chaos.system.files import read_regular
+    from chaos.system.unit import is_ours, options_of
+
+    try:
+        before = read_regular(path, follow=True).decode(errors="replace")
+    except OSError:
+        return {}
+    kept = options_of(text)
+    return {name: value for name, value in options_of(before).items() if name not in kept} if is_ours(before) else {}
 
 
 def _check_ours(path: Path, force: bool) -> None:

@@ -152,6 +152,8 @@ def start(
         parse_roll_s(roll)
     if trigger is None and (pre or hold):
         raise click.UsageError("--pre and --hold need --trigger, for example -40dB")
+    if align is not None and roll is None:
+        raise click.UsageError("--align needs --roll, for example --roll 1h")
     if midi and (rate or channels or layout or channel_map or sample_format != "f32"):
         raise click.UsageError("--rate, --channels, --format, --layout and --channel-map are for audio, not --midi")
     wanted = {

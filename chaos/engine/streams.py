@@ -63,11 +63,11 @@ from chaos.terms.errors import (
     ForeignClock,
     InvalidRequest,
     PathNotAllowed,
+    Refused,
     StorageFailed,
     StorageFull,
     StreamExists,
     StreamNotFound,
-    Unauthorized,
 )
 from chaos.terms.uri import next_free, parse_uri
 
@@ -156,7 +156,7 @@ class Streams:
             hint = f"stop it first: chaosctl stop {request.uri}"
             raise StreamExists(f"{request.uri} is running", hint=hint)
         if (request.on_seal or request.on_roll) and not self._config.allow_commands:
-            raise Unauthorized("this chaosd runs no commands of clients", hint="start it with: chaosd --allow-commands")
+            raise Refused("this chaosd runs no commands of clients", hint="start it with: chaosd --allow-commands")
         if request.stop_at is not None and request.stop_at <= datetime.now(UTC):
             raise InvalidRequest("stop_at is over", hint="end it later: --until")
         check_room(sum(not each.view.recording for each in self._running.values()))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import itertools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -12,12 +14,13 @@ from typing import NamedTuple
 
 from chaos.terms.errors import InvalidRequest, TimedOut
 
-__all__ = ["NAME", "Systemd", "has_linger", "is_ours", "linger_command", "unit_path", "unit_text"]
+__all__ = ["NAME", "Systemd", "has_linger", "is_ours", "linger_command", "options_of", "unit_path", "unit_text"]
 
 NAME = "chaosd.service"
 _MADE_BY = "# Written by: chaosctl service install"
 _LINGER = Path("/var/lib/systemd/linger")
 _PATIENCE_S = 120.0
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 _UNIT = f"""{_MADE_BY}
 [Unit]
@@ -56,6 +59,13 @@ def unit_text(command: Sequence[str]) -> str:
 def is_ours(text: str) -> bool:
     """Whether `service install` wrote this, and may replace it."""
     return text.startswith(_MADE_BY)
+
+
+def options_of(text: str) -> dict[str, str]:
+    """The options of chaosd, each with its value, in a unit that `service install` wrote."""
+    found = re.search(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    words = [re.sub(r"\\(.)|%(%)|\$(\$)", r"\1\2\3", each) for each in _WORD.findall(found[1] if found else "")]
+    return {name: value for name, value in itertools.pairwise(words) if name.startswith("--")}
 
 
 def has_linger() -> bool:

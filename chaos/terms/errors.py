@@ -29,6 +29,7 @@ __all__ = [
     "PipeWireUnavailable",
     "RateMismatch",
     "RecordingNotFound",
+    "Refused",
     "StagingFull",
     "StorageFailed",
     "StorageFull",
@@ -199,6 +200,12 @@ class PipeWireUnavailable(ChaosError):
 class Unauthorized(ChaosError):
     code = "unauthorized"
     exit_code = 7
+
+
+class Refused(Unauthorized):
+    """What a chaosd answers that is reached, and does not allow what was asked."""
+
+    exit_code = 2
 
 
 class BadAnswer(ChaosError):

@@ -40,6 +40,7 @@ from chaos.terms.errors import (
     DeviceNotFound,
     InternalError,
     PipeWireUnavailable,
+    Refused,
     StorageFull,
     StreamExists,
     UnknownOp,
@@ -305,6 +306,24 @@ def test_without_a_daemon_devices_looks_at_pipewire_itself(
 )
 def test_wrong_usage_is_exit_code_2(daemon: ScriptedDaemon, run: Run, arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+def test_align_needs_roll(daemon: ScriptedDaemon, run: Run) -> None:
+    done = run("start", URI, "--align", "clock")
+    assert (done.exit_code, "--align needs --roll" in done.stderr) == (2, True)
+    assert run("start", URI, "--align", "clock", "--roll", "1h").exit_code == 0
+
+
+@pytest.mark.parametrize("hosts", ["a,a", "a,a:47800", "a:47801,b,A:47801", "::1,[::1]:47800"])
+def test_a_host_that_is_named_twice_is_refused(hosts: str) -> None:
+    done = CliRunner().invoke(main, ["--host", hosts, "status"])
+    assert (done.exit_code, "Name each host once" in done.stderr) == (2, True)
+
+
+def test_a_command_that_chaosd_does_not_run_is_not_an_unreachable_chaosd(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["stream_start"] = Refused("this chaosd runs no commands of clients", hint="--allow-commands")
+    done = run("start", URI, "--on-roll", "/bin/true", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["error"]["code"]) == (2, "unauthorized")
 
 
 def test_devices_are_a_table(daemon: ScriptedDaemon, run: Run) -> None:

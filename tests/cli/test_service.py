@@ -99,6 +99,17 @@ def test_options_and_configuration_are_passed_on(home: Path) -> None:
     assert f'"--config" "{home}/a b.toml" "--store" "{home}/100%% $$x"\n' in unit(home).read_text()
 
 
+def test_what_the_unit_before_had_and_the_new_one_has_not_is_said(home: Path) -> None:
+    config = home / 'a "b" 100% $x.toml'
+    config.write_text('keep = "7d"\n')
+    assert "dropped" not in run("service", "install", "--config", config).stdout
+    assert "dropped" not in run("service", "install", "--config", config).stdout
+    told = json.loads(run("service", "install", "--dry-run", "--json").stdout)
+    assert told["dropped"] == {"--config": str(config)}
+    assert f"# the unit before this one had --config '{config}': it is dropped" in run("service", "install").stdout
+    assert "dropped" not in run("service", "install").stdout
+
+
 @pytest.mark.parametrize("words", [("service", "install"), ("doctor",)])
 def test_a_store_in_the_home_of_nobody_is_told(home: Path, words: tuple[str, ...]) -> None:
     ends = ("--endpoint", f"ipc://{home}/c", "--events", f"ipc://{home}/e")
