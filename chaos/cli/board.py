@@ -72,7 +72,9 @@ class Board:
     def _line(self, stream: Mapping[str, Any], columns: int, *, is_chosen: bool) -> str:
         rate = stream["format"].get("sample_rate")
         slots, state = stream["slots"], stream["state"] if stream.get("standby_s") is None else "standby"
-        heard = self._heard(stream, columns)
+        if self.trouble:
+            state = "no answer"
+        heard = " " * _meter_width(columns) if self.trouble else self._heard(stream, columns)
         cells = [f"{state:<9}"]
         if columns >= _NARROW:
             cells.append(f"{_short(duration(stream['head_frame'], rate)):>9}")
@@ -84,7 +86,7 @@ class Board:
             cells.append(_warning(stream))
         rest = " ".join(cells)
         room = max(4, columns - len(rest) - 3)
-        return f"{'>' if is_chosen else ' '} {_ending(stream['uri'].removeprefix('stream://'), room)} {rest}"
+        return f"{'>' if is_chosen else ' '} {_named(stream['uri'].removeprefix('stream://'), room)} {rest}"
 
     def _heard(self, stream: Mapping[str, Any], columns: int) -> str:
         width = _meter_width(columns)
@@ -136,11 +138,13 @@ def _short(text: str) -> str:
     return text.partition(".")[0]
 
 
-def _ending(text: str, width: int) -> str:
-    """The end of a name tells streams apart."""
-    if shown_width(text) <= width:
-        return text + " " * (width - shown_width(text))
-    return "~" + text[len(text) - width + 1 :]
+def _named(text: str, width: int) -> str:
+    """NAME/TAKE as it is, else the name and the end of the take, which tell streams apart."""
+    if len(text) <= width:
+        return text.ljust(width)
+    name, _, take = text.partition("/")
+    n_end = min(len(take), max(4, width - 1 - len(name)), width - 2)
+    return f"{name[: width - 1 - n_end]}~{take[len(take) - n_end :]}"
 
 
 def _cut(text: str, width: int) -> str:

@@ -139,12 +139,21 @@ def stream_format(wire: Wire) -> str:
 STREAM_HEADERS = ("URI", "STATE", "HEAD", "CHUNKS", "GAPS", "LOST", "LEVEL", "SIGNAL", "DEVICE")
 
 
+def _state(stream: Wire) -> str:
+    if stream.get("begins_utc"):
+        from chaos.cli.when import words
+
+        begins = dt.datetime.fromisoformat(stream["begins_utc"])
+        return f"{stream['state']}, {words('from', begins, dt.datetime.now().astimezone())}"
+    return str(stream["state"]) if stream.get("standby_s") is None else "standby"
+
+
 def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:
     """StreamStatus objects as rows under `STREAM_HEADERS`."""
     return [
         (
             stream["uri"],
-            stream["state"] if stream.get("standby_s") is None else "standby",
+            _state(stream),
             duration(stream["head_frame"], stream["format"].get("sample_rate")),
             str(stream["n_chunks_sealed"]),
             str(stream["n_gaps"]),

@@ -154,7 +154,8 @@ class _Top:
         free = None
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(self._store).free
-        self._board.take([self._levels.of(stream) for stream in self._streams], free)
+        is_known = not self._board.trouble
+        self._board.take([self._levels.of(each) if is_known else each for each in self._streams], free)
 
     def _press(self, key: str) -> None:
         board = self._board

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -117,6 +118,35 @@ def test_what_a_line_says() -> None:
     assert "12.5/s note on C4 97" in keys
     signal = {"n_not_finite": 0, "silent_since_frame": 5, "n_clipped": 3}
     assert "silent" in board(stream(signal=signal)).lines(80, 24)[2]
+
+
+@pytest.mark.parametrize(
+    ("uri", "columns", "shown"),
+    [
+        ("stream://usb-mic/20261126T101500Z", 80, "> usb-mic~T101500Z streaming"),
+        ("stream://usb-mic/20261126T101500Z", 100, "> usb-mic/20261126T101500Z "),
+        ("stream://scarlett-18i20-usb/20261126T101500Z", 80, "> scarlett-18~500Z streaming"),
+        ("stream://scarlett-18i20-usb/1", 80, "> scarlett-18i20~1 streaming"),
+    ],
+)
+def test_a_long_name_keeps_its_beginning(uri: str, columns: int, shown: str) -> None:
+    assert board(stream(uri)).lines(columns, 24)[2].startswith(shown)
+
+
+def test_without_an_answer_no_row_says_that_it_streams() -> None:
+    made = board(*SEVERAL)
+    made.trouble = "no chaosd answers"
+    rows = made.lines(80, 24)[2:-2]
+    assert len(rows) == len(SEVERAL)
+    assert all("no answer" in row and "dBFS" not in row and "#" not in row for row in rows)
+    assert not any(state in row for row in rows for state in ("streaming", "-12.5"))
+    made.trouble = ""
+    assert "streaming" in made.lines(80, 24)[2]
+
+
+def test_the_table_says_when_a_stream_is_to_begin() -> None:
+    [row] = stream_rows([stream(state="waiting", begins_utc="2099-01-31T18:00:00.000000Z")])
+    assert re.fullmatch(r"waiting, from \w+ 2099-0[12]-\d\d \d\d:\d\d \(in \d+ h \d+ min\)", row[1])
 
 
 def test_the_chosen_stream_stays_chosen_and_in_sight() -> None:
