@@ -27,7 +27,7 @@ from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.ledger import ClockAnchor, Gap
 from chaos.terms.marks import Mark
-from chaos.terms.uri import next_free
+from chaos.terms.uri import of_free
 
 __all__ = ["Triggers"]
 
@@ -204,7 +204,7 @@ class Triggers:
         anchors = [entry for entry in self._ledger if isinstance(entry, ClockAnchor)]
         before = [anchor for anchor in anchors if anchor.frame <= first]
         start = anchored_at(before[-1] if before else (anchors or [origin])[0], first, rate)
-        writer = RecordingWriter.create(self._store, self._named(self._define(start.monotonic_ns, start.wall_ns)))
+        writer = self._created(self._define(start.monotonic_ns, start.wall_ns))
         self._take = take = _Take(writer, first)
         self._n_takes += 1
         writer.anchor(msgspec.structs.replace(start, frame=0))
@@ -218,13 +218,15 @@ class Triggers:
         )
         self._tell(Triggered(self._n_takes, uri, path))
 
-    def _named(self, definition: Definition) -> Definition:
-        """By the moment of its first frame, in UTC."""
+    def _created(self, definition: Definition) -> RecordingWriter:
+        """Named by the moment of its first frame, in UTC; with a number where somebody has that name. Raises as the
+        writer does."""
         moment = dt.datetime.fromtimestamp(definition.started_wall_ns // 1_000_000_000, dt.UTC)
-        uri = f"{definition.uri}-{moment:%Y%m%dT%H%M%SZ}"
-        if self._store.path(uri).exists():
-            uri = next_free(f"{uri}-1", lambda each: self._store.path(each).exists()) or uri
-        return msgspec.structs.replace(definition, uri=uri, staging=None)
+
+        def create(uri: str) -> RecordingWriter:
+            return RecordingWriter.create(self._store, msgspec.structs.replace(definition, uri=uri, staging=None))
+
+        return of_free(f"{definition.uri}-{moment:%Y%m%dT%H%M%SZ}", create)
 
     def _advance(self, end: int) -> None:
         """Copies frames up to `end` into the take, and stores the chunks that are full."""

@@ -24,7 +24,7 @@ from chaos.store.info import load
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
-from chaos.terms.errors import ChaosError, StorageFull
+from chaos.terms.errors import ChaosError, StorageFull, StreamExists
 
 PRE, HOLD = 2_400, 4_800
 SECOND = 188 * CYCLE
@@ -234,6 +234,22 @@ def test_keep_is_refused_and_takes_of_one_second_have_names_of_their_own(loud: L
     uris = [load(path).definition.uri for path in loud.recordings()]
     assert len(set(uris)) == 2
     assert all(Store(loud.folder / "store").path(uri).exists() for uri in uris)
+
+
+def test_a_name_that_is_taken_meanwhile_is_counted_up_and_costs_no_frame(loud: Loud) -> None:
+    real, asked = RecordingWriter.create, []
+
+    def create(store: Store, definition: Any, *more: Any) -> RecordingWriter:
+        asked.append(definition.uri)
+        if len(asked) == 1:
+            raise StreamExists("another process was quicker")
+        return real(store, definition, *more)
+
+    with mock.patch.object(RecordingWriter, "create", create):
+        loud.play(SECOND, (20_000, 20_001))
+    [ended] = loud.told("stream_trigger_ended")
+    assert ended["take"] == asked[1] == f"{asked[0]}-2"
+    loud.check(20_000 - PRE, Path(ended["recording"]), 20_001 + HOLD)
 
 
 def test_samples_of_16_bits_are_looked_at_too(folder: Path) -> None:

@@ -227,3 +227,41 @@ def test_a_person_chooses_the_device_and_sees_the_meters(
     assert f"({samples.shape[-1]} frames)" in text[text.index(f"{file.name}: ") :]
     found = source.check(samples)
     assert found.ok, found
+
+
+def test_those_that_begin_in_the_same_second_have_names_of_their_own(
+    alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    source = counting_source("many", description="Many hands", driver=True, speed=4)
+    at_once(alone, source.name, tmp_path)
+
+
+def test_they_have_with_chaosd_too(
+    daemon: Daemon, client: RawClient, counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    source = counting_source("many", description="Many hands", driver=True, speed=4)
+    client.call("device_wait", name=source.name, timeout_s=50)
+    env = {**os.environ, **daemon.session.env, "CHAOS_ENDPOINT": daemon.command, "CHAOS_EVENTS": daemon.events}
+    at_once(env, source.name, tmp_path)
+
+
+def at_once(env: dict[str, str], device: str, folder: Path) -> None:
+    """Three that record it into files: each is there, whole, and its owner's as other files are."""
+    running = [
+        subprocess.Popen(
+            [COMMAND, "record", device, f"{k}.wav", "--for", "1s", "--json"],
+            env=env,
+            cwd=folder,
+            umask=0o022,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for k in range(3)
+    ]
+    ended = [(*each.communicate(timeout=60), each.returncode) for each in running]
+    assert [code for _, _, code in ended] == [0, 0, 0], ended
+    assert len({json.loads(said)["uri"] for said, _, _ in ended}) == 3
+    for k in range(3):
+        assert soundfile.info(folder / f"{k}.wav").frames == RATE
+        assert (folder / f"{k}.wav").stat().st_mode & 0o777 == 0o644
