@@ -17,7 +17,7 @@ import pytest
 import zmq
 from scripted import ScriptedDaemon
 
-from chaos.doors.zmq import Bus, arrivals
+from chaos.doors.zmq import Bus, arrivals, subscriptions
 from chaos.doors.zmq import clients as bounds
 from chaos.doors.zmq.bus import MAX_ENVELOPE_BYTES, MAX_FRAMES, MAX_WAITS
 from chaos.doors.zmq.clients import MAX_PENDING
@@ -590,6 +590,55 @@ def test_a_client_with_too_many_prefixes_is_dropped(
     assert raw.ask("ping")["ok"]
     assert resident_kib() - before < 100_000
     assert "subscribed to more than" in caplog.text
+
+
+def test_of_all_subscribers_the_one_with_the_most_is_dropped(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """For each that leaves, ZeroMQ goes through the prefixes of all. The same ones count for each who has them."""
+    monkeypatch.setattr(subscriptions, "MAX_STEPS", 50_000)
+    small, greedy = context.socket(zmq.SUB), context.socket(zmq.SUB)
+    small.connect(daemon.config.events_endpoint)
+    for number in range(100):
+        small.subscribe(b"stream_gap %d" % number)
+    small.subscribe(b"stream_head_position")
+    assert daemon.heads_wanted.get(timeout=60)
+    greedy.reconnect_ivl, greedy.sndhwm = 60_000, 0
+    dropped = greedy.get_monitor_socket(zmq.EVENT_DISCONNECTED, "inproc://greedy")
+    greedy.connect(daemon.config.events_endpoint)
+    for number in range(2000):
+        greedy.subscribe(b"stream_gap %d" % number)
+    assert dropped.poll(WAIT_MS)
+    greedy.disable_monitor()
+    dropped.close()
+    assert caplog.text.count("the most of 2 clients") == 1
+    small.subscribe(b"stream_gap")
+    small.unsubscribe(b"stream_head_position")
+    assert not daemon.heads_wanted.get(timeout=60)
+    daemon.publish("stream_gap", URI, first_frame=1, n_frames=2, cause="missed", confidence="exact")
+    assert small.recv_multipart()[0] == f"stream_gap {URI}".encode()
+
+
+def test_what_zeromq_does_for_subscribers_holds_up_no_command(
+    raw: Raw, context: Sockets, daemon: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took 38 s over some who left."""
+    is_held, goes_on = threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        is_held.set()
+        assert goes_on.wait(60)
+
+    monkeypatch.setattr(daemon.bus._listeners._subscriptions, "look", hold_up)
+    subscriber = context.socket(zmq.SUB)
+    subscriber.connect(daemon.config.events_endpoint)
+    subscriber.subscribe(b"")
+    assert is_held.wait(60)
+    assert all(raw.ask("ping")["ok"] for _ in range(10))
+    goes_on.set()
+    daemon.publish("daemon_stopping")
+    assert subscriber.recv_multipart()[0] == b"daemon_stopping"
 
 
 def test_nonsense_on_the_event_socket_is_ignored(context: Sockets, daemon: ScriptedDaemon) -> None:

@@ -1,7 +1,7 @@
 """The two sockets: commands in and answers out (ROUTER), events out (XPUB).
 
-One thread owns both and waits without a timeout; whatever other threads hand in wakes it through an eventfd.
-It never waits for a command to be done, so a slow one holds up nobody.
+One thread owns each and waits without a timeout; whatever other threads hand in wakes it through an eventfd.
+None waits for a command to be done, so a slow one holds up nobody.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
 import zmq
@@ -23,7 +22,8 @@ from chaos.doors.zmq.claim import Claim
 from chaos.doors.zmq.clients import Clients
 from chaos.doors.zmq.connections import Connection, Connections
 from chaos.doors.zmq.curve import Gate
-from chaos.doors.zmq.subscriptions import MAX_PREFIX_BYTES, Subscriptions
+from chaos.doors.zmq.listeners import Listeners
+from chaos.doors.zmq.subscriptions import MAX_PREFIX_BYTES
 from chaos.protocol.codec import MAX_MESSAGE_BYTES, decode_request, encode_error, encode_ok, request_id
 from chaos.protocol.config import Config, ipc_path, is_remote
 from chaos.protocol.requests import DeviceWait, Request
@@ -45,7 +45,6 @@ _SILENT_OF_ALL = 4  # on either socket one connection in four
 _QUEUED_COMMANDS = 16
 _QUEUED_ANSWERS = 1  # they may be large, and ZeroMQ counts no bytes: `Clients` queues the others
 _QUEUED_EVENTS = 4096
-_SUBSCRIPTIONS_AT_ONCE = 256
 
 
 class _Pending(NamedTuple):
@@ -67,7 +66,7 @@ class Bus:
     `submit(request)` is called on the bus thread, must not wait, and gives a future of the result, which is
     JSON-serialisable. A ChaosError that it or its future raises is the answer's error; any other exception is
     answered as `internal` and logged. The future of a `device_wait` is cancelled when its client goes.
-    `on_heads(wanted)` is called on the bus thread whenever the first client begins to listen for
+    `on_heads(wanted)` is called on another thread whenever the first client begins to listen for
     `stream_head_position`, and when the last one has stopped.
     """
 
@@ -75,7 +74,6 @@ class Bus:
         self, config: Config, submit: Callable[[Request], Future[Any]], on_heads: Callable[[bool], object]
     ) -> None:
         self._submit = submit
-        self._on_heads = on_heads
         self._pending: dict[object, _Pending] = {}
         self._outbox: deque[Callable[[], object]] = deque()
         self._lock = threading.Lock()
@@ -108,7 +106,10 @@ class Bus:
         self._clients = Clients(self._commands, self._asking)
         self._arrivals.ours = lambda: self._clients.kept_bytes
         self._n_taken = 0  # in this round of the clients, of whom ZeroMQ gives a command of each in turn
-        self._subscriptions = Subscriptions(self._listening)
+        trim_soon = self._arrivals.trim_soon
+        self._listeners = Listeners(
+            self._events, self._listening, self._gate, on_heads, on_freed=lambda: self._post(trim_soon)
+        )
 
     def __enter__(self) -> Self:
         self.start()
@@ -123,10 +124,11 @@ class Bus:
             raise RuntimeError("a bus can be started only once")
         self._thread = threading.Thread(target=self._run, name="bus", daemon=True)
         self._thread.start()
+        self._listeners.start()
 
     def publish(self, topic: bytes, payload: bytes) -> None:
         """Send an event; from any thread, never waiting. Events leave in the order of these calls."""
-        self._post(lambda: self._events.send_multipart([topic, payload]))
+        self._listeners.publish(topic, payload)
 
     def close(self) -> None:
         """Send what was handed in, tell clients who still wait that it is over, and give the endpoints back.
@@ -139,6 +141,7 @@ class Bus:
             if self._closed:
                 return
             self._closed = True
+        self._listeners.close()
         if self._thread is not None:
             self._thread.join()
         self._release()
@@ -164,6 +167,7 @@ class Bus:
         else:
             made.set(zmq.MAXMSGSIZE, MAX_PREFIX_BYTES)
             made.set(zmq.SNDHWM, _QUEUED_EVENTS)
+            made.set(zmq.XPUB_VERBOSER, 1)  # each subscriber's prefixes are told, not only the first one's
         return made
 
     def _bind(self, unbound: zmq.Socket[bytes], endpoint: str, connections: Connections) -> None:
@@ -198,8 +202,7 @@ class Bus:
 
     def _run(self) -> None:
         poller, poller_behind = zmq.Poller(), zmq.Poller()
-        watched = (self._asking.watch, self._listening.watch, self._events, self._commands)
-        for waited in (self._wake, self._arrivals.watch, *watched):
+        for waited in (self._wake, self._arrivals.watch, self._asking.watch, self._commands):
             poller.register(waited, zmq.POLLIN)
             poller_behind.register(waited, zmq.POLLIN)
         poller_behind.register(int(self._commands.get(zmq.FD)), zmq.POLLIN)  # also wakes when a client has room again
@@ -232,14 +235,11 @@ class Bus:
 
     def _turn(self, ready: dict[Any, int]) -> None:
         self._asking.read()
-        self._listening.read()
         if self._gate is not None:
-            self._gate.look(self._asking, self._listening)
+            self._gate.look(self._asking)
         self._clients.retry()
         if self._wake in ready:
             self._drain()
-        if self._events in ready:
-            self._listen()
         is_round = self._commands not in ready
         if not is_round:
             self._n_taken += 1
@@ -256,17 +256,6 @@ class Bus:
                 self._outbox.popleft()()
             except Exception:
                 log.exception("the bus could not do what it was handed")
-
-    def _listen(self) -> None:
-        """Many at a time: ZeroMQ queues what subscribers say without end, and commands wait meanwhile."""
-        was_wanted = self._subscriptions.want_heads
-        with suppress(zmq.Again):
-            for _ in range(_SUBSCRIPTIONS_AT_ONCE):
-                self._subscriptions.take(self._events.recv_multipart(zmq.NOBLOCK, copy=False))
-        if self._subscriptions.have_many_gone():
-            self._arrivals.trim_soon()
-        if self._subscriptions.want_heads != was_wanted:
-            self._on_heads(not was_wanted)
 
     def _accept(self) -> None:
         """Take one command and pass it on, or answer why not."""

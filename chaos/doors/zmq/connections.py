@@ -28,7 +28,8 @@ _WORTH_A_TRIM_BYTES = 1 << 20
 
 
 class Connection:
-    """One client's connection. `waits` are futures that end with it; `n_prefixes` is what it has subscribed to.
+    """One client's connection. `waits` are futures that end with it; `n_prefixes` and `prefix_bytes` are what it
+    has subscribed to.
     `user` is the key that it came in with, None until it has said something, and where there are no keys. `took_at` is
     when ZeroMQ last took an answer for it (time.monotonic).
     """
@@ -39,6 +40,7 @@ class Connection:
         self.user: str | None = None
         self.waits: set[Future[Any]] = set()
         self.n_prefixes = 0
+        self.prefix_bytes = 0
         self.took_at = time.monotonic()
         self.latest_bytes: deque[int] = deque(maxlen=_HELD_ANSWERS)
 

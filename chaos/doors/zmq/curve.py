@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ class Gate:
         self._stamp = keys.stamp()
         self._told: frozenset[str] = frozenset()
         self._known = frozenset(keys.authorized().values())
+        self._lock = threading.Lock()
+        self._looked: dict[Connections, frozenset[str]] = {}
         self._tell_unused()
         if not self._known:
             for error in keys.unused():
@@ -70,15 +73,17 @@ class Gate:
             log.warning("a client with the key %s was not let in", key.decode())
         return is_known
 
-    def look(self, *doors: Connections) -> None:
-        """Closes the connections of keys that are not authorized any more."""
-        stamp = self._keys.stamp()
-        if stamp == self._stamp:
-            return
-        self._stamp, self._known = stamp, self._authorized()
-        with suppress(ChaosError):  # the folder's, and told
-            self._tell_unused()
-        for door in doors:
+    def look(self, door: Connections) -> None:
+        """Closes the connections of keys that are not authorized any more; each door on its own thread."""
+        with self._lock:
+            stamp = self._keys.stamp()
+            if stamp != self._stamp:
+                self._stamp, self._known = stamp, self._authorized()
+                with suppress(ChaosError):  # the folder's, and told
+                    self._tell_unused()
+            known = self._known
+        if self._looked.get(door) is not known:
+            self._looked[door] = known
             door.look()
 
     def close(self) -> None:

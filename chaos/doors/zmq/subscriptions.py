@@ -8,10 +8,11 @@ import zmq
 
 from chaos.doors.zmq.connections import Connections
 
-__all__ = ["MAX_PREFIXES", "MAX_PREFIX_BYTES", "Subscriptions"]
+__all__ = ["MAX_PREFIXES", "MAX_PREFIX_BYTES", "MAX_STEPS", "Subscriptions"]
 
 MAX_PREFIXES = 10_000
 MAX_PREFIX_BYTES = 1024
+MAX_STEPS = 32 << 20
 _HEADS = b"stream_head_position"
 _MANY = 1000
 
@@ -19,14 +20,17 @@ _MANY = 1000
 class Subscriptions:
     """Counts the prefixes on an XPUB socket that let head positions through; keeps none of them.
 
-    ZeroMQ tells of a prefix when its first subscriber comes and when its last one has gone. A client with more than
-    MAX_PREFIXES is dropped: ZeroMQ keeps each of them.
+    ZeroMQ tells of each subscriber's prefixes (XPUB_VERBOSER). A client with more than MAX_PREFIXES is dropped: ZeroMQ
+    keeps each of them. For each subscriber that leaves it goes through the prefixes of all, byte by byte: where all
+    subscribers together would take more than MAX_STEPS (about a second), those with the most bytes are dropped.
     """
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._n_heads = 0
         self._n_gone = 0
+        self._looked_at = (0, 0)
+        self._n_bytes_told = 0
 
     @property
     def want_heads(self) -> bool:
@@ -52,11 +56,27 @@ class Subscriptions:
                 self._n_heads += step
             self._count(frame, step)
 
+    def look(self) -> None:
+        """Drops those with the most, until the rest is within bounds."""
+        seen = (len(self._connections), self._n_bytes_told)
+        if seen == self._looked_at:
+            return
+        self._looked_at = seen
+        left = sorted(self._connections, key=lambda each: each.prefix_bytes)
+        n_bytes = sum(each.prefix_bytes for each in left)
+        while left and n_bytes * len(left) > MAX_STEPS:
+            most = left.pop()
+            n_bytes -= most.prefix_bytes
+            why = f"it subscribed to {most.prefix_bytes} bytes, the most of {len(left) + 1} clients"
+            self._connections.drop(most, why)
+
     def _count(self, frame: zmq.Frame, step: int) -> None:
         connection = self._connections.of(frame)
         if connection is None:
             return
         connection.n_prefixes += step
+        connection.prefix_bytes += step * len(frame)
+        self._n_bytes_told += len(frame)
         if connection.n_prefixes > MAX_PREFIXES:
             connection.n_prefixes = 0
             self._connections.drop(connection, f"it subscribed to more than {MAX_PREFIXES} prefixes")
