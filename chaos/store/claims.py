@@ -30,7 +30,7 @@ class Claim:
     def __init__(self, store: Store, uri: str) -> None:
         path = store.root / _LOCKS
         with storage_errors("lock", path):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)  # the umask is the store's
         self._lock = threading.Lock()
         self._close = weakref.finalize(self, os.close, fd)
         byte = int.from_bytes(blake3(uri.encode()).digest(length=7))

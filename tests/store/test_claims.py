@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,12 @@ def test_a_process_that_dies_gives_it_up(tmp_path: Path) -> None:
 def test_where_there_is_no_store_storage_has_failed(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed):
         Claim(Store(tmp_path / "gone"), URI)
+
+
+def test_who_shares_the_store_can_claim_in_it(tmp_path: Path) -> None:
+    before = os.umask(0o007)
+    try:
+        Claim(Store(tmp_path), URI).close()
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o660]
