@@ -108,6 +108,9 @@ class Followers:
     ) -> tuple[Target, Unported | None]:
         if connection is None:
             follower.followed.lose()
+            # Its node has gone with PipeWire, which gives the id to anybody's after a restart.
+            follower.follow = msgspec.structs.replace(follower.follow, handle=None, node_id=None)
+            follower.whole = None
             return Target(None, None, ()), None
         found = follower.followed.locate(present, self._shared)
         device, follow = found.device, follower.follow

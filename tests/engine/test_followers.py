@@ -120,6 +120,24 @@ def test_without_pipewire_all_is_away(desk: Desk) -> None:
     assert (desk.target.connection, desk.target.device) == (None, None)
 
 
+def test_a_node_that_went_with_pipewire_is_not_lost_to_another_program(desk: Desk) -> None:
+    """Nor is a node that has its id after the restart taken for it."""
+    desk.world.node("mic")
+    ours = desk.world.node("ours", "Stream/Input/Audio/Sink")
+    channels = (Channel("FL", 1), Channel("FR", 2))
+    assert desk.follow(channels, ours).pairs
+    desk.connection = None
+    desk.devices.reset()
+    desk.look()
+    desk.connection, desk.world, desk._seen = object(), World(), 0
+    desk.world.node("mic")
+    desk.look()
+    assert not desk.target.has_lost_node
+    assert desk.world.node("theirs", "Stream/Input/Audio/Sink") == ours
+    desk.look()
+    assert (desk.target.connection, desk.target.pairs) == (desk.connection, ())
+
+
 def test_a_node_that_others_take_away_is_lost_until_there_is_another(desk: Desk) -> None:
     """Also where PipeWire has given its id to another, or one of its ports alone has gone."""
     desk.world.node("mic")
