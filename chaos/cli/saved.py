@@ -94,8 +94,9 @@ def _saved_midi(report: SaveReport, length: str) -> list[str]:
     """What a MIDI file has, and what of the recording it can't say."""
     midi = report.midi
     assert midi is not None
+    what = "packet" if report.container == "midi2" else "event"
     lines = [
-        f"{report.path}: {length}, {report.container} {report.subtype}, {counted(midi.n_events, 'event')},"
+        f"{report.path}: {length}, {report.container} {report.subtype}, {counted(midi.n_events, what)},"
         f" {counted(len(report.gaps), 'gap')}, {_missing(report)}"
     ]
     lines += _damaged(report)

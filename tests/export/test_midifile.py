@@ -20,6 +20,7 @@ from sequences import MESSAGES, MIDI1, UMP
 
 import chaos
 from chaos.cli.main import main
+from chaos.cli.saved import saved_lines
 from chaos.export.jobs import Slicer
 from chaos.export.save import save, save_aligned, save_split, save_to
 from chaos.export.smf import TAG
@@ -150,6 +151,8 @@ def test_bars_and_clips_and_pipes(tmp_path: Path) -> None:
         clip = save(recording, tmp_path / "clip.midi2")
         assert (tmp_path / "clip.midi2").read_bytes().startswith(b"SMF2CLIP")
         assert (clip.subtype, clip.is_exact) == ("UMP", True)
+        assert clip.midi is not None
+        assert saved_lines([clip])[0].count(f"midi2 UMP, {clip.midi.n_events} packets, ") == 1
         pipe = io.BytesIO()
         save_to(recording, pipe, container="mid")
         save(recording, tmp_path / "file.mid")
