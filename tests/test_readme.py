@@ -43,6 +43,21 @@ def test_the_configuration_of_the_page_is_sound(tmp_path: Path) -> None:
     assert ([each.name for each in file.streams], [each.name for each in file.sessions]) == (["logger"], ["room"])
 
 
+def test_the_service_and_the_chaosd_of_the_page_do_not_meet() -> None:
+    """Two can't have one socket: the page's own ends before the service begins, and comes back after it."""
+    typed = [each.command.partition("#")[0].strip() for block in BLOCKS for each in block.typed]
+    install = typed.index("chaosctl service install --config chaosd.toml")
+    runs = [line for line in typed[:install] if line in ("chaosd &", "chaosctl shutdown")]
+    assert runs[-1] == "chaosctl shutdown"
+    assert typed[typed.index("chaosctl service uninstall") + 1] == "chaosd &"
+
+
+def test_a_program_that_the_page_uses_is_installed_by_it() -> None:
+    [installed] = [line for block in BLOCKS for line in block.text.splitlines() if line.startswith("sudo apt-get")]
+    typed = [each.command for block in BLOCKS for each in block.typed]
+    assert not any("| sox" in line for line in typed) or "sox" in installed.split()
+
+
 def test_what_is_promised_of_other_machines_was_tried() -> None:
     page = README.read_text()
     assert "Ubuntu" not in page

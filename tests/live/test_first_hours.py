@@ -137,7 +137,7 @@ def test_a_researcher_has_arrays_while_it_runs(person: Newcomer, microphone: Cou
 
 def test_a_box_comes_back_by_itself(person: Newcomer, microphone: CountingSource, tmp_path: Path) -> None:
     """What the unit starts records what the file says, and after `kill -9` it goes on as the next take."""
-    check, install, _, uninstall = commands("You build a box")
+    check, _, install, _, uninstall, _ = commands("You build a box")
     [file] = [block for block in of_section("You build a box") if block.mark == "file: chaosd.toml"]
     (tmp_path / "chaosd.toml").write_text(file.text.partition("[[session]]")[0])  # the room's devices are away
     assert "ok, 1 stream" in person.type(check)
