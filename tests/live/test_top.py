@@ -104,3 +104,10 @@ def test_a_terminal_that_can_do_nothing(terminal: Any, streams: list[str], tmp_p
     seen.press("q")
     seen.wait_for_end()
     assert restored(tmp_path)
+
+
+def test_rows_say_that_chaosd_died(terminal: Any, streams: list[str], daemon: Daemon) -> None:
+    seen = terminal(80)
+    seen.until(lambda text: text.count("streaming") == 2)
+    daemon.kill()
+    seen.until(lambda text: text.count("no answer") == 2 and "streaming" not in text)
