@@ -172,7 +172,7 @@ def stream_lines(stream: Wire) -> list[str]:
     slots, drift = stream["slots"], stream["drift_ppm"]
     frames, gaps = counted(stream["lost_frames"], "frame"), counted(stream["n_gaps"], "gap")
     return [
-        f"{stream['uri']}: {stream['state']}",
+        f"{stream['uri']}: {stream['state']}{', ' + stream['reason'] if stream.get('reason') else ''}",
         f"  device     {_device_name(stream['device'])}",
         f"  format     {stream_format(stream['format'])}",
         *_times(stream),

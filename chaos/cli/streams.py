@@ -400,6 +400,7 @@ def status(session: Session, uri: str | None, watch: bool, as_json: bool) -> Non
     if found["streams"]:
         say("")
         table(STREAM_HEADERS, stream_rows(found["streams"]))
+        say(*(f"{each['uri']} is {each['state']}: {each['reason']}" for each in found["streams"] if each.get("reason")))
     say(*(["", *capture_lines(others)] if others else []))
 
 

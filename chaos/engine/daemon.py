@@ -372,6 +372,8 @@ class DaemonActor(Supervised):
         thread = data_thread() if connected else None
         views = [stream.view for stream in self._running.values()]
         stagings = [staging for view in views if (staging := view.staging) is not None]
+        turns = [turn for view in views if (turn := view.turn) is not None]
+        error = room.error or next((refused.message for turn in turns if (refused := turn.refused) is not None), None)
         status = EngineStatus(
             pipewire=PipeWireStatus(
                 connected=connected,
@@ -388,7 +390,7 @@ class DaemonActor(Supervised):
                 locked_bytes=sum(staging.locked_bytes for staging in stagings),
                 file_system=file_system_of(self._config.staging_dir),
             ),
-            store=StoreStatus(str(self._config.store), room.store_free, room.error),
+            store=StoreStatus(str(self._config.store), room.store_free, error),
             event_seq=self._history.seq,
             notes=[*(priority_notes() if connected else []), *self._upload_notes(room)],
             upload=self._uploading.status(),

@@ -40,7 +40,7 @@ class Replies:
             format=view.format(),
             chunk_frames=take.staging.form.chunk_frames if take is not None else 0,
             state=view.state,
-            reason=view.reason,
+            reason=view.told_reason,
             trace=view.trace.steps() if self._with_trace else None,
             notes=view.remarked(),
         )

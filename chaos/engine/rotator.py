@@ -160,6 +160,7 @@ class ChunkRotatorActor(Supervised):
             self._made = RecordingWriter.half_made(self._plan.store, self._plan.definition)
         except ChaosError as error:
             log.info("%s: %s", self._plan.definition.uri, error.message)  # tried again, and told, with the first frame
+            self._turn.refused = error
 
     def carry_out(self, message: Any) -> None:
         with self._turn.taken():
@@ -373,6 +374,7 @@ class ChunkRotatorActor(Supervised):
             return
         try:
             self._trigger(self._triggers, checkpoint=checkpoint)
+            self._turn.refused = None
             if self._refused:
                 self._refused = ""
                 self._plan.emit(events.StorageRestored(path=str(self._plan.store.root)))
@@ -613,9 +615,11 @@ class ChunkRotatorActor(Supervised):
                 n_frames = 0
             with self._staging.slot(slot) as data:
                 self._recording.checkpoint(chunk, data, n_frames)
-        if self._refused and not self._full:
-            self._refused = ""
-            self._plan.emit(events.StorageRestored(path=str(self._recording.path)))
+        if not self._full:
+            self._turn.refused = None
+            if self._refused:
+                self._refused = ""
+                self._plan.emit(events.StorageRestored(path=str(self._recording.path)))
 
     def _account_for(self, head: int, *, is_sealed: bool = False) -> int:
         """Has the ledger tell of a gap that has not ended, before its zeros are stored; up to where it then tells
@@ -644,6 +648,7 @@ class ChunkRotatorActor(Supervised):
 
     def _tell_refusal(self, error: ChaosError) -> None:
         """Says so once, and again where the reason has become another one."""
+        self._turn.refused = error
         if self._refused != error.code:
             self._refused = error.code
             log.warning("%s: %s", self._plan.definition.uri, error.message)

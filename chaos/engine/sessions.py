@@ -392,7 +392,7 @@ def _member(
             device=view.device.description if view.device is not None else None,
             sample_rate=view.sample_rate,
             standby_s=view.standby_s,
-            reason=view.reason,
+            reason=view.told_reason,
         )
     shape, last = info.definition, takes[-1]
     n_frames = last.digest.n_frames
@@ -414,5 +414,5 @@ def _member(
         offset_frames=offset,
         related_by=way,
         n_takes=len(takes),
-        reason=view.reason if view is not None else "",
+        reason=view.told_reason if view is not None else "",
     )

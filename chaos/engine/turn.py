@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chaos.protocol import events
 from chaos.staging.owner import Staging
-from chaos.terms.errors import StorageFailed
+from chaos.terms.errors import ChaosError, StorageFailed
 from chaos.terms.ledger import Cause, Gap
 
 __all__ = ["HANGS_NS", "Turn"]
@@ -32,6 +32,7 @@ class Turn:
         self._emit = emit
         self._since_ns = 0  # of the turn that is being taken; 0 between two
         self._is_told = False
+        self.refused: ChaosError | None = None  # why storage takes nothing, while it does not
         self.told_open = -1  # first frame of the open gap that was told last
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -132,6 +133,20 @@ class StreamView:
         return [f"storage has not answered for {hangs_s} s: frames wait in memory, {free}"]
 
     @property
+    def told_reason(self) -> str:
+        """Why it is in its state, or while storage takes nothing that, and how much waits in memory for it."""
+        turn, staging = self.turn, self.staging
+        if turn is None or staging is None or (error := turn.refused) is None:
+            return self.reason
+        stats = self.stats()
+        room = (stats["slots_total"] - stats["slots_free"]) * staging.form.chunk_frames
+        n_frames = min(stats["head_frame"] - self.sealed_frame, room)  # behind a gap more has come than there is room
+        number = error.details.get("errno")
+        why = os.strerror(number) if number else error.message
+        held_s = n_frames / (self.sample_rate or GRAPH_RATE)
+        return f"cannot be written: {why}; {held_s:.0f} s in memory"
+
+    @property
     def head_frame(self) -> int:
         return self.stats()["head_frame"]
 
@@ -194,7 +209,7 @@ class StreamView:
             activity=self.activity(),
             recording=self.recording,
             callback_ns=self.callback_ns(stats),
-            reason=self.reason,
+            reason=self.told_reason,
             midi=self.midi(stats),
             signal=self.signal,
             standby_s=self.standby_s,

@@ -230,7 +230,7 @@ class StagingStatus(msgspec.Struct, frozen=True):
 
 class StoreStatus(msgspec.Struct, frozen=True):
     """`free_bytes` is None where the store can't be asked; `error` then says why, or that another folder has its name
-    now."""
+    now, or why nothing of a stream can be written."""
 
     path: str
     free_bytes: int | None

@@ -508,6 +508,14 @@ def test_status_says_what_is_wrong_with_the_store(daemon: ScriptedDaemon, run: R
     assert error in run("status").stdout
 
 
+def test_status_says_why_a_stream_is_in_its_state(daemon: ScriptedDaemon, run: Run) -> None:
+    why = "cannot be written: No space left on device; 3 s in memory"
+    told = {**STATUS["streams"][0], "reason": why}
+    daemon.script |= {"status": {**STATUS, "streams": [told]}, "stream_status": told}
+    assert f"{URI} is streaming: {why}\n" in run("status").stdout
+    assert f"{URI}: streaming, {why}\n" in run("status", URI).stdout
+
+
 def test_start_can_wait_for_pipewire(daemon: ScriptedDaemon, run: Run) -> None:
     daemon.script["device_find"] = PipeWireUnavailable("PipeWire is not running")
     assert run("start", URI, "--target", "later").exit_code == 7

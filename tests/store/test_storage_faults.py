@@ -15,6 +15,8 @@ import pytest
 from crashing import CrashingStream, check_recording, fast_folder
 
 from chaos.engine.messages import Stored
+from chaos.engine.view import StreamView
+from chaos.protocol.requests import AudioFormat
 from chaos.store.info import load
 from chaos.store.recovery import recover
 from chaos.store.store import Store
@@ -67,6 +69,24 @@ def test_what_finds_no_slot_is_an_overrun_and_the_rest_is_stored(folder: Path, n
     lost = [gap for gap in load(stream.recording).gaps if gap.cause is Cause.OVERRUN]
     assert sum(gap.n_frames for gap in lost) == (stream.causes == Cause.OVERRUN).sum() > 0
     assert load(stream.recording).clean
+
+
+def test_the_status_says_that_nothing_can_be_written_while_it_is_so(folder: Path) -> None:
+    stream = CrashingStream(folder / "store", folder / "slots", chunk_frames=48_000, n_slots=4)
+    view = StreamView(stream.uri, AudioFormat(), state="streaming", staging=stream.staging, turn=stream.rotator._turn)
+    with refusing(errno.ENOSPC):
+        stream.rotator.begin()
+        why = "cannot be written: No space left on device"
+        assert view.status().reason == f"{why}; 0 s in memory"
+        stream.write(48_000)
+        stream.write(48_000)
+        stream.write(47_990)
+        stream.tick()
+        assert (view.status().state, view.status().reason) == ("streaming", f"{why}; 3 s in memory")
+    stream.tick()
+    assert view.status().reason == ""
+    stream.stop()
+    check_recording(stream)
 
 
 def test_a_checkpoint_tells_while_nothing_is_sealed(folder: Path) -> None:
