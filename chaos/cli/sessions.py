@@ -158,6 +158,8 @@ def status(session: Session, name: str | None, as_json: bool) -> None:
     say(f"{found['session']}: {'running' if found['running'] else 'ended'}{since}")
     table(_STREAM_HEADERS, _stream_rows(found["streams"]))
     for stream in found["streams"]:
+        if stream["state"] == "interrupted":
+            say(f"{stream['uri']} is not all stored; what is left of it waits in memory: chaosctl recover")
         if stream.get("reason"):
             say(f"{stream['uri']} is {stream['state']}: {stream['reason']}")
         if stream.get("n_takes", 1) > 1:

@@ -474,7 +474,7 @@ def _what_before(recording: Wire) -> str:
     """Which take a take went on from, or came after."""
     before = {
         "continues": "continues {}",
-        "follows": "after a crash in {}",
+        "follows": "after {}, which did not end cleanly",
         "after_change": "after {}, in another format",
     }
     said = next((text.format(recording[key]) for key, text in before.items() if recording.get(key)), None)

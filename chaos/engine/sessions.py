@@ -45,7 +45,15 @@ from chaos.protocol.requests import (
 from chaos.store.info import RecordingInfo, load
 from chaos.store.timeline import anchors_of, related
 from chaos.system.pump import Pump
-from chaos.terms.errors import ChaosError, InvalidRequest, RecordingNotFound, SessionExists, SessionNotFound
+from chaos.terms.errors import (
+    ChaosError,
+    InvalidRequest,
+    RecordingNotFound,
+    SessionExists,
+    SessionNotFound,
+    StorageFailed,
+    StorageFull,
+)
 from chaos.terms.moments import utc_text
 
 if TYPE_CHECKING:
@@ -250,14 +258,15 @@ class Sessions:
             self._looked_up[name][1].append((request, future))
             return
         self._release(name)
-        stopped = [self._stop_stream(uri) for uri in self._running[name] if self._streams.view(uri) is not None]
+        uris = [uri for uri in self._running[name] if self._streams.view(uri) is not None]
+        stopped = [self._stop_stream(uri) for uri in uris]
 
         def answer() -> None:
             self._end_if_over(name)
             self._forget(name)
-            errors = [error for each in stopped if (error := each.exception()) is not None]
-            if errors:
-                refuse(future, as_chaos_error(errors[0]))
+            errors = [None if (error := each.exception()) is None else as_chaos_error(error) for each in stopped]
+            if any(errors):
+                refuse(future, _not_all_ended(name, uris, errors))
                 return
             streams: list[StreamEnded] = [each.result() for each in stopped]
             settle(future, SessionEnded(name, streams))
@@ -373,6 +382,20 @@ class Sessions:
     def _when_all(self, futures: list[Future[Any]], then: Callable[[], object]) -> None:
         """Has `then` done on the daemon's thread once all are answered."""
         when_all(futures, lambda: tell(self._daemon, Call(then)))
+
+
+def _not_all_ended(name: str, uris: Sequence[str], errors: Sequence[ChaosError | None]) -> ChaosError:
+    """How each stream of a session has ended, as an error of the kind of the first that went wrong."""
+    first = next(error for error in errors if error is not None)
+    told = [f"{uri}: {'stored' if error is None else error.message}" for uri, error in zip(uris, errors, strict=True)]
+    hint = first.hint
+    if isinstance(first, StorageFull | StorageFailed):
+        do = "free some space" if isinstance(first, StorageFull) else "mend the disk"
+        hint = f"what was not stored waits in memory: {do}, then type: chaosctl recover"
+    streams = [{"uri": uri, "error": error and error.to_wire()} for uri, error in zip(uris, errors, strict=True)]
+    details = {**first.details, "streams": streams}
+    message = f"session {name} ended, but not every stream cleanly: {'; '.join(told)}"
+    return type(first)(message, hint=hint, details=details)
 
 
 def _not_running(name: str) -> SessionNotFound:

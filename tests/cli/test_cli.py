@@ -678,7 +678,7 @@ def test_list_says_what_a_take_came_after(run: Run, tmp_path: Path) -> None:
     three_takes(tmp_path)[2].stop()
     said = run("--store", tmp_path, "list").stdout
     assert "stream://mic/1.0002  (continues stream://mic/1)\n" in said
-    assert "stream://mic/1.0003  (after a crash in stream://mic/1.0002)\n" in said
+    assert "stream://mic/1.0003  (after stream://mic/1.0002, which did not end cleanly)\n" in said
 
 
 def test_no_label_track_is_written_where_nothing_is_to_be_in_it(run: Run, store: Path, tmp_path: Path) -> None:

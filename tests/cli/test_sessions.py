@@ -75,6 +75,15 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
+def test_status_of_a_session_says_what_waits_for_recovery(daemon: ScriptedDaemon, run: Run) -> None:
+    left = {**MEMBER, "state": "interrupted"}
+    daemon.script["session_status"] = {"session": "jam", "running": False, "streams": [left, OTHER]}
+    told = run("status", "jam")
+    assert told.exit_code == 0
+    assert f"{MEMBER['uri']} is not all stored; what is left of it waits in memory: chaosctl recover" in told.stdout
+    assert told.stdout.count("not all stored") == 1
+
+
 def asked(daemon: ScriptedDaemon, kind: type[Any]) -> Any:
     [request] = [request for request in daemon.requests if isinstance(request, kind)]
     return request

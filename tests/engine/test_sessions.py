@@ -18,12 +18,12 @@ from chaos.engine.messages import Call, refuse, settle
 from chaos.engine.sessions import Sessions
 from chaos.protocol.answers import StreamBegun, StreamEnded
 from chaos.protocol.events import Event, SessionBegan
-from chaos.protocol.requests import AudioFormat, SessionStart, SessionStream, StreamStart, StreamStop
+from chaos.protocol.requests import AudioFormat, SessionStart, SessionStop, SessionStream, StreamStart, StreamStop
 from chaos.store.catalog import Catalog
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.system.pump import Pump
-from chaos.terms.errors import ChaosError, RateMismatch, SessionExists
+from chaos.terms.errors import ChaosError, RateMismatch, SessionExists, StorageFull
 
 GOOD, BAD = "stream://good/jam", "stream://bad/jam"
 
@@ -146,3 +146,30 @@ def test_a_gate_holds_until_a_second_after_it_was_opened() -> None:
     assert gate.holds(0)
     gate.open_at(5_000_000_000)
     assert [gate.holds(ns) for ns in (0, 5_999_999_999, 6_000_000_000)] == [True, True, False]
+
+
+def test_a_stop_that_could_not_store_all_names_each_stream(
+    tmp_path: Path, pump: Pump, daemon: pykka.ActorRef[Any]
+) -> None:
+    store = Store(tmp_path)
+    store.share()
+    streams, third = Streams(store), "stream://third/jam"
+    sessions = Sessions(streams, pump, daemon, lambda future, function: None, lambda: None, list[Event]().append)  # type: ignore[arg-type]
+    sessions._running["jam"] = (BAD, GOOD, third)
+    ends = {
+        BAD: StorageFull("could not seal a", hint="free some space there", details={"errno": 28}),
+        GOOD: StreamEnded(GOOD, "", 16, 1, 0, 0, True),
+        third: StorageFull("could not seal c"),
+    }
+    streams.view = ends.get  # type: ignore[method-assign]
+    streams.stop = lambda request, future: (  # type: ignore[method-assign]
+        refuse(future, end) if isinstance(end := ends[request.uri], ChaosError) else settle(future, end)
+    )
+    stopped: Future[Any] = Future()
+    daemon.ask(Call(lambda: sessions.stop(SessionStop(session="jam"), stopped)))
+    with pytest.raises(StorageFull) as told:
+        stopped.result(timeout=30)
+    assert f"{BAD}: could not seal a; {GOOD}: stored; {third}: could not seal c" in told.value.message
+    assert "free some space, then type: chaosctl recover" in told.value.hint
+    named = [(each["uri"], each["error"] is None) for each in told.value.details["streams"]]
+    assert named == [(BAD, False), (GOOD, True), (third, False)]
