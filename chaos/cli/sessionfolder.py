@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chaos.cli.out import say, say_json
-from chaos.cli.session import EXIT_BAD, EXIT_LOST, chosen_range, ended_by_signals, leave
+from chaos.cli.session import EXIT_BAD, EXIT_LOST, Session, chosen_range, ended_by_signals, leave
+from chaos.terms.errors import RecordingNotFound, SessionNotFound
 
 if TYPE_CHECKING:
     from chaos.client import Client
     from chaos.store.members import Members
 
-__all__ = ["recorded", "uris_running", "write_session"]
+__all__ = ["recorded", "said_of_running", "uris_running", "write_session"]
+
+
+@contextmanager
+def said_of_running(session: Session, name: str) -> Iterator[None]:
+    """Raises RecordingNotFound in place of SessionNotFound where the session runs and has recorded nothing yet."""
+    try:
+        yield
+    except SessionNotFound as error:
+        if session.store is not None:
+            raise
+        with session.client_if_running() as chaosd:
+            if chaosd is None or not uris_running(chaosd, name):
+                raise
+            streams = chaosd.call("session_status", session=name)["streams"]
+        hints = [f"{each['uri']} is {each['state']}: {each['reason']}" for each in streams if each.get("reason")]
+        if any(each.get("standby_s") is not None and each["state"] == "streaming" for each in streams):
+            hints.insert(0, f"it is in standby; record what it holds with: chaosctl session keep {name}")
+        hint = "; ".join(hints) or f"see how it is with: chaosctl session status {name}"
+        raise RecordingNotFound(f"nothing is recorded yet of session {name}", hint=hint) from error
 
 
 def recorded(store: Path, name: str) -> Members:
     """The session's streams; those without a recording are told on stderr. Raises SessionNotFound, or NotRecovered
     where there is something of one in memory alone."""
+    from chaos.protocol.config import Config
     from chaos.read.recovered import check_recovered
     from chaos.store.catalog import Catalog
     from chaos.store.members import members_of
     from chaos.store.store import Store
+    from chaos.store.unrecovered import not_recovered, unrecovered
 
     with Catalog(Store(store)) as catalog:
-        members = members_of(catalog, name)
+        try:
+            members = members_of(catalog, name)
+        except SessionNotFound:
+            if left := [each for each in unrecovered(Store(store), Config().staging_dir) if each.session == name]:
+                raise not_recovered((each.uri for each in left), left) from None
+            raise
     check_recovered(Store(store), members.uris, ())
     if members.missing:
         say(f"nothing was recorded of {', '.join(members.missing)}", err=True)

@@ -21,7 +21,7 @@ from chaos.cli.session import (
     range_options,
     strict_option,
 )
-from chaos.cli.sessionfolder import recorded, uris_running, write_session
+from chaos.cli.sessionfolder import recorded, said_of_running, uris_running, write_session
 from chaos.cli.standby import keep_held
 from chaos.cli.streams import target_device
 from chaos.terms.containers import CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
@@ -351,7 +351,8 @@ def save(
             keep_held(chaosd, uris_running(chaosd, name))
     places = last, first, end
     how = {"gaps": gaps, "container": container, "subtype": subtype, "tempo": tempo, "force": force}
-    write_session(store, name, folder, places, how, strict=strict, as_json=as_json)
+    with said_of_running(session, name):
+        write_session(store, name, folder, places, how, strict=strict, as_json=as_json)
 
 
 @session_group.command("verify")
@@ -373,7 +374,9 @@ def verify(session: Session, name: str, strict: bool, as_json: bool) -> None:
 
     store = session.store_folder()
     reports: dict[str, dict[str, Any]] = {}
-    for uri in recorded(store, name).recorded:
+    with said_of_running(session, name):
+        uris = recorded(store, name).recorded
+    for uri in uris:
         with progress(f"verifying {uri}") as advance:
             reports[uri] = msgspec.to_builtins(verify_uri(Store(store), uri, advance))
     missing = {uri: sum(gap["n_frames"] or 0 for gap in report["gaps"]) for uri, report in reports.items()}

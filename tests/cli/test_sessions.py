@@ -84,6 +84,24 @@ def test_status_of_a_session_says_what_waits_for_recovery(daemon: ScriptedDaemon
     assert told.stdout.count("not all stored") == 1
 
 
+def test_a_session_that_runs_and_has_recorded_nothing_is_not_said_to_be_missing(
+    tmp_path: Path, daemon: ScriptedDaemon, run: Run
+) -> None:
+    Store(tmp_path / "store").share()
+    daemon.script["status"] = {"store": {"path": str(tmp_path / "store"), "free_bytes": 1, "error": None}}
+    daemon.script["stream_list"] = {"streams": []}
+    held = {**MEMBER, "recording": "", "standby_s": 60.0}
+    away = {**UNSEEN, "recording": "", "reason": "Keystation is away"}
+    for streams, hint in (([held, away], "chaosctl session keep jam"), ([away], "waiting: Keystation is away")):
+        daemon.script["session_status"] = {"session": "jam", "running": True, "streams": streams}
+        for command in ("verify", "save"):
+            told = run(command, "jam")
+            assert told.exit_code == 6
+            assert "nothing is recorded yet of session jam" in told.stderr
+            assert hint in told.stderr
+        assert "there is no session other" in run("verify", "other").stderr
+
+
 def asked(daemon: ScriptedDaemon, kind: type[Any]) -> Any:
     [request] = [request for request in daemon.requests if isinstance(request, kind)]
     return request

@@ -130,3 +130,15 @@ def test_after_recovery_all_of_it_is_saved(run: Run, tmp_path: Path) -> None:
     assert (done.exit_code, "recovered" in done.stderr) == (0, False), done.output
     assert len(list((tmp_path / "out").glob("*.wav"))) == 4
     assert "not recovered" not in run("list").output
+
+
+def test_a_session_that_is_in_memory_alone_is_not_said_to_be_missing(left: Path, run: Run) -> None:
+    alone = CrashingStream(
+        left / "store", left / "run" / "chaos" / "staging", "stream://lone/solo", session=("solo", ["stream://lone/solo"])
+    )
+    alone.write(7)
+    alone.crash()
+    for command in ("verify", "save"):
+        told = run("session", command, "solo")
+        assert "stream://lone/solo is not recovered yet" in told.stderr
+        assert "chaosctl recover" in told.stderr
