@@ -32,9 +32,9 @@ DEFINITION = Definition(
     run_id="0" * 32,
 )
 PLANS = (
-    truth.Plan(seconds=30, seed=1),
-    truth.Plan(seconds=15, seed=2, quantum=64, pause_s=0.1, faults={"client_stopped": 1, "data_thread_held": 2}),
-    truth.Plan(seconds=15, seed=3, channels=8, quantum=256, pause_s=0.3, interleaved=True),
+    truth.Plan(seconds=15, seed=1),
+    truth.Plan(seconds=10, seed=2, quantum=64, pause_s=0.1, faults={"client_stopped": 1, "data_thread_held": 2}),
+    truth.Plan(seconds=10, seed=3, channels=8, quantum=256, pause_s=0.3, interleaved=True),
 )
 
 
