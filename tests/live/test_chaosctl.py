@@ -145,7 +145,9 @@ def test_a_devices_name_cannot_act_on_the_terminal(
     assert all("\\x1b]0;owned" in text for text in shown[:-1]), shown
     path = tmp_path / "evil.wav"
     on_terminal(daemon, "save", "stream://evil/1", str(path))
-    assert b"\x1b" not in path.read_bytes()[:2000]
+    header, _, _ = path.read_bytes().partition(b"data")  # samples may have any byte
+    assert b"evil" in header
+    assert b"\x1b" not in header
 
 
 def test_a_mark_in_a_running_stream(

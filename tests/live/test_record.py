@@ -84,6 +84,7 @@ def test_devices_are_listed_and_watched_without_a_daemon(
                 assert line
         finally:
             watching.send_signal(signal.SIGINT)
+        watching.stdout.read()  # it may still write a line, and would end by a closed pipe
     assert watching.returncode == 0
     assert not (tmp_path / "store").exists()
 
