@@ -95,7 +95,12 @@ class Listeners:
         if self._wake in ready:
             os.eventfd_read(self._wake)
             while self._outbox:
-                self._bound.send_multipart(self._outbox.popleft())
+                due = [self._outbox.popleft() for _ in range(len(self._outbox))]
+                # Who subscribed before these were handed in gets them: a send alone looks for that now and then.
+                if int(self._bound.get(zmq.EVENTS)) & zmq.POLLIN:
+                    self._listen()
+                for each in due:
+                    self._bound.send_multipart(each)
 
     def _listen(self) -> None:
         """Many at a time: ZeroMQ queues what subscribers say without end, and events wait meanwhile."""
