@@ -77,7 +77,8 @@ def test_devices_are_listed_and_watched_without_a_daemon(
         [COMMAND, "devices", "--all", "--json"], env=alone, capture_output=True, timeout=60, check=True
     )
     assert "Listed desk" in [each["description"] for each in json.loads(done.stdout)["devices"]]
-    with subprocess.Popen([COMMAND, "devices", "--watch"], env=alone, stdout=subprocess.PIPE) as watching:
+    watch = ["env", "--default-signal=INT", COMMAND, "devices", "--watch"]  # a shell's background job ignores it
+    with subprocess.Popen(watch, env=alone, stdout=subprocess.PIPE) as watching:
         assert watching.stdout is not None
         try:
             while b"Listed desk" not in (line := watching.stdout.readline()):
