@@ -420,7 +420,8 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     Only where the cycle follows the last one without a seam, so that the one's last frame and the other's first are
     neighbours: no gap is open or due, the clock is the same, and `next` has a slot to begin in.
     """
-    if not (w.started and w.held == 0 and not c.is_doubtful and has_free(next) and c.lacks == 0 and c.clock_id == w.rt.clock_id and c.position == w.rt.position
+    if not (w.started and w.held == 0 and not c.is_doubtful and has_free(next) and c.lacks == 0
+            and c.clock_id == w.rt.clock_id and c.position == w.rt.position
             and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and chaos_load(&w.rings.hint) == 0):
         return False
     next.own_clock = w.own_clock
