@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chaos.cli.meter import FLOOR_DB, bar
-from chaos.cli.show import duration, level, size
+from chaos.cli.show import duration, held_state, level, size
 from chaos.cli.tables import shown_width
 from chaos.terms.counting import counted
 
@@ -71,7 +71,7 @@ class Board:
 
     def _line(self, stream: Mapping[str, Any], columns: int, *, is_chosen: bool) -> str:
         rate = stream["format"].get("sample_rate")
-        slots, state = stream["slots"], stream["state"] if stream.get("standby_s") is None else "standby"
+        slots, state = stream["slots"], held_state(stream)
         if self.trouble:
             state = "no answer"
         heard = " " * _meter_width(columns) if self.trouble else self._heard(stream, columns)

@@ -27,6 +27,7 @@ __all__ = [
     "device_rows",
     "duration",
     "event_line",
+    "held_state",
     "is_broken_off",
     "kept_lines",
     "level",
@@ -145,7 +146,14 @@ def _state(stream: Wire) -> str:
 
         begins = dt.datetime.fromisoformat(stream["begins_utc"])
         return f"{stream['state']}, {words('from', begins, dt.datetime.now().astimezone())}"
-    return str(stream["state"]) if stream.get("standby_s") is None else "standby"
+    return held_state(stream)
+
+
+def held_state(stream: Wire) -> str:
+    """Its state; of one that holds its frames in memory `standby`, or `recording` while a take by level runs."""
+    if stream.get("standby_s") is None or stream["state"] != "streaming":
+        return str(stream["state"])
+    return "recording" if (stream.get("trigger") or {}).get("take") else "standby"
 
 
 def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:
@@ -209,8 +217,12 @@ def _sealed_lines(stream: Wire) -> list[str]:
 def _trigger(stream: Wire) -> list[str]:
     if (trigger := stream.get("trigger")) is None:
         return []
-    now = f", now {trigger['take']}" if trigger["take"] else ""
-    return [f"  trigger    above {trigger['above_dbfs']:g} dBFS: {counted(trigger['n_takes'], 'take')}{now}"]
+    takes = f"  trigger    above {trigger['above_dbfs']:g} dBFS: {counted(trigger['n_takes'], 'take')}"
+    if not trigger["take"]:
+        return [takes]
+    rate = stream["format"].get("sample_rate")
+    so_far = f", {duration(trigger['n_frames'], rate)} so far" if "n_frames" in trigger else ""
+    return [f"{takes}, now {trigger['take']}{so_far}"]
 
 
 def _signal_note(signal: Wire | None) -> str:
@@ -243,8 +255,12 @@ def signal_lines(signal: Wire | None, sample_rate: int | None) -> list[str]:
 
 
 def _where(stream: Wire) -> str:
-    held_s = stream.get("standby_s")
-    return stream["recording"] if held_s is None else f"none: it holds the last {held_s:g} s until chaosctl keep"
+    held_s, trigger = stream.get("standby_s"), stream.get("trigger")
+    if held_s is None:
+        return str(stream["recording"])
+    if trigger is not None:
+        return trigger["recording"] or f"none now: it holds the last {held_s:g} s, and records what is louder"
+    return f"none: it holds the last {held_s:g} s until chaosctl keep"
 
 
 def note_lines(answer: Wire) -> list[str]:

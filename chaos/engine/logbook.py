@@ -1,4 +1,5 @@
-"""What chaosd writes down as it runs, a line each, with the time: streams that start, stop or wait, and gaps in sum."""
+"""What chaosd writes down as it runs, a line each, with the time: streams that start, stop or wait, takes by level, and
+gaps in sum."""
 
 from __future__ import annotations
 
@@ -15,6 +16,17 @@ __all__ = ["Logbook"]
 
 GATHER_S = 60.0
 _TOLD_STATES = ("waiting", "stalled", "error")
+
+
+def _source(event: events.StreamStarted | events.StreamStandby) -> str:
+    device = event.device.get("description") or event.device.get("name") or "a device"
+    shape = f"{event.channels} ch {event.sample_rate} Hz {event.sample_format}"
+    return f"{device}, {shape if event.sample_format != 'midi' else 'midi'}"
+
+
+def _counts(event: events.StreamStopped | events.StreamTriggerEnded) -> str:
+    gaps, lost = counted(event.n_gaps, "gap"), counted(event.lost_frames, "frame")
+    return f"{counted(event.n_frames, 'frame')}, {gaps}, {lost} lost"
 
 
 @dataclass
@@ -39,6 +51,7 @@ class Logbook:
         self._lock = threading.Lock()
         self._gaps: dict[str, _Gaps] = {}  # of the streams that had a gap within the last minute
         self._troubled: set[str] = set()
+        self._held: dict[str, int] = {}  # those in standby, with how many takes they have made
         self._timers: dict[str, threading.Timer] = {}
 
     def hear(self, made: Published) -> None:
@@ -64,9 +77,19 @@ class Logbook:
     def _line(self, uri: str, event: events.Event) -> str | None:
         match event:
             case events.StreamStarted():
-                device = event.device.get("description") or event.device.get("name") or "a device"
-                shape = f"{event.channels} ch {event.sample_rate} Hz {event.sample_format}"
-                return f"started: {device}, {shape if event.sample_format != 'midi' else 'midi'}"
+                self._held.pop(uri, None)
+                return f"started: {_source(event)}"
+            case events.StreamStandby():
+                self._held[uri] = 0
+                if event.above_dbfs is None:
+                    return f"in standby: {_source(event)}, holds the last {event.standby_s:g} s in memory"
+                return f"in standby: {_source(event)}, records what is above {event.above_dbfs:g} dBFS"
+            case events.StreamTriggered():
+                self._held[uri] = self._held.get(uri, 0) + 1
+                short = " (no earlier frames were in memory)" if event.is_short else ""
+                return f"take started: {event.take}{short}"
+            case events.StreamTriggerEnded():
+                return f"take stopped: {event.take}, {_counts(event)}"
             case events.StreamState() if event.state in _TOLD_STATES:
                 self._troubled.add(uri)
                 return f"{event.state}: {event.reason or 'no reason is known'}"
@@ -79,8 +102,11 @@ class Logbook:
                 return f"error: {event.error.get('message')}" + ("" if event.recoverable else "; it has ended")
             case events.StreamStopped():
                 self._troubled.discard(uri)
-                gaps, lost = counted(event.n_gaps, "gap"), counted(event.lost_frames, "frame")
-                counts = f"{counted(event.n_frames, 'frame')}, {gaps}, {lost} lost"
+                n_takes = self._held.pop(uri, None)
+                if n_takes is not None:
+                    counts = counted(n_takes, "take") if n_takes else "nothing was recorded"
+                else:
+                    counts = _counts(event)
                 return f"stopped: {counts}" + ("" if event.clean else "; not clean")
         return None
 

@@ -224,11 +224,12 @@ class Rolled(msgspec.Struct, frozen=True):
 
 
 class Triggered(msgspec.Struct, frozen=True):
-    """How many takes a trigger has begun, and the one that runs."""
+    """How many takes a trigger has begun, and the one that runs, with how many frames it has so far."""
 
     n_takes: int
     take: str | None
     recording: str
+    n_frames: int = 0
 
 
 class WrongRate(msgspec.Struct, frozen=True):

@@ -367,7 +367,9 @@ class ChunkRotatorActor(Supervised):
             return
         if not holding.has_begun:
             holding.has_begun = True
-            self._stream.tell(Began(self._defined(*started(stats)), None))
+            definition = self._defined(*started(stats))
+            self._tell_standby(definition)
+            self._stream.tell(Began(definition, None))
         self._listen_to_full()
         if self._triggers is None:
             holding.release()
@@ -381,6 +383,20 @@ class ChunkRotatorActor(Supervised):
         except (StorageFull, StorageFailed) as error:
             self._tell_refusal(error)
         holding.release(self._triggers.needs, self._triggers.wants)
+
+    def _tell_standby(self, definition: Definition) -> None:
+        levels, standby_s = self._plan.levels, self._plan.standby_s
+        assert standby_s is not None
+        self._plan.emit(
+            events.StreamStandby(
+                device=definition.device,
+                sample_rate=definition.sample_rate,
+                channels=definition.channels,
+                sample_format=definition.sample_format,
+                standby_s=standby_s,
+                above_dbfs=levels.above_dbfs if levels is not None else None,
+            )
+        )
 
     def _trigger(self, triggers: Triggers, *, checkpoint: bool) -> None:
         """Has takes made of what has come, as far as the ledger tells all of it: up to a gap that has not ended."""

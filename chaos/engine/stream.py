@@ -224,11 +224,9 @@ class InputStreamActor(Supervised):
                 self._view.n_chunks_sealed, self._view.sealed_frame = n_chunks, sealed_frame
                 self._view.signal = signal
                 self._view.drift_ppm = drift_ppm
-            case Triggered(n_takes, take, recording):
+            case Triggered():
                 if (trigger := self._view.trigger) is not None:
-                    self._view.trigger = msgspec.structs.replace(
-                        trigger, n_takes=n_takes, take=take, recording=recording
-                    )
+                    self._view.trigger = msgspec.structs.replace(trigger, **msgspec.structs.asdict(message))
             case WrongRate(found):
                 self._on_wrong_rate(found)
             case Driven(frame, clock_id):

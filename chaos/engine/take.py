@@ -244,7 +244,7 @@ def make_take(
             n_slots=n_slots,
             sample_rate=rate,
             wake_fd=wake,
-            about=about(definition, store),
+            about=about(definition, store, by_level=request.trigger is not None),
             behind=True,
         )
     except BaseException:

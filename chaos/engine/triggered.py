@@ -142,6 +142,7 @@ class Triggers:
             self._advance(limit)
             if checkpoint:
                 self._take.checkpoint()
+            self._tell_take(self._take)
 
     def finish(self, limit: int) -> None:
         """The capture has ended: so does the take that runs, there."""
@@ -216,7 +217,11 @@ class Triggers:
                 take=uri, recording=path, first_frame=first, n_before=above - first, is_short=first > wanted
             )
         )
-        self._tell(Triggered(self._n_takes, uri, path))
+        self._tell_take(take)
+
+    def _tell_take(self, take: _Take) -> None:
+        uri, path = take.writer.definition.uri, str(take.writer.path)
+        self._tell(Triggered(self._n_takes, uri, path, take.copied - take.first))
 
     def _created(self, definition: Definition) -> RecordingWriter:
         """Named by the moment of its first frame, in UTC; with a number where somebody has that name. Raises as the

@@ -144,7 +144,8 @@ class MidiCounts(msgspec.Struct, frozen=True):
 
 
 class TriggerStatus(msgspec.Struct, frozen=True):
-    """Of a stream that records by level: as it was asked for, how many takes have begun, and the one that runs."""
+    """Of a stream that records by level: as it was asked for, how many takes have begun, and the one that runs, with
+    how many frames it has so far."""
 
     above_dbfs: float
     pre_s: float
@@ -152,6 +153,7 @@ class TriggerStatus(msgspec.Struct, frozen=True):
     n_takes: int
     take: str | None
     recording: str
+    n_frames: int = 0
 
 
 class StreamStatus(msgspec.Struct, frozen=True):

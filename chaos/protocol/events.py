@@ -51,6 +51,7 @@ __all__ = [
     "StreamMark",
     "StreamNotice",
     "StreamRolled",
+    "StreamStandby",
     "StreamStarted",
     "StreamState",
     "StreamStopped",
@@ -169,6 +170,20 @@ class StreamStarted(Event, frozen=True, kw_only=True):
     chunk_frames: int
     started_wall_ns: int
     started_utc: str
+
+
+class StreamStandby(Event, frozen=True, kw_only=True):
+    """The first frames are there and are held in memory: nothing is recorded yet.
+
+    `standby_s` is how much is held; `above_dbfs` the level that begins a take (None: `stream_keep` does).
+    """
+
+    device: dict[str, Any]
+    sample_rate: int
+    channels: int
+    sample_format: str
+    standby_s: float
+    above_dbfs: float | None
 
 
 class StreamState(Event, frozen=True, kw_only=True):

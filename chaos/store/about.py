@@ -15,18 +15,22 @@ __all__ = ["About", "about", "definition_of"]
 
 
 class About(msgspec.Struct, frozen=True):
-    """The definition lacks what only the first frames tell. `wall_offset_ns`: wall clock minus CLOCK_MONOTONIC."""
+    """The definition lacks what only the first frames tell. `wall_offset_ns`: wall clock minus CLOCK_MONOTONIC.
+
+    `by_level`: what is held becomes recordings of their own wherever it is loud (`trigger`).
+    """
 
     definition: Definition
     store: str
     machine: str
     wall_offset_ns: int
+    by_level: bool = False
 
 
-def about(definition: Definition, store: Store) -> bytes:
+def about(definition: Definition, store: Store, *, by_level: bool = False) -> bytes:
     """What to put into a staging file."""
     offset_ns = time.time_ns() - time.monotonic_ns()
-    return msgspec.json.encode(About(definition, str(store.root), machine_id(), offset_ns))
+    return msgspec.json.encode(About(definition, str(store.root), machine_id(), offset_ns, by_level))
 
 
 def definition_of(told: About, staging: StagingReader) -> Definition:

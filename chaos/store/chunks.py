@@ -17,7 +17,7 @@ from chaos.store.part import Part, committed_frames
 from chaos.system.files import FULL, MOST_BYTES, read_regular, sync_folder, write_new
 from chaos.terms.form import Form
 
-__all__ = ["ChunkFiles", "Put", "chunk_number"]
+__all__ = ["ChunkFiles", "Put", "chunk_number", "part_path"]
 
 
 class Put(NamedTuple):
@@ -46,7 +46,7 @@ class ChunkFiles:
     def commit(self, chunk: int, data: memoryview, n_frames: int) -> None:
         """Makes the chunk's first `n_frames` durable in its part, writing only what is new."""
         if self._part(chunk) is None:
-            self._parts[chunk] = Part(self._part_path(chunk), self._form)
+            self._parts[chunk] = Part(part_path(self.folder, chunk), self._form)
         part = self._parts[chunk]
         try:
             part.commit(data, n_frames)
@@ -81,7 +81,7 @@ class ChunkFiles:
             part = self._parts.pop(each.chunk, None)
             if part is not None:
                 part.close()
-            for left_over in (self._fresh_path(each.chunk), self._part_path(each.chunk)):
+            for left_over in (self._fresh_path(each.chunk), part_path(self.folder, each.chunk)):
                 left_over.unlink(missing_ok=True)
         sync_folder(self.folder)
 
@@ -101,7 +101,7 @@ class ChunkFiles:
                 except OSError as error:
                     self._give_up_part(each.chunk, error)
                     raise
-                ready = self._part_path(each.chunk)
+                ready = part_path(self.folder, each.chunk)
             else:
                 write_new(fresh, each.data, read_only=True)
         changed.update(dict.fromkeys(self._objects.take_in(each.digest, ready)))
@@ -109,9 +109,6 @@ class ChunkFiles:
 
     def _fresh_path(self, chunk: int) -> Path:
         return self.folder / f".{chunk}.new"
-
-    def _part_path(self, chunk: int) -> Path:
-        return self.folder / f".{chunk}.part"
 
     def _part(self, chunk: int) -> Part | None:
         """The chunk's part, unless there is none or its file was removed."""
@@ -151,6 +148,11 @@ class ChunkFiles:
                 data = read_regular(path, MOST_BYTES)[: self._form.chunk_bytes]
                 found[chunk] = n_frames, self._form.whole(data, n_frames)
         return found
+
+
+def part_path(folder: Path, chunk: int) -> Path:
+    """Where the part of a chunk lies that still fills."""
+    return folder / f".{chunk}.part"
 
 
 def chunk_number(path: Path) -> int | None:

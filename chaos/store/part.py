@@ -17,7 +17,7 @@ from blake3 import blake3
 from chaos.system.files import make_read_only, open_regular, write_all
 from chaos.terms.form import Form
 
-__all__ = ["Part", "committed_frames"]
+__all__ = ["Part", "checkpointed_frames", "committed_frames"]
 
 _MAGIC = b"chaospt1"
 _RECORD = struct.Struct("<8sQQ32s")
@@ -89,6 +89,18 @@ class Part:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def checkpointed_frames(path: Path, form: Form) -> int:
+    """How many frames the last checkpoint tells of, in the part file of a writer that lives: nothing is looked at but
+    its record. 0 before the first, and for a part that is complete; OSError if it can't be read."""
+    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
+        n_records = (os.fstat(file.fileno()).st_size - form.chunk_bytes) // _RECORD.size
+        raw = os.pread(file.fileno(), _RECORD.size, form.chunk_bytes + (n_records - 1) * _RECORD.size)
+    if n_records < 1 or len(raw) < _RECORD.size:
+        return 0
+    magic, _, last, _ = _RECORD.unpack(raw)
+    return last if magic == _MAGIC and last <= form.chunk_frames else 0
 
 
 def committed_frames(path: Path, form: Form) -> int:

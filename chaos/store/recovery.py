@@ -228,6 +228,8 @@ def _left(outcome: Literal["left", "foreign"], staging: StagingReader, why: str)
 def _bring_in(left: _Left, staging: StagingReader, told: About) -> Recovered:
     if staging.is_standby:
         text = f"{staging.uri} was in standby: what it held in memory is gone, and nobody had asked for it"
+        if told.by_level:
+            text = f"{staging.uri} recorded by level: what it held in memory is gone, and its takes are recordings"
         return Recovered("removed", text, staging.uri, staging=str(staging.path))
     store, uri, head, path = left.store, staging.uri, staging.head_frame, str(staging.path)
     stands, meant = staging.form, told.definition.form
@@ -276,6 +278,8 @@ def _from_disk(left: _Left, path: Path) -> Recovered | None:
         remark = "its staging file can't be read, so what came after the last checkpoint is lost"
     else:
         remark = "its staging file is gone, so what came after the last checkpoint is lost"
+    if info.definition.staging is None:
+        remark = "it was a take by level, and ends at its last checkpoint: up to a second of it is lost"
     try:
         writer = RecordingWriter.reopen(left.store, path)
     except InvalidRequest:  # another recovery is working on it, or has just finished it

@@ -10,7 +10,9 @@ from typing import Self
 import msgspec
 
 from chaos.store.catalog import Entry
+from chaos.store.chunks import part_path
 from chaos.store.digest import Digest
+from chaos.store.part import checkpointed_frames
 from chaos.store.store import Store
 from chaos.store.uploaded import Progress, Uploads
 from chaos.terms.errors import ChaosError
@@ -64,7 +66,7 @@ class RecordingSummary(msgspec.Struct, frozen=True):
         if digest is None:
             return cls(entry.uri, str(entry.path), entry.state)
         shape = digest.definition
-        head = _head(digest) if entry.state == "recording" else digest.n_frames
+        head = _head(entry.path, digest) if entry.state == "recording" else digest.n_frames
         return cls(
             uri=entry.uri,
             recording=str(entry.path),
@@ -106,18 +108,26 @@ def summaries(store: Store, entries: Sequence[Entry]) -> list[RecordingSummary]:
         return found
 
 
-def _head(digest: Digest) -> int:
+def _head(path: Path, digest: Digest) -> int:
     """Where a take that runs has come to: its journal tells no more than a second's worth, and of a chunk that is not
-    sealed nothing."""
+    sealed nothing. A take by level is as long as its last checkpoint says."""
     shape = digest.definition
     if shape.staging is None:
-        return digest.n_frames
+        return max(digest.n_frames, _checkpointed(path, digest))
     from chaos.staging.reader import StagingReader  # only running takes have one
 
     with suppress(OSError, ChaosError), StagingReader(Path(shape.staging)) as staging:
         if staging.uri == shape.uri:
             return max(digest.n_frames, staging.head_frame)
     return digest.n_frames
+
+
+def _checkpointed(path: Path, digest: Digest) -> int:
+    """Where the last checkpoint of the chunk that fills has come to; 0 where none is there."""
+    form, chunk = digest.definition.form, digest.n_chunks
+    with suppress(OSError):
+        return chunk * form.chunk_frames + checkpointed_frames(part_path(path / form.folder, chunk), form)
+    return 0
 
 
 def _unsealed_bytes(digest: Digest, head: int) -> int:

@@ -60,6 +60,54 @@ def test_a_streams_life_is_told() -> None:
     ]
 
 
+def standby(above_dbfs: float | None) -> events.StreamStandby:
+    return events.StreamStandby(
+        device={"description": "Mic"}, sample_rate=48000, channels=2, sample_format="f32", standby_s=60.0,
+        above_dbfs=above_dbfs,
+    )  # fmt: skip
+
+
+def test_what_is_in_standby_is_told_too() -> None:
+    written = Written()
+    written.hear(standby(None))
+    written.hear(stopped())
+    written.hear(standby(None))
+    written.hear(events.StreamStarted(
+        recording="/r", device={"name": "mic"}, sample_rate=48000, channels=1, sample_format="midi",
+        chunk_frames=480, started_wall_ns=1, started_utc="",
+    ))  # fmt: skip
+    written.hear(stopped())
+    assert written.lines == [
+        f"{URI} in standby: Mic, 2 ch 48000 Hz f32, holds the last 60 s in memory",
+        f"{URI} stopped: nothing was recorded",
+        f"{URI} in standby: Mic, 2 ch 48000 Hz f32, holds the last 60 s in memory",
+        f"{URI} started: mic, midi",
+        f"{URI} stopped: 480 frames, 0 gaps, 0 frames lost",
+    ]
+
+
+def test_takes_by_level_are_told_one_by_one() -> None:
+    written = Written()
+    written.hear(standby(-40.0))
+    for number, is_short in ((1, True), (2, False)):
+        take = f"{URI}-{number}"
+        written.hear(
+            events.StreamTriggered(take=take, recording="/r", first_frame=9, n_before=0, is_short=is_short)
+        )
+        written.hear(
+            events.StreamTriggerEnded(take=take, recording="/r", n_frames=480, n_gaps=1, lost_frames=7)
+        )
+    written.hear(stopped())
+    assert written.lines == [
+        f"{URI} in standby: Mic, 2 ch 48000 Hz f32, records what is above -40 dBFS",
+        f"{URI} take started: {URI}-1 (no earlier frames were in memory)",
+        f"{URI} take stopped: {URI}-1, 480 frames, 1 gap, 7 frames lost",
+        f"{URI} take started: {URI}-2",
+        f"{URI} take stopped: {URI}-2, 480 frames, 1 gap, 7 frames lost",
+        f"{URI} stopped: 2 takes",
+    ]
+
+
 def test_gaps_after_the_first_are_told_in_sum() -> None:
     written = Written()
     written.gap(100, None)

@@ -20,11 +20,15 @@ from chaos.engine import messages as m
 from chaos.engine.trigger import Off, On, Trigger, first_above, last_above
 from chaos.protocol.requests import Levels
 from chaos.read.recording import open as open_recording
+from chaos.store.catalog import Catalog
 from chaos.store.info import load
+from chaos.store.recovery import recover
 from chaos.store.store import Store
+from chaos.store.summary import summaries
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import ChaosError, StorageFull, StreamExists
+from chaos.terms.ledger import Cause, Confidence
 
 PRE, HOLD = 2_400, 4_800
 SECOND = 188 * CYCLE
@@ -105,6 +109,15 @@ class Loud(LoneStream):
         self.signal = np.concatenate([self.signal, part])
         return part
 
+    def checkpoint(self) -> None:
+        """A second has passed, and what is due then is done."""
+        take = self.actor._takes.current
+        assert take is not None
+        take.rotator.tell(m.Tick())
+        self.catch_up()
+        while not self.actor.actor_inbox.empty():
+            self.give(self.actor.actor_inbox.get().message)
+
     def told(self, kind: str) -> list[dict[str, Any]]:
         found = []
         while not self.events.empty():
@@ -114,14 +127,14 @@ class Loud(LoneStream):
     def recordings(self) -> list[Path]:
         return sorted((self.folder / "store" / "recordings").rglob("*.zarr"), key=lambda p: load(p).definition.uri)
 
-    def check(self, first: int, path: Path, end: int) -> None:
+    def check(self, first: int, path: Path, end: int, *, clean: bool = True) -> None:
         """The recording is just these frames of the signal."""
         uri = load(path).definition.uri
         with open_recording(uri, self.folder / "store") as recording:
             assert recording.n_frames == end - first
             assert np.array_equal(recording[:], np.tile(self.signal[first:end], (2, 1)))
         report = verify(path)
-        assert (report.ok, report.clean, report.bad) == (True, True, [])
+        assert (report.ok, report.clean, report.bad) == (True, clean, [])
 
 
 @pytest.fixture
@@ -273,3 +286,67 @@ def test_a_slot_that_becomes_full_while_it_is_looked_at_is_not_taken_for_silence
     loud.play(SECOND)
     [ended] = loud.told("stream_trigger_ended")
     loud.check(begin + 300 - PRE, Path(ended["recording"]), begin + 310 + HOLD)
+
+
+def test_what_runs_is_told_with_its_length_and_listed_with_what_is_on_disk(loud: Loud) -> None:
+    loud.play(SECOND)
+    loud.play(20 * CYCLE, (500, 4_000))
+    loud.checkpoint()
+    trigger = loud.view.status().trigger
+    assert trigger is not None
+    first = SECOND + 500 - PRE
+    assert (trigger.n_takes, trigger.n_frames) == (1, len(loud.signal) - first)
+    with Catalog(Store(loud.folder / "store")) as catalog:
+        [line] = summaries(catalog.store, catalog.entries())
+    assert (line.uri, line.state, line.n_frames) == (trigger.take, "recording", trigger.n_frames)
+    assert line.n_bytes == line.n_frames * 2 * 4
+    loud.play(SECOND)
+    loud.told("stream_trigger_ended")
+    with Catalog(Store(loud.folder / "store")) as catalog:
+        [line] = summaries(catalog.store, catalog.entries())
+    assert (line.state, line.n_frames) == ("finished", 4_000 - 500 + PRE + HOLD)
+
+
+@pytest.mark.parametrize("hold", [10 * RATE, HOLD])
+def test_what_found_no_slot_is_in_the_ledger_of_its_take(folder: Path, hold: int) -> None:
+    """Also where the take ends within the gap, as nothing was heard there."""
+    loud = Loud(folder, Levels(-40.0, PRE / RATE, hold / RATE))
+    try:
+        loud.play(SECOND)
+        n_loud = 5 * SECOND
+        loud.bring(n_loud, (300, n_loud))  # more than there are slots, and nobody empties them
+        loud.catch_up()
+        loud.play(SECOND)
+        loud.stop()
+        told = [loud.events.get() for _ in range(loud.events.qsize())]
+        [ended, *_] = [fields for kind, fields in told if kind == "stream_trigger_ended"]
+        [lost] = [fields for kind, fields in told if kind == "stream_gap" and fields["n_frames"]]
+        first = SECOND + 300 - PRE
+        [gap] = load(Path(ended["recording"])).gaps
+        assert (gap.cause, gap.confidence, gap.n_frames) == (Cause.OVERRUN, Confidence.EXACT, ended["lost_frames"])
+        assert first + gap.first_frame == lost["first_frame"]
+        assert gap.n_frames == (lost["n_frames"] if hold > HOLD else HOLD)
+        report = verify(Path(ended["recording"]))
+        assert (report.ok, report.bad, report.lost_frames) == (True, [], gap.n_frames)
+        with open_recording(ended["take"], folder / "store") as recording:
+            expected = loud.signal[first : first + recording.n_frames].copy()
+            expected[gap.first_frame : gap.end_frame] = 0
+            assert np.array_equal(recording[:][0], expected)
+    finally:
+        loud.close()
+
+
+def test_a_crash_leaves_the_take_up_to_its_last_checkpoint_and_says_so(folder: Path) -> None:
+    stream = Loud(folder, Levels(-40.0, PRE / RATE, HOLD / RATE))
+    stream.play(SECOND)
+    stream.play(20 * CYCLE, (500, 4_000))
+    stream.checkpoint()
+    n_kept = len(stream.signal) - (SECOND + 500 - PRE)
+    stream.bring(CYCLE)
+    stream.close()
+    first, second = recover(Store(folder / "store"), folder / "staging").items
+    assert (first.outcome, first.uri) == ("removed", stream.view.uri)
+    assert first.text.endswith("recorded by level: what it held in memory is gone, and its takes are recordings")
+    assert (second.outcome, second.n_frames, second.n_recovered) == ("recovered", n_kept, n_kept % 1024)
+    assert second.text.endswith("it was a take by level, and ends at its last checkpoint: up to a second of it is lost")
+    stream.check(SECOND + 500 - PRE, Path(str(second.recording)), len(stream.signal) - CYCLE, clean=False)

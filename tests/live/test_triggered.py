@@ -37,6 +37,8 @@ def test_each_take_is_the_loud_frames_and_what_lies_about_them(
         chunk_size_bytes=65_536,
         trigger={"above_dbfs": 20 * math.log10(ABOVE), "pre_s": PRE / RATE, "hold_s": HOLD / RATE},
     )
+    listens = client.event("stream_standby", stream_uri=URI)
+    assert (listens["above_dbfs"], listens["channels"]) == (20 * math.log10(ABOVE), 1)
     ended = [client.event("stream_trigger_ended", stream_uri=URI) for _ in range(4)][1:]  # the first may be cut short
     stopped = client.call("stream_stop", uri=URI)
     assert (stopped["recording"], stopped["clean"], stopped["lost_frames"]) == ("", True, 0)
