@@ -21,7 +21,7 @@ def fleet() -> None:
 @click.option("--all", "whole", is_flag=True, help="Look at everything, not only at what began in the last 32 days.")
 @json_option
 def index(url: str, whole: bool, as_json: bool) -> None:
-    """Keep the index of what recorders have uploaded below a URL (s3:// or file:///), for chaos.fleet in Python.
+    """Keep the index of what recorders have uploaded below a URL, for chaos.fleet in Python.
 
     Takes in what is new since it last ran; run it from a timer, one at a time. It writes below PREFIX/.fleet: a table
     of takes in Parquet, and references to the recorders' objects, which are neither copied nor changed.

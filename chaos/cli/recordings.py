@@ -39,13 +39,17 @@ __all__ = ["COMMANDS"]
 @click.command()
 @click.argument("what", metavar="URI|PATH")
 @click.option("--signed", is_flag=True, help="Exit with code 8 unless a key that you trust has signed it.")
+@click.option("--sample", "share", callback=lambda _context, _option, text: _share(text), metavar="PERCENT",
+              help="Of what was uploaded: fetch and hash only so many of the chunks, such as 5%, chosen by chance.")
 @strict_option
 @json_option
 @click.pass_obj
-def verify(session: Session, what: str, signed: bool, strict: bool, as_json: bool) -> None:
+def verify(session: Session, what: str, signed: bool, share: float, strict: bool, as_json: bool) -> None:
     """Check every chunk of a recording against its hash, and that every frame is accounted for.
 
-    What was uploaded is fetched and checked where PATH is its URL (chaosctl list s3://BUCKET/PREFIX shows them).
+    What was uploaded is fetched and checked where PATH is its URL (chaosctl list s3://BUCKET/PREFIX shows them). With
+    --sample 5% only every twentieth chunk is; of the others it checks that they are there and as long as they must be.
+    It says so, and is exit code 8 with --strict.
 
     A stream's URI means all its takes; stream://NAME/TAKE.0001 and so on are single ones. It says what that proves:
     without a signature (chaosctl sign) only that nothing has changed by accident. You trust your own signing key and
@@ -58,7 +62,7 @@ def verify(session: Session, what: str, signed: bool, strict: bool, as_json: boo
     from chaos.cli.tables import progress
 
     with progress("verifying") as advance:
-        report = _verified(session, what, advance)
+        report = _verified(session, what, share, advance)
     missing_frames = sum(gap["n_frames"] or 0 for gap in report["gaps"])
     names, unused = session.signing_keys().names() if report.get("signatures") else ({}, [])
     for each in unused:
@@ -79,7 +83,18 @@ def verify(session: Session, what: str, signed: bool, strict: bool, as_json: boo
         leave(EXIT_LOST)
 
 
-def _verified(session: Session, what: str, advance: Callable[[int, int], None]) -> dict[str, Any]:
+def _share(text: str | None) -> float:
+    """Of "5%". Raises click.BadParameter."""
+    try:
+        share = 1.0 if text is None else float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1 or (text is not None and not text.endswith("%")):
+        raise click.BadParameter("write it as a share of the chunks, above 0 and up to 100: --sample 5%")
+    return share
+
+
+def _verified(session: Session, what: str, share: float, advance: Callable[[int, int], None]) -> dict[str, Any]:
     """The daemon's report; without a daemon, or on a terminal (for the progress bar), our own."""
     import msgspec
 
@@ -88,7 +103,9 @@ def _verified(session: Session, what: str, advance: Callable[[int, int], None]) 
     if is_remote_url(what):
         from chaos.read.remote import verify_remote
 
-        return dict(msgspec.to_builtins(verify_remote(what, advance)))
+        return dict(msgspec.to_builtins(verify_remote(what, advance, share)))
+    if share < 1:
+        raise click.UsageError("--sample is for what was uploaded; here all of it is checked")
     if "://" not in what:
         from chaos.store.verify import verify as verify_here
 

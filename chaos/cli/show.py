@@ -312,7 +312,8 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
         f"{lost(missing_frames, report.get('sample_rate'))}"
     )
     states = _states(report)
-    lines = [f"{'ok' if report['ok'] else 'BAD'}: {counts}"]
+    fine = "ok" if report.get("sample") is None else "no defect in a sample"
+    lines = [f"{fine if report['ok'] else 'BAD'}: {counts}"]
     partly = None
     if "interrupted" in states:
         partly = "interrupted, not recovered yet: run chaosctl recover"
@@ -320,6 +321,7 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
         partly = f"still recording: checked up to frame {report['n_frames']}, what is sealed"
     if partly is not None:
         lines = [partly, f"  no defect in what is sealed: {counts}"] if report["ok"] else [*lines, f"  {partly}"]
+    lines += _sample_lines(report)
     if "root_hash" in report:
         lines.append(f"  root hash      {report['root_hash']}")
     if report.get("recording_hash_v3"):  # the one that is signed
@@ -335,6 +337,19 @@ def verify_lines(report: Wire, missing_frames: int) -> list[str]:
         for each in report.get("absent", ())
     ]
     return [*lines, *_gap_lines(report), *_defect_lines(report["bad"])]
+
+
+def _sample_lines(report: Wire) -> list[str]:
+    """What was and what wasn't checked where a sample was hashed."""
+    sample = report.get("sample")
+    if sample is None:
+        return []
+    n_others = report["n_chunks"] - len(sample)
+    named = ", ".join(map(str, sample[:_MOST_NAMED])) + (", ..." if len(sample) > _MOST_NAMED else "")
+    return [
+        f"  checked: {counted(len(sample), 'chunk')} by hash ({named}), the journal, the tables and all files' sizes",
+        f"  NOT checked: what is in the other {counted(n_others, 'chunk')}",
+    ]
 
 
 def _states(report: Wire) -> set[str | None]:
@@ -363,6 +378,7 @@ def told_once(defects: Iterable[tuple[Wire, str]]) -> list[str]:
 
 
 _MOST_GAPS = 20
+_MOST_NAMED = 10
 
 
 def _gap_lines(report: Wire) -> list[str]:

@@ -222,6 +222,7 @@ class Verified(msgspec.Struct, frozen=True):
     signatures: list[SignatureTold] = []
     recording_hash_v3: str = ""
     absent: list[AbsentTold] = []
+    sample: list[int] | None = None
 
 
 class RetiredWhat(msgspec.Struct, frozen=True):

@@ -6,6 +6,9 @@ closed. The journal grows with the recording over there; `refresh` asks for it a
 
 from __future__ import annotations
 
+import math
+import os
+import random
 import tempfile
 import time
 from collections import OrderedDict
@@ -86,10 +89,10 @@ class RemoteInfo(RecordingInfo):
             self._kept.popitem(last=False)[0].unlink(missing_ok=True)
 
     def fetch_metadata(self) -> None:
-        """Fetches all but the chunks, and gives the chunks that are there an empty file, as far as none was fetched: so
-        that what nobody knows is seen."""
+        """Fetches all but the chunks, and gives the chunks that are there a file of the same size with nothing in it,
+        as far as none was fetched: so that what nobody knows is seen, and what is cut short."""
         chunks = f"{self.definition.form.folder}/"
-        for key, _ in list(self.bucket.objects()):
+        for key, n_bytes in list(self.bucket.objects()):
             path = self._home / key
             if key.startswith((chunks, "journal")) and not key.startswith(chunks):
                 continue
@@ -99,6 +102,7 @@ class RemoteInfo(RecordingInfo):
                     path.write_bytes(self.bucket.get(key))
                 elif not path.exists():
                     path.touch()
+                    os.truncate(path, n_bytes)
 
     def _fetch_journal(self) -> None:
         """Appends what has come to the journal here. The group says which journal counts over there."""
@@ -157,15 +161,26 @@ def open_remote(url: str) -> RemoteRecording:
     return RemoteRecording(RemoteInfo(_bucket_of(url)))
 
 
-def verify_remote(url: str, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
-    """Verifies a recording in an object store: every chunk is fetched and hashed. Raises as `open_remote`."""
+def verify_remote(
+    url: str, progress: Callable[[int, int], None] | None = None, share: float = 1.0
+) -> VerifyReport:
+    """Verifies a recording in an object store: every chunk is fetched and hashed, or with `share` below 1 that share of
+    them, at least one, drawn anew each time. Raises as `open_remote`.
+    """
     info = RemoteInfo(_bucket_of(url))
     try:
         info.fetch_metadata()
-        report = verify(info.path, progress, info)
+        report = verify(info.path, progress, info, _sample(info, share))
         return msgspec.structs.replace(report, recording=check_url(url))
     finally:
         info.close()
+
+
+def _sample(info: RemoteInfo, share: float) -> set[int] | None:
+    if share >= 1:
+        return None
+    numbers = [sealed.chunk for sealed in info.chunks]
+    return set(random.SystemRandom().sample(numbers, math.ceil(len(numbers) * share)))
 
 
 def _bucket_of(url: str) -> Bucket:

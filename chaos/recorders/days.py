@@ -12,7 +12,6 @@ more each day.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from chaos.recorders.table import HIDDEN, Row
+from chaos.remote.environment import azure_account, place_of
 from chaos.store.documents import TABLE_ROWS
 from chaos.store.lines import Definition
 from chaos.terms.errors import InvalidRequest, StorageFailed
@@ -155,7 +155,7 @@ class Day:
         where = f"{_prefix(self._url)}{take.row.url.removeprefix(self._url).lstrip('/')}/{name}/c"
         found = [icechunk.VirtualChunkSpec(at, f"{where}/{at[0]}/{at[1]}", 0, n_bytes) for at in places]
         if found:
-            store.set_virtual_refs(path, found, validate_containers=True)
+            store.set_virtual_refs(path, found, validate_containers=False)  # all are below ours; to look takes a tenth
         return len(found)
 
     @contextmanager
@@ -205,23 +205,37 @@ def _prefix(url: str) -> str:
     return f"file://{unquote(parts.path)}/" if parts.scheme == "file" else f"{url}/"
 
 
-def _s3(url: str) -> dict[str, Any]:
-    """Where an S3 is, as the environment says; as `chaos.remote.bucket` has it."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+def _s3() -> dict[str, Any]:
+    place = place_of("s3")
     return {
-        "region": region, "endpoint_url": endpoint, "allow_http": bool(endpoint and endpoint.startswith("http://")),
-        "force_path_style": endpoint is not None,
+        "region": place.region, "endpoint_url": place.endpoint, "allow_http": place.allow_http,
+        "force_path_style": place.endpoint is not None,
     }  # fmt: skip
+
+
+def _azure() -> dict[str, str]:
+    place = place_of("az")
+    told = {"account": azure_account(), "azure_storage_endpoint": place.endpoint,
+            "azure_allow_http": "true" if place.allow_http else None}  # fmt: skip
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _storage(url: str, below: str) -> icechunk.Storage:
     import icechunk
 
     parts = urlsplit(url)
+    prefix = f"{parts.path.strip('/')}/{below}".strip("/")
     if parts.scheme == "s3":
-        prefix = f"{parts.path.strip('/')}/{below}".strip("/")
-        return icechunk.s3_storage(bucket=parts.netloc, prefix=prefix, from_env=True, **_s3(url))
+        return icechunk.s3_storage(bucket=parts.netloc, prefix=prefix, from_env=True, **_s3())
+    if parts.scheme == "gs":
+        return icechunk.gcs_storage(bucket=parts.netloc, prefix=prefix, from_env=True)
+    if parts.scheme == "az":
+        account = azure_account()
+        if account is None:
+            raise InvalidRequest(f"{url} is in no account", hint="set AZURE_STORAGE_ACCOUNT_NAME")
+        return icechunk.azure_storage(
+            account=account, container=parts.netloc, prefix=prefix, from_env=True, config=_azure()
+        )
     folder = Path(unquote(parts.path)) / below
     return icechunk.local_filesystem_storage(str(folder))
 
@@ -232,8 +246,14 @@ def _container(url: str) -> tuple[icechunk.VirtualChunkContainer, dict[str, Any]
 
     prefix, scheme = _prefix(url), urlsplit(url).scheme
     if scheme == "s3":
-        container = icechunk.VirtualChunkContainer(prefix, icechunk.s3_store(**_s3(url)))
+        container = icechunk.VirtualChunkContainer(prefix, icechunk.s3_store(**_s3()))
         return container, icechunk.containers_credentials({prefix: icechunk.s3_from_env_credentials()})
+    if scheme == "gs":
+        container = icechunk.VirtualChunkContainer(prefix, icechunk.gcs_store())
+        return container, icechunk.containers_credentials({prefix: icechunk.gcs_from_env_credentials()})
+    if scheme == "az":
+        container = icechunk.VirtualChunkContainer(prefix, icechunk.ObjectStoreConfig.Azure(_azure()))
+        return container, icechunk.containers_credentials({prefix: icechunk.azure_from_env_credentials()})
     if scheme == "file":
         container = icechunk.VirtualChunkContainer(
             prefix, icechunk.local_filesystem_store(unquote(urlsplit(url).path))
@@ -242,5 +262,5 @@ def _container(url: str) -> tuple[icechunk.VirtualChunkContainer, dict[str, Any]
         access = getattr(icechunk.credentials, "LocalFileSystemAccess", None)
         return container, icechunk.containers_credentials({prefix: access})
     raise InvalidRequest(
-        f"an index can't be kept in {scheme}://", hint="chaosctl fleet index takes s3://bucket/prefix or file:///folder"
+        f"an index can't be kept in {scheme}://", hint="use s3://bucket/prefix, az://container/prefix or file:///folder"
     )

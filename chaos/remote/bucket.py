@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from chaos.remote.environment import place_of
 from chaos.terms.buckets import check_url
 from chaos.terms.errors import InvalidRequest, StorageFailed, Unauthorized
 
@@ -136,11 +137,14 @@ class Bucket:
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
             raise Unauthorized(f"{self.url} refuses these credentials", hint=_CREDENTIALS) from error
         except (exceptions.BaseError, OSError) as error:
+            if _OVER.search(str(error)):  # S3 answers 400 then, as to what makes no sense
+                raise Unauthorized(f"{self.url} refuses these credentials: they are over", hint=_CREDENTIALS) from None
             raise StoreUnreachable(
                 f"could not {doing} {where}: {_first_cause(error)}", hint="it is tried again; is the network there?"
             ) from None
 
 
+_OVER = re.compile(r"<Code>(ExpiredToken|InvalidToken|TokenRefreshRequired)</Code>")
 _CREDENTIALS = "check the credentials in the environment, and that they may read and write there"
 
 
@@ -180,12 +184,12 @@ def _cloud(url: str, scheme: str) -> ObjectStore:
         "client_options": {"timeout": timedelta(seconds=TIMEOUT_S), "connect_timeout": timedelta(seconds=10)},
         "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
     }
+    place = place_of(scheme)
+    how["client_options"]["allow_http"] = place.allow_http
     if scheme == "s3":
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-        how["client_options"]["allow_http"] = endpoint.startswith("http://")
         how["config"] = {"checksum_algorithm": "SHA256"}
-        if endpoint:
-            how["config"]["endpoint"] = endpoint
+        if place.endpoint is not None:
+            how["config"]["endpoint"] = place.endpoint
         if (provider := _profile()) is not None:
             how["credential_provider"] = provider
     return from_url(url, **how)

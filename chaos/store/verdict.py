@@ -78,13 +78,14 @@ class VerifyReport(msgspec.Struct, frozen=True):
     newest take's, and the recording hashes are over theirs.
 
     `ok` says that what was checked has no defect, `all_checked` whether that was all of it: not while it is recorded or
-    waits for recovery, when there are frames that are not sealed yet.
+    waits for recovery, when there are frames that are not sealed yet, and not where `sample` has the numbers of the
+    chunks that were hashed: of the others only the size was looked at (None: all were hashed).
 
-    `proof` says what is proved: "nothing" (it is not `ok`), "hashes" (all is as the recording itself tells: no accident
-    has changed it, but whoever can write to it may have made it anew), "signature" (besides, the holder of a key has
-    signed just this, all takes with the same key; whose key it is stands in no recording), "unchecked_signature" (as
-    "hashes", and signatures are there that could not be checked). `signatures` has each. `absent` are the takes before
-    these that should be in the store and are not.
+    `proof` says what is proved: "nothing" (it is not `ok`, or a sample alone was hashed), "hashes" (all is as the
+    recording itself tells: no accident has changed it, but whoever can write to it may have made it anew), "signature"
+    (besides, the holder of a key has signed just this, all takes with the same key; whose key it is stands in no
+    recording), "unchecked_signature" (as "hashes", and signatures are there that could not be checked). `signatures`
+    has each. `absent` are the takes before these that should be in the store and are not.
     """
 
     ok: bool
@@ -113,6 +114,7 @@ class VerifyReport(msgspec.Struct, frozen=True):
     signatures: list[SignatureVerdict] = []
     recording_hash_v3: str = ""
     absent: list[Absent] = []
+    sample: list[int] | None = None
 
 
 def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyReport:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from click.testing import CliRunner
 from keys import CrashingKeys, events_of
 from obstore.store import from_url
 from recorded import Rotator
-from s3 import local_s3
 from uploading import memory_url, record, upload
 from zarr.storage import ObjectStore
 
@@ -31,17 +29,9 @@ from chaos.terms.errors import InvalidRange, InvalidRequest, RecordingNotFound
 from chaos.terms.units import parse_keep
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with local_s3() as url:
-        yield url
-
-
-@pytest.fixture(params=["memory", "file", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "s3":
-        return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
-    return memory_url() if request.param == "memory" else f"file://{tmp_path}/bucket"
+@pytest.fixture
+def url(object_store: str) -> str:
+    return object_store
 
 
 def finished(store: Store, uri: str = "stream://mic/take") -> Rotator:
@@ -154,6 +144,52 @@ def test_verify_finds_what_is_wrong_over_there(tmp_path: Path, url: str) -> None
     bucket.put("gaps/c/0/0", bytes(32768))
     found = {(each.reason, each.chunk) for each in verify_remote(take).bad}
     assert found == {("hash_mismatch", 1), ("not_in_journal", 99), ("metadata_mismatch", None)}
+
+
+def test_of_a_sample_it_is_said_what_was_checked_and_what_was_not(tmp_path: Path, url: str) -> None:
+    store = Store(tmp_path / "store")
+    finished(store)
+    upload(store, url)
+    take = only(url)
+    bucket = Bucket(take)
+    numbers = sorted(int(key.rpartition("/")[2]) for key, _ in bucket.objects("audio/c/0"))
+    share = 1 / len(numbers)
+    damaged = numbers[2]
+    chunk = bucket.get(f"audio/c/0/{damaged}")
+    bucket.put(f"audio/c/0/{damaged}", chunk[:-1] + bytes([chunk[-1] ^ 1]))
+    seen = set()
+    while seen != set(numbers):  # drawn anew each time: sooner or later each one
+        report = verify_remote(take, share=share)
+        (number,) = report.sample or []
+        seen.add(number)
+        assert (report.all_checked, report.proof) == (False, "nothing")
+        assert report.ok == (number != damaged), "what was not hashed is not looked at"
+    whole = verify_remote(take)
+    assert (whole.ok, whole.sample) == (False, None)
+    bucket.put(f"audio/c/0/{damaged}", chunk[:-1])
+    others = numbers[0] if damaged != numbers[0] else numbers[1]
+    bucket.store.delete(f"{bucket._below}/audio/c/0/{others}".strip("/"))
+    found = {(each.reason, each.chunk) for each in verify_remote(take, share=share).bad}
+    assert {("wrong_size", damaged), ("missing", others)} == found, "sizes and keys are looked at of all"
+
+
+def test_chaosctl_verify_takes_a_sample(tmp_path: Path) -> None:
+    store, url = Store(tmp_path / "store"), f"file://{tmp_path}/bucket"
+    finished(store)
+    upload(store, url)
+    told = chaosctl("verify", only(url), "--sample", "16%")
+    assert told.startswith("no defect in a sample: 9100 frames in 6 chunks")
+    assert "checked: 1 chunk by hash (" in told
+    assert "NOT checked: what is in the other 5 chunks" in told
+    assert "proved" not in told
+    report = json.loads(chaosctl("verify", only(url), "--sample", "21%", "--json"))
+    assert (len(report["sample"]), report["all_checked"], report["ok"]) == (2, False, True)
+    assert chaosctl("verify", only(url), "--sample", "100%").startswith("ok: ")
+    assert CliRunner().invoke(main, ["verify", only(url), "--sample", "20%", "--strict"]).exit_code == 8
+    for bad in ("5", "0%", "101%", "some"):
+        assert "--sample 5%" in CliRunner().invoke(main, ["verify", only(url), "--sample", bad]).output
+    here = CliRunner().invoke(main, ["verify", str(store.path("stream://mic/take")), "--sample", "5%"])
+    assert (here.exit_code, "uploaded" in here.output) == (2, True)
 
 
 def test_chunks_that_are_retired_here_read_from_there(tmp_path: Path) -> None:

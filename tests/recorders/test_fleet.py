@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from indexed import begun, moment, one_take
 from keys import CrashingKeys
 from recorded import definition
-from s3 import local_s3
 from uploading import upload
 
 import chaos
@@ -34,17 +32,9 @@ RATE = 48_000
 NAME = "mic/take0.20260131T120000.000000Z"
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with local_s3() as url:
-        yield url
-
-
-@pytest.fixture(params=["file", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "s3":
-        return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
-    return f"file://{tmp_path}/bucket"
+@pytest.fixture
+def url(indexed_store: str) -> str:
+    return indexed_store
 
 
 def selected(url: str, first: float = 0, last: float = 60, hosts: list[str] | None = None) -> xr.DataTree:

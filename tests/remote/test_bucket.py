@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from s3 import local_s3
-from uploading import memory_url
 
 from chaos.remote.bucket import Bucket, KeyMissing, KeyTaken, StoreUnreachable
 from chaos.terms.buckets import check_url
 from chaos.terms.errors import InvalidRequest
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with local_s3() as url:
-        yield url
-
-
-@pytest.fixture(params=["memory", "file", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "s3":
-        return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
-    return memory_url() if request.param == "memory" else f"file://{tmp_path}/bucket"
+@pytest.fixture
+def url(object_store: str) -> str:
+    return object_store
 
 
 def test_an_object_is_put_once(url: str) -> None:

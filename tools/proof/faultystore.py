@@ -28,7 +28,8 @@ class FaultyStore:
     FAULTS.
 
     `requests` counts by method what came, `injected` what was done to it, `got` by path what was read, `n_bytes` are
-    those of bodies that were put. With `link` bodies go through at so many bytes a second.
+    those of bodies that were put. With `link` bodies go through at so many bytes a second. `refuse` has credentials
+    that it doesn't take any more.
     """
 
     def __init__(self, port: int, rate: float, seed: int, link: int | None = None) -> None:
@@ -37,6 +38,7 @@ class FaultyStore:
         self.got: Counter[str] = Counter()
         self.n_bytes = 0
         self._away: set[str] = set()
+        self._refused: dict[str, tuple[int, str]] = {}
         self._behind = port
         self._link = link
         self._free_at = 0.0
@@ -80,6 +82,17 @@ class FaultyStore:
         with self._lock:
             (self._away.add if is_away else self._away.discard)(recorder)
 
+    def refuse(self, key: str, status: int, code: str) -> None:
+        """From now on for what is signed with this access key; S3 has 403 InvalidAccessKeyId for one that is gone, and
+        400 ExpiredToken for one of a session that is over."""
+        with self._lock:
+            self._refused[key] = (status, code)
+
+    def _refusal(self, handler: BaseHTTPRequestHandler) -> tuple[int, str] | None:
+        signed = handler.headers.get("Authorization", "")
+        with self._lock:
+            return next((how for key, how in self._refused.items() if f"Credential={key}/" in signed), None)
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -99,6 +112,10 @@ class FaultyStore:
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        if (refusal := self._refusal(handler)) is not None:
+            self._count(handler, len(body), refusal[1])
+            self._answer(handler, refusal[0], [], f"<Error><Code>{refusal[1]}</Code></Error>".encode())
+            return
         fault = "away" if self._away.intersection(handler.path.split("/")) else self._fault()
         self._count(handler, len(body), fault)
         self._carry(len(body))

@@ -6,8 +6,9 @@ to time. Between them and a local S3 is a proxy (`proof.faultystore`) that drops
 and is away for a while. Time is simulated: a step is ten minutes of recording and one round of upload. Afterwards every
 object is compared with what the recorder has, and every gap and clock looked for from the far side.
 
-Samples are few (100 a second, mono, 16 bit), chunks and requests as many as of any other take: so bytes say nothing,
-and what they would be is worked out and marked as such.
+Samples are few (100 a second, mono, 16 bit), so bytes say nothing, and what they would be is worked out and marked as
+such. Beyond a hundred recorders a day is thinner as well (`Shape.of`): one machine of two cores can't put two million
+objects in half an hour.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ from proof.s3 import local_s3
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BEGUN_NS", "MARKS", "RATE", "REPORT", "Found", "Recorder", "Shape", "Uploading", "main", "measure", "table"]
+__all__ = [
+    "BEGUN_NS", "MANY_MARKS", "MARKS", "RATE", "REPORT", "Found", "Recorder", "Shape", "Uploading", "main", "measure",
+    "table",
+]  # fmt: skip
 
 RATE = 100
 CHUNK_S = 60
@@ -54,10 +58,12 @@ STEP_S = 600
 DAY_S = 86_400
 _NS = 1_000_000_000
 BEGUN_NS = 1_700_000_000 * _NS // (DAY_S * _NS) * DAY_S * _NS
-_SAMPLE = 4  # every how manieth recorder's recordings are verified as well
+_VERIFIED = 25  # at most so many recorders' recordings are verified as well; of a few, every fourth
+_MANY = 100
 _CAUSES = (Cause.MISSED, Cause.OVERRUN, Cause.DEVICE_AWAY)
 PUT_USD, GET_USD, GB_MONTH_USD = 0.005 / 1000, 0.0004 / 1000, 0.021
 MARKS = ("<!-- simulation: written by tools/fleet -->", "<!-- end of simulation -->")
+MANY_MARKS = ("<!-- many: written by tools/fleet -->", "<!-- end of many -->")
 REPORT = Path(__file__).parents[2] / "docs" / "fleet.md"
 
 
@@ -74,6 +80,25 @@ class Shape:
     away: float = 0.25
     seed: int = 1
     workers: int = 4
+    rate: int = RATE
+    chunk_s: int = CHUNK_S
+    step_s: int = STEP_S
+
+    @classmethod
+    def of(cls, recorders: int, days: int, hours: float, fault_rate: float, seed: int) -> Shape:
+        """Of more than a hundred recorders with fewer and smaller objects each: chunks of an hour, metadata each four
+        hours, 2 samples a second."""
+        thin = {"rate": 2, "chunk_s": 3600, "step_s": 4 * 3600} if recorders > _MANY else {}
+        return cls(recorders, days, hours, fault_rate, seed=seed, **thin)
+
+    @property
+    def is_thin(self) -> bool:
+        return self.chunk_s > CHUNK_S
+
+    @property
+    def verify_each(self) -> int:
+        """Every how manieth recorder's recordings are verified by their hashes as well."""
+        return max(4, -(-self.recorders // _VERIFIED))
 
     @property
     def recorder_days(self) -> float:
@@ -86,6 +111,7 @@ class Found:
 
     shape: Shape
     seconds: float
+    load: float
     expected: int = 0
     there: int = 0
     wrong: int = 0
@@ -116,7 +142,7 @@ class Found:
 
 
 class Recorder:
-    """One recorder: `step` records ten minutes of its day; `gaps` are all it has lost."""
+    """One recorder: `step` records a step of its day; `gaps` are all it has lost."""
 
     def __init__(self, root: Path, number: int, shape: Shape) -> None:
         self.name = f"rig{number:04d}"
@@ -124,6 +150,7 @@ class Recorder:
         self._random = random.Random(shape.seed * 10_007 + number)
         self.error_ns = round(self._random.uniform(-0.5, 0.5) * _NS)
         self._told_ns = abs(self.error_ns) + self._random.randrange(50_000_000)
+        self._shape = shape
         self._day = -1
         self._writer: RecordingWriter | None = None
         self._frame = 0
@@ -135,23 +162,26 @@ class Recorder:
         self._writer = RecordingWriter.create(
             self.store,
             Definition(
-                uri=f"stream://logger/day{day}", channels=1, sample_rate=RATE, sample_format="s16",
-                chunk_frames=CHUNK_S * RATE, device={"identity": f"serial:{self.name}", "description": "simulated"},
+                uri=f"stream://logger/day{day}", channels=1, sample_rate=self._shape.rate, sample_format="s16",
+                chunk_frames=self._shape.chunk_s * self._shape.rate,
+                device={"identity": f"serial:{self.name}", "description": "simulated"},
                 positions=["MONO"], started_wall_ns=started_ns, started_monotonic_ns=0, software="chaosd simulation",
                 run_id=self.name, boot_id=self.name, clock_errors=True, overview=False,
             ),
         )  # fmt: skip
 
     def step(self) -> None:
-        """Chunk by chunk, each with its anchor; about one in twenty begins or ends in a gap, or lies in one."""
+        """Chunk by chunk, with an anchor a minute; about one in twenty begins or ends in a gap, or lies in one."""
         assert self._writer is not None
-        size = CHUNK_S * RATE
-        for _ in range(STEP_S // CHUNK_S):
-            at = self._frame * _NS // RATE
-            self._writer.anchor(
-                ClockAnchor(self._frame, self._frame, at, BEGUN_NS + self._day * DAY_S * _NS + self.error_ns + at, 1,
-                            self._told_ns, abs(self.error_ns), ClockState.SYNCHRONIZED)
-            )  # fmt: skip
+        shape = self._shape
+        size = shape.chunk_s * shape.rate
+        for _ in range(shape.step_s // shape.chunk_s):
+            for frame in range(self._frame, self._frame + size, min(size, CHUNK_S * shape.rate)):
+                at = frame * _NS // shape.rate
+                self._writer.anchor(
+                    ClockAnchor(frame, frame, at, BEGUN_NS + self._day * DAY_S * _NS + self.error_ns + at, 1,
+                                self._told_ns, abs(self.error_ns), ClockState.SYNCHRONIZED)
+                )  # fmt: skip
             first, length = self._gap(size)
             if length:
                 cause = self._random.choice(_CAUSES)
@@ -232,7 +262,7 @@ class Uploading:
 def _live(recorder: Recorder, shape: Shape, url: str, store: FaultyStore) -> Uploading:
     """All days of a recorder. It records whether or not the store is there; the uploader follows."""
     uploading, chance = Uploading(recorder, url, store.endpoint), random.Random(f"{shape.seed} {recorder.name}")
-    n_steps = max(1, round(shape.hours * 3600 / STEP_S))
+    n_steps = max(1, round(shape.hours * 3600 / shape.step_s))
     n_away = round(shape.days * n_steps * shape.away)
     away_from = chance.randrange(max(1, shape.days * n_steps - n_away))
     try:
@@ -258,7 +288,7 @@ def measure(
     shape: Shape, folder: Path, say: Callable[[str], None], meddle: Callable[[Bucket], None] | None = None
 ) -> Found:
     """Runs it all below `folder`; `meddle` may do to what has arrived what ought to be found."""
-    began = time.monotonic()
+    began, load = time.monotonic(), os.getloadavg()[0]
     recorders = [Recorder(folder, number, shape) for number in range(shape.recorders)]
     with ExitStack() as stack:
         bucket_url = stack.enter_context(local_s3())
@@ -267,7 +297,7 @@ def measure(
         stack.callback(store.close)
         with ThreadPoolExecutor(shape.workers, "recorder") as pool:
             uploads = list(pool.map(lambda each: _live(each, shape, url, store), recorders))
-        found = Found(shape, time.monotonic() - began, n_kills=sum(each.n_kills for each in uploads))
+        found = Found(shape, time.monotonic() - began, load, n_kills=sum(each.n_kills for each in uploads))
         found.requests, found.injected = dict(store.requests), dict(store.injected)
         found.put_bytes = store.n_bytes
         found.memory_mb = max(each.memory_kb for each in uploads) / 1024
@@ -282,7 +312,7 @@ def measure(
 
 def _compare(found: Found, recorders: list[Recorder], url: str) -> None:
     """Every object with the recorder's own file; and of some recorders every recording by its hashes."""
-    bucket, verified = Bucket(url), {recorder.name for recorder in recorders[::_SAMPLE]}
+    bucket, verified = Bucket(url), {recorder.name for recorder in recorders[:: found.shape.verify_each]}
     for recorder in recorders:
         of_it = {entry.uri: where for where, entry in takes_in(f"{url}/{recorder.name}")[0]}
         for day in range(found.shape.days):
@@ -336,13 +366,19 @@ def _find(found: Found, recorders: list[Recorder], url: str) -> None:
     found.alignment_s = max(errors) - min(errors)
 
 
+_THIN = (
+    "So each has 24 chunks a day and not 8,640: objects, puts and bytes of a recorder-day are those of such a day, and"
+    " worked out below for those of chaosd itself. "
+)
+
+
 def table(found: Found) -> str:
     """The section of the page."""
     shape = found.shape
     days = shape.recorder_days
     puts, gets = (found.requests.get(kind, 0) / days for kind in ("PUT", "GET"))
-    steps_a_day = DAY_S / STEP_S
-    least = DAY_S / CHUNK_S + 5 * steps_a_day
+    steps_a_day = DAY_S / shape.step_s
+    least = DAY_S / shape.chunk_s + 5 * steps_a_day
     ours = DAY_S / 10 + 5 * DAY_S / METADATA_S
     usd = found.requests.get("PUT", 0) * PUT_USD + found.requests.get("GET", 0) * GET_USD
     faults = ", ".join(f"{n:,} {what}" for what, n in sorted(found.injected.items()))
@@ -371,12 +407,13 @@ def table(found: Found) -> str:
     away_h = shape.away * shape.days * shape.hours
     made = (
         f"{shape.recorders} recorders for {shape.days * shape.hours:g} hours, simulated in {found.seconds:.0f} s;"
-        f" chunks of {CHUNK_S} s of {RATE} samples a second, metadata each {STEP_S // 60} minutes. Each request"
+        f" chunks of {shape.chunk_s:,} s of {shape.rate} samples a second, metadata each {shape.step_s // 60} minutes."
+        f" {_THIN if shape.is_thin else ''}Each request"
         f" failed with a chance of {shape.fault_rate:.0%}, and for each recorder the store was away for {away_h:g}"
         f" hours ({faults} in all); {found.n_kills} times an uploader was killed. List prices of S3 Standard:"
         f" {PUT_USD * 1000:g} USD per 1,000 puts, {GET_USD * 1000:g} per 1,000 gets."
         f" {dt.datetime.now(dt.UTC):%Y-%m-%d}, by `tools/fleet --recorders {shape.recorders} --days {shape.days}`, on"
-        f" {machine_line()}."
+        f" {machine_line()}; a load of {found.load:.1f} beforehand."
     )
     return "\n\n".join([made, "\n".join(lines)])
 
@@ -428,7 +465,7 @@ def main() -> None:
     parser.add_argument("--catch-up", action="store_true", help="measure how fast an uploader catches up instead")
     parser.add_argument("--job", action="store_true", help="measure the level job on one worker and on two instead")
     given = parser.parse_args()
-    shape = Shape(given.recorders, given.days, given.hours, given.faults, seed=given.seed)
+    shape = Shape.of(given.recorders, given.days, given.hours, given.faults, given.seed)
 
     def say(what: str) -> None:
         print(f"fleet: {what}", file=sys.stderr, flush=True)
@@ -445,7 +482,7 @@ def main() -> None:
             return
         found = measure(shape, Path(folder), say)
     if not given.no_report:
-        write_section(table(found), REPORT, MARKS)
+        write_section(table(found), REPORT, MANY_MARKS if shape.is_thin else MARKS)
     print(json.dumps(dataclasses.asdict(found), indent=2) if given.json else table(found))
     sys.exit(0 if found.is_whole else 1)
 
