@@ -167,7 +167,7 @@ cdef class Capture:
             s.ports[k] = pw_filter_add_port(s.filter, PW_DIRECTION_INPUT, PW_FILTER_PORT_FLAG_MAP_BUFFERS, 8, of_port,
                                             NULL, 0)
             check_pointer(s.ports[k], "adding a port")
-        check(pw_filter_connect(s.filter, PW_FILTER_FLAG_RT_PROCESS, NULL, 0), "connecting a filter")
+        self.connect_filter()
 
     cdef int open_midi(self, pw_properties *props) except -1:
         """One port, of the format that all sources of events can be linked to."""
@@ -186,8 +186,11 @@ cdef class Capture:
         spa_pod_builder_init(&builder, scratch, sizeof(scratch))
         params[0] = chaos_buffers_of(&builder, EVENT_BYTES)
         check(pw_filter_update_params(s.filter, s.ports[0], params, 1), "asking for large buffers")
-        # Without that flag the filter keeps to itself what its port is told of latency.
-        check(pw_filter_connect(s.filter, PW_FILTER_FLAG_RT_PROCESS | PW_FILTER_FLAG_CUSTOM_LATENCY, NULL, 0),
+        self.connect_filter()
+
+    cdef int connect_filter(self) except -1:
+        # Without that flag the filter keeps to itself what its ports are told of latency.
+        check(pw_filter_connect(self.state.filter, PW_FILTER_FLAG_RT_PROCESS | PW_FILTER_FLAG_CUSTOM_LATENCY, NULL, 0),
               "connecting a filter")
 
     cdef int open_stream(self, pw_properties *props, list positions, str sample_format, int sample_rate) except -1:

@@ -305,11 +305,25 @@ cdef extern from *:
     bint chaos_latency_text(const spa_pod *param, char *text, size_t size) nogil
 
 
+cdef void tell_latency(CaptureState *s, uint32_t port, const spa_pod *param) noexcept nogil:
+    cdef char text[128]
+    if chaos_latency_text(param, text, sizeof(text)):
+        records_push_text(s.records, RECORD_LATENCY, s.handle, port, 0, text)
+
+
 cdef void on_port_param(void *data, void *port, uint32_t id, const spa_pod *param) noexcept nogil:
     cdef CaptureState *s = <CaptureState *>data
-    cdef char text[128]
-    if id == SPA_PARAM_Latency and port != NULL and chaos_latency_text(param, text, sizeof(text)):
-        records_push_text(s.records, RECORD_LATENCY, s.handle, 0, 0, text)
+    cdef uint32_t k
+    if id == SPA_PARAM_Latency and port != NULL:
+        for k in range(s.channels):
+            if s.ports[k] == port:
+                tell_latency(s, k, param)
+
+
+cdef void on_stream_param(void *data, uint32_t id, const spa_pod *param) noexcept nogil:
+    """What a stream's converter is told, of all channels in one."""
+    if id == SPA_PARAM_Latency:
+        tell_latency(<CaptureState *>data, 0, param)
 
 
 cdef int take_position(spa_loop *loop, c_bool is_async, uint32_t seq, const void *data, size_t size,
@@ -367,6 +381,7 @@ cdef void ask_no_more(StreamData *s) noexcept nogil:
 cdef pw_filter_events filter_events
 filter_events.version = PW_VERSION_FILTER_EVENTS
 filter_events.state_changed = on_state_changed
+filter_events.param_changed = on_port_param
 filter_events.process = on_filter_process
 
 cdef pw_filter_events midi_events
@@ -379,6 +394,7 @@ cdef pw_stream_events stream_events
 stream_events.version = PW_VERSION_STREAM_EVENTS
 stream_events.state_changed = on_state_changed
 stream_events.io_changed = on_io_changed
+stream_events.param_changed = on_stream_param
 stream_events.process = on_stream_process
 
 

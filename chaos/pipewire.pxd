@@ -251,6 +251,7 @@ cdef extern from "<pipewire/stream.h>" nogil:
         uint32_t version
         void (*state_changed)(void *data, int old, int state, const char *error) noexcept nogil
         void (*io_changed)(void *data, uint32_t id, void *area, uint32_t size) noexcept nogil
+        void (*param_changed)(void *data, uint32_t id, const spa_pod *param) noexcept nogil
         void (*process)(void *data) noexcept nogil
     enum:
         PW_VERSION_STREAM_EVENTS

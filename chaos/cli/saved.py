@@ -60,7 +60,7 @@ def _beside(report: SaveReport) -> list[str]:
 def _latency_lines(reports: Sequence[SaveReport]) -> list[str]:
     """How late the devices say that their ports are, where that could matter: a line for each, or none."""
     told = {report.uri: report.latency for report in reports if report.latency is not None}
-    if not any(each.quanta or each.frames or each.ns for each in told.values()):
+    if not any(each.is_late for each in told.values()):
         return []
     late = (f"  {uri}: {_latency(latency)}" for uri, latency in told.items())
     return ["how late each device says that it delivers; the files were not moved by it:", *late]

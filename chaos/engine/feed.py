@@ -13,7 +13,19 @@ from chaos._connection import Connection
 from chaos._link import LINK_ACTIVE, LINK_GONE
 from chaos._rt import STATES
 from chaos._slots import Slots
-from chaos.engine.messages import Flow, Follow, Interrupted, Linked, Pairs, Relink, Unfollow, Wanted, tell
+from chaos.engine.messages import (
+    Flow,
+    Follow,
+    Interrupted,
+    Linked,
+    Pairs,
+    PortLatency,
+    Relink,
+    SettleLatency,
+    Unfollow,
+    Wanted,
+    tell,
+)
 from chaos.engine.take import Take
 from chaos.engine.view import StreamView
 from chaos.graph.channels import Channel
@@ -22,12 +34,14 @@ from chaos.protocol import events
 from chaos.protocol.requests import MidiFormat, StreamStart
 from chaos.system.pump import Pump
 from chaos.terms.errors import ForeignLink, InternalError
+from chaos.terms.latency import Latency
 from chaos.terms.ledger import Cause, Confidence
 from chaos.terms.uri import parse_uri
 
 __all__ = ["Feed"]
 
 RELINK_S = 0.25
+LATENCY_HOLDS_S = 0.25
 
 
 class Feed:
@@ -57,6 +71,7 @@ class Feed:
         self._node = "unconnected"  # what it was last told to be
         self._links: Pairs = ()
         self._active: set[int] = set()  # which of them PipeWire has made
+        self._latencies: dict[int, Latency] = {}  # what each port was told last
         self._is_held = False  # whether it is *waiting* since its first frame is not due yet
 
     @property
@@ -151,8 +166,10 @@ class Feed:
             return
         if state == LINK_ACTIVE:
             self._active.add(index)
-            if self._node == "streaming" and len(self._active) == len(self._links):
-                self._say("streaming", "")
+            if len(self._active) == len(self._links):
+                self._look_at_latency(take)
+                if self._node == "streaming":
+                    self._say("streaming", "")
         if state >= 0:
             return
         self._links = ()
@@ -164,6 +181,16 @@ class Feed:
         failed = InternalError(f"a link to {self._wanted.identity} failed: {error}", hint="chaosd will try again")
         self._emit(events.StreamError.of(failed, recoverable=True))
         self.retry()
+
+    def on_port_latency(self, port: int, latency: Latency, take: Take | None) -> None:
+        """A port was told how late the device is: all of them are as late as the latest."""
+        self._latencies[port] = latency
+        self._look_at_latency(take)
+
+    def settle_latency(self, take: Take | None) -> None:
+        """It was told some time ago that the device isn't late any more: so it is, if its links stand."""
+        if self._latencies and self._links and len(self._active) == len(self._links):
+            self._take_latency(Latency.largest(self._latencies.values()), take)
 
     def relink(self) -> None:
         if not self._links:
@@ -183,7 +210,9 @@ class Feed:
 
     def detach(self) -> None:
         """Takes the node out of the graph: the callback has run for the last time."""
-        self._pump.cancel((self._view.uri, "relink"))
+        for timer in ("relink", "latency"):
+            self._pump.cancel((self._view.uri, timer))
+        self._latencies.clear()
         if self._capture is not None:
             self._capture.close()
         self._capture = self._connection = None
@@ -194,6 +223,21 @@ class Feed:
         """Detaches for good."""
         self.detach()
         tell(self._registry, Unfollow(self._stream))
+
+    def _look_at_latency(self, take: Take | None) -> None:
+        """Not late at all: that is also what a port is told whose link has gone, before the link itself says so."""
+        latest = Latency.largest(self._latencies.values())
+        if latest.is_late:
+            self._take_latency(latest, take)
+        elif self._view.latency is not None and self._view.latency.is_late:
+            settle = SettleLatency()
+            self._pump.after((self._view.uri, "latency"), LATENCY_HOLDS_S, lambda: tell(self._stream, settle))
+
+    def _take_latency(self, latency: Latency, take: Take | None) -> None:
+        if latency != self._view.latency:
+            self._view.latency = latency
+            if take is not None:
+                take.tell(PortLatency(latency))
 
     def _open(self, connection: Connection, device: DeviceInfo, take: Take) -> Capture:
         asked = self._view.asked

@@ -190,9 +190,14 @@ class LinkState(msgspec.Struct, frozen=True):
 
 
 class PortLatency(msgspec.Struct, frozen=True):
-    """What a stream's port is told of the device's latency: from its capture to the stream, and on to the rotator."""
+    """What a port of a stream is told of the device's latency; and from the stream to the rotator what that makes."""
 
     latency: Latency
+    port: int = 0
+
+
+class SettleLatency(msgspec.Struct, frozen=True):
+    """Time is up for a latency that may only have been told since links were gone."""
 
 
 class Stop(msgspec.Struct, frozen=True):

@@ -191,7 +191,7 @@ class DeviceRegistryActor(Supervised):
         elif kind == LINK_STATE:
             self._followers.route(id_, LinkState(a, b, payload.decode(errors="replace")))
         elif kind == PORT_LATENCY:
-            self._followers.route(id_, PortLatency(Latency.from_text(payload.decode())))
+            self._followers.route(id_, PortLatency(Latency.from_text(payload.decode()), a))
         elif kind == RecordKind.FOREIGN:
             self._followers.tell_of_intruder(b >> 32, b & 0xFFFFFFFF)
         elif (event := self._decoder.decode(record)) is not None:

@@ -43,6 +43,7 @@ from chaos.engine.messages import (
     RetireChunks,
     Roll,
     Rolled,
+    SettleLatency,
     Stop,
     Stored,
     StreamGone,
@@ -196,10 +197,10 @@ class InputStreamActor(Supervised):
                 self._feed.on_capture_state(state, error)
             case LinkState(index, state, error):
                 self._feed.on_link_state(index, state, error, self._takes.current)
-            case PortLatency(latency):
-                self._view.latency = latency
-                if self._takes.current is not None:
-                    self._takes.current.tell(message)
+            case PortLatency(latency, port):
+                self._feed.on_port_latency(port, latency, self._takes.current)
+            case SettleLatency():
+                self._feed.settle_latency(self._takes.current)
             case Intruder(source):
                 self._feed.on_intruder(source)
             case Relink():

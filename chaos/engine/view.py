@@ -211,6 +211,7 @@ class StreamView:
             callback_ns=self.callback_ns(stats),
             reason=self.told_reason,
             midi=self.midi(stats),
+            latency=self.latency,
             signal=self.signal,
             standby_s=self.standby_s,
             take=self.take,

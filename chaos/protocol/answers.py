@@ -196,6 +196,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     sealed_frame: int = 0  # up to which the take that runs is sealed
     uploaded_frame: int | None = None  # up to which it is in the object store; None: nothing of it, or no upload
     trigger: TriggerStatus | None = None
+    latency: Latency | None = None  # how late the latest of the device's ports says it is; None: none has told
 
 
 

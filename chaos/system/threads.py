@@ -24,7 +24,7 @@ class DataThread(NamedTuple):
 
 def name_thread(name: str) -> None:
     """Names the thread that runs this, for `top -H` and the like, in at most 15 letters; threads that it starts begin
-    with the same name."""
+    with the same name, since Python 3.14 with the one that Python has for them."""
     with suppress(OSError):
         Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
 

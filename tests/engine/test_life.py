@@ -61,6 +61,7 @@ def message_of(kind: type, stream: LoneStream) -> Any:
         m.Target: lambda: m.Target(stream.connection, device, ()),
         m.CaptureState: lambda: m.CaptureState(3, ""),
         m.LinkState: lambda: m.LinkState(0, -2, "gone"),
+        m.SettleLatency: m.SettleLatency,
         m.PortLatency: lambda: m.PortLatency(Latency(1.0, 0, 0)),
         m.Intruder: lambda: m.Intruder("loud"),
         m.SwitchChunk: lambda: m.SwitchChunk(Path("/nowhere/1"), Future()),
@@ -362,6 +363,28 @@ def test_whose_clock_drives_the_device_is_told_and_marked_while_it_does(folder: 
     marks = [(call.args[0].frame, call.args[0].label) for call in told.call_args_list]
     assert marks == [(512, "resampled from here: runs by the clock of loud"), (768, "by its own clock from here")]
     assert "by the clock of loud" in stream.view.status().notes[0]
+    stream.close()
+
+
+def test_a_port_that_is_not_late_any_more_is_believed_while_its_links_stand(folder: Path) -> None:
+    """PipeWire tells the same of one whose link has gone, and that first."""
+    stream, late, none = running(folder), Latency(0.0, 64, 0), Latency(0.0, 0, 0)
+    timer = (stream.view.uri, "latency")
+
+    def settled() -> Latency | None:
+        stream.give(m.SettleLatency())
+        return stream.view.latency
+
+    assert settled() is None
+    for port, latency in ((0, late), (1, none)):
+        stream.give(m.PortLatency(latency, port))
+    assert (stream.view.status().latency, timer in stream.pump.timers) == (late, False)
+    stream.give(m.PortLatency(none))
+    assert timer in stream.pump.timers
+    assert settled() == late
+    for port in range(2):
+        stream.give(m.LinkState(port, LINK_ACTIVE, ""))
+    assert settled() == none
     stream.close()
 
 

@@ -157,3 +157,41 @@ def test_frames_that_come_a_cycle_late_stay_in_their_place(session: Session, dri
         leader.begin()
         run(client, RATE // 2)
         assert end(client)[1] == []
+
+
+@pytest.mark.parametrize(("layout", "later"), [("planar", (64, 100)), ("interleaved", (100, 100))])
+def test_how_late_its_ports_are_is_in_the_status_and_the_recording(
+    session: Session, driver: Make, client: RawClient, layout: str, later: tuple[int, int]
+) -> None:
+    """The latest port counts (a converter tells of one only); while the device is away nothing is told."""
+    device = driver(delay=64)
+    session.force_quantum(QUANTUM)
+    client.call("device_wait", name="faulty-driver", timeout_s=50)
+    audio = {"type": "audio", "layout": layout}
+    client.call("stream_start", uri=URI, device_identity="faulty-driver", format=audio, wait=True)
+    device.begin()
+    run(client, RATE // 4)
+    assert late(client, 64)
+    device.delay(*later)
+    assert late(client, 100)
+    device.stop()
+    client.event("stream_state", stream_uri=URI, state="waiting")
+    device = driver(delay=100)
+    device.begin()
+    client.event("stream_state", stream_uri=URI, state="streaming")
+    run(client, RATE // 2)
+    assert late(client, 100)
+    device.delay(0, 0)
+    assert late(client, 0)
+    stopped, _ = end(client)
+    with chaos.open(stopped["recording"]) as recording:
+        assert [(each.quanta, each.frames, each.ns) for _, each in recording.latencies] == [
+            (0.0, frames, 0) for frames in (64, 100, 0)
+        ]
+
+
+def late(client: RawClient, n_frames: int) -> bool:
+    """Waits until the status says that the device is so late."""
+    while client.call("stream_status", uri=URI)["latency"] != {"quanta": 0.0, "frames": n_frames, "ns": 0}:
+        client.event("stream_head_position", stream_uri=URI)
+    return True

@@ -6,12 +6,13 @@
  * somebody in its place, configures them (PortConfig), as a sound card's do; ports of events are there at once.
  *
  * All that happens in cycles happens in the data thread, `begin` and `fill` of the device included. Its commands come
- * as lines over stdin; "begin" and "hold" are dealt with here, all others wait for the next cycle that it begins.
+ * as lines over stdin; "begin", "hold" and "delay" are dealt with here, all others wait for the next cycle that it begins.
  * What it has to tell is one JSON object per line on stdout:
  *   {"event": "node", "node_id": N}                the node exists; without a session manager that is all
  *   {"event": "ready", "node_id": N, "ports": N}   all ports are there and can be linked
  *   {"event": "held"}                              no cycle is under way, and none begins before "begin"
  *   {"event": "done", "command": "...", "position": P}   a command took effect in the cycle that begins at P
+ *   {"event": "delayed"}                           it has told PipeWire the new delay of a port ("delay CHANNEL FRAMES")
  *   {"event": "error", "message": "..."}           the end, exit code 1
  */
 #include <errno.h>
@@ -60,6 +61,7 @@ struct buffer {
 struct port {
 	enum port_kind kind;
 	uint32_t id, channel, least_bytes, buffer_bytes;
+	int32_t delay;		/* how many frames late it says that it is, of audio */
 	bool is_there, has_format;
 	char name[32];
 	struct spa_param_info params[5];
@@ -329,6 +331,7 @@ static inline void device_announce_port(struct device *d, struct port *p)
 {
 	p->params[1].flags = p->has_format ? SPA_PARAM_INFO_READWRITE : SPA_PARAM_INFO_WRITE;
 	p->params[2].flags = p->has_format ? SPA_PARAM_INFO_READ : 0;
+	p->params[4].flags ^= SPA_PARAM_INFO_SERIAL;	/* what it says may be new */
 	p->info.change_mask = SPA_PORT_CHANGE_MASK_FLAGS | SPA_PORT_CHANGE_MASK_PROPS | SPA_PORT_CHANGE_MASK_PARAMS;
 	spa_node_emit_port_info(&d->hooks, SPA_DIRECTION_OUTPUT, p->id, &p->info);
 }
@@ -501,10 +504,10 @@ static inline int device_port_enum_params(void *object, int seq, enum spa_direct
 			SPA_PARAM_IO_size, SPA_POD_Int(sizeof(struct spa_io_buffers)));
 		break;
 	case SPA_PARAM_Latency: {
-		/* As a bridge to hardware that is one quantum late by design. */
+		/* Events: as a bridge to hardware that is one quantum late by design. Audio: as a converter with a delay. */
 		struct spa_latency_info late = SPA_LATENCY_INFO(SPA_DIRECTION_OUTPUT, .min_quantum = 1, .max_quantum = 1);
 		if (p->kind == PORT_AUDIO)
-			return -ENOENT;
+			late = SPA_LATENCY_INFO(SPA_DIRECTION_OUTPUT, .min_rate = p->delay, .max_rate = p->delay);
 		param = spa_latency_build(&b, id, &late);
 		break;
 	}
@@ -596,7 +599,7 @@ static inline struct port *device_add_port(struct device *d, enum port_kind kind
 	p->params[1] = SPA_PARAM_INFO(SPA_PARAM_Format, SPA_PARAM_INFO_WRITE);
 	p->params[2] = SPA_PARAM_INFO(SPA_PARAM_Buffers, 0);
 	p->params[3] = SPA_PARAM_INFO(SPA_PARAM_IO, SPA_PARAM_INFO_READ);
-	p->params[4] = SPA_PARAM_INFO(SPA_PARAM_Latency, kind == PORT_AUDIO ? 0 : SPA_PARAM_INFO_READ);
+	p->params[4] = SPA_PARAM_INFO(SPA_PARAM_Latency, SPA_PARAM_INFO_READ);
 	p->items[n_items++] = SPA_DICT_ITEM_INIT(PW_KEY_FORMAT_DSP, port_formats[kind]);
 	if (kind == PORT_AUDIO) {
 		struct spa_audio_info_raw info = { 0 };
@@ -662,6 +665,21 @@ static const struct pw_core_events device_core_events = {
 	.error = device_on_core_error,
 };
 
+/* "delay CHANNEL FRAMES": from now on that port says that it is so late. False of any other command. */
+static inline bool device_delay(struct device *d, const char *command)
+{
+	uint32_t channel;
+	int32_t frames;
+	if (sscanf(command, "delay %" SCNu32 " %" SCNd32, &channel, &frames) != 2 || channel >= d->n_ports)
+		return false;
+	d->ports[channel].delay = frames;
+	/* libpipewire 0.3.65 tells what it had read before, and reads anew afterwards. */
+	for (int i = 0; i < 2 && d->ports[channel].is_there; i++)
+		device_announce_port(d, &d->ports[channel]);
+	printf("{\"event\": \"delayed\"}\n");
+	return true;
+}
+
 static inline void device_on_stdin(void *data, int fd, uint32_t mask)
 {
 	struct device *d = data;
@@ -676,7 +694,8 @@ static inline void device_on_stdin(void *data, int fd, uint32_t mask)
 	for (char *end; (end = strchr(d->line, '\n')) != NULL;) {
 		size_t length = end - d->line;
 		snprintf(command.text, sizeof command.text, "%.*s", (int)length, d->line);
-		device_hand_over(d, device_do_command, &command, sizeof command);
+		if (!device_delay(d, command.text))
+			device_hand_over(d, device_do_command, &command, sizeof command);
 		d->line_length -= length + 1;
 		memmove(d->line, end + 1, d->line_length + 1);
 	}

@@ -16,6 +16,7 @@
  *   wrap             chunk->offset + chunk->size is 0 in 32 bits
  *   empty [CYCLES]   the buffers hold zeros and are flagged SPA_CHUNK_FLAG_EMPTY (1 cycle)
  *   nothing [CYCLES] no buffer at all (1 cycle)
+ *   delay CHANNEL N  the channel's port says that it is N frames late; at once
  *   begin, hold      goes on; finishes the cycle and begins no other
  *
  * Where another driver drives it (both in one node.group, the other's priority.driver higher) it is a follower whose
@@ -202,6 +203,7 @@ static void usage(FILE *to)
 	      "  --speed X              at most X times real time, 0 for as fast as it goes (1)\n"
 	      "  --patience-ms N        wait for followers no longer than this (1000)\n"
 	      "  --ppm N                how much faster its own clock is where it follows another (0)\n"
+	      "  --delay N              how many frames late its ports say that they are (0)\n"
 	      "  --property KEY=VALUE   any further node property; may be repeated\n"
 	      "  --hold                 no cycle before \"begin\"\n", to);
 }
@@ -212,6 +214,7 @@ int main(int argc, char *argv[])
 		DEVICE_OPTIONS,
 		{ "id", required_argument, NULL, 'i' },
 		{ "ppm", required_argument, NULL, 'm' },
+		{ "delay", required_argument, NULL, 'd' },
 		{ 0 },
 	};
 	struct driver x = {
@@ -224,9 +227,11 @@ int main(int argc, char *argv[])
 	pw_init(&argc, &argv);
 	struct pw_properties *props = device_properties("Audio/Source", "Audio", "faulty-driver");
 	int c;
+	int32_t delay = 0;
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1)
 		switch (c) {
 		case 'i': x.id = strtoul(optarg, NULL, 10); break;
+		case 'd': delay = strtol(optarg, NULL, 10); break;
 		case 'm': x.ppm = strtod(optarg, NULL); break;
 		default:
 			if (device_option(d, props, c, optarg))
@@ -241,7 +246,7 @@ int main(int argc, char *argv[])
 	for (uint32_t pair = 0; pair < MAX_CHANNELS / 2; pair++)
 		x.masks[pair] = numbers_mask(x.id, pair);
 	for (uint32_t channel = 0; channel < d->channels; channel++)
-		device_add_port(d, PORT_AUDIO, 4, AUDIO_BYTES);
+		device_add_port(d, PORT_AUDIO, 4, AUDIO_BYTES)->delay = delay;
 	device_open(d);
 	x.tear = device_add_timer(d, on_tear);
 	int code = device_run(d, props);

@@ -18,8 +18,8 @@ class FaultyDriver(Child):
     It is a node without an adapter: what it writes into the clock and into its buffers is what a client sees. The
     commands that `do` takes stand in faulty-driver.c. `start` is its first position; `hold` waits with the first cycle
     for `begin()`; `speed` and `patience_ms` are those of a counting source. Where another driver drives it, its own
-    clock is `ppm` faster than the graph's. Without a session manager nobody gives it its ports: `ports=False`. Raises
-    `RigError`.
+    clock is `ppm` faster than the graph's. Its ports say that they are `delay` frames late. Without a session manager
+    nobody gives it its ports: `ports=False`. Raises `RigError`.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class FaultyDriver(Child):
         speed: float = 1,
         patience_ms: int = 1000,
         ppm: float = 0,
+        delay: int = 0,
         hold: bool = False,
         ports: bool = True,
         properties: Mapping[str, str] | None = None,
@@ -43,6 +44,7 @@ class FaultyDriver(Child):
         self.source_id = source_id
         command = [str(program("faulty-driver")), "--name", name, "--channels", str(channels), "--rate", str(rate)]
         command += ["--id", str(source_id), "--start", str(start), "--speed", str(speed), "--ppm", str(ppm)]
+        command += ["--delay", str(delay)]
         command += ["--patience-ms", str(patience_ms), *(["--hold"] if hold else [])]
         for key, value in (properties or {}).items():
             command += ["--property", f"{key}={value}"]
@@ -57,6 +59,12 @@ class FaultyDriver(Child):
         """Lets it finish its cycle and begin no other before `begin`."""
         self.say("hold")
         self.wait_for("held")
+
+    def delay(self, *frames: int) -> None:
+        """Has each port, in the channels' order, say that it is so many frames late."""
+        for channel, n_frames in enumerate(frames):
+            self.say(f"delay {channel} {n_frames}")
+            self.wait_for("delayed")
 
     def do(self, *commands: str) -> list[int]:
         """Gives commands and waits until they have taken effect: the positions of the cycles they did so in.
