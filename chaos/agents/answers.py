@@ -127,7 +127,7 @@ class StreamStarted(msgspec.Struct, frozen=True):
 
 
 class StreamStopped(msgspec.Struct, frozen=True):
-    """`recording` is null where no frame ever came."""
+    """`length` and `lost` are of all takes, `recording` of the last one; null where no frame ever came."""
 
     uri: str
     clean: bool

@@ -189,8 +189,8 @@ class Tools:
         return told.StreamStopped(
             uri=ended.uri,
             clean=ended.clean,
-            length=amount(ended.n_frames, ended.sample_rate),
-            lost=amount(ended.lost_frames, ended.sample_rate),
+            length=amount((ended.total or ended).n_frames, ended.sample_rate),
+            lost=amount((ended.total or ended).lost_frames, ended.sample_rate),
             recording=account,
         )
 

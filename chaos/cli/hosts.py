@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from chaos.cli.session import EXIT_LOST, leave, print_json, running_streams
+from chaos.cli.session import EXIT_LOST, leave, print_json, running_streams, whole
 from chaos.terms.counting import counted
 from chaos.terms.errors import ChaosError, InvalidRequest, StreamNotFound
 
@@ -73,12 +73,12 @@ def stop_on(hosts: Sequence[str], uri: str | None, *, strict: bool, as_json: boo
 
     def line(stopped: Answer) -> list[str]:
         ending = "" if stopped["clean"] else " after an error"
-        length = counted(stopped["n_frames"], "frame")
-        return [f"{stopped['uri']} stopped{ending}", length, _lost(stopped["lost_frames"])]
+        length = counted(whole(stopped)["n_frames"], "frame")
+        return [f"{stopped['uri']} stopped{ending}", length, _lost(whole(stopped)["lost_frames"])]
 
     found = _asked(hosts, ask)
     _show(found, line, ("stream", "length", "lost"), as_json=as_json)
-    if strict and any(not isinstance(each, ChaosError) and each["lost_frames"] for each in found.values()):
+    if strict and any(not isinstance(each, ChaosError) and whole(each)["lost_frames"] for each in found.values()):
         leave(EXIT_LOST)
 
 

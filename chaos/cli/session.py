@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ __all__ = [
     "range_options",
     "running_streams",
     "strict_option",
+    "whole",
 ]
 
 EXIT_LOST = 5
@@ -223,6 +224,11 @@ def midi_instruments(chaosd: Asking) -> list[dict[str, Any]]:
     """The MIDI devices that can be recorded, but for ALSA's own port, which gives back what is sent to it."""
     found = chaosd.call("device_list", direction="input", format="midi")["devices"]
     return [device for device in found if not device["description"].startswith("Midi Through")]
+
+
+def whole(stopped: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What has the figures of all takes of a stream that was stopped: frames, gaps, lost frames."""
+    return stopped.get("total") or stopped
 
 
 def leave(code: int) -> NoReturn:

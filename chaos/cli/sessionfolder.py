@@ -20,16 +20,24 @@ __all__ = ["recorded", "said_of_running", "uris_running", "write_session"]
 
 @contextmanager
 def said_of_running(session: Session, name: str) -> Iterator[None]:
-    """Raises RecordingNotFound in place of SessionNotFound where the session runs and has recorded nothing yet."""
+    """Raises RecordingNotFound in place of SessionNotFound where the session runs and has recorded nothing yet, or has
+    ended without a recording."""
     try:
         yield
     except SessionNotFound as error:
         if session.store is not None:
             raise
         with session.client_if_running() as chaosd:
-            if chaosd is None or not uris_running(chaosd, name):
+            if chaosd is None:
                 raise
-            streams = chaosd.call("session_status", session=name)["streams"]
+            try:
+                found = chaosd.call("session_status", session=name)
+            except SessionNotFound:
+                raise error from None
+        if not found["running"]:
+            hint = "what a session holds in standby is recorded from chaosctl session keep on"
+            raise RecordingNotFound(f"session {name} has ended, and nothing was recorded", hint=hint) from error
+        streams = found["streams"]
         hints = [f"{each['uri']} is {each['state']}: {each['reason']}" for each in streams if each.get("reason")]
         if any(each.get("standby_s") is not None and each["state"] == "streaming" for each in streams):
             hints.insert(0, f"it is in standby; record what it holds with: chaosctl session keep {name}")

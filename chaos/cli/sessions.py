@@ -20,6 +20,7 @@ from chaos.cli.session import (
     print_json,
     range_options,
     strict_option,
+    whole,
 )
 from chaos.cli.sessionfolder import recorded, said_of_running, uris_running, write_session
 from chaos.cli.standby import keep_held
@@ -137,7 +138,7 @@ def stop(session: Session, name: str | None, strict: bool, as_json: bool) -> Non
         print_json(ended)
     else:
         say(*_ended_lines(ended))
-    if strict and any(stream["lost_frames"] for stream in ended["streams"]):
+    if strict and any(whole(stream)["lost_frames"] for stream in ended["streams"]):
         leave(EXIT_LOST)
 
 
@@ -156,6 +157,9 @@ def status(session: Session, name: str | None, as_json: bool) -> None:
         return
     since = f", since {_local(found['began_utc'])}" if found.get("began_utc") else ""
     say(f"{found['session']}: {'running' if found['running'] else 'ended'}{since}")
+    if not found["running"] and all(stream["state"] == "missing" for stream in found["streams"]):
+        say("nothing was recorded", *(f"  {stream['uri']}" for stream in found["streams"]))
+        return
     table(_STREAM_HEADERS, _stream_rows(found["streams"]))
     for stream in found["streams"]:
         if stream["state"] == "interrupted":
@@ -266,10 +270,12 @@ def _ended_lines(ended: dict[str, Any]) -> list[str]:
     lines = [f"session {ended['session']} stopped"]
     for stream in ended["streams"]:
         ending = "" if stream["clean"] else ", after an error"
-        frames, n_lost = counted(stream["n_frames"], "frame"), counted(stream["lost_frames"], "frame")
+        told = whole(stream)
+        frames, n_lost = counted(told["n_frames"], "frame"), counted(told["lost_frames"], "frame")
+        takes = f" in {counted(told['n_takes'], 'take')}" if told is not stream else ""
         lines.append(
-            f"  {stream['uri']}: {frames}, {counted(stream['n_gaps'], 'gap')},"
-            f" {n_lost} lost{lost(stream['lost_frames'], stream.get('sample_rate'))}{ending}"
+            f"  {stream['uri']}: {frames}{takes}, {counted(told['n_gaps'], 'gap')},"
+            f" {n_lost} lost{lost(told['lost_frames'], stream.get('sample_rate'))}{ending}"
         )
     if not any(stream["recording"] for stream in ended["streams"]):
         return [*lines, "  nothing was recorded"]

@@ -19,6 +19,7 @@ from chaos.cli.session import (
     only_stream,
     print_json,
     strict_option,
+    whole,
 )
 from chaos.terms.counting import counted
 from chaos.terms.errors import DeviceNotFound, InvalidRequest, PipeWireUnavailable, StreamNotFound
@@ -328,7 +329,7 @@ def stop(session: Session, uri: str | None, strict: bool, as_json: bool) -> None
         print_json(stopped)
     else:
         say(*_stopped_lines(stopped))
-    if strict and stopped["lost_frames"]:
+    if strict and whole(stopped)["lost_frames"]:
         leave(EXIT_LOST)
 
 
@@ -341,10 +342,12 @@ def _stopped_lines(stopped: dict[str, Any]) -> list[str]:
         return [f"stopped{ending}: {counted(n_takes, 'take')}", "  see them with: chaosctl list"]
     if not stopped["recording"]:
         return [f"stopped{ending}; nothing was kept"]
+    all_of_it = whole(stopped)
+    what = "chunk" if all_of_it is stopped else "take"
     return [
-        f"stopped{ending}: {counted(stopped['n_frames'], 'frame')} in {counted(stopped['n_chunks'], 'chunk')},"
-        f" {counted(stopped['n_gaps'], 'gap')}, {counted(stopped['lost_frames'], 'frame')} lost"
-        f"{lost(stopped['lost_frames'], rate)}",
+        f"stopped{ending}: {counted(all_of_it['n_frames'], 'frame')} in {counted(all_of_it[f'n_{what}s'], what)},"
+        f" {counted(all_of_it['n_gaps'], 'gap')}, {counted(all_of_it['lost_frames'], 'frame')} lost"
+        f"{lost(all_of_it['lost_frames'], rate)}",
         *(f"  {line}" for line in signal_lines(stopped.get("signal"), rate)),
         f"  {stopped['recording']}",
         f"  next: chaosctl verify {stopped['uri']}",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chaos.cli.session import Session, json_option, print_json
+from chaos.cli.session import Session, json_option, print_json, whole
 from chaos.terms.errors import ChaosError
 from chaos.terms.visible import visible
 
@@ -183,7 +183,8 @@ class _Top:
 
     def _stopped(self, uri: str) -> str:
         ended = self._chaosd.call("stream_stop", uri=uri)
-        return f"stopped: {ended['n_frames']} frames of {uri}, {ended['lost_frames']} lost"
+        told = whole(ended)
+        return f"stopped: {told['n_frames']} frames of {uri}, {told['lost_frames']} lost"
 
     def _do(self, work: Callable[[], str]) -> None:
         try:

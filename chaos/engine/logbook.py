@@ -24,7 +24,11 @@ def _source(event: events.StreamStarted | events.StreamStandby) -> str:
     return f"{device}, {shape if event.sample_format != 'midi' else 'midi'}"
 
 
-def _counts(event: events.StreamStopped | events.StreamTriggerEnded) -> str:
+def _all_counts(total: events.TakesTotal) -> str:
+    return f"{counted(total.n_takes, 'take')}, {_counts(total)}"
+
+
+def _counts(event: events.StreamStopped | events.StreamTriggerEnded | events.TakesTotal) -> str:
     gaps, lost = counted(event.n_gaps, "gap"), counted(event.lost_frames, "frame")
     return f"{counted(event.n_frames, 'frame')}, {gaps}, {lost} lost"
 
@@ -106,7 +110,7 @@ class Logbook:
                 if n_takes is not None:
                     counts = counted(n_takes, "take") if n_takes else "nothing was recorded"
                 else:
-                    counts = _counts(event)
+                    counts = _counts(event) if event.total is None else _all_counts(event.total)
                 return f"stopped: {counts}" + ("" if event.clean else "; not clean")
         return None
 

@@ -65,6 +65,7 @@ __all__ = ["Sessions"]
 log = logging.getLogger(__name__)
 
 OPEN_WITHIN_S = 3.0  # less than a start waits for its answer
+REMEMBERED = 100
 BEGIN_IN_NS = 200_000_000  # after the last device is linked, so that all streams hear of it in time
 
 
@@ -91,6 +92,7 @@ class Sessions:
         self._emit = emit
         self._told: set[str] = set()  # the sessions of which it was told that they have started
         self._running: dict[str, tuple[str, ...]] = {}
+        self._ended: dict[str, tuple[str, ...]] = {}  # the last ones, of which maybe nothing was recorded
         self._looked_up: dict[str, tuple[Future[Any], list[tuple[SessionStop, Future[Any]]]]] = {}
         # sessions whose name is still being looked up: who waits for the start, and who wants it stopped already
         self._shut: dict[str, tuple[set[str], Gate]] = {}  # whose gate is shut, and whom it waits for
@@ -174,6 +176,7 @@ class Sessions:
 
         def refuse_all() -> None:
             self._forget(name)
+            self._ended.pop(name, None)
             refuse(future, as_chaos_error(errors[0]))
 
         def clear() -> None:
@@ -314,7 +317,7 @@ class Sessions:
 
     def status(self, request: SessionStatusOf, future: Future[Any]) -> None:
         name, is_running = request.session, self._is_running(request.session)
-        uris, began = self._running.get(name, ()), self._began.get(name)
+        uris, began, ended = self._running.get(name, ()), self._began.get(name), self._ended.get(name, ())
         began_utc = began.begins_utc if began is not None and began.uris else None
         views = {uri: view for uri in uris if (view := self._streams.view(uri)) is not None}
 
@@ -326,7 +329,9 @@ class Sessions:
             catalog.store.check()
             known = members_in(catalog.entries(session=name))
             if not known.recorded and not is_running:
-                raise SessionNotFound(f"there is no session {name}", hint="chaosctl session list shows all")
+                if not ended:
+                    raise SessionNotFound(f"there is no session {name}", hint="chaosctl session list shows all")
+                return SessionStatus(name, False, [SessionMember(uri, "missing") for uri in ended], None)
             ordered = list(uris) or known.uris
             takes = {uri: takes_of(catalog.store, uri, alike=False) for uri in ordered if uri in known.recorded}
             infos = {uri: load(of_uri[0].path) for uri, of_uri in takes.items()}
@@ -377,7 +382,8 @@ class Sessions:
     def _forget(self, name: str) -> None:
         self._release(name)
         self._began.pop(name, None)
-        self._running.pop(name, None)
+        if uris := self._running.pop(name, None):
+            self._ended = dict([*self._ended.items(), (name, uris)][-REMEMBERED:])
 
     def _when_all(self, futures: list[Future[Any]], then: Callable[[], object]) -> None:
         """Has `then` done on the daemon's thread once all are answered."""

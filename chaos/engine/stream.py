@@ -566,6 +566,7 @@ class InputStreamActor(Supervised):
             n_gaps=stats["n_gaps"] if counts else 0,
             lost_frames=stats["lost_frames"] if counts else 0,
             clean=clean,
+            total=self._takes.total(stats),
         )
         signal = self._view.signal if counts else None
         told = msgspec.structs.asdict(stopped)

@@ -9,6 +9,7 @@ from chaos.engine.messages import Broken, Stored
 from chaos.engine.take import Take
 from chaos.graph.channels import Channel
 from chaos.graph.devices import DeviceInfo
+from chaos.protocol.events import TakesTotal
 
 __all__ = ["Takes"]
 
@@ -27,6 +28,7 @@ class Takes:
         self._make = make
         self._past: dict[int, Take] = {}
         self._stored: Stored | None = None
+        self._ended = [0, 0, 0, 0]  # takes, frames, gaps and lost frames of those that are past and stored
         self.current: Take | None = None
         self.following: Take | None = None
 
@@ -81,7 +83,19 @@ class Takes:
 
     def close_past(self, number: int, end: Stored | Broken) -> None:
         """A past take is stored, or its rotator has failed; then what it has stays in staging."""
-        self._past.pop(number).close(keep_staging=end.error is not None)
+        take = self._past.pop(number)
+        stats = take.staging.slots.stats()
+        if stats["head_frame"]:  # else it was made, and dropped before it began
+            self._ended = [*map(sum, zip(self._ended, (1, *_counted(stats)), strict=True))]
+        take.close(keep_staging=end.error is not None)
+
+    def total(self, stats: dict[str, int]) -> TakesTotal | None:
+        """All takes together, once the past ones are stored; `stats` are those of the current one. None where there
+        was but one."""
+        if not self._ended[0]:
+            return None
+        last = (1, *_counted(stats)) if stats["head_frame"] else (0, 0, 0, 0)
+        return TakesTotal(*map(sum, zip(self._ended, last, strict=True)))
 
     @property
     def stored(self) -> Stored | None:
@@ -101,3 +115,7 @@ class Takes:
         for take in takes:
             if take is not None:
                 take.abandon()
+
+
+def _counted(stats: dict[str, int]) -> tuple[int, int, int]:
+    return stats["head_frame"], stats["n_gaps"], stats["lost_frames"]

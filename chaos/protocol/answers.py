@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from chaos.protocol.events import TakesTotal
 from chaos.protocol.requests import Format, MidiFormat
 from chaos.terms.latency import Latency
 
@@ -329,6 +330,7 @@ class StreamEnded(msgspec.Struct, frozen=True):
     signal: SignalStatus | None = None
     sample_rate: int | None = None  # None where no frame ever came
     n_takes: int | None = None  # of a trigger; each is a recording of its own
+    total: TakesTotal | None = None  # of a stream that has rolled; the other figures are the last take's
 
 
 class SessionBegun(msgspec.Struct, frozen=True):

@@ -58,6 +58,7 @@ __all__ = [
     "StreamTriggerEnded",
     "StreamTriggered",
     "StreamUploaded",
+    "TakesTotal",
     "UploadState",
 ]
 
@@ -315,13 +316,25 @@ class ClockStepped(Event, frozen=True, kw_only=True):
     by_ns: int
 
 
+class TakesTotal(msgspec.Struct, frozen=True):
+    """All takes of a stream that has rolled, together."""
+
+    n_takes: int
+    n_frames: int
+    n_gaps: int
+    lost_frames: int
+
+
 class StreamStopped(Event, frozen=True, kw_only=True):
+    """`total`: of a stream that has rolled; the other figures are the last take's."""
+
     recording: str
     n_frames: int
     n_chunks: int
     n_gaps: int
     lost_frames: int
     clean: bool
+    total: TakesTotal | None = None
 
 
 class StreamRolled(Event, frozen=True, kw_only=True):

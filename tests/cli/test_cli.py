@@ -549,6 +549,13 @@ def test_stop_finds_the_only_stream_and_is_strict_on_demand(daemon: ScriptedDaem
     lost = run("stop", URI, "--strict", "--json")
     assert lost.exit_code == 5
     assert json.loads(lost.stdout)["lost_frames"] == 5
+    total = {"n_takes": 2, "n_frames": 960, "n_gaps": 3, "lost_frames": 5}
+    daemon.script["stream_stop"] = {**STOPPED, "lost_frames": 0, "n_gaps": 0, "total": total}
+    rolled = run("stop", "--strict", URI)
+    assert (rolled.exit_code, rolled.stdout.splitlines()[0]) == (
+        5,
+        "stopped: 960 frames in 2 takes, 3 gaps, 5 frames lost",
+    )
     daemon.script["stream_list"] = {"streams": []}
     assert run("stop").exit_code == 2
 

@@ -19,7 +19,7 @@ from chaos.protocol.requests import SessionStart, SessionStop
 from chaos.store.removal import remove
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
-from chaos.terms.errors import DeviceNotFound
+from chaos.terms.errors import DeviceNotFound, SessionNotFound
 from chaos.terms.ledger import ClockAnchor
 
 MIC = {"identity": "usb-1", "name": "mic", "description": "Scarlett 2i2", "direction": "input"}
@@ -93,13 +93,41 @@ def test_a_session_that_runs_and_has_recorded_nothing_is_not_said_to_be_missing(
     held = {**MEMBER, "recording": "", "standby_s": 60.0}
     away = {**UNSEEN, "recording": "", "reason": "Keystation is away"}
     for streams, hint in (([held, away], "chaosctl session keep jam"), ([away], "waiting: Keystation is away")):
-        daemon.script["session_status"] = {"session": "jam", "running": True, "streams": streams}
+        status = {"session": "jam", "running": True, "streams": streams}
+        daemon.script["session_status"] = lambda request, status=status: (
+            status if request.session == "jam" else SessionNotFound("there is no session other")
+        )
         for command in ("verify", "save"):
             told = run(command, "jam")
             assert told.exit_code == 6
             assert "nothing is recorded yet of session jam" in told.stderr
             assert hint in told.stderr
         assert "there is no session other" in run("verify", "other").stderr
+
+
+def test_of_a_session_that_ended_without_a_recording_just_that_is_said(
+    tmp_path: Path, daemon: ScriptedDaemon, run: Run
+) -> None:
+    Store(tmp_path / "store").share()
+    daemon.script["status"] = {"store": {"path": str(tmp_path / "store"), "free_bytes": 1, "error": None}}
+    daemon.script["stream_list"] = {"streams": []}
+    ended = {**UNSEEN, "recording": "", "state": "missing"}
+    daemon.script["session_status"] = {"session": "jam", "running": False, "streams": [ended]}
+    told = run("status", "jam")
+    assert (told.exit_code, told.stdout) == (0, f"jam: ended\nnothing was recorded\n  {UNSEEN['uri']}\n")
+    for command in ("verify", "save"):
+        told = run(command, "jam")
+        assert (told.exit_code, "session jam has ended, and nothing was recorded" in told.stderr) == (6, True)
+
+
+def test_a_stop_counts_all_takes_of_what_has_rolled(daemon: ScriptedDaemon, run: Run) -> None:
+    total = {"n_takes": 3, "n_frames": 96_000, "n_gaps": 4, "lost_frames": 7}
+    stream = {"uri": "stream://a/jam", "recording": "/r", "n_frames": 9, "n_chunks": 1, "n_gaps": 0,
+              "lost_frames": 0, "clean": True, "sample_rate": 48_000, "total": total}  # fmt: skip
+    daemon.script["session_stop"] = {"session": "jam", "streams": [stream]}
+    done = run("stop", "jam", "--strict")
+    assert "  stream://a/jam: 96000 frames in 3 takes, 4 gaps, 7 frames lost (0.146 ms)\n" in done.stdout
+    assert done.exit_code == 5
 
 
 def asked(daemon: ScriptedDaemon, kind: type[Any]) -> Any:

@@ -321,7 +321,9 @@ def test_another_shape_is_recorded_in_a_new_take_where_that_was_asked_for(folder
     asked: Future[Any] = Future()
     stream.give(m.Stop(asked))
     stream.take_in(m.Stored)
-    assert asked.result(0).clean is True
+    ended = asked.result(0)
+    assert (ended.clean, ended.total.n_takes) == (True, 2)
+    assert ended.total.n_frames == ended.n_frames + load(folder / "store/recordings/mic/1.zarr").n_frames
     recordings = sorted(path.name for path in (folder / "store" / "recordings" / "mic").iterdir())
     assert recordings == ["1.0002.zarr", "1.zarr"]
     info = load(folder / "store" / "recordings" / "mic" / "1.0002.zarr")

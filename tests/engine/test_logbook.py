@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
+
 from chaos.engine.logbook import Logbook
 from chaos.protocol import events
 from chaos.protocol.codec import make_event
@@ -49,6 +51,8 @@ def test_a_streams_life_is_told() -> None:
     written.hear(events.StreamRolled(take="stream://a/1.0002", continues=URI))
     written.hear(events.StreamError.of(StorageFull("disk full"), recoverable=True))
     written.hear(stopped(clean=False))
+    total = events.TakesTotal(2, 960, 1, 7)
+    written.hear(msgspec.structs.replace(stopped(), total=total))
     written.hear(events.DaemonStopping(), None)
     assert written.lines == [
         f"{URI} started: Mic, 2 ch 48000 Hz f32",
@@ -57,6 +61,7 @@ def test_a_streams_life_is_told() -> None:
         f"{URI} goes on as stream://a/1.0002",
         f"{URI} error: disk full",
         f"{URI} stopped: 480 frames, 0 gaps, 0 frames lost; not clean",
+        f"{URI} stopped: 2 takes, 960 frames, 1 gap, 7 frames lost",
     ]
 
 

@@ -279,6 +279,8 @@ def test_streams_that_have_rolled_are_one_in_status_verify_and_save(
     [stream] = after["streams"]
     assert (after["running"], stream["state"], stream["offset_frames"]) == (False, "finished", 0)
     assert stream["n_frames"] > ended["n_frames"], "all takes count, not the last one alone"
+    total = {key: stream[key] for key in ("n_takes", "n_frames", "lost_frames")}
+    assert {**ended["total"], "n_gaps": 0} == {**total, "n_gaps": 0}
     assert client.call("verify", uri=uri)["n_frames"] == stream["n_frames"]
     told = saved(daemon.store, "tour", tmp_path / "out")
     assert (told["n_frames"], len(told["streams"][0]["takes"])) == (stream["n_frames"], stream["n_takes"])
@@ -339,6 +341,10 @@ def test_a_session_in_standby_is_kept_as_one(
     with pytest.raises(RefusedError) as refused:
         client.call("session_keep", session="tour")
     assert refused.value.code == "session_not_found"
+    client.call("session_start", session="unkept", streams=[offered("se-idea", standby_s=60.0)[0] | {"uri": "stream://se-idea/unkept"}])
+    client.call("session_stop", session="unkept")
+    after = client.call("session_status", session="unkept")
+    assert (after["running"], [each["state"] for each in after["streams"]]) == (False, ["missing"]), "it was there"
 
 
 def test_a_name_whose_start_was_refused_can_be_used_again(counting_source: SourceFactory, client: RawClient) -> None:
@@ -349,6 +355,8 @@ def test_a_name_whose_start_was_refused_can_be_used_again(counting_source: Sourc
         with pytest.raises(RefusedError) as refused:
             client.call("session_start", session="tour", streams=wrong)
         assert refused.value.code == "device_not_found"
+        with pytest.raises(RefusedError, match="there is no session tour"):
+            client.call("session_status", session="tour")
     assert client.call("recording_list")["recordings"] == []
     client.call("session_start", session="tour", streams=offered("se-again"))
     await_frames(client, "stream://se-again/tour", 4800)
