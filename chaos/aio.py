@@ -65,7 +65,7 @@ from chaos.protocol.answers import (
     StreamsListed,
     StreamStatus,
 )
-from chaos.protocol.config import check_default, is_remote, remote_endpoint
+from chaos.protocol.config import check_default, is_remote, remote_endpoints
 from chaos.protocol.heard import Answer, not_asked_for, read_answer, read_event
 from chaos.protocol.recorded import RecordingLine, RetiredTold, Sliced, Verified
 from chaos.protocol.requests import (
@@ -587,7 +587,8 @@ class Hosts:
     """`chaos.hosts.Hosts` with `await`: a client for each host; what one answers says nothing of another."""
 
     def __init__(self, hosts: Sequence[str], *, timeout_s: float = 5.0, keys: Path | None = None) -> None:
-        self._clients = {host: Client(remote_endpoint(host), timeout_s=timeout_s, keys=keys) for host in hosts}
+        named = remote_endpoints(hosts)
+        self._clients = {host: Client(endpoint, timeout_s=timeout_s, keys=keys) for host, endpoint in named.items()}
 
     async def __aenter__(self) -> Self:
         return self

@@ -124,6 +124,13 @@ def _mode(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a mode: use 700, 750 or 755") from None
 
 
+def _path(text: str) -> Path:
+    """An empty one would be the folder that chaosd happens to be started in."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="chaosd",
@@ -132,19 +139,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"chaosd {__version__}")
     parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="settings, and the streams to run, in TOML; options here come first"
+        "--config",
+        metavar="FILE",
+        type=_path,
+        help="settings, and the streams to run, in TOML; options here come first",
     )
     parser.add_argument("--check", action="store_true", help="check the configuration of --config, and end")
     parser.add_argument("--endpoint", metavar="URL", help="command socket (default: in $XDG_RUNTIME_DIR/chaos)")
     parser.add_argument("--events", metavar="URL", help="event socket (default: beside the command socket)")
     parser.add_argument(
-        "--keys", metavar="DIR", type=Path, help="directory of the keys for tcp:// (default: ~/.config/chaos/keys)"
+        "--keys", metavar="DIR", type=_path, help="directory of the keys for tcp:// (default: ~/.config/chaos/keys)"
     )
     parser.add_argument(
-        "--store", metavar="DIR", type=Path, help="directory for recordings (default: ~/.local/share/chaos)"
+        "--store", metavar="DIR", type=_path, help="directory for recordings (default: ~/.local/share/chaos)"
     )
     parser.add_argument(
-        "--staging-dir", metavar="DIR", type=Path, help="directory for the capture buffers; should be on tmpfs"
+        "--staging-dir", metavar="DIR", type=_path, help="directory for the capture buffers; should be on tmpfs"
     )
     parser.add_argument(
         "--staging-seconds", metavar="S", type=float, help="audio to buffer per stream, in seconds (default: 30)"
@@ -152,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-path",
         metavar="DIR",
-        type=Path,
+        type=_path,
         action="append",
         default=[],
         help="directory that clients may write to besides the store (repeatable)",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from chaos.client import Client
-from chaos.protocol.config import remote_endpoint
+from chaos.protocol.config import remote_endpoints
 from chaos.terms.errors import ChaosError
 
 __all__ = ["Hosts"]
@@ -26,11 +26,13 @@ _T = TypeVar("_T")
 class Hosts:
     """A client for each host (HOST or HOST:PORT, as `chaosctl keys` knows them), for one thread at a time.
 
-    A host that is away costs its own answer, and as long as `timeout_s`; the others are not kept waiting for it.
+    Raises InvalidRequest where two of them name one host at one port. A host that is away costs its own answer, and as
+    long as `timeout_s`; the others are not kept waiting for it.
     """
 
     def __init__(self, hosts: Sequence[str], *, timeout_s: float = 5.0, keys: Path | None = None) -> None:
-        self._clients = {host: Client(remote_endpoint(host), timeout_s=timeout_s, keys=keys) for host in hosts}
+        named = remote_endpoints(hosts)
+        self._clients = {host: Client(endpoint, timeout_s=timeout_s, keys=keys) for host, endpoint in named.items()}
         self._pool = ThreadPoolExecutor(max(1, min(len(self._clients), _MOST)), "host")
 
     def __enter__(self) -> Self:

@@ -135,7 +135,7 @@ def _names_for(group: click.Group, command: click.Command, param: click.Paramete
 def _completer(
     param: click.Parameter, names: tuple[_Names, ...]
 ) -> Callable[[click.Context, str], list[CompletionItem]]:
-    is_file_too = param.name == "arguments"
+    is_file_too = re.search("PATH|FILE|OUT", str(param.metavar or "")) is not None
 
     def complete(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         asked = _Asked(ctx.find_root().params)
@@ -147,7 +147,9 @@ def _completer(
                 continue
         fitting = {name: words for name, words in found.items() if _fits(name, incomplete)}
         items = [CompletionItem(name, help=" ".join(words.split()) or None) for name, words in fitting.items()]
-        return items or ([CompletionItem(incomplete, type="file")] if is_file_too else [])
+        if is_file_too:  # bash looks for files where nothing else fits
+            items.append(CompletionItem(incomplete, type="file"))
+        return items
 
     return complete
 

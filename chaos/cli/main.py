@@ -124,6 +124,15 @@ def _forget_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Folder(click.Path):
+    """An empty one would be the folder that somebody happens to be in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--host", envvar="CHAOS_HOST", metavar="HOST[:PORT][,...]",
@@ -136,7 +145,7 @@ def _forget_output() -> None:
     "--store",
     envvar="CHAOS_STORE",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=_Folder(path_type=Path),
     help="Directory of the recordings.",
 )
 @click.version_option(__version__, prog_name="chaosctl")

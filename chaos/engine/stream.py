@@ -70,6 +70,7 @@ from chaos.protocol import events
 from chaos.protocol.answers import PortAccepted, StreamEnded, TriggerStatus
 from chaos.protocol.config import Config
 from chaos.protocol.requests import AudioFormat, StreamStart
+from chaos.store.claims import Claim
 from chaos.store.store import Store
 from chaos.system.pump import Pump
 from chaos.system.threads import priority_notes
@@ -80,6 +81,9 @@ from chaos.terms.errors import (
     InvalidRequest,
     PipeWireUnavailable,
     RateMismatch,
+    StorageFailed,
+    StorageFull,
+    StreamExists,
     StreamNotFound,
 )
 from chaos.terms.ledger import Cause
@@ -433,30 +437,56 @@ class InputStreamActor(Supervised):
         continues: str | None,
         after_change: str | None,
     ) -> Take:
-        return make_take(
-            self.actor_ref,
-            number,
-            self._next_uri(number, continues or after_change),
-            config=self._config,
-            request=self._request,
-            asked=self._view.asked,
-            device=device,
-            channels=channels,
-            run_id=self._run_id,
-            pump=self._pump,
-            emit=self._emit,
-            continues=continues,
-            after_change=after_change,
-            member=self._member,
-            standby_s=self._view.standby_s,
-            commands=self._commands,
-        )
+        uri, claim = (self._view.uri, None) if number == 1 else self._claimed(number, continues or after_change)
+        try:
+            return make_take(
+                self.actor_ref,
+                number,
+                uri,
+                config=self._config,
+                request=self._request,
+                asked=self._view.asked,
+                device=device,
+                channels=channels,
+                run_id=self._run_id,
+                pump=self._pump,
+                emit=self._emit,
+                continues=continues,
+                after_change=after_change,
+                member=self._member,
+                standby_s=self._view.standby_s,
+                commands=self._commands,
+                claim=claim,
+            )
+        except BaseException:
+            if claim is not None:
+                claim.close()
+            raise
 
-    def _next_uri(self, number: int, former: str | None) -> str:
-        store, uri = Store(self._config.store), self._view.uri
-        if number > 1 and former is not None and self._request.take_names == "time":
-            return uri_by_time(store, uri, former, datetime.now(UTC))
-        return next_take_uri(store, uri, number)
+    def _claimed(self, number: int, former: str | None) -> tuple[str, Claim | None]:
+        """The next URI that nobody has, and what keeps it; without that where storage fails, which the take rides
+        out."""
+        store, claims = Store(self._config.store), list[Claim]()
+
+        def is_free(uri: str) -> bool:
+            try:
+                claim = Claim(store, uri)
+            except StreamExists:
+                return False
+            except (StorageFull, StorageFailed) as error:
+                log.warning("%s: %s", uri, error.message)
+                return not store.path(uri).exists()
+            if store.path(uri).exists():
+                claim.close()
+                return False
+            claims.append(claim)
+            return True
+
+        if former is not None and self._request.take_names == "time":
+            uri = uri_by_time(self._view.uri, former, datetime.now(UTC), is_free)
+        else:
+            uri = next_take_uri(self._view.uri, number, is_free)
+        return uri, claims[0] if claims else None
 
     def _on_recording(self, recording: str) -> None:
         self._view.trace.note("recording_made")

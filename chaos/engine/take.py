@@ -41,6 +41,7 @@ from chaos.protocol.requests import Format, MidiFormat, StreamStart
 from chaos.staging.layout import SUFFIX, slots_for
 from chaos.staging.owner import Staging
 from chaos.store.about import about
+from chaos.store.claims import Claim
 from chaos.store.lines import Definition
 from chaos.store.store import Store
 from chaos.system.machine import boot_id
@@ -70,7 +71,8 @@ class _Voice:
 
 @dataclass
 class Take:
-    """Alive until `close`. `listen` lets the rotator work, `hush` ends that; both may be called twice."""
+    """Alive until `close`. `listen` lets the rotator work, `hush` ends that; both may be called twice. `claim` keeps
+    others from the URI of one that the stream has rolled into; that of the first is the stream's."""
 
     number: int
     uri: str
@@ -80,6 +82,7 @@ class Take:
     wake: int
     pump: Pump
     turn: Turn
+    claim: Claim | None = None
 
     def listen(self) -> None:
         rotator = self.rotator
@@ -127,27 +130,28 @@ class Take:
     def close(self, *, keep_staging: bool) -> None:
         self.hush()
         self.staging.close(remove=not keep_staging)
+        if self.claim is not None:
+            self.claim.close()
         if self.wake >= 0:
             os.close(self.wake)
             self.wake = -1
 
 
-def next_take_uri(store: Store, stream_uri: str, number: int) -> str:
-    """The URI of a stream's `number`-th take (from 1), or of a later one where that is taken."""
-    if number == 1:
-        return stream_uri
-    uri = f"{stream_uri}.{number:04}"
-    return next_take_uri(store, stream_uri, number + 1) if store.path(uri).exists() else uri
+def next_take_uri(stream_uri: str, number: int, is_free: Callable[[str], bool]) -> str:
+    """The URI of a stream's `number`-th take (from 2), or of a later one where that is taken."""
+    while not is_free(uri := f"{stream_uri}.{number:04}"):
+        number += 1
+    return uri
 
 
-def uri_by_time(store: Store, stream_uri: str, former: str, now: datetime) -> str:
+def uri_by_time(stream_uri: str, former: str, now: datetime, is_free: Callable[[str], bool]) -> str:
     """The URI of a stream's take that begins `now` (UTC), to the nearest second, after the take `former`: by that time,
     or a later second where that is taken, or would come before `former` as somebody has set the clock."""
     moment = now + timedelta(seconds=0.5)
     number = former.removeprefix(stream_uri).removeprefix(".")
-    while f"{moment:%Y%m%d%H%M%S}" <= number or store.path(f"{stream_uri}.{moment:%Y%m%d%H%M%S}").exists():
+    while f"{moment:%Y%m%d%H%M%S}" <= number or not is_free(uri := f"{stream_uri}.{moment:%Y%m%d%H%M%S}"):
         moment += timedelta(seconds=1)
-    return f"{stream_uri}.{moment:%Y%m%d%H%M%S}"
+    return uri
 
 
 class _Shape(NamedTuple):
@@ -192,6 +196,7 @@ def make_take(
     member: Membership | None = None,
     standby_s: float | None = None,
     commands: Commands | None = None,
+    claim: Claim | None = None,
 ) -> Take:
     """Slots for these channels of the device, as the request has it, and a rotator that listens to them.
 
@@ -256,6 +261,6 @@ def make_take(
     plan = replace(plan, silent_below_dbfs=request.silent_below_dbfs, silent_after_s=request.silent_after_s)
     turn = Turn(staging, config.store, emit)
     rotator = ChunkRotatorActor.start(_Voice(stream, number), staging, plan, turn)
-    made = Take(number, uri, channels, staging, rotator, wake, pump, turn)
+    made = Take(number, uri, channels, staging, rotator, wake, pump, turn, claim)
     made.listen()
     return made

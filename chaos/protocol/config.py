@@ -9,6 +9,7 @@ import platform
 import re
 import stat
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,7 @@ __all__ = [
     "is_remote",
     "next_port",
     "remote_endpoint",
+    "remote_endpoints",
     "session_folder",
 ]
 
@@ -372,3 +374,15 @@ def remote_endpoint(host: str) -> str:
     if ":" in name and not name.startswith("["):
         name = f"[{name}]"
     return f"tcp://{name}:{port}"
+
+
+def remote_endpoints(hosts: Iterable[str]) -> dict[str, str]:
+    """The command socket of each. Raises InvalidRequest where two names are of one host and port."""
+    found: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for host in hosts:
+        found[host] = remote_endpoint(host)
+        known = names.setdefault(found[host].lower(), host)
+        if known != host:
+            raise InvalidRequest(f"{known} and {host} are the same host", hint="name each host once")
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,22 @@ def test_other_shells_are_answered_as_click_has_it(tmp_path: Path, shell: str) -
         words = {"zsh": ("chaosctl stop stream://desk/2", "2"), "fish": ("chaosctl stop stream://d", "stream://d")}[shell]
         more = {"_CHAOSCTL_COMPLETE": f"{shell}_complete", "COMP_WORDS": words[0], "COMP_CWORD": words[1]}
         assert "//desk/2" in output([str(CTL)], environment(tmp_path, **more))
+
+
+@pytest.mark.parametrize("typed", ["verify", "sign", "save", "show", "plot", "record"])
+def test_files_are_offered_beside_names(tmp_path: Path, typed: str) -> None:
+    """By the shell itself; bash does so where nothing else fits."""
+    line = f"chaosctl {typed} ./ta"
+    asked = {
+        "bash": {"COMP_LINE": line},
+        "zsh": {"COMP_WORDS": line, "COMP_CWORD": "2"},
+        "fish": {"COMP_WORDS": line, "COMP_CWORD": "./ta"},
+    }
+    for shell, words in asked.items():
+        said = output([str(CTL)], environment(tmp_path, _CHAOSCTL_COMPLETE=f"{shell}_complete", **words))
+        assert re.match(r"file[,\n]\.?/?", said), shell
+    words = {"COMP_WORDS": "chaosctl stop ./ta", "COMP_CWORD": "2"}
+    assert output([str(CTL)], environment(tmp_path, _CHAOSCTL_COMPLETE="zsh_complete", **words)).strip() == ""
 
 
 def test_nothing_is_said_where_no_chaosd_runs(tmp_path: Path) -> None:

@@ -163,3 +163,9 @@ def test_from_python(site: Site) -> None:
 
 def _ping(chaosd: Client) -> str:
     return str(chaosd.call("ping")["name"])
+
+
+def test_one_host_in_two_spellings_is_refused() -> None:
+    for many in (Hosts, chaos.aio.Hosts):
+        with pytest.raises(InvalidRequest, match="rig and RIG:47800 are the same host"):
+            many(["rig", "RIG:47800"])

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from lone import CYCLE, LoneStream, microphone
+from lone import CYCLE, URI, LoneStream, microphone
 from world import audio_format
 
 from chaos._link import LINK_ACTIVE, LINK_GONE
@@ -19,13 +19,16 @@ from chaos.engine.gate import Gate
 from chaos.engine.life import TRANSITIONS, Life, may_lead_to
 from chaos.engine.stream import HELD
 from chaos.graph.channels import find_ports
+from chaos.store.claims import Claim
 from chaos.store.info import load
+from chaos.store.store import Store
 from chaos.terms.errors import (
     ChannelsMismatch,
     ChaosError,
     FormatUnsupported,
     InternalError,
     PipeWireUnavailable,
+    StreamExists,
     StreamNotFound,
 )
 from chaos.terms.latency import Latency
@@ -297,6 +300,25 @@ def test_a_capture_that_cannot_be_made_is_a_clear_refusal(folder: Path) -> None:
     settle_end(stream)
     with pytest.raises(FormatUnsupported):
         stream.start.result(0)
+    stream.close()
+
+
+def test_the_next_take_has_a_name_that_nobody_else_is_about_to_take(folder: Path) -> None:
+    store = Store(folder / "store")
+    stream = running(folder, roll="1h")
+    other = Claim(store, f"{URI}.0002")
+    stream.give(m.Roll())
+    following = stream.actor._takes.following
+    assert following is not None
+    assert following.uri == f"{URI}.0003"
+    other.close()
+    with pytest.raises(StreamExists):
+        Claim(store, following.uri)
+    stream.run(2)
+    stream.take_in(m.Stored)
+    stream.stop()
+    Claim(store, f"{URI}.0003").close()
+    assert sorted(path.name for path in (store.root / "recordings/mic").iterdir()) == ["1.0003.zarr", "1.zarr"]
     stream.close()
 
 

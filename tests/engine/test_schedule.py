@@ -17,7 +17,6 @@ from chaos.engine.schedule import LOOK_S, Schedule
 from chaos.engine.take import uri_by_time
 from chaos.protocol.codec import decode_request
 from chaos.protocol.requests import StreamStart
-from chaos.store.store import Store
 from chaos.terms.errors import ChaosError
 from chaos.terms.formats import AudioFormat
 
@@ -98,13 +97,17 @@ def test_what_can_t_be_is_refused(fields: dict[str, Any]) -> None:
         decode_request(json.dumps({**asked, **fields}).encode())
 
 
-def test_takes_are_named_by_their_second_and_stay_in_order(tmp_path: Path) -> None:
-    store, uri = Store(tmp_path), "stream://mic/1"
-    assert uri_by_time(store, uri, uri, NOW - dt.timedelta(seconds=0.4)) == f"{uri}.20261126170000"
-    assert uri_by_time(store, uri, f"{uri}.0002", NOW) == f"{uri}.20261126170000"
-    assert uri_by_time(store, uri, f"{uri}.20261126180000", NOW) == f"{uri}.20261126180001", "the clock was set back"
-    store.path(f"{uri}.20261126170000").mkdir(parents=True)
-    assert uri_by_time(store, uri, uri, NOW) == f"{uri}.20261126170001"
+def test_takes_are_named_by_their_second_and_stay_in_order() -> None:
+    uri, taken = "stream://mic/1", set[str]()
+
+    def named(former: str, now: dt.datetime) -> str:
+        return uri_by_time(uri, former, now, lambda each: each not in taken)
+
+    assert named(uri, NOW - dt.timedelta(seconds=0.4)) == f"{uri}.20261126170000"
+    assert named(f"{uri}.0002", NOW) == f"{uri}.20261126170000"
+    assert named(f"{uri}.20261126180000", NOW) == f"{uri}.20261126180001", "the clock was set back"
+    taken.add(f"{uri}.20261126170000")
+    assert named(uri, NOW) == f"{uri}.20261126170001"
 
 
 @pytest.fixture

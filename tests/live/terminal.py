@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ class Terminal:
     """A tmux server of one window. `screen` is what a person sees."""
 
     def __init__(self, env: dict[str, str], columns: int, command: str, folder: Path) -> None:
-        self._tmux = ["tmux", "-L", f"chaos-{secrets.token_hex(4)}", "-f", os.devnull]
+        self._sockets = tempfile.mkdtemp(prefix="tmux-")  # one of tmp_path's may be too long a name for a socket
+        self._tmux = ["tmux", "-S", f"{self._sockets}/socket", "-f", os.devnull]
         self._env = env
         ends = "echo END $?; stty -g > after; tmux wait-for -S over; read line"
         line = f"trap : INT; stty -g > before; {command}; {ends}"
@@ -45,3 +47,4 @@ class Terminal:
 
     def close(self) -> None:
         subprocess.run([*self._tmux, "kill-server"], env=self._env, capture_output=True, check=False)
+        shutil.rmtree(self._sockets)

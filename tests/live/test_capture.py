@@ -22,7 +22,8 @@ from chaos.terms.errors import DeviceNotFound, InvalidRange, InvalidRequest, Str
 from chaos.terms.moments import Moment
 
 PROGRAM = """
-import json, sys, chaos
+import json, os, sys, chaos
+os.umask(0)
 with chaos.capture(sys.argv[1], channel_map=["2"]) as stream:
     stream.wait(0.5)
     x = stream.last(0.25)
@@ -49,6 +50,8 @@ def test_a_program_has_the_newest_frames_without_a_daemon(
     assert (shape, clean, lost, is_marked, after) == ([1, 12_000], True, 0, True, [1, 12_000])
     assert uri.startswith("stream://cap-desk/")
     assert path.startswith(str(tmp_path))
+    store = [tmp_path, *tmp_path.rglob("*")][1:]
+    assert [each for each in store if each.stat().st_mode & 0o077] == [], "a microphone is private, whatever the umask"
     with chaos.open(Path(path)) as recording:
         assert [mark.label for mark in recording.marks] == ["here"]
 

@@ -159,6 +159,24 @@ def test_ctrl_c_ends_it_and_the_file_is_there(
     assert f"({len(samples)} frames)".encode() in said
 
 
+def test_a_reader_that_has_enough_ends_it_and_the_recording_is_there(
+    alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    source = counting_source("solo", driver=True, speed=4)
+    line = f"set -o pipefail; {COMMAND} record {source.name} - | head -c 80000; echo $? > code"
+    done = subprocess.run(["bash", "-c", line], env=alone, cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    found = source.check(np.frombuffer(done.stdout, "<f4").reshape(-1, 2).T)
+    assert (found.ok, found.n_frames) == (True, 10_000)
+    begun, there, how = done.stderr.decode().splitlines()[-3:]
+    assert begun.startswith(("streaming", "samples are clipped"))
+    assert there.startswith("the recording is there: stream://solo/")
+    uri = there.rpartition(" ")[2]
+    assert how == f"  save it with: chaosctl save {uri} FILE"
+    report = verify(Store(tmp_path / "store").path(uri))
+    assert (report.ok, report.clean, report.n_frames >= 10_000) == (True, True, True)
+    assert (tmp_path / "code").read_text() == "141\n", "as of any command whose reader has gone"
+
+
 def test_a_pipe_of_so_many_seconds_has_so_many(
     alone: dict[str, str], counting_source: SourceFactory, tmp_path: Path
 ) -> None:

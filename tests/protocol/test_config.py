@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from chaos.protocol import config as config_module
-from chaos.protocol.config import Config, check_default, default_endpoints, file_system_of, ipc_path, session_folder
+from chaos.protocol.config import (
+    Config,
+    check_default,
+    default_endpoints,
+    file_system_of,
+    ipc_path,
+    remote_endpoints,
+    session_folder,
+)
 from chaos.terms.errors import InvalidRequest, StorageFailed
 
 
@@ -226,3 +234,10 @@ def test_root_is_told_how_to_reach_another_users_chaosd(tmp_path: Path, monkeypa
             check_default(endpoint)
         assert f"chaosctl --endpoint {commands} --events {events}" in refused.value.hint
     check_default(f"ipc://{tmp_path}/chaos/named")
+
+
+def test_a_host_in_two_spellings_is_one() -> None:
+    assert list(remote_endpoints(["rig1", "rig2", "rig1:47900"])) == ["rig1", "rig2", "rig1:47900"]
+    for other in ("RIG1", "rig1:47800"):
+        with pytest.raises(InvalidRequest, match=f"rig1 and {other} are the same host"):
+            remote_endpoints(["rig1", "rig2", other])
