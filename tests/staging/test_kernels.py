@@ -187,6 +187,47 @@ def test_a_measure_is_that_of_a_plain_sum(
     assert abs(found.squares - math.fsum(sound**2)) <= 1e-12 * (sound**2).sum()
 
 
+class Block(ctypes.Structure):
+    """`struct chaos_block`."""
+
+    _fields_ = (
+        *((name, ctypes.c_float) for name in ("low", "high")),
+        ("squares", ctypes.c_double),
+        *((name, ctypes.c_uint32) for name in ("n", "n_finite")),
+    )
+
+
+@given(
+    n=st.one_of(st.integers(0, 40), st.integers(0, 300)),
+    dtype=st.sampled_from(list(FULL)),
+    special=st.lists(st.tuples(st.integers(0, 300), st.sampled_from([*ODD, *LOUD, 0.0, -0.0, 3.4e38])), max_size=6),
+)
+def test_a_block_of_the_overview_is_the_same_whichever_way_it_is_made(
+    n: int, dtype: type[np.number], special: list[tuple[int, float]]
+) -> None:
+    """To the bit, since *verify* makes it again, maybe on another processor; and what numpy says it is."""
+    full = FULL[dtype]
+    values = np.random.default_rng(n).uniform(-1, 1, n)
+    for at, value in special:
+        if at < n and (dtype is np.float32 or np.isfinite(value)):
+            values[at] = value
+    samples = values.astype(np.float32) if dtype is np.float32 else whole(values, full, dtype)
+    given_bytes = pages(samples.nbytes)
+    given_bytes[:] = np.frombuffer(samples.tobytes(), np.uint8)
+    found, plain = Block(), Block()
+    for way, block in enumerate((found, plain)):
+        kernels().block(way, list(FULL).index(dtype), given_bytes.ctypes.data, n, ctypes.byref(block))
+    assert bytes(found) == bytes(plain)
+    exact = samples.astype(np.float64) / full
+    sound = exact[np.isfinite(exact)]
+    assert (found.n, found.n_finite) == (n, len(sound))
+    assert (found.low, found.high) == (
+        tuple(np.float32([sound.min(), sound.max()])) if len(sound) else (math.inf, -math.inf)
+    )
+    squares = (sound.astype(np.float32).astype(np.float64) ** 2).sum()
+    assert abs(found.squares - squares) <= 1e-12 * squares
+
+
 def whole(values: npt.NDArray[np.float64], full: float, dtype: type[np.number]) -> npt.NDArray[np.number]:
     return np.clip(np.round(values * full), -full, full - 1).astype(dtype)
 

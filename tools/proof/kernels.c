@@ -8,6 +8,7 @@
 
 #include "_convert.h"
 #include "_kernels.h"
+#include "_overview.h"
 
 enum what { KERNEL, MEMCPY, LOOP };
 
@@ -126,4 +127,28 @@ void measure(int way, int form, const void *src, uint64_t n, struct chaos_measur
 		(way ? chaos_measure_s32_plain : chaos_measure_s32)(src, n, found);
 	else
 		(way ? chaos_measure_s16_plain : chaos_measure_s16)(src, n, found);
+}
+
+/* A block of the overview of n samples by one of two ways, best and plain; `form` as for `measure`. */
+void block(int way, int form, const void *src, uint32_t n, struct chaos_block *found)
+{
+	struct chaos_lanes lanes;
+	chaos_block_begin(found);
+	chaos_begin_lanes(&lanes);
+	if (!way) {
+		if (form == 0)
+			chaos_block_f32(src, n, found);
+		else if (form == 1)
+			chaos_block_s32(src, n, found);
+		else
+			chaos_block_s16(src, n, found);
+		return;
+	}
+	if (form == 0)
+		chaos_block_f32_with(src, n, &lanes);
+	else if (form == 1)
+		chaos_block_s32_with(src, n, &lanes);
+	else
+		chaos_block_s16_with(src, n, &lanes);
+	chaos_take_block(&lanes, n, found);
 }

@@ -43,7 +43,8 @@ class Bandwidth:
 
 
 def load_kernels() -> ctypes.CDLL:
-    """The kernels as a library: `fill_slot`, `deinterleave`, `convert`, `copy_planes`, `measure` (see kernels.c)."""
+    """The kernels as a library: `fill_slot`, `deinterleave`, `convert`, `copy_planes`, `measure`, `block` (see
+    kernels.c)."""
     kernels = ctypes.CDLL(str(library("kernels")))
     kernels.fill_slot.restype = ctypes.c_uint64
     pointer, count = ctypes.c_void_p, ctypes.c_uint64
@@ -53,6 +54,8 @@ def load_kernels() -> ctypes.CDLL:
     kernels.measure.argtypes = [ctypes.c_int, ctypes.c_int, pointer, count, pointer]
     kernels.measure.restype = None
     kernels.deinterleave.argtypes = [ctypes.c_int, ctypes.c_int, pointer, count, pointer, count, count]
+    kernels.block.argtypes = [ctypes.c_int, ctypes.c_int, pointer, ctypes.c_uint32, pointer]
+    kernels.block.restype = None
     kernels.convert.argtypes = [ctypes.c_int, ctypes.c_int, pointer, count, pointer, count, count, count]
     return kernels
 
