@@ -91,6 +91,15 @@ cdef uint8_t *sample_at(const Writer *w, uint32_t slot, uint64_t channel, uint64
             + (channel * w.definition.chunk_frames + frame) * w.definition.sample_bytes)
 
 
+cdef void measure_channel(const Writer *w, const uint8_t *at, uint64_t n, chaos_measure *found) noexcept nogil:
+    if w.definition.sample_format == F32:
+        chaos_measure_f32(<const float *>at, n, found)
+    elif w.definition.sample_format == S16:
+        chaos_measure_s16(<const int16_t *>at, n, found)
+    else:
+        chaos_measure_s32(<const int32_t *>at, n, found)
+
+
 cdef class AudioSlots(Slots):
     """Slots that hold samples."""
 
@@ -164,28 +173,26 @@ cdef class AudioSlots(Slots):
             free(planes)
             PyBuffer_Release(&view)
 
-    def measure(self, uint32_t slot, uint64_t first, uint64_t end):
+    def measure(self, uint32_t slot, uint64_t first, uint64_t end, uint64_t origin=0):
         """Of each channel what frames [first, end) of a slot are like, which is not given back meanwhile: (peak, sum of
         squares, sum, n_clipped, first_clipped, n_odd, first_odd). Full scale is 1.0; odd are NaN and infinite ones, which
-        count for nothing else. `first_` is a frame of the slot, or `end`."""
+        count for nothing else. `first_` is a frame of the slot, or `end`; counted on from `origin`."""
         cdef Writer *w = self.alive()
         if slot >= w.definition.n_slots or not first <= end <= w.definition.chunk_frames:
             raise ValueError("no such frames")
-        cdef uint64_t k, n = end - first
-        cdef uint8_t *at
-        cdef chaos_measure m
-        cdef list found = []
-        for k in range(w.definition.channels):
-            at = sample_at(w, slot, k, first)
+        cdef uint64_t k, n = end - first, channels = w.definition.channels
+        cdef chaos_measure *found = <chaos_measure *>malloc(channels * sizeof(chaos_measure))
+        if found == NULL:
+            raise MemoryError
+        try:
             with nogil:
-                if w.definition.sample_format == F32:
-                    chaos_measure_f32(<const float *>at, n, &m)
-                elif w.definition.sample_format == S16:
-                    chaos_measure_s16(<const int16_t *>at, n, &m)
-                else:
-                    chaos_measure_s32(<const int32_t *>at, n, &m)
-            found.append((m.peak, m.squares, m.sum, m.n_clipped, first + m.first_clipped, m.n_odd, first + m.first_odd))
-        return found
+                for k in range(channels):
+                    measure_channel(w, sample_at(w, slot, k, first), n, &found[k])
+            return [(found[k].peak, found[k].squares, found[k].sum, found[k].n_clipped,
+                     origin + first + found[k].first_clipped, found[k].n_odd, origin + first + found[k].first_odd)
+                    for k in range(channels)]
+        finally:
+            free(found)
 
     def levels(self, uint64_t n_frames):
         """(peak, mean square) of each channel over the last n_frames of the filling slot; full scale is 1.0."""

@@ -425,12 +425,14 @@ CHAOS_INLINE double chaos_sized_int16_t(uint32_t size) { return size; }
             for (uint64_t i = at; n_clipped > 0 && m->first_clipped == n; i++)                                         \
                 m->first_clipped = chaos_size_##T(src[i]) >= clipped ? i : n;                                          \
             m->n_clipped += n_clipped;                                                                                 \
-            for (int i = 0; i < CHAOS_MEASURED; i += CHAOS_LANES)                                                      \
+            for (int i = 0; i < CHAOS_MEASURED; i += CHAOS_LANES) {                                                    \
+                __builtin_prefetch(block + i + CHAOS_MEASURED);                                                        \
                 for (int k = 0; k < CHAOS_LANES; k++) {                                                                \
                     const double v = (double)block[i + k];                                                             \
                     squares[k] += v * v;                                                                               \
                     sum[k] += v;                                                                                       \
                 }                                                                                                      \
+            }                                                                                                          \
         }                                                                                                              \
         NAME##_each(src, at, n, m);                                                                                    \
         for (int k = 0; k < CHAOS_LANES; k++) {                                                                        \

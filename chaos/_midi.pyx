@@ -208,7 +208,7 @@ cdef class MidiSlots(Slots):
         cdef uint64_t n = min(w.used, w.definition.slot_bytes)
         return (<const char *>(w.data + <uint64_t>slot * w.definition.slot_bytes))[:n], chunk, filled
 
-    def measure(self, uint32_t slot, uint64_t first, uint64_t end):
+    def measure(self, uint32_t slot, uint64_t first, uint64_t end, uint64_t origin=0):
         """Events have no level."""
         return []
 

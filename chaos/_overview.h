@@ -89,6 +89,8 @@ static inline void chaos_take_block(const struct chaos_lanes *lanes, uint32_t n,
         chaos_take_block(&lanes, n, block);                                                                            \
     }
 
+#define CHAOS_EARLY 2048  /* bytes that are asked for early: by itself the processor stops at each page of 4096 */
+
 #ifdef __x86_64__
 #define CHAOS_BLOCK_WIDE(NAME)                                                                                         \
     if (__builtin_cpu_supports("avx2")) {                                                                              \
@@ -106,6 +108,7 @@ static inline void chaos_take_block(const struct chaos_lanes *lanes, uint32_t n,
         __m256d left = _mm256_setzero_pd(), right = left;                                                              \
         __m256i odd = _mm256_setzero_si256();                                                                          \
         for (uint32_t i = 0; i < n; i += CHAOS_LANES) {                                                                \
+            __builtin_prefetch((const char *)(src + i) + CHAOS_EARLY);                                                 \
             const __m256 v = LOAD(src + i);                                                                            \
             const __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(v));                                              \
             const __m256d b = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));                                            \

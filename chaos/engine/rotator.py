@@ -601,12 +601,7 @@ class ChunkRotatorActor(Supervised):
         first, end = max(self._signal.frame, origin), origin + n_frames
         if end <= first:
             return
-        found = [
-            (peak, squares, total, n_clipped, origin + clipped, n_odd, origin + odd)
-            for peak, squares, total, n_clipped, clipped, n_odd, odd in self._slots.measure(
-                slot, first - origin, end - origin
-            )
-        ]
+        found = self._slots.measure(slot, first - origin, end - origin, origin)
         for event in self._signal.take(first, end, found):
             self._plan.emit(event)
 

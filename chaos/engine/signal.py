@@ -19,7 +19,7 @@ Measure = tuple[float, float, float, int, int, int, int]
 """Of one channel, as `AudioSlots.measure` gives it; what is first are frames of the take here."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Channel:
     """Sums over the second that runs, and what the last one was."""
 
@@ -76,22 +76,33 @@ class Signal:
         self._quiet_since = 0
         self._is_silent = False
         self._clipping, self._odd = _Spell(), _Spell()
+        self._told = [each.last for each in self._channels]
         self.frame = 0
         """Up to which frame of the take it has seen all."""
 
     def take(self, first: int, end: int, found: Sequence[Measure]) -> list[Event]:
         """Takes in frames [first, end); the events that are due."""
         told: list[Event] = []
-        for channel, (peak, squares, total, n_clipped, _, _, _) in zip(self._channels, found, strict=True):
-            channel.peak = max(channel.peak, peak)
+        top, n_clipped, clipped, n_odd, odd = 0.0, 0, end, 0, end
+        for channel, (peak, squares, total, clips, clipped_at, odds, odd_at) in zip(self._channels, found, strict=True):
+            if peak > channel.peak:
+                channel.peak = peak
+            if peak > top:
+                top = peak
             channel.squares += squares
             channel.total += total
-            channel.n_clipped += n_clipped
+            if clips:
+                channel.n_clipped += clips
+                n_clipped, clipped = n_clipped + clips, min(clipped, clipped_at)
+            if odds:
+                n_odd, odd = n_odd + odds, min(odd, odd_at)
         self.frame = end
         self._n_frames += end - first
         if self._n_frames >= self._rate:
             self._end_second()
-        if any(each[0] > self._threshold or each[5] for each in found):
+        if n_clipped:
+            self._tell_channels()
+        if top > self._threshold or n_odd:
             self._quiet_since = end
             if self._is_silent:
                 self._is_silent = False
@@ -101,14 +112,12 @@ class Signal:
             told.append(
                 events.StreamSilent(silent=True, since_frame=self._quiet_since, below_dbfs=self._below_dbfs)
             )
-        n_clipped, at = sum(each[3] for each in found), min(each[4] for each in found)
-        if self._clipping.take(n_clipped, at, end, self._rate):
+        if self._clipping.take(n_clipped, clipped, end, self._rate):
             spell = self._clipping
             told.append(
                 events.StreamClipping(clipping=spell.is_on, first_frame=spell.begin, n_samples=spell.n_now)
             )
-        n_odd, at = sum(each[5] for each in found), min(each[6] for each in found)
-        if self._odd.take(n_odd, at, end, self._rate):
+        if self._odd.take(n_odd, odd, end, self._rate):
             spell = self._odd
             told.append(
                 events.StreamNotFinite(not_finite=spell.is_on, first_frame=spell.begin, n_samples=spell.n_now)
@@ -122,15 +131,20 @@ class Signal:
             channel.last = ChannelSignal(_decibels(channel.peak), _decibels(rms), mean, channel.n_clipped)
             channel.peak = channel.squares = channel.total = 0.0
         self._n_frames = 0
+        self._tell_channels()
+
+    def _tell_channels(self) -> None:
+        """Makes what `status` gives, which is asked for far more often than it changes."""
+        self._told = [
+            ChannelSignal(each.last.peak_dbfs, each.last.rms_dbfs, each.last.dc, each.n_clipped)
+            for each in self._channels
+        ]
 
     def status(self) -> SignalStatus:
         """How it stands."""
         return SignalStatus(
             frame=self.frame,
-            channels=[
-                ChannelSignal(each.last.peak_dbfs, each.last.rms_dbfs, each.last.dc, each.n_clipped)
-                for each in self._channels
-            ],
+            channels=self._told,
             silent_since_frame=self._quiet_since if self._is_silent else None,
             n_clipped=self._clipping.n_samples,
             first_clipped_frame=self._clipping.first,
