@@ -225,8 +225,7 @@ class ChunkRotatorActor(Supervised):
 
         With `checkpoint` also what the slot being filled holds, so that a power cut costs at most a second.
         """
-        self._take_over()
-        self._look_at_rate()
+        self._look_at_rate(self._take_over())
         if self._recording is None:
             self._look_at_flow()  # first of all: a take may begin without a frame
         if self._holding is not None:
@@ -250,7 +249,8 @@ class ChunkRotatorActor(Supervised):
         self._take_over()
         return filling
 
-    def _take_over(self) -> None:
+    def _take_over(self) -> dict[str, int]:
+        """Takes full slots and notes; the counters as they were before these, or after them where there were any."""
         while (full := self._slots.take_full()) is not None:
             self._full.append(full)
         offset_ns, quality = 0, None
@@ -272,7 +272,10 @@ class ChunkRotatorActor(Supervised):
                 self._watch.anchor(note.clock_id, note.position, note.monotonic_ns, note.rate)
         if self._stall is not None and stats["gap_first"] != self._stall.first_frame:
             self._close_stall()
-        self._look_for_open_gap()
+        if quality is not None:
+            stats = self._slots.stats()
+        self._look_for_open_gap(stats)
+        return stats
 
     def _enter(self, anchor: ClockAnchor, quality: ClockQuality) -> None:
         """Enters an anchor with what is known of the clock's error, and whether the clock was set since the last."""
@@ -307,9 +310,9 @@ class ChunkRotatorActor(Supervised):
         log.warning("%s: the wall clock was set by %.3f s", self._plan.definition.uri, by_ns / 1e9)
         self._plan.emit(events.ClockStepped(frame=head, by_ns=by_ns))
 
-    def _look_for_open_gap(self) -> None:
+    def _look_for_open_gap(self, stats: dict[str, int] | None = None) -> None:
         """Tells a gap while it is still open, once: its note only comes when it has ended."""
-        stats = self._slots.stats()
+        stats = self._slots.stats() if stats is None else stats
         if stats["stalls"] and self._stall is None:
             self._stall = Gap(stats["head_frame"], 0, Cause(stats["gap_cause"]), Confidence.EXACT)
         if stats["gap_first"] >= 0:
@@ -338,12 +341,12 @@ class ChunkRotatorActor(Supervised):
             )
             self._plan.emit(events.StreamError.of(full, recoverable=True))
 
-    def _look_at_rate(self) -> None:
+    def _look_at_rate(self, stats: dict[str, int]) -> None:
         """Tells the stream, once, of a graph at another rate or by another clock than ours: nothing of it is kept."""
-        found = self._watch.wrong_rate(self._slots.stats())
+        found = self._watch.wrong_rate(stats)
         if found is not None:
             self._stream.tell(WrongRate(found))
-        clock_id = self._watch.wrong_clock(self._slots.stats())
+        clock_id = self._watch.wrong_clock(stats)
         if clock_id is not None:
             self._stream.tell(WrongClock(clock_id))
 

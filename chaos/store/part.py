@@ -33,6 +33,7 @@ class Part:
 
     def __init__(self, path: Path, form: Form) -> None:
         self.path = path
+        self._text = str(path)  # it is looked for by every checkpoint, and a Path takes its time
         self.n_frames = 0
         self.is_named = False
         self._form = form
@@ -51,7 +52,7 @@ class Part:
     def is_there(self) -> bool:
         """Whether the file still has its name: somebody may have removed it."""
         try:
-            found = self.path.stat()
+            found = os.stat(self._text)  # noqa: PTH116
         except FileNotFoundError:
             return False
         return (found.st_dev, found.st_ino) == self._identity

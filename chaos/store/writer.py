@@ -101,12 +101,14 @@ class RecordingWriter:
         self._folder = folder
         self._root = root
         self.definition = definition
+        self._form = definition.form
+        self._named: Path | None = None  # where the journal thinks it is
         self.found: RecordingInfo | None = None
         self.open_gap: Gap | None = None
         self._objects = ObjectStore(root.path / store.objects.root.relative_to(store.root))
         self._journal = journal
         self._coverage = Coverage()
-        self._chunks = ChunkFiles(folder.path / definition.form.folder, definition.form, self._objects)
+        self._chunks = ChunkFiles(folder.path / self._form.folder, self._form, self._objects)
         self._metadata = Metadata(folder.path, definition)
         self._last: SealedChunk | None = None
         self._together: dict[int, SealedChunk] = {}  # what was sealed last
@@ -197,7 +199,7 @@ class RecordingWriter:
             left = self._chunks.left(self._is_sealed)
         begun = self._sealing
         if begun and begun.chunk in left and left[begun.chunk][0] == self.definition.chunk_frames:
-            whole = self.definition.form.whole(left[begun.chunk][1], begun.n_frames)
+            whole = self._form.whole(left[begun.chunk][1], begun.n_frames)
             left[begun.chunk] = begun.n_frames, whole
         return [(chunk, *left[chunk]) for chunk in sorted(left)]
 
@@ -207,7 +209,7 @@ class RecordingWriter:
         return self._folder.name
 
     def _chunk_path(self, chunk: int) -> Path:
-        return self.path / self.definition.form.folder / str(chunk)
+        return self.path / self._form.folder / str(chunk)
 
     @property
     def was_torn(self) -> bool:
@@ -229,7 +231,7 @@ class RecordingWriter:
         if self._is_sealed(chunk) or self.definition.external or not n_frames:
             return
         view = self._checked(chunk, data, chunk * self.definition.chunk_frames, n_frames)
-        with view, self._storage("checkpoint", self._chunk_path(chunk)):
+        with view, self._storage("checkpoint", chunk):
             self._chunks.commit(chunk, view, n_frames)
 
     def seal(self, chunk: int, data: memoryview, first_frame: int, n_frames: int) -> SealedChunk:
@@ -254,14 +256,14 @@ class RecordingWriter:
             return self._commit(full)
         with ExitStack() as stack:
             views = [stack.enter_context(self._checked(*each)) for each in new]
-            stack.enter_context(self._storage("seal", self._chunk_path(new[0].chunk)))
+            stack.enter_context(self._storage("seal", new[0].chunk))
             put = self._hashed(new, views, meanwhile)
             for each in new:
                 self._announce_partial(each.chunk, each.n_frames)
             if self._has_new_gaps:  # else a power cut leaves the chunks' zeros without them
                 self._flush_journal()
             self._chunks.put(put)
-            is_midi = isinstance(self.definition.form, MidiForm)
+            is_midi = isinstance(self._form, MidiForm)
             tell = self._metadata.events if is_midi else self._metadata.samples
             self._together = {each.chunk: self._together[each.chunk] for each in full if each not in new}
             for each, (chunk, view, n_frames, digest, _) in zip(new, put, strict=True):
@@ -274,7 +276,7 @@ class RecordingWriter:
     def _hashed(self, new: Sequence[Full], views: Sequence[memoryview], meanwhile: Callable[[], None]) -> list[Put]:
         """The chunks with their hashes; where several are large their files are there, too."""
         pairs = list(zip(new, views, strict=True))
-        if len(new) == 1 or self.definition.form.chunk_bytes < AHEAD_BYTES:
+        if len(new) == 1 or self._form.chunk_bytes < AHEAD_BYTES:
             meanwhile()
             return [Put(each.chunk, view, each.n_frames, blake3(view).hexdigest()) for each, view in pairs]
         begun = {
@@ -362,7 +364,10 @@ class RecordingWriter:
     def _flush_journal(self) -> None:
         """Also remembers where all lies now: where its filesystem goes and comes back it is looked for there, and
         somebody may have moved the store since it was opened."""
-        self._journal.moved(self._folder.name / JOURNAL_NAME)
+        name = self._folder.name
+        if name is not self._named:
+            self._journal.moved(name / JOURNAL_NAME)
+            self._named = name
         self._root.refresh()
         self._journal.flush()
         self._has_new_gaps = False
@@ -379,7 +384,7 @@ class RecordingWriter:
             self.gap(gap)
         self._retired.add(mine)
         self.flush()
-        with self._storage("remove events from", self.path):
+        with self._storage("remove events from"):
             self._metadata.clear_events(mine)
             self._metadata.clear_overview(self.n_frames, mine)
         remove_chunks(self._objects, mine)
@@ -411,12 +416,15 @@ class RecordingWriter:
         self._root.close()
 
     @contextmanager
-    def _storage(self, doing: str, path: Path) -> Iterator[None]:
-        """Turns an OSError into a storage error; the next try is made in the folders that have their names then, if the
+    def _storage(self, doing: str, chunk: int | None = None) -> Iterator[None]:
+        """Turns an OSError into a storage error, of a chunk or of the recording; the next try is made in the folders that have their names then, if the
         journal has found its own: their filesystem may have come back."""
         try:
-            with storage_errors(doing, path):
+            try:
                 yield
+            except OSError:
+                with storage_errors(doing, self.path if chunk is None else self._chunk_path(chunk)):
+                    raise
         except (StorageFull, StorageFailed):
             if self._journal.look_again():
                 with suppress(OSError):
@@ -437,8 +445,8 @@ class RecordingWriter:
             raise ValueError(f"chunk {chunk} begins at frame {chunk * shape.chunk_frames}, not {first_frame}")
         if not 0 < n_frames <= shape.chunk_frames:
             raise ValueError(f"{n_frames} frames of a chunk of {shape.chunk_frames}")
-        if data.nbytes != shape.form.chunk_bytes:
-            raise ValueError(f"a chunk has {shape.form.chunk_bytes} bytes, not {data.nbytes}")
+        if data.nbytes != self._form.chunk_bytes:
+            raise ValueError(f"a chunk has {self._form.chunk_bytes} bytes, not {data.nbytes}")
         return data.cast("B")
 
     def _announce_partial(self, chunk: int, n_frames: int) -> None:
@@ -477,5 +485,5 @@ class RecordingWriter:
         return [self._together[each.chunk] for each in full]
 
     def _store_metadata(self) -> None:
-        with self._storage("write the metadata of", self.path):
+        with self._storage("write the metadata of"):
             self._metadata.store(self._finish.n_frames if self._finish else self._coverage.to, self._finish)

@@ -24,37 +24,40 @@ class OpenFolder:
 
     def __init__(self, path: Path) -> None:
         self._name = path
+        self._text = str(path)  # it is looked for by every checkpoint, and a Path takes its time
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._identity = _identity(os.fstat(self._fd))
         self.path = Path(f"/proc/self/fd/{self._fd}")
 
     @property
     def name(self) -> Path:
         """Where it is now: the name it was opened by (or `renamed` to), as long as that leads to it."""
-        if self._fd >= 0 and not self._leads_here(self._name):
-            found = Path(str(self.path.readlink()).removesuffix(" (deleted)"))
+        if self._fd >= 0 and not self._leads_here(self._text):
+            found = str(self.path.readlink()).removesuffix(" (deleted)")
             if self._leads_here(found):  # not so where its filesystem was unmounted
-                self._name = found
+                self.renamed(Path(found))
         return self._name
 
     def refresh(self) -> None:
         """Remembers where it is now, for `look_again`: who asks only then may ask too late."""
         _ = self.name
 
-    def _leads_here(self, path: Path) -> bool:
+    def _leads_here(self, path: str) -> bool:
         try:
-            return os.path.samestat(path.stat(), os.fstat(self._fd))
+            return _identity(os.stat(path)) == self._identity  # noqa: PTH116
         except OSError:
             return False
 
     def renamed(self, path: Path) -> None:
         """Tells which of its names is the one to show."""
-        self._name = path
+        self._name, self._text = path, str(path)
 
     def look_again(self) -> None:
         """Takes the folder that its name leads to now: its filesystem may have gone and come back."""
         fd = os.open(self._name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.dup2(fd, self._fd, inheritable=False)
+            self._identity = _identity(os.fstat(fd))
         finally:
             os.close(fd)
 
@@ -63,7 +66,8 @@ class OpenFolder:
         if self._fd >= 0:
             name = self.name
             os.close(self._fd)
-            self._fd, self._name = -1, name
+            self._fd = -1
+            self.renamed(name)
 
 
 @contextmanager
@@ -102,6 +106,10 @@ def sole_use(path: Path) -> Iterator[bool]:
         os.close(fd)
 
 
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
 def folder_identity(path: Path) -> tuple[int, int]:
     """What tells the folder that has this name now from any other: its device and inode.
 
@@ -110,7 +118,7 @@ def folder_identity(path: Path) -> tuple[int, int]:
     found = path.stat()
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-    return found.st_dev, found.st_ino
+    return _identity(found)
 
 
 def check_writable(path: Path) -> None:
