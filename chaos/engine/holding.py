@@ -29,7 +29,7 @@ class Holding:
         staging: Staging,
         full: deque[tuple[int, int]],
         ledger: deque[Entry],
-        take_over: Callable[[], None],
+        take_over: Callable[[], object],
     ) -> None:
         self.has_begun = False  # whether the first frame has been told of
         self._standby = Standby(seconds)

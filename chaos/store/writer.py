@@ -417,8 +417,8 @@ class RecordingWriter:
 
     @contextmanager
     def _storage(self, doing: str, chunk: int | None = None) -> Iterator[None]:
-        """Turns an OSError into a storage error, of a chunk or of the recording; the next try is made in the folders that have their names then, if the
-        journal has found its own: their filesystem may have come back."""
+        """Turns an OSError into a storage error, of a chunk or of the recording; the next try is made in the folders
+        that have their names then, if the journal has found its own: their filesystem may have come back."""
         try:
             try:
                 yield

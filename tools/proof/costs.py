@@ -12,7 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import Self
 
+import numpy as np
 from rig import CountingSource, RigError, Session
+from rig.counting import decode, modulus
 
 from proof.bare import bare
 from proof.engine import Engine, data_thread
@@ -42,7 +44,8 @@ class Cost:
     """CPU seconds per minute of capture and switches per second, by recorder, a figure per round.
 
     `BARE` is a client of the graph that only copies; `threads` is chaosd's CPU by the threads' names. `failed` says why
-    a recorder is missing.
+    a recorder is missing. `lost` are the frames a minute that a recorder missed: of ours those in its ledger, of the
+    others those that the graph's clock, or what they wrote, says.
     """
 
     channels: int
@@ -51,7 +54,7 @@ class Cost:
     switches: dict[str, list[float]] = field(default_factory=dict)
     data_thread: list[DataThread] = field(default_factory=list)
     threads: dict[str, list[float]] = field(default_factory=dict)
-    lost_frames: int = 0
+    lost: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     def ratio(self, name: str, to: str) -> float:
@@ -101,6 +104,7 @@ def _measure(
                 elif recorder == BARE:
                     with bare(session, source) as client:
                         _window(cost, BARE, client.pid, window_s)
+                    _lost(cost, BARE, client.lost_frames, client.n_frames)
                 elif isinstance(recorder, Peer) and not (number and recorder.name in once):
                     _theirs(cost, session, source, recorder, window_s)
     session.force_quantum(0)
@@ -117,10 +121,16 @@ def _ours(cost: Cost, session: Session, source: CountingSource, window_s: float)
         seconds = max(window_s, status["chunk_frames"] / RATE)
         before, began, threads = _Counters.now(engine, uri), time.monotonic(), by_thread(engine.pid)
         _window(cost, OURS, engine.pid, seconds)
+        spent = by_thread(engine.pid)  # before we ask for the status, which takes its time
+        add_threads(cost, threads, spent, data_thread(engine.pid), time.monotonic() - began)
         after, passed_s = _Counters.now(engine, uri), time.monotonic() - began
-        add_threads(cost, threads, by_thread(engine.pid), data_thread(engine.pid), passed_s)
         cost.data_thread.append(after.since(before, passed_s))
-        cost.lost_frames += engine.call("stream_stop", uri=uri)["lost_frames"]
+        ended = engine.call("stream_stop", uri=uri)
+        _lost(cost, OURS, ended["lost_frames"], ended["n_frames"])
+
+
+def _lost(cost: Cost, name: str, n_lost: int, n_frames: int) -> None:
+    cost.lost.setdefault(name, []).append(n_lost / n_frames * RATE * 60)
 
 
 def add_threads(
@@ -175,6 +185,19 @@ def _theirs(cost: Cost, session: Session, source: CountingSource, peer: Peer, wi
             return
         _window(cost, peer.name, child.pid, window_s)
         session.end(child)
+        if peer.needs == "pw-record":
+            _lost(cost, peer.name, *_missed(Path(folder) / "out.wav", source.channels))
+
+
+def _missed(path: Path, channels: int) -> tuple[int, int]:
+    """How many frames a WAV file of f32 lacks of the counting source's, and how many it should have."""
+    content = path.read_bytes()
+    at = content.index(b"data") + 8
+    n_frames = (len(content) - at) // (4 * channels)
+    samples = np.frombuffer(content, "<f4", n_frames * channels, at).reshape(n_frames, channels).T
+    numbers = decode(samples)
+    steps = np.diff(numbers[numbers >= 0]) % modulus(channels)
+    return int(steps.sum()) - len(steps), int(steps.sum()) + 1
 
 
 def _window(cost: Cost, name: str, pid: int, seconds: float) -> None:

@@ -57,10 +57,10 @@ MUTANTS = (
     Mutant(
         "files-before-ledger-live",
         "chaos/store/writer.py",
-        "        self.flush()\n        with self._storage(\"remove events from\", self.path):\n"
+        "        self.flush()\n        with self._storage(\"remove events from\"):\n"
         "            self._metadata.clear_events(mine)\n"
         "            self._metadata.clear_overview(self.n_frames, mine)\n        remove_chunks(self._objects, mine)\n",
-        "        with self._storage(\"remove events from\", self.path):\n"
+        "        with self._storage(\"remove events from\"):\n"
         "            self._metadata.clear_events(mine)\n"
         "            self._metadata.clear_overview(self.n_frames, mine)\n"
         "        remove_chunks(self._objects, mine)\n        self.flush()\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ CALLBACK_AIM = 1.5
 KERNEL_AIM = 0.8
 DISK_AIM = 0.95
 LEAST_CPU = 0.002
-_PARTS = ("PipeWire's part", "callback", "storing", "of it BLAKE3", "levels", "clearing")
+_PARTS = ("PipeWire's part", "callback", "storing", "of it BLAKE3", "levels", "clearing", "its turns", "other threads")
+_LOSERS = (OURS, BARE, "pw-record")
 _FIGURES = ("<!-- figures: written by tools/bench -->", "<!-- end of figures -->")
 
 __all__ = ["Aim", "Findings", "aims", "limits", "machine_line", "write_figures", "write_report"]
@@ -142,15 +144,19 @@ def _cpu_limits(found: Findings) -> list[str]:
         aim = CPU_AIMS.get((cost.channels, cost.quantum))
         if aim is None or cost.ratio(OURS, to=BARE) <= aim:
             continue
-        around, callback = _split(cost)
-        bare, stored = median(cost.cpu[BARE]), storing[cost.channels]
+        parts = _parts(cost, storing[cost.channels])
+        bare, whole = median(cost.cpu[BARE]), median(cost.cpu[OURS])
         threads = sorted(((median(cpu), name) for name, cpu in cost.threads.items()), reverse=True)
         by_thread = ", ".join(f"{name} {cpu:.3f}" for cpu, name in threads if cpu >= LEAST_CPU)
+        data, least = parts.around + parts.callback, parts.least / bare
+        above = f"{least - aim:.2f} above the aim" if least > aim else f"{aim - least:.2f} below the aim"
         told.append(
             f"CPU at {cost.channels} channels, quantum {cost.quantum}: the client that only copies takes {bare:.3f} s a"
-            f" minute. Our data thread alone is {(around + callback) / bare:.2f} of that; storing ({stored.all:.3f}, of"
-            f" it BLAKE3 {stored.hashing:.3f}), levels ({stored.levels:.3f}) and cleared slots ({stored.clearing:.3f}),"
-            f" which that client doesn't do, are {(stored.all + stored.levels + stored.clearing) / bare:.2f} more. By"
+            f" minute. Our data thread alone is {data / bare:.2f} of that. What that client doesn't do is storing"
+            f" ({parts.storing:.3f}, of it BLAKE3 {parts.hashing:.3f}), levels ({parts.levels:.3f}) and clearing slots"
+            f" ({parts.clearing:.3f}): with these, which can't be left out, it is {least:.2f}, {above}. The rotator's"
+            f" turns beside them take {parts.turns:.3f}, the threads that wake it and are told by it"
+            f" {parts.others:.3f}; {parts.rest / whole:.0%} is left to the rotator's thread (being woken, the GIL). By"
             f" thread: {by_thread}."
         )
     return told
@@ -268,7 +274,8 @@ def _cost_parts(found: Findings) -> list[str]:
     rows = []
     for cost in found.costs:
         cells = [_spread(cost.cpu[name]) if name in cost.cpu else "-" for name in names]
-        rows.append((f"{cost.channels} ch, q{cost.quantum}", *cells, str(cost.lost_frames)))
+        lost = (f"{median(cost.lost[name]):.0f}" if name in cost.lost else "-" for name in _LOSERS)
+        rows.append((f"{cost.channels} ch, q{cost.quantum}", *cells, " / ".join(lost)))
     reasons = sorted({f"{name}: {why.splitlines()[0]}" for cost in found.costs for name, why in cost.failed.items()})
     storing = {one.channels: one for one in found.storing}
     return [
@@ -277,13 +284,17 @@ def _cost_parts(found: Findings) -> list[str]:
         " (range) over rounds. chaosd's holds everything: hashing, writing, fsync, checkpoints, events. “copies only”"
         " is a client whose callback does one memcpy per channel, into memory, and nothing else: what none can go"
         " below. Its data thread, chaosd's and that of “pw-record, RT” have real-time priority where it is permitted.",
-        _table(("", *names, "frames that chaosd lost"), rows),
+        f"Lost are the frames a minute that {', '.join(_LOSERS)} missed, each in its own window: the device begins a"
+        " cycle when it is due, as a sound card does, whether all were called in time for the last or not.",
+        _table(("", *names, "lost: " + " / ".join(_LOSERS)), rows),
         *(["Missing: " + "; ".join(reasons)] if reasons else []),
         "### Where chaosd's time goes",
         "CPU seconds per minute. PipeWire's part is its data thread without our callback; “storing” is the recording's"
         " work on the same bytes alone (checkpoints, hash, write, fsync, journal, metadata), of which BLAKE3 is a part;"
-        " “levels” measures what the samples are like, “clearing” makes slots zero for the callback; the rest is"
-        " actors, events, waking up, and caches that hold nothing of it all since the last time.",
+        " “levels” measures what the samples are like, “clearing” makes slots zero for the callback; “its turns” is"
+        " what the rotator does beside these. All four are measured alone, with cold caches, as they are found in a"
+        " capture. “Other threads” wake the rotator or are told by it. The rest is its thread's being woken and waiting"
+        " for Python's lock.",
         _table(
             ("", "whole", *_PARTS, "rest", "read, write per cycle"),
             [_where(cost, storing[cost.channels]) for cost in found.costs],
@@ -298,14 +309,44 @@ def _split(cost: Cost) -> tuple[float, float]:
     return median(one.cpu for one in cost.data_thread) - callback, callback
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """CPU seconds per minute: PipeWire's part of its data thread, our callback; storing, of which hashing is a part;
+    levels and clearing; what else the rotator's turns take; the threads beside these two; and what is left."""
+
+    around: float
+    callback: float
+    storing: float
+    hashing: float
+    levels: float
+    clearing: float
+    turns: float
+    others: float
+    rest: float
+
+    @property
+    def least(self) -> float:
+        """What can't be left out."""
+        return self.around + self.callback + self.storing + self.levels + self.clearing
+
+
+def _parts(cost: Cost, storing: Storing) -> _Parts:
+    around, callback = _split(cost)
+    others = sum(median(cpu) for name, cpu in cost.threads.items() if name not in ("data thread", "chaosd-rotator"))
+    of_turns = storing.all + storing.levels + storing.clearing
+    turns = max(0.0, storing.turns - of_turns)
+    rest = median(cost.cpu[OURS]) - around - callback - of_turns - turns - others
+    return _Parts(
+        around, callback, storing.all, storing.hashing, storing.levels, storing.clearing, turns, others, rest
+    )
+
+
 def _where(cost: Cost, storing: Storing) -> tuple[str, ...]:
-    whole, (around, callback) = median(cost.cpu[OURS]), _split(cost)
-    told = around, callback, storing.all, storing.levels, storing.clearing
-    parts = (whole, around, callback, storing.all, storing.hashing, storing.levels, storing.clearing, whole - sum(told))
+    told = dataclasses.astuple(_parts(cost, storing))
     calls = [median(getattr(one, name) for one in cost.data_thread) for name in ("reads", "writes")]
     return (
         f"{cost.channels} ch, q{cost.quantum}",
-        *(f"{part:.3f}" for part in parts),
+        *(f"{part:.3f}" for part in (median(cost.cpu[OURS]), *told)),
         ", ".join(f"{n:.2f}" for n in calls),
     )
 
@@ -313,12 +354,12 @@ def _where(cost: Cost, storing: Storing) -> tuple[str, ...]:
 def _limit(cost: Cost, storing: Storing) -> str:
     """How low the ratios to pw-record and to the client that only copies could be."""
     bare, theirs = median(cost.cpu[BARE]), median(cost.cpu["pw-record"])
-    least = sum(_split(cost)) + storing.all + storing.levels + storing.clearing
     return (
         f"- {cost.channels} ch, q{cost.quantum}: the client that only copies takes {cost.ratio(BARE, 'pw-record'):.2f}"
         f" of pw-record's, and with BLAKE3 of its bytes {(bare + storing.hashing) / theirs:.2f}; chaosd, which also"
         f" stores them, {cost.ratio(OURS, 'pw-record'):.2f}. Of the client that only copies chaosd takes"
-        f" {cost.ratio(OURS, BARE):.2f}; what the table names would take {least / bare:.2f}."
+        f" {cost.ratio(OURS, BARE):.2f}; its data thread, storing, levels and clearing alone would take"
+        f" {_parts(cost, storing).least / bare:.2f}."
     )
 
 

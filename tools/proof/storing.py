@@ -1,4 +1,7 @@
-"""What it costs to store: the recording's own work, without PipeWire, threads or messages."""
+"""What it costs to store: the recording's own work and the rotator's, without PipeWire or threads.
+
+Each step finds its caches cold, as in a capture, where other work has had them since the last one.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,19 @@ import mmap
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
 from chaos._audio import AudioSlots
+from chaos.engine.messages import Rotate, Tick
+from chaos.engine.rotator import ChunkRotatorActor, RotatorPlan
 from chaos.engine.take import TICK_S
 from chaos.staging.owner import Staging
 from chaos.store.lines import Definition
@@ -26,19 +34,23 @@ __all__ = ["Storing", "measure_storing", "storing_speed"]
 RATE = 48000
 N_SLOTS = 8
 AT_ONCE = 4
+QUANTUM = 1024
+_TICK_FRAMES = int(TICK_S * RATE)
+_OTHER = np.zeros(32 << 20, np.uint8)  # more than the caches of one processor hold
 
 
 @dataclass(frozen=True)
 class Storing:
     """CPU seconds per minute of audio: `all` to checkpoint, hash, write, sync and list it; `hashing` of its bytes
     once alone, which is a part of it. Beside it `levels`, to measure what the samples are like, and `clearing`, to make
-    slots zero before the callback has them again."""
+    slots zero before the callback has them again. `turns` is all that a rotator does, these included."""
 
     channels: int
     all: float
     hashing: float
     levels: float
     clearing: float
+    turns: float = 0.0
 
 
 def measure_storing(channels: int, audio_s: float) -> Storing:
@@ -49,23 +61,29 @@ def measure_storing(channels: int, audio_s: float) -> Storing:
     data = memoryview(mmap.mmap(-1, channels * n_frames * 4))  # begins with a page, as slots do
     noise = np.frombuffer(data, np.float32).reshape(channels, n_frames)
     np.random.default_rng(1).random(out=noise, dtype=np.float32)
-    steps = [] if is_short(n_frames, RATE) else list(range(int(TICK_S * RATE), n_frames, int(TICK_S * RATE)))
+    steps = [] if is_short(n_frames, RATE) else list(range(_TICK_FRAMES, n_frames, _TICK_FRAMES))
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         writer = RecordingWriter.create(Store(Path(folder)), definition)
         stored_ns = hashed_ns = 0
         for chunk in range(n_chunks):
             noise[:, 0] = chunk  # no two alike, or the second would only be linked
-            began = time.thread_time_ns()
             for reached in steps:
-                writer.checkpoint(chunk, data, reached)
-            writer.seal(chunk, data, chunk * n_frames, n_frames)
-            stored_ns += time.thread_time_ns() - began
-            began = time.thread_time_ns()
-            blake3(data).hexdigest()
-            hashed_ns += time.thread_time_ns() - began
+                stored_ns += _cold(writer.checkpoint, chunk, data, reached)
+            stored_ns += _cold(writer.seal, chunk, data, chunk * n_frames, n_frames)
+            hashed_ns += _cold(lambda: blake3(data).hexdigest())
         writer.finish(n_chunks * n_frames, clean=True)
     per_minute = 60e-9 * RATE / (n_chunks * n_frames)
-    return Storing(channels, stored_ns * per_minute, hashed_ns * per_minute, *_in_slots(definition, noise, n_chunks))
+    levels, clearing = _in_slots(definition, noise, n_chunks)
+    turns = _turns(definition, noise, n_chunks)
+    return Storing(channels, stored_ns * per_minute, hashed_ns * per_minute, levels, clearing, turns)
+
+
+def _cold(work: Callable[..., object], *arguments: object) -> int:
+    """The CPU nanoseconds that it takes, its caches being taken by something else."""
+    _OTHER.sum()
+    began = time.thread_time_ns()
+    work(*arguments)
+    return time.thread_time_ns() - began
 
 
 def _definition(channels: int) -> Definition:
@@ -106,12 +124,11 @@ def storing_speed(channels: int, window_s: float) -> float:
     return n_chunks * n_frames / RATE / seconds
 
 
-def _in_slots(definition: Definition, noise: npt.NDArray[np.float32], n_chunks: int) -> tuple[float, float]:
-    """CPU seconds per minute to measure so many chunks of a staging file, and to clear their slots."""
-    n_frames = noise.shape[1]
-    measured_ns = cleared_ns = 0
+@contextmanager
+def _slots(definition: Definition) -> Iterator[Staging]:
+    """A staging file for such a recording."""
+    wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as folder:
-        wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         staging = Staging(
             Path(folder) / "slots",
             uri=definition.uri,
@@ -122,6 +139,46 @@ def _in_slots(definition: Definition, noise: npt.NDArray[np.float32], n_chunks: 
             sample_rate=RATE,
             wake_fd=wake,
         )
+        try:
+            yield staging
+        finally:
+            staging.close(remove=True)
+            os.close(wake)
+
+
+class _Nobody:
+    """The stream that a rotator tells how it gets on."""
+
+    def tell(self, message: Any) -> None:
+        pass
+
+
+def _turns(definition: Definition, noise: npt.NDArray[np.float32], n_chunks: int) -> float:
+    """CPU seconds per minute of a rotator's turns, ticks and full slots, for so many chunks."""
+    n_frames = n_chunks * definition.chunk_frames // QUANTUM * QUANTUM
+    cycle = np.ascontiguousarray(noise[:, :QUANTUM])
+    spent_ns = ticked = 0
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, _slots(definition) as staging:
+        assert isinstance(staging.slots, AudioSlots)
+        plan = RotatorPlan(Store(Path(folder)), definition, lambda event: None, None)
+        rotator = ChunkRotatorActor(_Nobody(), staging, plan)  # type: ignore[arg-type]
+        for at in range(0, n_frames, QUANTUM):
+            cycle[:, 0] = at / n_frames
+            staging.slots.cycle(at, QUANTUM, cycle.data, monotonic_ns=time.monotonic_ns())
+            if staging.slots.stats()["slots_full"]:
+                spent_ns += _cold(rotator.on_receive, Rotate())
+            if at - ticked >= _TICK_FRAMES:
+                ticked = at
+                spent_ns += _cold(rotator.on_receive, Tick())
+        rotator.on_stop()
+    return spent_ns * 60e-9 * RATE / n_frames
+
+
+def _in_slots(definition: Definition, noise: npt.NDArray[np.float32], n_chunks: int) -> tuple[float, float]:
+    """CPU seconds per minute to measure so many chunks of a staging file, and to clear their slots."""
+    n_frames = noise.shape[1]
+    measured_ns = cleared_ns = 0
+    with _slots(definition) as staging:
         assert isinstance(staging.slots, AudioSlots)
         for chunk in range(n_chunks):
             staging.slots.cycle(chunk * n_frames, n_frames, noise.data)
@@ -129,14 +186,8 @@ def _in_slots(definition: Definition, noise: npt.NDArray[np.float32], n_chunks: 
             assert full is not None
             slot = full[0]
             staging.slots.take_notes()
-            began = time.thread_time_ns()
-            for first in range(0, n_frames, RATE):
-                staging.slots.measure(slot, first, min(first + RATE, n_frames))
-            measured_ns += time.thread_time_ns() - began
-            began = time.thread_time_ns()
-            staging.slots.give_back(slot)
-            cleared_ns += time.thread_time_ns() - began
-        staging.close(remove=True)
-        os.close(wake)
+            for first in range(0, n_frames, _TICK_FRAMES):
+                measured_ns += _cold(staging.slots.measure, slot, first, min(first + _TICK_FRAMES, n_frames))
+            cleared_ns += _cold(staging.slots.give_back, slot)
     per_minute = 60e-9 * RATE / (n_chunks * n_frames)
     return measured_ns * per_minute, cleared_ns * per_minute
