@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chaos.cli.meter import FLOOR_DB, bar
-from chaos.cli.show import duration, held_state, level, size
+from chaos.cli.show import dbfs, duration, held_state, level, size
 from chaos.cli.tables import shown_width
 from chaos.terms.counting import counted
 
@@ -66,7 +66,8 @@ class Board:
         if not self._streams:
             lines.append("nothing is being recorded; start with: chaosctl start")
         lines.append(self.trouble or self.note or (f"{below} more below" if below > 0 else ""))
-        lines.append(f"j k: choose  m: mark  l: save the last {self._last_s:g} s  s: stop  q: quit")
+        keys = f"j k: choose  m: mark  l: save the last {self._last_s:g} s  s: stop  q: quit"
+        lines.append(keys if len(keys) <= columns else "j k, m mark, l save, s stop, q quit")
         return [_cut(line, columns) for line in lines[:rows]]
 
     def _line(self, stream: Mapping[str, Any], columns: int, *, is_chosen: bool) -> str:
@@ -98,7 +99,7 @@ class Board:
         held, since = self._held.get(stream["uri"], (FLOOR_DB, now))
         if value >= held or now - since > _HOLD_S:
             self._held[stream["uri"]] = held, since = value, now
-        number = f"{'-inf' if peak is None else f'{peak:.1f}':>5}"
+        number = f"{dbfs(peak):>5}"
         return number if width == len(number) else f"{bar(peak, held, width - 8)} {number}"
 
 

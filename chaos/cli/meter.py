@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from chaos.cli.out import say
-from chaos.cli.show import duration, level
+from chaos.cli.show import dbfs, duration, level
 from chaos.terms.counting import counted
 from chaos.terms.visible import visible
 
@@ -53,12 +53,12 @@ class Meter:
         rest = f"{clip}{lost}{state}"
         for size in (24, 12, 6):  # the widest bars that fit
             meters = "".join(
-                f"  {bar(peak, held, size)} {'-inf' if peak is None else f'{peak:.1f}':>5}" for peak, held in peaks
+                f"  {bar(peak, held, size)} {dbfs(peak):>5}" for peak, held in peaks
             )
             if len(head) + len(meters) + len(rest) <= width:
                 return head + meters + rest
         loudest = max((peak for peak, _ in peaks if peak is not None), default=None)
-        return f"{head}  {'-inf' if loudest is None else f'{loudest:.1f}':>5} dBFS{rest}"[:width]
+        return f"{head}  {dbfs(loudest):>5} dBFS{rest}"[:width]
 
     def _peaks(self, levels: Sequence[Mapping[str, Any]], now_s: float) -> list[tuple[float | None, float]]:
         """Of each channel the peak now, and the highest of the last moments."""

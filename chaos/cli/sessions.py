@@ -168,9 +168,8 @@ def status(session: Session, name: str | None, as_json: bool) -> None:
             say(f"{stream['uri']} is {stream['state']}: {stream['reason']}")
         if stream.get("n_takes", 1) > 1:
             say(f"{stream['uri']} has rolled: {stream['n_takes']} takes")
-        if stream.get("standby_s") is not None:
-            held = f"holds the last {stream['standby_s']:g} s in memory"
-            say(f"{stream['uri']} {held}; record from then on with: chaosctl session keep {found['session']}")
+    if any(_is_held(stream) for stream in found["streams"]):
+        say(f"what is held in memory is not recorded; record it with: chaosctl session keep {found['session']}")
 
 
 @session_group.command("list")
@@ -270,6 +269,9 @@ def _ended_lines(ended: dict[str, Any]) -> list[str]:
     lines = [f"session {ended['session']} stopped"]
     for stream in ended["streams"]:
         ending = "" if stream["clean"] else ", after an error"
+        if not stream["recording"]:
+            lines.append(f"  {stream['uri']}: nothing was recorded{ending}")
+            continue
         told = whole(stream)
         frames, n_lost = counted(told["n_frames"], "frame"), counted(told["lost_frames"], "frame")
         takes = f" in {counted(told['n_takes'], 'take')}" if told is not stream else ""
@@ -278,7 +280,7 @@ def _ended_lines(ended: dict[str, Any]) -> list[str]:
             f" {n_lost} lost{lost(told['lost_frames'], stream.get('sample_rate'))}{ending}"
         )
     if not any(stream["recording"] for stream in ended["streams"]):
-        return [*lines, "  nothing was recorded"]
+        return lines
     return [*lines, f"  next: chaosctl session save {ended['session']} FOLDER"]
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "REMOTE_HEADERS",
     "STREAM_HEADERS",
     "daemon_lines",
+    "dbfs",
     "decibels",
     "device_format",
     "device_rows",
@@ -66,9 +67,14 @@ def lost(n_frames: int, sample_rate: int | None) -> str:
     return f" ({seconds:.1f} s)" if seconds >= 1 else f" ({1000 * seconds:.3g} ms)"
 
 
+def dbfs(value: float | None) -> str:
+    """`-12.3`; `0.0` also where a little is missing to it, `-inf` for nothing at all."""
+    return "-inf" if value is None else f"{round(value, 1) + 0.0:.1f}"
+
+
 def decibels(levels: Sequence[Wire], most: int = 8) -> str:
     """Peaks in dBFS, channel by channel."""
-    shown = ["-inf" if level["peak_dbfs"] is None else f"{level['peak_dbfs']:.1f}" for level in levels[:most]]
+    shown = [dbfs(level["peak_dbfs"]) for level in levels[:most]]
     return " ".join([*shown, *(["..."] if len(levels) > most else [])])
 
 
@@ -180,7 +186,7 @@ def stream_lines(stream: Wire) -> list[str]:
     slots, drift = stream["slots"], stream["drift_ppm"]
     frames, gaps = counted(stream["lost_frames"], "frame"), counted(stream["n_gaps"], "gap")
     return [
-        f"{stream['uri']}: {stream['state']}{', ' + stream['reason'] if stream.get('reason') else ''}",
+        f"{stream['uri']}: {held_state(stream)}{', ' + stream['reason'] if stream.get('reason') else ''}",
         f"  device     {_device_name(stream['device'])}",
         f"  format     {stream_format(stream['format'])}",
         *_times(stream),

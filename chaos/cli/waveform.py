@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from chaos.cli.show import duration
+from chaos.cli.show import dbfs, duration
 from chaos.cli.tables import broken
 from chaos.terms.counting import counted
 from chaos.terms.ledger import Cause
@@ -65,8 +65,11 @@ def _waves(found: Overview, names: Sequence[str], is_plain: bool) -> list[str]:
         lines += ["".join(row).rstrip() for row in zip(*columns, strict=True)] if columns else []
     if n_channels > _MOST_CHANNELS:
         lines.append(f"and {n_channels - _MOST_CHANNELS} more channels")
-    told = f"the peak is {20 * math.log10(peak):.1f} dBFS" if peak > 0 else "digital silence"
-    return [*lines, f"{told}; full height is {20 * math.log10(scale):.1f} dBFS"]
+    full = f"full height is {dbfs(20 * math.log10(scale))} dBFS"
+    if peak == scale:
+        return [*lines, f"{full}, the peak"]
+    told = f"the peak is {dbfs(20 * math.log10(peak))} dBFS" if peak > 0 else "digital silence"
+    return [*lines, f"{told}; {full}"]
 
 
 def _column(low: float, high: float, is_missing: bool, n_rows: int, is_plain: bool) -> list[str]:

@@ -36,6 +36,7 @@ import msgspec
 from chaos.protocol.codec import decode_request
 from chaos.protocol.config import Config, absolute, is_remote
 from chaos.protocol.configkeys import (
+    BY_THE_CLOCK,
     FOLDERS,
     IN_FORMAT,
     OF_MEMBER,
@@ -310,6 +311,8 @@ class _Checked:
                 names = [*known, *tables]
                 near = get_close_matches(key.replace("-", "_"), names, 1)
                 hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(names)}"
+                if key in BY_THE_CLOCK:
+                    hint = "it runs from chaosd's start on; by the clock type: chaosctl start --at 18:00 --for 2h"
                 self._say((*place, key), f'unknown key "{key}"', hint)
         return found
 

@@ -11,6 +11,7 @@ from chaos.terms.errors import InvalidRequest
 from chaos.terms.units import parse_duration_s, parse_size
 
 __all__ = [
+    "BY_THE_CLOCK",
     "FOLDERS",
     "IN_FORMAT",
     "LOG_LEVELS",
@@ -124,6 +125,7 @@ SETTINGS: Keys = {
     "remote": ("remote", _text),
     "log_level": ("log_level", _level),
 }
+BY_THE_CLOCK = ("at", "for", "until")  # not here: people know them from chaosctl start
 FOLDERS = ("store", "keys", "staging_dir", "allow_paths")
 
 OF_MEMBER: Keys = {

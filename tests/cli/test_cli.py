@@ -560,6 +560,21 @@ def test_stop_finds_the_only_stream_and_is_strict_on_demand(daemon: ScriptedDaem
     assert run("stop").exit_code == 2
 
 
+def test_a_stream_that_records_by_level_is_shown_as_it_is(daemon: ScriptedDaemon, run: Run) -> None:
+    trigger = {"above_dbfs": -40.0, "pre_s": 2.0, "hold_s": 5.0, "n_takes": 1, "take": f"{URI}-1", "recording": "/r/1"}
+    runs = {**STREAM, "state": "streaming", "standby_s": 4.0, "trigger": {**trigger, "n_frames": 96_000}}
+    rests = {**runs, "trigger": {**trigger, "take": None, "recording": "", "n_frames": 0}}
+    for stream, state, more in (
+        (runs, "recording", [f"1 take, now {URI}-1, 0:00:02.000 so far", "recording  /r/1"]),
+        (rests, "standby", ["1 take", "none now: it holds the last 4 s, and records what is louder"]),
+        ({**rests, "state": "waiting"}, "waiting", []),
+    ):
+        daemon.script["stream_status"] = stream
+        said = run("status", URI).stdout
+        assert said.startswith(f"{URI}: {state}")
+        assert [each for each in more if each not in said] == []
+
+
 def test_status_shows_heads_as_time_and_levels(daemon: ScriptedDaemon, run: Run) -> None:
     shown = run("status").stdout
     assert "1.4.2, fifo 88" in shown

@@ -52,7 +52,7 @@ def test_a_gap_is_drawn_apart_from_silence(tmp_path: Path, take: Rotator) -> Non
     assert all("░" * 10 in line for line in waves)
     assert any(line.startswith("░ 0:00:01.000 24000 frames missing: device away") for line in lines)
     assert "^ 0:00:00.500 chorus" in lines
-    assert any("peak is -0.0 dBFS" in line for line in lines)
+    assert any("full height is 0.0 dBFS, the peak" in line for line in lines)
 
 
 def test_numbers_of_what_is_drawn(tmp_path: Path, take: Rotator) -> None:

@@ -384,3 +384,14 @@ def test_a_session_of_which_one_has_not_ended_is_not_called_ok(
     assert (done.exit_code, "session jam: not all of it checked, 3 recordings" in done.stdout) == (8, True), done.output
     assert offline(root, "verify", "jam").exit_code == 0
     running.close()
+
+
+def test_what_a_session_holds_is_told_once_and_only_of_what_holds(daemon: ScriptedDaemon, run: Run) -> None:
+    held = {**MEMBER, "recording": "", "standby_s": 60.0, "state": "streaming"}
+    stalled = {**UNSEEN, "standby_s": 60.0, "state": "stalled", "reason": "the device has delivered nothing"}
+    daemon.script["session_status"] = {"session": "jam", "running": True, "streams": [held, stalled]}
+    said = run("status", "jam").stdout
+    hint = "what is held in memory is not recorded; record it with: chaosctl session keep jam"
+    assert (said.count(hint), said.count("stalled: the device has delivered nothing")) == (1, 1)
+    daemon.script["session_status"] = {"session": "jam", "running": True, "streams": [stalled]}
+    assert hint not in run("status", "jam").stdout

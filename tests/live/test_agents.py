@@ -17,6 +17,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from rig import MIDI, Event, MidiSource, Session
 
+from chaos.agents.arguments import EXAMPLES
 from chaos.store.store import Store
 from chaos.store.verify import verify
 
@@ -167,6 +168,12 @@ def test_what_is_said_in_between_does_not_reach_the_wire(agent: Callable[..., No
         for tool in tools:
             for arguments in wrong:
                 assert await error_of(client, tool, **arguments)
+        for tool, example in EXAMPLES.items():
+            for key in (*example, "request_id", "bogus"):
+                for value in (None, True, 2**70, "", "\0", [[]], {"a": {}}):
+                    result = await client.call_tool(tool, {"uri": URI, **example, key: value})
+                    told = result.structured_content["error"] if result.is_error else {"code": "", "hint": "none"}
+                    assert (told["code"] != "internal_error", bool(told["hint"])) == (True, True), (tool, key, value)
         assert (await call(client, "stream_status"))["streams"] == []
 
     agent(body)

@@ -103,6 +103,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ('roll = "1h"', 'roll = "1"', 13, "roll: the duration 1 has no unit", "1s for seconds"),
         ('align = "clock"', 'align = "sun"', 14, "align", "clock"),
         ('align = "clock"', 'allign = "clock"', 14, 'unknown key "allign"', 'did you mean "align"?'),
+        ('align = "clock"', 'at = "18:00"', 14, 'unknown key "at"', "chaosctl start --at 18:00 --for 2h"),
         ('channel_map = "FL, FR"', 'channel-map = "FL"', 15, 'unknown key "channel-map"', '"channel_map"'),
         ('name = "logger"', 'name = "a/b"', 11, "must have two parts", "NAME"),
         ('name = "logger"', "", 10, "this stream has no name", "name ="),
