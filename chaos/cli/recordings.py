@@ -101,9 +101,9 @@ def _verified(session: Session, what: str, share: float, advance: Callable[[int,
     from chaos.terms.uri import check_uri
 
     if is_remote_url(what):
-        from chaos.read.remote import verify_remote
+        from chaos.read.remotestream import verify_there
 
-        return dict(msgspec.to_builtins(verify_remote(what, advance, share)))
+        return dict(msgspec.to_builtins(verify_there(what, advance, share)))
     if share < 1:
         raise click.UsageError("--sample is for what was uploaded; here all of it is checked")
     if "://" not in what:

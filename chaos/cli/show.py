@@ -352,8 +352,9 @@ def _sample_lines(report: Wire) -> list[str]:
         return []
     n_others = report["n_chunks"] - len(sample)
     named = ", ".join(map(str, sample[:_MOST_NAMED])) + (", ..." if len(sample) > _MOST_NAMED else "")
+    named = "" if report.get("takes") else f" ({named})"
     return [
-        f"  checked: {counted(len(sample), 'chunk')} by hash ({named}), the journal, the tables and all files' sizes",
+        f"  checked: {counted(len(sample), 'chunk')} by hash{named}, the journal, the tables and all files' sizes",
         f"  NOT checked: what is in the other {counted(n_others, 'chunk')}",
     ]
 

@@ -26,7 +26,7 @@ from chaos.system.files import replace, storage_errors
 from chaos.terms.buckets import check_url
 from chaos.terms.errors import InvalidRequest, RecordingNotFound, StorageFailed
 
-__all__ = ["RemoteInfo", "RemoteRecording", "open_remote", "takes_in", "verify_remote"]
+__all__ = ["RemoteInfo", "RemoteRecording", "is_take", "open_remote", "takes_in", "verify_info", "verify_remote"]
 
 _KEPT_BYTES = 256 << 20
 _AGAIN_S = 5.0
@@ -35,16 +35,20 @@ _ENDING = ".zarr"
 
 
 class RemoteInfo(RecordingInfo):
-    """What is known of a recording in an object store. Alive until `close`, which removes what was fetched.
+    """What is known of a recording in an object store. Alive until `close`, which removes what was fetched; what is
+    fetched into a `home` of somebody's is theirs to remove.
 
     Raises RecordingNotFound, StorageFailed where the store can't be reached, and as RecordingInfo.
     """
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, home: Path | None = None) -> None:
         self.bucket = bucket
-        name, _, take = bucket.url.rpartition("/")
-        self._folder = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
-        self._home = Path(self._folder.name) / RECORDINGS / name.rpartition("/")[2] / take
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if home is None:
+            name, _, take = bucket.url.rpartition("/")
+            self._folder = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
+            home = Path(self._folder.name) / RECORDINGS / name.rpartition("/")[2] / take
+        self._home = home
         self._has_ended = False
         self._n_fetched = self._piece = 0
         self._asked_at = 0.0
@@ -60,7 +64,8 @@ class RemoteInfo(RecordingInfo):
 
     def close(self) -> None:
         """Twice is harmless; arrays that were given out stay good."""
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     @property
     def state(self) -> str:
@@ -154,7 +159,7 @@ class RemoteRecording(Recording):
 
 
 def open_remote(url: str) -> RemoteRecording:
-    """The recording in this folder of an object store (s3://bucket/prefix/recorder/recordings/name/take.START.zarr).
+    """The take in this folder of an object store (s3://bucket/prefix/recorder/recordings/name/take.START.zarr).
 
     Raises InvalidRequest, RecordingNotFound, StorageFailed, or Unauthorized.
     """
@@ -164,16 +169,21 @@ def open_remote(url: str) -> RemoteRecording:
 def verify_remote(
     url: str, progress: Callable[[int, int], None] | None = None, share: float = 1.0
 ) -> VerifyReport:
-    """Verifies a recording in an object store: every chunk is fetched and hashed, or with `share` below 1 that share of
+    """Verifies a take in an object store: every chunk is fetched and hashed, or with `share` below 1 that share of
     them, at least one, drawn anew each time. Raises as `open_remote`.
     """
     info = RemoteInfo(_bucket_of(url))
     try:
-        info.fetch_metadata()
-        report = verify(info.path, progress, info, _sample(info, share))
-        return msgspec.structs.replace(report, recording=check_url(url))
+        return verify_info(info, progress, share)
     finally:
         info.close()
+
+
+def verify_info(info: RemoteInfo, progress: Callable[[int, int], None] | None, share: float) -> VerifyReport:
+    """The same, of what is open."""
+    info.fetch_metadata()
+    report = verify(info.path, progress, info, _sample(info, share))
+    return msgspec.structs.replace(report, recording=info.bucket.url)
 
 
 def _sample(info: RemoteInfo, share: float) -> set[int] | None:
@@ -183,8 +193,13 @@ def _sample(info: RemoteInfo, share: float) -> set[int] | None:
     return set(random.SystemRandom().sample(numbers, math.ceil(len(numbers) * share)))
 
 
+def is_take(url: str) -> bool:
+    """Whether it is the URL of a single take. Raises InvalidRequest."""
+    return check_url(url).endswith(_ENDING)
+
+
 def _bucket_of(url: str) -> Bucket:
-    if not check_url(url).endswith(_ENDING):
+    if not is_take(url):
         raise InvalidRequest(
             f"{url} is not a recording", hint=f"a recording's URL ends in {_ENDING}; chaosctl list {url} shows them"
         )

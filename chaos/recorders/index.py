@@ -75,13 +75,12 @@ def index(
     state = read_state(bucket) or State()
     newest_ns = min(state.newest_ns, time.time_ns())  # a recorder's clock may be years ahead
     since_ns = 0 if look_back_days is None else max(0, newest_ns - look_back_days * _DAY_NS)
-    known = {row.entry_key: row for row in _known(bucket, newest_ns, since_ns)}
-    keys = sorted(
-        {key for recorder in recorders for key in _entries(bucket, recorder, since_ns) if key not in known}
-        | set(state.open) | {key for key, row in known.items() if row.state == "recording"}
-    )  # fmt: skip
-    found, written = [], _Written(bucket, known, state)
+    goes_on = {row.entry_key: row.state == "recording" for row in _known(bucket, newest_ns, since_ns)}
+    found, written = [], _Written(bucket, state)
     with ThreadPoolExecutor(_THREADS, "look") as pool:
+        listed = pool.map(lambda recorder: list(_entries(bucket, recorder, since_ns)), recorders)
+        new = {key for of_one in listed for key in of_one if key not in goes_on}
+        keys = sorted(new | set(state.open) | {key for key, goes in goes_on.items() if goes})
         for number, each in enumerate(pool.map(lambda key: _look(bucket, key), keys)):
             found.append(each)
             if progress is not None:
@@ -109,9 +108,8 @@ def index(
 class _Written:
     """Writes day by day, and counts."""
 
-    def __init__(self, bucket: Bucket, known: dict[str, Row], state: State) -> None:
+    def __init__(self, bucket: Bucket, state: State) -> None:
         self._bucket = bucket
-        self._known = known
         self._state = state
         self.n_new = self.n_grown = self.n_references = 0
         self.days: list[str] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ class Bucket:
     def __init__(self, url: str) -> None:
         self.url = check_url(url)
         self.counts: Counter[_Done] = Counter()
+        self._lock = threading.Lock()
         self._store = _opened(self.url)
         self._below = urlsplit(self.url).path.strip("/") if self.url.startswith("memory:") else ""
 
@@ -74,13 +76,13 @@ class Bucket:
         self._put(key, data, "overwrite")
 
     def _put(self, key: str, data: bytes, mode: Literal["create", "overwrite"]) -> None:
-        self.counts["put"] += 1
+        self._count("put")
         with self._errors("write", key):
             self._store.put(self._key(key), data, mode=mode, use_multipart=False)
 
     def get(self, key: str) -> bytes:
         """Raises KeyMissing."""
-        self.counts["get"] += 1
+        self._count("get")
         with self._errors("read", key):
             return bytes(self._store.get(self._key(key)).bytes())
 
@@ -93,7 +95,7 @@ class Bucket:
 
     def size(self, key: str) -> int | None:
         """How many bytes the object has; None where there is none."""
-        self.counts["head"] += 1
+        self._count("head")
         try:
             with self._errors("read", key):
                 return int(self._store.head(self._key(key))["size"])
@@ -102,7 +104,7 @@ class Bucket:
 
     def folders(self, prefix: str = "") -> list[str]:
         """The names right below a prefix that have something below them, sorted."""
-        self.counts["list"] += 1
+        self._count("list")
         with self._errors("list", prefix):
             found = self._store.list_with_delimiter(self._key(prefix) or None)["common_prefixes"]
         return sorted(each.rstrip("/").rpartition("/")[2] for each in found)
@@ -112,9 +114,13 @@ class Bucket:
         with self._errors("list", prefix):
             begin = None if after is None else self._key(after)
             for batch in self._store.list(self._key(prefix) or None, offset=begin, chunk_size=1000):
-                self.counts["list"] += 1
+                self._count("list")
                 for each in batch:
                     yield each["path"].removeprefix(self._below).lstrip("/"), each["size"]
+
+    def _count(self, kind: _Done) -> None:
+        with self._lock:
+            self.counts[kind] += 1
 
     def _key(self, key: str) -> str:
         """As the store has it: one in memory knows no prefix of its own."""

@@ -79,7 +79,8 @@ class VerifyReport(msgspec.Struct, frozen=True):
 
     `ok` says that what was checked has no defect, `all_checked` whether that was all of it: not while it is recorded or
     waits for recovery, when there are frames that are not sealed yet, and not where `sample` has the numbers of the
-    chunks that were hashed: of the others only the size was looked at (None: all were hashed).
+    chunks that were hashed: of the others only the size was looked at (None: all were hashed). Of a stream of several
+    takes these are the numbers in each.
 
     `proof` says what is proved: "nothing" (it is not `ok`, or a sample alone was hashed), "hashes" (all is as the
     recording itself tells: no accident has changed it, but whoever can write to it may have made it anew), "signature"
@@ -143,6 +144,7 @@ def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyRepo
         msgspec.structs.replace(each, take=report.uri) for _, report in reports for each in report.signatures
     ]
     cleans = [report.clean for _, report in reports]
+    sampled = [report.sample for _, report in reports if report.sample is not None]
     return msgspec.structs.replace(
         newest,
         ok=not bad,
@@ -163,7 +165,8 @@ def joined(uri: str, reports: Sequence[tuple[Take, VerifyReport]]) -> VerifyRepo
         all_checked=all(each.all_checked for each in verdicts),
         takes=verdicts,
         signatures=signatures,
-        proof=proof_of(not bad, [report.signatures for _, report in reports]),
+        proof="nothing" if sampled else proof_of(not bad, [report.signatures for _, report in reports]),
+        sample=sorted(number for each in sampled for number in each) if sampled else None,
     )
 
 

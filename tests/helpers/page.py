@@ -23,7 +23,8 @@ class Typed(NamedTuple):
 
 
 class Block(NamedTuple):
-    """`mark`: `not run: REASON`, `exit: CODES` or `file: NAME`, from the comment above it."""
+    """`mark`: `not run: REASON`, `typed on its own: REASON` (by another test), `exit: CODES` or `file: NAME`, from the
+    comment above it."""
 
     section: str
     mark: str

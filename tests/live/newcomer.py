@@ -106,7 +106,7 @@ class Newcomer:
     def follow(self, blocks: list[Block]) -> None:
         """Does what they say, one after the other."""
         for number, block in enumerate(blocks):
-            if block.mark.startswith("not run: "):
+            if block.mark.startswith(("not run: ", "typed on its own: ")):
                 continue
             if block.mark.startswith("file: "):
                 (self.folder / block.mark.removeprefix("file: ")).write_text(block.text)

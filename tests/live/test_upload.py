@@ -9,13 +9,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from harness import Daemon, RawClient, SourceFactory
 from rig import CountingSource
 from uploading import copied, takes_in, tree
 
+import chaos
+from chaos.recorders.index import index
 from chaos.store.verify import verify
 
 URI = "stream://logger/1"
@@ -66,6 +70,27 @@ def test_a_stream_is_there_and_everybody_is_told_so(
     upload = client.call("status")["upload"]
     assert upload["target"] == f"{url}/rig1"
     assert upload["n_bytes"] == line["n_bytes"]
+    check_is_selected(url, recording)
+
+
+def check_is_selected(url: str, recording: str) -> None:
+    """The index over all has it, to the bit, and by the clock that the engine saw."""
+    assert index(url).n_new == 1
+    fleet = chaos.fleet(url)
+    (row,) = fleet.takes().to_dict("records")
+    margin = timedelta(hours=1)  # its source is faster than its clock: by that it does not end where it ended
+    (take,) = fleet.select(row["start"] - margin, row["end"] + margin).leaves
+    with chaos.open(Path(recording)) as here:
+        assert take["audio"].shape == here.shape
+        assert (take["audio"].values == here[:]).all()
+        causes = np.zeros(here.n_frames, "u1")
+        for gap in here.gaps:
+            causes[gap.first_frame : gap.end_frame] = gap.cause
+        assert (take["gap"].values == causes).all()
+        anchors = [anchor for anchor in here.anchors if anchor.frame < here.n_frames]
+        times = take["time"].values
+        for anchor in anchors:
+            assert abs(int(times[anchor.frame].astype("i8")) - anchor.wall_ns) < 2_000
 
 
 def uploader_of(daemon: Daemon) -> int:

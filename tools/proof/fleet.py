@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "BEGUN_NS", "MANY_MARKS", "MARKS", "RATE", "REPORT", "Found", "Recorder", "Shape", "Uploading", "main", "measure",
-    "table",
+    "BEGUN_NS", "MANY_MARKS", "MARKS", "OUTAGE_MARKS", "RATE", "REPORT", "Found", "Recorder", "Shape", "Uploading",
+    "main", "measure", "table",
 ]  # fmt: skip
 
 RATE = 100
@@ -63,6 +63,7 @@ _MANY = 100
 _CAUSES = (Cause.MISSED, Cause.OVERRUN, Cause.DEVICE_AWAY)
 PUT_USD, GET_USD, GB_MONTH_USD = 0.005 / 1000, 0.0004 / 1000, 0.021
 MARKS = ("<!-- simulation: written by tools/fleet -->", "<!-- end of simulation -->")
+OUTAGE_MARKS = ("<!-- outage: written by tools/fleet -->", "<!-- end of outage -->")
 MANY_MARKS = ("<!-- many: written by tools/fleet -->", "<!-- end of many -->")
 REPORT = Path(__file__).parents[2] / "docs" / "fleet.md"
 
@@ -452,6 +453,18 @@ def _job(folder: Path, *, is_reported: bool) -> None:
     print(text)
 
 
+def _capture(folder: Path, *, is_reported: bool) -> None:
+    from rig import Session
+
+    from proof import uploadcost
+
+    with Session() as session:
+        text = uploadcost.table(uploadcost.measure_upload_cost(session, folder, 2, 62, 10))
+    if is_reported:
+        write_section(text, REPORT, uploadcost.MARKS)
+    print(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="fleet", description="Simulated recorders on an object store that fails.")
     parser.add_argument("--recorders", type=int, default=20)
@@ -464,6 +477,7 @@ def main() -> None:
     parser.add_argument("--index", type=int, metavar="N", help="measure the index of so many recorders instead")
     parser.add_argument("--catch-up", action="store_true", help="measure how fast an uploader catches up instead")
     parser.add_argument("--job", action="store_true", help="measure the level job on one worker and on two instead")
+    parser.add_argument("--capture", action="store_true", help="measure what an upload costs a capture instead")
     given = parser.parse_args()
     shape = Shape.of(given.recorders, given.days, given.hours, given.faults, given.seed)
 
@@ -477,12 +491,15 @@ def main() -> None:
         if given.job:
             _job(Path(folder), is_reported=not given.no_report)
             return
+        if given.capture:
+            _capture(Path(folder), is_reported=not given.no_report)
+            return
         if given.catch_up:
             _catch_up(Path(folder), is_reported=not given.no_report)
             return
         found = measure(shape, Path(folder), say)
     if not given.no_report:
-        write_section(table(found), REPORT, MANY_MARKS if shape.is_thin else MARKS)
+        write_section(table(found), REPORT, MANY_MARKS if shape.is_thin else OUTAGE_MARKS if shape.days > 1 else MARKS)
     print(json.dumps(dataclasses.asdict(found), indent=2) if given.json else table(found))
     sys.exit(0 if found.is_whole else 1)
 
