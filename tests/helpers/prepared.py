@@ -20,6 +20,8 @@ def await_ready(staging: Staging) -> None:
     for thread in threading.enumerate():
         if thread.name == "chaosd-slots":
             thread.join(60)
+    if staging._rest is not None:  # Python takes a thread out of its list a moment before it has ended
+        staging._rest.join(60)
     assert staging.is_ready
 
 
