@@ -30,6 +30,13 @@ def test_the_callback_of_events_does_neither(session: Session, tmp_path: Path) -
     assert case.n_chunks > 10
 
 
+def test_nor_where_a_device_breaks_every_rule(session: Session, tmp_path: Path) -> None:
+    assert platform.machine() == "x86_64", "Syscall User Dispatch is x86-64's"
+    case = rtcheck.check_device(session, tmp_path, "planar")
+    expect_clean(case)
+    assert {"device_away", "missed", "no_data", "driver_switch", "overrun"} <= set(case.causes)
+
+
 def expect_clean(case: rtcheck.Case) -> None:
     assert case.dispatch_errno == 0
     assert case.blind == [], "a detector did not see the offence it was shown"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from proof.placing import samples_at
 
 __all__ = ["ROWS", "Account", "Row", "capture"]
 
+GROUP = {"node.group": "truth-devices"}
+LEADS = {"priority.driver": "60000"}
 LAYOUTS = ("planar", "interleaved")
 RATE = 48000
 CHUNK_S = 0.5
@@ -39,7 +42,7 @@ class Row:
     `moves`: the position doesn't go on as frames do, so that a gap's length can't be told from it. `silences`: the
     device itself brings zeros, so that they are right where nothing else is said. `hurries`: it waits for nobody
     while it makes up for lost time, and chaosd is stopped, or its data thread held, or the quantum another, after each
-    command.
+    command. `ppm`: another device drives it, and its own clock is so much faster than that one's.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Row:
     moves: bool = False
     silences: bool = False
     hurries: bool = False
+    ppm: float | None = None
 
 
 ROWS = (
@@ -74,6 +78,7 @@ ROWS = (
     Row("wraps in 32 bits", ("wrap",)),
     Row("flagged empty", ("empty 3",), silences=True),
     Row("nothing", ("nothing 3",)),
+    Row("follows another device", (), ppm=500),
 )
 
 
@@ -118,8 +123,15 @@ def capture(session: Session, folder: Path, row: Row, *, quantum: int = 1024, se
             hold=True,
             source_id=seed % 100 + 1,
             patience_ms=0 if row.hurries else PATIENCE_MS,
+            ppm=row.ppm or 0,
+            properties=GROUP if row.ppm is not None else None,
         ) as driver,
+        ExitStack() as stack,
     ):
+        leader = driver
+        if row.ppm is not None:
+            leads = FaultyDriver(session, name="truth-leader", hold=True, properties=GROUP | LEADS)
+            leader = stack.enter_context(leads)
         for account in accounts:
             engine.call(
                 "stream_start",
@@ -129,7 +141,7 @@ def capture(session: Session, folder: Path, row: Row, *, quantum: int = 1024, se
                 chunk_size_bytes=int(CHUNK_S * RATE) * 8,
                 wait=True,
             )
-        driver.begin()
+        leader.begin()
         for account in accounts:
             engine.await_status(account.uri, lambda status: status["state"] == "streaming" and status["head_frame"] > 0)
         for _ in range(row.times):
@@ -139,17 +151,19 @@ def capture(session: Session, folder: Path, row: Row, *, quantum: int = 1024, se
             if row.hurries:
                 _hinder(session, engine, rng)
         time.sleep(3 * PAUSE_S)  # and afterwards
-        driver.hold()
+        leader.hold()
         recordings = [Path(engine.call("stream_stop", uri=account.uri)["recording"]) for account in accounts]
         for account in accounts:
             account.verified = engine.call("verify", uri=account.uri)["ok"]
-        life = driver.finish()
+        follows_from = int(driver.wait_for("follows")["position"]) if leader is not driver else None
+        life = leader.finish()
     session.force_quantum(0)
     for account, recording in zip(accounts, recordings, strict=True):
         account.offered = int(life["cycles"]) * quantum
         if row.hurries:  # in cycles of several lengths
             account.offered = int(life["end"]) - int(life["first"])
-        _weigh(account, load(recording), row, driver.source_id, range(int(life["first"]), int(life["end"])))
+        offered = range(int(life["first"]), int(life["end"]))
+        _weigh(account, load(recording), row, driver.source_id, offered, follows_from)
     return accounts
 
 
@@ -166,7 +180,9 @@ def _hinder(session: Session, engine: Engine, rng: random.Random) -> None:
             session.force_quantum(rng.choice([64, 256, 1024]))
 
 
-def _weigh(account: Account, info: RecordingInfo, row: Row, source_id: int, offered: range) -> None:
+def _weigh(
+    account: Account, info: RecordingInfo, row: Row, source_id: int, offered: range, follows_from: int | None
+) -> None:
     in_gap = np.zeros(info.n_frames, dtype=bool)
     for gap in info.gaps:
         account.in_ledger[gap.cause.label] += gap.n_frames
@@ -174,7 +190,13 @@ def _weigh(account: Account, info: RecordingInfo, row: Row, source_id: int, offe
     positions, numbers, silent = _read(info, source_id)
     account.before = int(positions[0]) - offered.start if info.n_frames else len(offered)
     wrap = modulus(info.definition.channels)
-    right = ~in_gap & (numbers == positions % wrap)
+    own = positions
+    if follows_from is not None and row.ppm is not None:
+        own = follows_from + ((positions - follows_from) * (1 + row.ppm * 1e-6)).astype(np.int64)
+        if [mark.frame for mark in info.marks] != [0]:
+            account.unaccounted += info.n_frames
+            account.notes.append(f"that it is resampled should stand at frame 0: {info.marks}")
+    right = ~in_gap & (numbers == own % wrap)
     if row.silences:
         right |= ~in_gap & silent
     wrong = ~right & ~(in_gap & silent)

@@ -1,10 +1,10 @@
 """The proof of RT-safety: chaosd captures with its process callback under watch.
 
-`rtwatch.c` is preloaded into chaosd and counts what a real-time callback must not do. Six captures (planar and
-interleaved, as f32 and converted; MIDI) go over chunk boundaries, a gap, an overrun, and the device's loss and return;
-beside each, others begin on the running device while their slots are still being prepared. Allowed is one eventfd write
-per full slot, and one when capture begins or has a slot again. Exit code 1 for anything else, or for a detector that
-missed what it was shown.
+`rtwatch.c` is preloaded into chaosd and counts what a real-time callback must not do. Eight captures (planar and
+interleaved, as f32 and converted; MIDI; a device that breaks every rule of clocks and buffers) go over chunk
+boundaries, a gap, an overrun, and the device's loss and return; beside each, others begin on the running device while
+their slots are still being prepared. Allowed is one eventfd write per full slot, and one when capture begins or has a
+slot again. Exit code 1 for anything else, or for a detector that missed what it was shown.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from rig import MIDI, CountingSource, Event, MidiSource, RigError, Session, random_tune
+from rig import MIDI, CountingSource, Event, FaultyDriver, MidiSource, RigError, Session, random_tune
 
 from chaos.terms.formats import SAMPLE_BYTES
+from proof.devices import ROWS
 from proof.engine import Engine
 from proof.faults import SlowDisk, stopped
 from proof.native import library
@@ -45,6 +46,7 @@ CASES = (
     *((2, "interleaved", "s16"), (64, "interleaved", "f32")),
 )
 MIDI_CHUNK_FRAMES = 240_000
+COMMANDS = [row.commands for row in ROWS if row.commands]
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,16 @@ def check_midi(session: Session, folder: Path) -> Case:
     return _watched(session, folder, "MIDI", device, request, 4 * MIDI_CHUNK_FRAMES)
 
 
+def check_device(session: Session, folder: Path, layout: str) -> Case:
+    """One of a device that breaks every rule of `proof.devices`."""
+
+    def device() -> _Source:
+        return FaultyDriver(session, name="watched", patience_ms=50, hold=True)
+
+    request = {"format": {"type": "audio", "layout": layout}, "chunk_size_bytes": 8 * 1100}
+    return _watched(session, folder, f"{layout} f32 2 ch, faulty", device, request, 24_000)
+
+
 def _watched(
     session: Session, folder: Path, name: str, make: Callable[[], _Source], request: dict[str, Any], n_frames: int
 ) -> Case:
@@ -185,7 +197,13 @@ def _watched(
             **request,
         )
         begin(source, n_frames)
-        others = [_begin_beside(engine, source, request, number) for number in range(N_STARTS)]
+        if isinstance(source, FaultyDriver):
+            for commands in COMMANDS:
+                head = engine.call("stream_status", uri=uri)["head_frame"]
+                source.do(*commands)
+                engine.await_status(uri, lambda status, head=head: status["head_frame"] > head + 2048)
+        n_starts = 1 if isinstance(source, FaultyDriver) else N_STARTS
+        others = [_begin_beside(engine, source, request, number) for number in range(n_starts)]
         with stopped(engine.pid):
             time.sleep(0.5)  # the fault lasts: some cycles are missed
         disk.set(0.6)
@@ -265,6 +283,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 report.append(check(session, Path(folder), channels, layout, sample_format))
         with tempfile.TemporaryDirectory(prefix="rtcheck-") as folder:
             report.append(check_midi(session, Path(folder)))
+        for layout in ("planar", "interleaved"):
+            with tempfile.TemporaryDirectory(prefix="rtcheck-") as folder:
+                report.append(check_device(session, Path(folder), layout))
     ok = all(case.ok for case in report)
     if asked.json:
         print(json.dumps({"ok": ok, "cases": [case.findings() for case in report]}))

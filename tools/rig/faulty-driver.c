@@ -23,7 +23,7 @@
  * own clock differs from the graph's by --ppm: frame i of a cycle has the number that its own clock gives it, so that
  * some numbers come twice or never, as they would to a resampler that drops and doubles frames.
  *
- * What it tells stands in device.h; the last is {"event": "stopped", "cycles": N, "first": P, "end": P}. SIGTERM and
+ * {"event": "follows", "position": P} tells from where on. What else it tells stands in device.h; the last is {"event": "stopped", "cycles": N, "first": P, "end": P}. SIGTERM and
  * SIGINT end it. Exit codes: 0, 1 failed, 2 usage.
  */
 
@@ -70,8 +70,10 @@ static void fill(struct device *d, uint64_t position, uint32_t duration)
 {
 	struct driver *x = SPA_CONTAINER_OF(d, struct driver, device);
 	bool follows = !device_drives(d);
-	if (follows && !x->follows)
+	if (follows && !x->follows) {
 		x->follow_from = position;
+		device_tell(d, "{\"event\": \"follows\", \"position\": %" PRIu64 "}\n", position);
+	}
 	x->follows = follows;
 	for (uint32_t i = 0; i < d->n_ports; i++) {
 		struct port *p = &d->ports[i];
