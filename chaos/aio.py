@@ -227,10 +227,25 @@ class Ops:
         return await self.ask(StreamAcceptPort(uri=uri), PortAccepted)
 
     async def session_start(
-        self, session: str, streams: Sequence[SessionStream], *, wait: bool = False,
+        self,
+        session: str,
+        streams: Sequence[SessionStream],
+        *,
+        wait: bool = False,
+        start_at: dt.datetime | None = None,
+        stop_at: dt.datetime | None = None,
+        stop_after_s: float | None = None,
     ) -> SessionBegun:
         """Start these streams together, or none of them."""
-        return await self.ask(SessionStart(session=session, streams=list(streams), wait=wait), SessionBegun)
+        request = SessionStart(
+            session=session,
+            streams=list(streams),
+            wait=wait,
+            start_at=start_at,
+            stop_at=stop_at,
+            stop_after_s=stop_after_s,
+        )
+        return await self.ask(request, SessionBegun)
 
     async def session_stop(self, session: str) -> SessionEnded:
         """End a session's streams."""

@@ -237,9 +237,26 @@ class Ops:
         """From now on the stream's device is the same at any port, where its serial number says so."""
         return self.ask(StreamAcceptPort(uri=uri), PortAccepted)
 
-    def session_start(self, session: str, streams: Sequence[SessionStream], *, wait: bool = False) -> SessionBegun:
+    def session_start(
+        self,
+        session: str,
+        streams: Sequence[SessionStream],
+        *,
+        wait: bool = False,
+        start_at: dt.datetime | None = None,
+        stop_at: dt.datetime | None = None,
+        stop_after_s: float | None = None,
+    ) -> SessionBegun:
         """Start these streams together, or none of them."""
-        return self.ask(SessionStart(session=session, streams=list(streams), wait=wait), SessionBegun)
+        request = SessionStart(
+            session=session,
+            streams=list(streams),
+            wait=wait,
+            start_at=start_at,
+            stop_at=stop_at,
+            stop_after_s=stop_after_s,
+        )
+        return self.ask(request, SessionBegun)
 
     def session_stop(self, session: str) -> SessionEnded:
         """End a session's streams."""

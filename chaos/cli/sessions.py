@@ -49,6 +49,9 @@ def session_group() -> None:
 @click.option("--roll", metavar="TIME", help="Go on in a new take after this long, without a seam: 1h. Default: a day.")
 @click.option("--standby", metavar="TIME", help="Hold the last 60s, say, in memory until chaosctl session keep.")
 @click.option("--wait", is_flag=True, help="Begin without devices that are not there yet, and wait for them.")
+@click.option("--at", metavar="TIME", help="When to begin: 18:00, or 2026-01-31T18:00. Returns at once.")
+@click.option("--for", "for_", metavar="TIME", help="How long, from each stream's first frame on: 2h.")
+@click.option("--until", metavar="TIME", help="When to end: 20:00.")
 @json_option
 @click.pass_obj
 def start(
@@ -61,13 +64,21 @@ def start(
     roll: str | None,
     standby: str | None,
     wait: bool,
+    at: str | None,
+    for_: str | None,
+    until: str | None,
     as_json: bool,
 ) -> None:
     """Start recording several devices together. Without any, the default audio device.
 
     Each becomes a stream of its own, stream://DEVICE/NAME. Streams with the same clock begin at the same frame.
+
+    With --at it returns at once, and chaosd waits; if chaosd ends before that time, start the session again.
     """
+    import datetime as dt
+
     from chaos.cli.limits import check_options
+    from chaos.cli.when import chosen_times, told, wire
     from chaos.terms.units import parse_duration_s, parse_keep, parse_roll_s
     from chaos.terms.uri import check_session, make_uri, slug
 
@@ -77,7 +88,12 @@ def start(
     if roll is not None:
         parse_roll_s(roll)
     standby_s = None if standby is None else parse_duration_s(standby)
-    check_options({"standby_s": standby_s})
+    now = dt.datetime.now().astimezone()
+    times = chosen_times(at, for_, until, now)
+    moments = {name: None if moment is None else wire(moment)
+               for name, moment in (("start_at", times.begin), ("stop_at", times.end))}  # fmt: skip
+    when = {**moments, "stop_after_s": times.seconds}
+    check_options({"standby_s": standby_s, **when})
     with session.client() as chaosd:
         named = [*((each, "audio") for each in audio), *((each, "midi") for each in midi)]
         devices = [(each, kind, target_device(chaosd, each, wait, kind)) for each, kind in named]
@@ -105,11 +121,12 @@ def start(
             identity = target if device is None or is_exact else device["identity"]
             stream = {"uri": uri, "device_identity": identity, "format": {"type": kind}}
             streams.append(stream | {field: value for field, value in asked.items() if value is not None})
-        begun = chaosd.call("session_start", session=name, streams=streams, **({"wait": True} if wait else {}))
+        chosen = {field: value for field, value in {**when, "wait": wait or None}.items() if value is not None}
+        begun = chaosd.call("session_start", session=name, streams=streams, **chosen)
     if as_json:
         print_json(begun)
-    else:
-        say(*_begun_lines(begun, standby))
+        return
+    say(*_begun_lines(begun, standby, told(times, for_, now), is_early=times.begin is not None))
 
 
 def _check_once(devices: Sequence[tuple[str, str, dict[str, Any] | None]]) -> None:
@@ -248,13 +265,17 @@ def _local(utc: str | None) -> str:
     return "-" if utc is None else f"{dt.datetime.fromisoformat(utc).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def _begun_lines(begun: dict[str, Any], standby: str | None = None) -> list[str]:
+def _begun_lines(
+    begun: dict[str, Any], standby: str | None = None, when: Sequence[str] = (), *, is_early: bool = False
+) -> list[str]:
     lines = [f"session {begun['session']}: {counted(len(begun['streams']), 'stream')}"]
     for stream in begun["streams"]:
         device = stream["device"]
         lines.append(f"  {stream['state']}: {stream['uri']}" + (f", {device['description']}" if device else ""))
-        if device is None:
+        if device is None and not is_early:
             lines.append("    its device is not there yet: it begins when that comes")
+    if when:
+        lines.append(f"  records {', '.join(when)}")
     if begun.get("begins_within_s") is not None and begun.get("waiting"):
         lines.append(f"  the others begin together within {begun['begins_within_s']:g} s, with it or without it")
     if standby is not None:

@@ -141,7 +141,7 @@ def start(
     import datetime as dt
 
     from chaos.cli.limits import check_options
-    from chaos.cli.when import chosen_times, wire, words
+    from chaos.cli.when import chosen_times, told, wire
     from chaos.terms.units import parse_duration_s, parse_keep, parse_latency_frames, parse_roll_s, parse_size
     from chaos.terms.uri import check_uri, of_free
 
@@ -216,11 +216,8 @@ def start(
     say(f"{started['state']}: {what}, {stream_format(started['format'])}")
     if started.get("reason"):
         say(f"  {started['reason']}")
-    told = [] if times.begin is None else [words("from", times.begin, now)]
-    told += [] if times.end is None else [words("until", times.end, now)]
-    told += [] if times.begin is None or for_ is None else [f"for {for_} from its first frame on"]
-    if told:
-        say(f"  records {', '.join(told)}")
+    if when := told(times, for_, now):
+        say(f"  records {', '.join(when)}")
     if trigger is not None:
         say(f"  {started['uri']}", f"  records what is louder than {trigger}, each time under a name of its own")
         say(f"  stop it with: chaosctl stop {started['uri']}")

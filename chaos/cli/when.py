@@ -9,7 +9,7 @@ import click
 
 from chaos.terms.errors import InvalidRequest
 
-__all__ = ["Times", "chosen_times", "until_when", "wire", "words"]
+__all__ = ["Times", "chosen_times", "told", "until_when", "wire", "words"]
 
 
 class Times(NamedTuple):
@@ -29,6 +29,13 @@ def chosen_times(at: str | None, for_: str | None, until: str | None, now: dt.da
     begin = None if at is None else until_when(at, now)
     end = None if until is None else until_when(until, begin or now)
     return Times(begin, end, None if for_ is None else parse_duration_s(for_))
+
+
+def told(times: Times, for_: str | None, now: dt.datetime) -> list[str]:
+    """What they mean, in words."""
+    said = [] if times.begin is None else [words("from", times.begin, now)]
+    said += [] if times.end is None else [words("until", times.end, now)]
+    return said + ([] if times.begin is None or for_ is None else [f"for {for_} from its first frame on"])
 
 
 def wire(moment: dt.datetime) -> str:

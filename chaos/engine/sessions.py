@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import pykka
 
 from chaos.engine.gate import Gate
 from chaos.engine.messages import Call, Membership, refuse, settle, tell, when_all
+from chaos.engine.schedule import LOOK_S
 from chaos.engine.streams import Streams
 from chaos.engine.supervised import as_chaos_error
 from chaos.engine.view import StreamView
@@ -90,6 +92,7 @@ class Sessions:
         self._work = work
         self._catalog = catalog
         self._emit = emit
+        self._start_at: dict[str, datetime] = {}  # of those that begin by the clock
         self._told: set[str] = set()  # the sessions of which it was told that they have started
         self._running: dict[str, tuple[str, ...]] = {}
         self._ended: dict[str, tuple[str, ...]] = {}  # the last ones, of which maybe nothing was recorded
@@ -126,7 +129,9 @@ class Sessions:
     def _begin(self, request: SessionStart, future: Future[Any], uris: tuple[str, ...], is_recovering: bool) -> None:
         name, gate = request.session, Gate()
         self._shut[name] = set(uris), gate
-        self._pump.after(("session", name), OPEN_WITHIN_S, lambda: tell(self._daemon, Call(partial(self._open, name))))
+        if request.start_at is not None:
+            self._start_at[name] = request.start_at
+        self._open_in_time(name)
         member = Membership(name, uris, gate)
         begun: list[Future[Any]] = []
 
@@ -148,6 +153,9 @@ class Sessions:
                 align=stream.align,
                 standby_s=stream.standby_s,
                 wait=request.wait,
+                start_at=request.start_at,
+                stop_at=request.stop_at,
+                stop_after_s=request.stop_after_s,
             )
             each.add_done_callback(shut_where_refused)
             try:
@@ -166,8 +174,9 @@ class Sessions:
                 self._told.add(name)
                 self._emit(SessionStarted(session=name, uris=list(self._running[name])))
                 self._tell_began(name)
-            waiting = [each.uri for each in streams if each.device is None]
-            is_shut = name in self._shut and len(waiting) < len(streams)
+            is_early = self._early_for_s(name) is not None  # then nobody knows yet who will be there
+            waiting = [each.uri for each in streams if each.device is None and not is_early]
+            is_shut = name in self._shut and len(waiting) < len(streams) and not is_early
             settle(future, SessionBegun(name, streams, waiting, OPEN_WITHIN_S if is_shut else None))
             self._end_if_over(name)
             return
@@ -231,6 +240,20 @@ class Sessions:
         begins_ns = time.monotonic_ns() + BEGIN_IN_NS
         gate.open_at(begins_ns)
         return waiting, begins_ns
+
+    def _open_in_time(self, name: str) -> None:
+        """Whoever isn't linked a while after the session begins, now or by the clock, is not awaited any longer."""
+        early_s = self._early_for_s(name)
+        if early_s is None:
+            delay_s, then = OPEN_WITHIN_S, partial(self._open, name)
+        else:
+            delay_s, then = min(early_s, LOOK_S), partial(self._open_in_time, name)
+        self._pump.after(("session", name), delay_s, lambda: tell(self._daemon, Call(then)))
+
+    def _early_for_s(self, name: str) -> float | None:
+        """How long it is until the moment at which it is to begin; None where that is over, or there is none."""
+        begin, now = self._start_at.get(name), datetime.now(UTC)
+        return None if begin is None or begin <= now else (begin - now).total_seconds()
 
     def _open(self, name: str) -> None:
         """Opens its gate, and tells who begins."""
@@ -382,6 +405,7 @@ class Sessions:
     def _forget(self, name: str) -> None:
         self._release(name)
         self._began.pop(name, None)
+        self._start_at.pop(name, None)
         if uris := self._running.pop(name, None):
             self._ended = dict([*self._ended.items(), (name, uris)][-REMEMBERED:])
 

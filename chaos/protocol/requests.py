@@ -75,6 +75,7 @@ ChannelMap: TypeAlias = Annotated[
     list[Annotated[str, msgspec.Meta(min_length=1, max_length=32)]], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)
 ]
 Instant: TypeAlias = Annotated[dt.datetime, msgspec.Meta(tz=True)]
+Length: TypeAlias = Annotated[float, msgspec.Meta(ge=0.1, le=366 * 86400)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=366 * 86400)]
 
 
@@ -165,7 +166,7 @@ class StreamStart(Request, tag="stream_start"):
     silent_after_s: Annotated[float, msgspec.Meta(ge=1, le=86400)] = 30.0
     start_at: Instant | None = None
     stop_at: Instant | None = None
-    stop_after_s: Annotated[float, msgspec.Meta(ge=0.1, le=366 * 86400)] | None = None
+    stop_after_s: Length | None = None
     take_names: Literal["number", "time"] = "number"
     on_seal: Text | None = None
     on_roll: Text | None = None
@@ -212,10 +213,7 @@ class StreamStart(Request, tag="stream_start"):
         check_uri(f"{self.uri}-20260131T120000Z-100")
 
     def _check_when(self) -> None:
-        if self.stop_at is not None and self.stop_after_s is not None:
-            raise InvalidRequest("stop_at and stop_after_s can't be used together", hint="leave one of them out")
-        if self.start_at is not None and self.stop_at is not None and self.stop_at <= self.start_at:
-            raise InvalidRequest("stop_at is not after start_at", hint="end it later: --until")
+        _check_times(self)
         if self.take_names == "time":
             check_uri(f"{self.uri}.20260131120000")
 
@@ -280,7 +278,8 @@ class SessionStream(_Part):
 
 
 class SessionStart(Request, tag="session_start"):
-    """Start these streams together, or none of them. `wait` begins without devices that are not there yet.
+    """Start these streams together, or none of them. `wait` begins without devices that are not there yet. The moments
+    are those of `StreamStart`, and of all streams.
 
     Raises InvalidURI, InvalidFormat, InvalidRequest.
     """
@@ -288,11 +287,22 @@ class SessionStart(Request, tag="session_start"):
     session: str
     streams: Annotated[list[SessionStream], msgspec.Meta(min_length=1, max_length=256)]
     wait: bool = False
+    start_at: Instant | None = None
+    stop_at: Instant | None = None
+    stop_after_s: Length | None = None
 
     def __post_init__(self) -> None:
         check_session(self.session)
+        _check_times(self)
         if len({stream.uri for stream in self.streams}) != len(self.streams):
             raise InvalidRequest("two streams of the session have one URI", hint="give each a URI of its own")
+
+
+def _check_times(request: StreamStart | SessionStart) -> None:
+    if request.stop_at is not None and request.stop_after_s is not None:
+        raise InvalidRequest("stop_at and stop_after_s can't be used together", hint="leave one of them out")
+    if request.start_at is not None and request.stop_at is not None and request.stop_at <= request.start_at:
+        raise InvalidRequest("stop_at is not after start_at", hint="end it later: --until")
 
 
 class _OfSession(Request):

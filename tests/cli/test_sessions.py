@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -395,3 +396,14 @@ def test_what_a_session_holds_is_told_once_and_only_of_what_holds(daemon: Script
     assert (said.count(hint), said.count("stalled: the device has delivered nothing")) == (1, 1)
     daemon.script["session_status"] = {"session": "jam", "running": True, "streams": [stalled]}
     assert hint not in run("status", "jam").stdout
+
+
+def test_a_session_by_the_clock_is_asked_for_and_told(daemon: ScriptedDaemon, run: Run) -> None:
+    done = run("start", "jam", "--audio", "Scarlett", "--at", "18:00", "--for", "2h")
+    assert done.exit_code == 0, done.output
+    request = asked(daemon, SessionStart)
+    assert request.start_at is not None
+    assert (f"{request.start_at.astimezone():%H:%M}", request.stop_after_s) == ("18:00", 7200.0)
+    assert re.search(r"^  records from \w{3} 18:00 \(in .*\), for 2h from its first frame on$", done.stdout, re.M)
+    refused = run("start", "jam", "--audio", "Scarlett", "--for", "2h", "--until", "20:00")
+    assert (refused.exit_code, "Use either --for or --until." in refused.stderr) == (2, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import queue
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pykka
 import pytest
+from lone import StillPump
 from recorded import definition
 
 from chaos.engine.gate import Gate
@@ -40,10 +42,12 @@ class Streams:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.starts: dict[str, Future[Any]] = {}
+        self.requests: list[StreamStart] = []
         self.writers: dict[str, RecordingWriter] = {}
 
     def start(self, request: StreamStart, future: Future[Any], *, is_recovering: bool, member: Any) -> None:
         self.starts[request.uri] = future
+        self.requests.append(request)
         if request.uri == GOOD:
             shape = definition(GOOD, 1, 16, session=member.session, session_uris=list(member.uris))
             self.writers[GOOD] = RecordingWriter.create(self.store, shape)
@@ -139,6 +143,39 @@ def test_who_begins_without_whom_is_told_once_the_start_was(
     assert isinstance(began, SessionBegan)
     assert (began.uris, began.waiting) == ([GOOD], [BAD])
     catalog.close()
+
+
+def test_nobody_is_given_up_before_the_time_at_which_a_session_is_to_begin(
+    tmp_path: Path, daemon: pykka.ActorRef[Any]
+) -> None:
+    store, told = Store(tmp_path), queue.SimpleQueue[Event]()
+    store.share()
+    streams, pump = Streams(store), StillPump()
+    sessions = Sessions(
+        streams, pump, daemon, lambda future, function: settle(future, function()), lambda: catalog, told.put
+    )  # type: ignore[arg-type]
+    begin = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    members = [SessionStream(uri=uri, device_identity=uri, format=AudioFormat()) for uri in (GOOD, BAD)]
+    request = SessionStart(session="jam", streams=members, start_at=begin, stop_after_s=60.0)
+    future: Future[Any] = Future()
+
+    def ring() -> bool:
+        """The session's timer rings; whether its gate is shut afterwards."""
+        pump.timers["session", "jam"]()
+        daemon.ask(Call(lambda: None))
+        return "jam" in sessions._shut
+
+    with Catalog(store) as catalog:
+        daemon.ask(Call(lambda: sessions.start(request, future, is_recovering=False)))
+        daemon.ask(Call(lambda: None))
+        assert [(each.start_at, each.stop_after_s) for each in streams.requests] == [(begin, 60.0)] * 2
+        for uri in (GOOD, BAD):
+            settle(streams.starts[uri], StreamBegun(uri, "", None, AudioFormat(), 16, "waiting"))
+        begun = future.result(timeout=30)
+        assert (begun.waiting, begun.begins_within_s) == ([], None)
+        assert (ring(), ring()) == (True, True)
+        sessions._start_at["jam"] = begin - dt.timedelta(hours=2)  # the time has come
+        assert (ring(), ring()) == (True, False)
 
 
 def test_a_gate_holds_until_a_second_after_it_was_opened() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -74,6 +75,25 @@ def test_streams_of_one_driver_begin_with_one_frame_and_others_say_how_they_are_
     assert other.check(two).ok
     [line] = [each for each in client.call("session_list")["sessions"] if each["session"] == "jam"]
     assert (line["uris"], line["running"]) == (uris, False)
+
+
+def test_a_session_begins_and_ends_by_the_clock(counting_source: SourceFactory, client: RawClient) -> None:
+    source = counting_source("se-clock", driver=True)
+    client.call("device_wait", name=source.name, timeout_s=50, format="audio")
+    streams = [
+        {"uri": f"stream://clock/{number}", "device_identity": source.name, "format": AUDIO, "channel_map": [number]}
+        for number in ("1", "2")
+    ]
+    begin = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1.5)
+    at = {"start_at": f"{begin:%Y-%m-%dT%H:%M:%S.%fZ}", "stop_after_s": 0.5}
+    client.call("session_start", session="clock", streams=streams, **at)
+    began = client.event("session_began", session="clock")
+    assert (began["uris"], began["waiting"]) == (["stream://clock/1", "stream://clock/2"], [])
+    client.event("session_stopped", session="clock")
+    found = [load(Path(each["recording"])) for each in client.call("session_status", session="clock")["streams"]]
+    assert all(info.definition.started_wall_ns >= begin.timestamp() * 1e9 for info in found)
+    assert [info.anchors[0].position for info in found] == [found[0].anchors[0].position] * 2
+    assert all(info.n_frames >= 24_000 and info.finish is not None and info.finish.clean for info in found)
 
 
 def test_a_session_begins_whole_or_not_at_all(counting_source: SourceFactory, client: RawClient) -> None:
