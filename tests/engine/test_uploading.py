@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
+from recorded import Rotator, definition
 
+from chaos.engine.recordings import Recordings
 from chaos.engine.uploading import Uploading, hold_for_upload
 from chaos.protocol.config import Config
+from chaos.store.kept import Kept
 from chaos.store.store import Store
 from chaos.store.uploaded import Uploads
+from chaos.store.writer import RecordingWriter
 from chaos.terms.errors import InvalidRequest
 
 
@@ -23,6 +29,26 @@ def test_retention_waits_for_what_chaosd_uploads_and_no_longer(tmp_path: Path) -
     assert uploads.target == "s3://bucket/prefix/rig1", "chaosctl record in a process of its own ends no hold"
     hold_for_upload(Config(store=tmp_path))
     assert uploads.target is None
+
+
+@pytest.mark.parametrize("is_low", [False, True])
+def test_where_the_disk_runs_low_it_is_said_what_waits_for_the_upload(tmp_path: Path, is_low: bool) -> None:
+    rotator = Rotator(RecordingWriter.create(Store(tmp_path), definition()))
+    rotator.write(64)
+    rotator.stop()
+    config = Config(store=tmp_path, upload="s3://bucket/prefix", upload_as="rig1", keep="1B",
+                    free_margin_bytes=1 << 60 if is_low else 0)  # fmt: skip
+    hold_for_upload(config)
+    held: list[Kept] = []
+    recordings, answer = Recordings(config, lambda _: None, lambda _: None, held.append), Future[dict[str, Any]]()
+    try:
+        recordings.retire_regularly(answer)
+        assert answer.result(60)["retired"] == []
+    finally:
+        recordings.close()
+    assert [(each.reason, each.recording) for each in held] == (
+        [("not_uploaded", str(rotator.writer.path))] if is_low else []
+    )
 
 
 def test_a_recorder_has_a_name_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
-from proof import catchup, fleet, fleetindex, leveljob
+from proof import catchup, fleet, fleetindex, leveljob, uploadcost
 from proof.catchup import measure_catch_up
 from proof.faultystore import FAULTS, FaultyStore
 from proof.fleet import Shape, measure, table
@@ -103,12 +103,15 @@ def test_what_the_index_costs_is_measured(tmp_path: Path) -> None:
     assert second.written < 1.2 * first.written
 
 
-@pytest.mark.parametrize("marks", [fleet.MARKS, fleetindex.MARKS, catchup.MARKS, leveljob.MARKS])
+SIMULATED = (fleet.MARKS, fleet.OUTAGE_MARKS, fleet.MANY_MARKS)
+
+
+@pytest.mark.parametrize("marks", [*SIMULATED, fleetindex.MARKS, catchup.MARKS, leveljob.MARKS, uploadcost.MARKS])
 def test_the_page_has_the_figures_of_a_run(marks: tuple[str, str]) -> None:
     text = fleet.REPORT.read_text()
     begin, end = (text.index(mark) for mark in marks)
     told = text[begin:end]
     assert "by `tools/fleet " in told
-    if marks == fleet.MARKS:
+    if marks in SIMULATED:
         assert "| wrong | 0 |" in told
         assert "| missing | 0 |" in told

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import os
+from http.server import BaseHTTPRequestHandler
+
 import pytest
+from proof.faultystore import FaultyStore
 
 from chaos.remote.bucket import Bucket, KeyMissing, KeyTaken, StoreUnreachable
 from chaos.terms.buckets import check_url
@@ -66,6 +72,29 @@ def test_a_store_that_is_away_is_told_in_a_line(s3: str, monkeypatch: pytest.Mon
         Bucket(s3).put_new("key", b"")
     assert "\n" not in refused.value.message
     assert len(refused.value.message) < 500
+
+
+def test_an_object_goes_with_its_checksum_and_only_where_there_is_none(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[dict[str, str]] = []
+
+    class Listening(FaultyStore):
+        def _refusal(self, handler: BaseHTTPRequestHandler) -> tuple[int, str] | None:
+            heads.append({name.lower(): value for name, value in handler.headers.items()})
+            return None
+
+    proxy = Listening(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]), 0.0, 1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    try:
+        bucket = Bucket(f"{s3}/checked")
+        bucket.put_new("key", b"data")
+        bucket.put("key", b"other")
+    finally:
+        proxy.close()
+    digests = [base64.b64encode(hashlib.sha256(data).digest()).decode() for data in (b"data", b"other")]
+    assert [each.get("x-amz-checksum-sha256") for each in heads] == digests
+    assert [each.get("if-none-match") for each in heads] == ["*", None]
 
 
 def test_a_bucket_that_is_not_there_is_told(s3: str) -> None:

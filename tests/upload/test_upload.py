@@ -171,6 +171,27 @@ def test_what_is_known_to_be_there_is_not_asked_for_again(tmp_path: Path) -> Non
     assert (bucket.counts["list"], bucket.counts["head"], bucket.counts["get"]) == (0, 0, 1)
 
 
+def test_while_it_records_its_metadata_is_replaced_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, url, now_s = Store(tmp_path / "store"), memory_url(), [1000.0]
+    monkeypatch.setattr("chaos.upload.uploader.time.monotonic", lambda: now_s[0])
+    rotator = record(store)
+    bucket = FlakyBucket(f"{url}/rig1", -1)
+    uploader = Uploader(store, url, "rig1", lambda told: None, opened=lambda _: bucket)
+    n_chunks, n_groups = [], []
+    for second in range(0, 180, 5):
+        now_s[0] = 1000.0 + second
+        rotator.write(16)
+        rotator.writer.flush()
+        uploader.round()
+        n_chunks.append(sum("/audio/c/" in key for key in bucket.keys_put))
+        n_groups.append(sum(key.endswith(".zarr/zarr.json") for key in bucket.keys_put))
+    uploader.close()
+    assert n_chunks == list(range(1, 37)), "what is sealed goes up at once"
+    assert n_groups == [1] * 12 + [2] * 12 + [3] * 12
+
+
 def test_a_take_that_has_ended_costs_nothing_any_more(tmp_path: Path) -> None:
     store, url = Store(tmp_path / "store"), memory_url()
     rotator = record(store)

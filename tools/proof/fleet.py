@@ -430,27 +430,27 @@ def _index(recorders: int, folder: Path, say: Callable[[str], None], *, is_repor
     from proof import fleetindex
 
     text = fleetindex.table(fleetindex.measure_index(recorders, folder, say))
+    print(text, flush=True)
     if is_reported:
         write_section(text, REPORT, fleetindex.MARKS)
-    print(text)
 
 
 def _catch_up(folder: Path, *, is_reported: bool) -> None:
     from proof import catchup
 
     text = catchup.table(catchup.measure_catch_up(folder, 100, 20_000_000))
+    print(text, flush=True)
     if is_reported:
         write_section(text, REPORT, catchup.MARKS)
-    print(text)
 
 
 def _job(folder: Path, *, is_reported: bool) -> None:
     from proof import leveljob
 
     text = leveljob.table(leveljob.measure_job(folder, 40))
+    print(text, flush=True)
     if is_reported:
         write_section(text, REPORT, leveljob.MARKS)
-    print(text)
 
 
 def _capture(folder: Path, *, is_reported: bool) -> None:
@@ -460,9 +460,9 @@ def _capture(folder: Path, *, is_reported: bool) -> None:
 
     with Session() as session:
         text = uploadcost.table(uploadcost.measure_upload_cost(session, folder, 2, 62, 10))
+    print(text, flush=True)
     if is_reported:
         write_section(text, REPORT, uploadcost.MARKS)
-    print(text)
 
 
 def main() -> None:
