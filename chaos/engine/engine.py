@@ -181,10 +181,10 @@ def _is_done(future: Future[None], deadline: float) -> bool:
 
 
 def _described(view: StreamView) -> str:
-    stats = view.stats()
+    stats, n_chunks = view.stats(), view.progress.n_chunks_sealed
     return (
         f"{view.uri} {view.state} ({view.reason or 'no reason'}), head {stats['head_frame']}, "
-        f"{counted(view.n_chunks_sealed, 'chunk')} sealed, slots {stats['slots_free']} free and {stats['slots_full']}"
+        f"{counted(n_chunks, 'chunk')} sealed, slots {stats['slots_free']} free and {stats['slots_full']}"
         f" full of {stats['slots_total']}, {counted(stats['n_gaps'], 'gap')},"
         f" {counted(stats['lost_frames'], 'frame')} lost, recording {view.recording or 'none yet'}"
     )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import msgspec
 from pykka import ActorDeadError, ActorRef
 
-from chaos.protocol.answers import SignalStatus
 from chaos.protocol.events import Event
 from chaos.protocol.requests import Request
 from chaos.store.info import SealedChunk
@@ -273,15 +272,6 @@ class Flow(msgspec.Struct, frozen=True):
     flows: bool
     reason: str = ""
     is_idle: bool = False
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """What the rotator has done so far."""
-
-    n_chunks_sealed: int
-    drift_ppm: float | None
-    signal: SignalStatus | None = None
-    sealed_frame: int = 0
 
 
 class Broken(msgspec.Struct, frozen=True):

@@ -31,7 +31,6 @@ from chaos.engine.messages import (
     Linked,
     MarkFrame,
     PortLatency,
-    Progress,
     RetireChunks,
     Rotate,
     Stored,
@@ -47,7 +46,7 @@ from chaos.engine.signal import Signal
 from chaos.engine.standby import Entry
 from chaos.engine.supervised import Supervised
 from chaos.engine.triggered import Triggers
-from chaos.engine.turn import Turn
+from chaos.engine.turn import Progress, Turn
 from chaos.engine.watch import Watch
 from chaos.protocol import events
 from chaos.protocol.answers import ChunkSwitched, Marked, StreamKept
@@ -448,6 +447,7 @@ class ChunkRotatorActor(Supervised):
     def _tell_anew(self, first: int) -> None:
         """Frames count from `first` on from now on: what was told of them is told again as the recording has them."""
         self._signal = None  # what is held is measured as the recording has it
+        self._tell_progress()
         self._turn.told_open, self._closed, self._stall = -1, self._closed - first, None
         if self._anchor is not None:
             self._anchor = msgspec.structs.replace(self._anchor, frame=self._anchor.frame - first)
@@ -610,7 +610,7 @@ class ChunkRotatorActor(Supervised):
 
     def _tell_progress(self) -> None:
         signal = None if self._signal is None else self._signal.status()
-        self._stream.tell(Progress(self._n_sealed, self._watch.drift_ppm, signal, self._sealed_frame))
+        self._turn.progress = Progress(self._n_sealed, self._watch.drift_ppm, signal, self._sealed_frame)
 
     def _checkpoint(self) -> None:
         assert self._recording is not None

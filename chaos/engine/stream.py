@@ -38,7 +38,6 @@ from chaos.engine.messages import (
     OfTake,
     PastStored,
     PortLatency,
-    Progress,
     Relink,
     RetireChunks,
     Roll,
@@ -225,10 +224,6 @@ class InputStreamActor(Supervised):
                 self._schedule.has_begun()
                 self._look_at_clock()
                 self._answer_start()
-            case Progress(n_chunks, drift_ppm, signal, sealed_frame):
-                self._view.n_chunks_sealed, self._view.sealed_frame = n_chunks, sealed_frame
-                self._view.signal = signal
-                self._view.drift_ppm = drift_ppm
             case Triggered():
                 if (trigger := self._view.trigger) is not None:
                     self._view.trigger = msgspec.structs.replace(trigger, **msgspec.structs.asdict(message))
@@ -592,13 +587,13 @@ class InputStreamActor(Supervised):
         stopped = events.StreamStopped(
             recording=self._view.recording,
             n_frames=stored.n_frames,
-            n_chunks=self._view.n_chunks_sealed,
+            n_chunks=self._view.progress.n_chunks_sealed,
             n_gaps=stats["n_gaps"] if counts else 0,
             lost_frames=stats["lost_frames"] if counts else 0,
             clean=clean,
             total=self._takes.total(stats),
         )
-        signal = self._view.signal if counts else None
+        signal = self._view.progress.signal if counts else None
         told = msgspec.structs.asdict(stopped)
         n_takes = self._view.trigger.n_takes if self._view.trigger is not None else None
         result = StreamEnded(

@@ -8,16 +8,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from chaos.protocol import events
+from chaos.protocol.answers import SignalStatus
 from chaos.staging.owner import Staging
 from chaos.terms.errors import ChaosError, StorageFailed
 from chaos.terms.ledger import Cause, Gap
 
-__all__ = ["HANGS_NS", "Turn"]
+__all__ = ["HANGS_NS", "Progress", "Turn"]
 
 log = logging.getLogger(__name__)
 
 HANGS_NS = 5_000_000_000
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What a rotator has done so far."""
+
+    n_chunks_sealed: int = 0
+    drift_ppm: float | None = None
+    signal: SignalStatus | None = None
+    sealed_frame: int = 0
 
 
 class Turn:
@@ -32,6 +44,8 @@ class Turn:
         self._emit = emit
         self._since_ns = 0  # of the turn that is being taken; 0 between two
         self._is_told = False
+        self.progress = Progress()
+        """Put in place whole by the rotator and read by any thread: nobody is woken for what nobody asks for."""
         self.refused: ChaosError | None = None  # why storage takes nothing, while it does not
         self.told_open = -1  # first frame of the open gap that was told last
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from chaos.engine.activity import activity_of
 from chaos.engine.schedule import Schedule
 from chaos.engine.trace import Trace
+from chaos.engine.turn import Progress, Turn
 from chaos.graph.devices import GRAPH_RATE, DeviceInfo
 from chaos.protocol.answers import (
     CallbackTimes,
     Level,
     MidiActivity,
     MidiCounts,
-    SignalStatus,
     Slots,
     StreamStatus,
     TriggerStatus,
@@ -32,7 +32,6 @@ from chaos.terms.latency import Latency
 from chaos.terms.moments import utc_text, wall_ns_of
 
 if TYPE_CHECKING:
-    from chaos.engine.turn import Turn
     from chaos.staging.owner import Staging
 
 __all__ = ["StreamView"]
@@ -66,8 +65,6 @@ class StreamView:
     turn: Turn | None = None  # what the rotator is at
     sample_rate: int | None = None
     started_wall_ns: int = 0
-    n_chunks_sealed: int = 0
-    drift_ppm: float | None = None
     recording: str = ""
     take: str | None = None
     continues: str | None = None
@@ -77,10 +74,8 @@ class StreamView:
     priority: list[str] = field(default_factory=list)  # what is to be said of that of PipeWire's data thread
     trace: Trace = field(default_factory=Trace)
     latency: Latency | None = None
-    signal: SignalStatus | None = None
     standby_s: float | None = None  # in standby: how much it holds
     schedule: Schedule | None = None
-    sealed_frame: int = 0
     uploaded: tuple[str, int] = ("", 0)  # of which recording, and up to which frame; the daemon writes it
     trigger: TriggerStatus | None = None
 
@@ -92,17 +87,22 @@ class StreamView:
         except ValueError:  # closed since we looked
             return _NO_STATS
 
+    @property
+    def progress(self) -> Progress:
+        """What the rotator has done."""
+        return self.turn.progress if self.turn is not None else Progress()
+
     def renew(self, staging: Staging, turn: Turn) -> None:
         """The stream goes on in a take that has not begun."""
         self.staging, self.turn, self.recording = staging, turn, ""
         self.take = self.continues = None
-        self.sample_rate = self.drift_ppm = None
-        self.started_wall_ns = self.n_chunks_sealed = self.sealed_frame = 0
-        self.heard = self.signal = None
+        self.sample_rate = None
+        self.started_wall_ns = 0
+        self.heard = None
 
     def keep(self) -> None:
         """What was in standby is a recording from here on: what was said of it counted from elsewhere."""
-        self.standby_s = self.heard = self.signal = None
+        self.standby_s = self.heard = None
 
     @property
     def has_begun(self) -> bool:
@@ -140,7 +140,8 @@ class StreamView:
             return self.reason
         stats = self.stats()
         room = (stats["slots_total"] - stats["slots_free"]) * staging.form.chunk_frames
-        n_frames = min(stats["head_frame"] - self.sealed_frame, room)  # behind a gap more has come than there is room
+        unsealed = stats["head_frame"] - self.progress.sealed_frame
+        n_frames = min(unsealed, room)  # behind a gap more has come than there is room
         number = error.details.get("errno")
         why = os.strerror(number) if number else error.message
         held_s = n_frames / (self.sample_rate or GRAPH_RATE)
@@ -186,6 +187,7 @@ class StreamView:
         return self.heard
 
     def status(self) -> StreamStatus:
+        progress = self.progress
         stats, staging, device, started_ns = self.stats(), self.staging, self.device, self.started_wall_ns
         return StreamStatus(
             uri=self.uri,
@@ -194,7 +196,7 @@ class StreamView:
             format=self.format(),
             chunk_frames=staging.form.chunk_frames if staging is not None else 0,
             head_frame=stats["head_frame"],
-            n_chunks_sealed=self.n_chunks_sealed,
+            n_chunks_sealed=progress.n_chunks_sealed,
             n_gaps=stats["n_gaps"],
             lost_frames=stats["lost_frames"],
             overruns=stats["overruns"],
@@ -204,7 +206,7 @@ class StreamView:
             quantum=stats["quantum"],
             started_wall_ns=started_ns,
             started_utc=utc_text(started_ns) if started_ns else None,
-            drift_ppm=self.drift_ppm,
+            drift_ppm=progress.drift_ppm,
             levels=self.levels(),
             activity=self.activity(),
             recording=self.recording,
@@ -212,7 +214,7 @@ class StreamView:
             reason=self.told_reason,
             midi=self.midi(stats),
             latency=self.latency,
-            signal=self.signal,
+            signal=progress.signal,
             standby_s=self.standby_s,
             take=self.take,
             continues=self.continues,
@@ -220,7 +222,7 @@ class StreamView:
             trigger=self.trigger,
             ends_utc=_utc(self.schedule.ends() if self.schedule is not None else None),
             notes=self.remarked(),
-            sealed_frame=self.sealed_frame,
+            sealed_frame=progress.sealed_frame,
             uploaded_frame=self.uploaded[1] if self.uploaded[0] == self.recording != "" else None,
         )
 

@@ -75,7 +75,6 @@ def message_of(kind: type, stream: LoneStream) -> Any:
         m.AcceptPort: lambda: m.AcceptPort(Future()),
         m.Began: lambda: m.Began(stream.definition, Path("/nowhere")),
         m.Triggered: lambda: m.Triggered(1, "stream://lone/1-a", "/nowhere"),
-        m.Progress: lambda: m.Progress(3, None),
         m.WrongRate: lambda: m.WrongRate(44100),
         m.Driven: lambda: m.Driven(0, 5),
         m.Led: lambda: m.Led(1, 0, "loud"),
@@ -88,7 +87,7 @@ def message_of(kind: type, stream: LoneStream) -> Any:
 
 
 WALK = [(life, kind) for kind in TRANSITIONS for life in Life]
-OF_TAKES = (m.Began, m.Progress, m.Triggered, m.WrongRate, m.Flow, m.Stored, m.Broken)
+OF_TAKES = (m.Began, m.Triggered, m.WrongRate, m.Flow, m.Stored, m.Broken)
 
 
 @pytest.mark.parametrize(("life", "kind"), WALK, ids=lambda value: getattr(value, "value", None) or value.__name__)

@@ -186,7 +186,6 @@ def direct(kind: type, scene: Scene) -> Any:
         m.RetireChunks: lambda: m.RetireChunks([], []),
         m.Stop: lambda: m.Stop(Future()),
         m.AcceptPort: lambda: m.AcceptPort(Future()),
-        m.Progress: lambda: m.OfTake(1, m.Progress(3, None)),
         m.WrongRate: lambda: m.OfTake(1, m.WrongRate(44100)),
         m.Driven: lambda: m.OfTake(1, m.Driven(0, 5)),
         m.Led: lambda: m.Led(1, 0, "loud"),

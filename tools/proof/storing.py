@@ -99,6 +99,8 @@ def _definition(channels: int) -> Definition:
         started_monotonic_ns=time.monotonic_ns(),
         software="bench",
         run_id="0" * 32,
+        clock_errors=True,
+        overview=True,
     )
 
 
