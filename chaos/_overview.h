@@ -89,8 +89,6 @@ static inline void chaos_take_block(const struct chaos_lanes *lanes, uint32_t n,
         chaos_take_block(&lanes, n, block);                                                                            \
     }
 
-#define CHAOS_EARLY 2048  /* bytes that are asked for early: by itself the processor stops at each page of 4096 */
-
 #ifdef __x86_64__
 #define CHAOS_BLOCK_WIDE(NAME)                                                                                         \
     if (__builtin_cpu_supports("avx2")) {                                                                              \
