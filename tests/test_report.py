@@ -37,7 +37,9 @@ def found(slow: float) -> Findings:
         storing=[Storing(n, 0.3, 0.1, 0.05, 0.02, 0.4) for n in (2, 64)],
         kernels=[Bandwidth("s16", 8, 8.0 / slow, 10.0, 2.0, 1.0, 0.8 / slow, (0.8 / slow,))],
         callbacks=[Callback(2, 1024, False, [1.5 * slow], [1.0], [1.4])],
-        throughput=[Throughput(n, [97.0], [139 / slow], [139.0], [139.0], [91.0]) for n in (2, 64)],
+        throughput=[
+            Throughput(n, [97.0], [139 / slow], [139.0], [139.0], [91.0], {"names": [0.3, 0.2, 0.1]}) for n in (2, 64)
+        ],
         streams=[Streams(1, 1.0, None, 0, 40.0, 10, 1.0)],
         idle=Idle(1.0, 0, 0.0, 30.0),
         latencies=Latencies([1.0], [1.0]),
@@ -63,7 +65,7 @@ def test_nothing_is_said_where_all_is_met() -> None:
         "64 / 128 / -",
         "CPU at 64 channels",
         "64 channels faster than real time: the graph, as fast as it goes, offers 0.70 of what the disk writes",
-        "stores 0.65",
+        "stores 0.65. Of its time names take 0.20, one after the other",
         "The slowest kernel (s16, 8 channels)",
     ],
 )

@@ -168,10 +168,15 @@ def _disk_limits(throughput: Sequence[Throughput]) -> list[str]:
         f"{one.channels} channels faster than real time: the graph, as fast as it goes, offers"
         f" {median(one.offered) / median(one.written):.2f} of what the disk writes, and takes the processors"
         f" ({os.cpu_count()}) for it; the recording's writer alone, without a graph, stores"
-        f" {median(one.alone) / median(one.written):.2f}: each byte is hashed, each file and name synced in order."
+        f" {median(one.alone) / median(one.written):.2f}. Of its time {_steps(one)}, one after the"
+        " other: no name before its bytes are durable, nothing is told before its name is."
         for one in throughput
         if one.channels != 2 and one.to_disk < DISK_AIM
     ]
+
+
+def _steps(one: Throughput) -> str:
+    return ", ".join(f"{step} take {median(shares):.2f}" for step, shares in one.shares.items())
 
 
 def _processor() -> str:

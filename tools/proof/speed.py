@@ -39,6 +39,8 @@ class Throughput:
     copied: list[float]
     written: list[float] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
+    shares: dict[str, list[float]] = field(default_factory=dict)
+    """Of the writer's time alone, by what it does."""
 
     @property
     def ratio(self) -> float:
@@ -90,7 +92,7 @@ def measure_throughput(session: Session, channels: int, *, rounds: int, window_s
         found.stored.append(stored)
         found.copied.append(_copy(session, channels, window_s))
         found.written.append(_written(channels, window_s))
-        found.alone.append(storing_speed(channels, window_s))
+        found.alone.append(storing_speed(channels, window_s, found.shares))
     session.force_quantum(0)
     return found
 

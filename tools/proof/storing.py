@@ -104,9 +104,9 @@ def _definition(channels: int) -> Definition:
     )
 
 
-def storing_speed(channels: int, window_s: float) -> float:
+def storing_speed(channels: int, window_s: float, shares: dict[str, list[float]] | None = None) -> float:
     """Seconds of audio per second that a recording's writer stores, several chunks at once, as a rotator does that is
-    behind, with nothing beside it."""
+    behind, with nothing beside it. Which share of its time each step takes is added to `shares`."""
     definition = _definition(channels)
     n_frames, n_bytes = definition.chunk_frames, definition.form.chunk_bytes
     slots = [memoryview(mmap.mmap(-1, n_bytes)) for _ in range(AT_ONCE)]
@@ -115,6 +115,7 @@ def storing_speed(channels: int, window_s: float) -> float:
         np.random.default_rng(number).random(out=noise, dtype=np.float32)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         writer = RecordingWriter.create(Store(Path(folder)), definition)
+        steps = _timed(writer)
         n_chunks, began = 0, time.monotonic()
         while (seconds := time.monotonic() - began) < window_s:
             for number, data in enumerate(slots):
@@ -122,8 +123,31 @@ def storing_speed(channels: int, window_s: float) -> float:
             chunks = enumerate(slots, n_chunks)
             writer.seal_all([Full(chunk, data, chunk * n_frames, n_frames) for chunk, data in chunks])
             n_chunks += AT_ONCE
+        for step, took_s in steps.items():
+            if shares is not None:
+                shares.setdefault(step, []).append(took_s / seconds)
         writer.finish(n_chunks * n_frames, clean=True)
     return n_chunks * n_frames / RATE / seconds
+
+
+def _timed(writer: RecordingWriter) -> dict[str, float]:
+    """Seconds of each step of the writer's, from now on."""
+    seconds = dict.fromkeys(("hashes and files", "names", "overview", "journal", "metadata"), 0.0)
+    places = (writer, "_hashed"), (writer._chunks, "put"), (writer._metadata, "samples"), (writer, "_flush_journal")
+    for step, (where, name) in zip(seconds, (*places, (writer._metadata, "store")), strict=True):
+        setattr(where, name, _counting(seconds, step, getattr(where, name)))
+    return seconds
+
+
+def _counting(seconds: dict[str, float], step: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(*arguments: Any, **options: Any) -> Any:
+        began = time.monotonic()
+        try:
+            return work(*arguments, **options)
+        finally:
+            seconds[step] += time.monotonic() - began
+
+    return counted
 
 
 @contextmanager
