@@ -43,3 +43,4 @@ def test_starts_are_timed_step_by_step(session: Session) -> None:
 def test_storing_is_more_than_hashing() -> None:
     found = measure_storing(64, 2)
     assert found.all > found.hashing > 0
+    assert found.turns > 0
