@@ -12,9 +12,11 @@ ledger. Retention removes a file once all frames of it have been retired.
 
 from __future__ import annotations
 
+import errno
 import mmap
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _MOST_CACHED = 64
+_FOR_GOOD = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP, errno.EACCES, errno.ENXIO)
 
 
 class MissingSpans:
@@ -394,7 +397,10 @@ def wrong_levels(info: RecordingInfo, not_sound: Container[int]) -> list[int]:
     levels, missing = _Levels(form, compare), _lost(info)
     for sealed in info.chunks:
         levels.skip(max(0, sealed.first_frame - levels.frame))
-        data = None if sealed.chunk in not_sound else _mapped(sealed, form)
+        data = None
+        if sealed.chunk not in not_sound:
+            with suppress(OSError):
+                data = _mapped(sealed, form)
         if data is None:
             unknown.add(sealed.first_frame, sealed.end_frame)
             levels.skip(max(0, sealed.end_frame - levels.frame))
@@ -422,12 +428,16 @@ def _lost(info: RecordingInfo) -> MissingSpans:
 
 
 def _mapped(sealed: SealedChunk, form: AudioForm) -> memoryview | None:
-    """A sealed chunk's bytes; None if they can't be had."""
+    """A sealed chunk's bytes; None if there is no such file. Raises OSError where that can't be told now."""
     try:
         with open_chunk(Path(sealed.path)) as file:
             return memoryview(mmap.mmap(file.fileno(), form.chunk_bytes, access=mmap.ACCESS_READ))
-    except (OSError, ValueError):
+    except ValueError:
         return None
+    except OSError as error:
+        if error.errno in _FOR_GOOD:
+            return None
+        raise
 
 
 def _sealed_files(info: RecordingInfo, end: int) -> BlockFiles:
@@ -441,7 +451,7 @@ def _sealed_files(info: RecordingInfo, end: int) -> BlockFiles:
 
 def _feed_sealed(info: RecordingInfo, lost: MissingSpans, to: Takes, first: int, end: int) -> None:
     """Tells of frames [first, end) from the chunks' files, `lost` being all that none of them has; those of a file that
-    can't be had are missing."""
+    is not there are missing. Raises OSError."""
     form, size = info.definition.audio, info.definition.chunk_frames
     while first < end:
         chunk = first // size

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import warnings
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import rolled
 import zarr
-from crashing import fast_folder
+from crashing import CrashingStream, fast_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keys import CrashingKeys
@@ -223,6 +226,22 @@ def test_verify_tells_of_an_overview_that_lies(tmp_path: Path, spoil: str) -> No
         file.with_name("c.0.9.0").write_bytes(file.read_bytes())
     (bad,) = verify(rotator.writer.path).bad
     assert (bad.reason, bad.found) == ("metadata_mismatch", "overview/1")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_a_chunk_that_cannot_be_read_just_now_is_not_drawn_as_missing(number: int) -> None:
+    """Recovery tells of it, and the next one draws what is there."""
+    with fast_folder() as folder:
+        stream = CrashingStream(folder / "store", folder / "slots", "stream://mic/1")
+        stream.write(100)
+        stream.tick()
+        stream.crash()
+        store = Store(folder / "store")
+        refused = OSError(number, os.strerror(number))
+        with mock.patch("chaos.store.overview.open_chunk", side_effect=refused):
+            assert not recover(store, folder / "slots").ok
+        assert recover(store, folder / "slots").ok
+        assert verify(stream.recording).bad == []
 
 
 def test_a_power_cut_before_the_last_files_is_mended(tmp_path: Path) -> None:
