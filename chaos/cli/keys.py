@@ -47,8 +47,8 @@ def new(session: Session, signing: bool, as_json: bool) -> None:
 @keys.command()
 @click.argument("name", required=False)
 @click.argument("key", required=False)
-@click.option("--host", metavar="HOST", help="Trust the chaosd on this host, in place of letting a client in.")
-@click.option("--signer", metavar="NAME", help="Trust what this key has signed, in place of letting a client in.")
+@click.option("--host", metavar="HOST", help="Trust the chaosd on this host, instead of letting a client in.")
+@click.option("--signer", metavar="NAME", help="Trust what this key has signed, instead of letting a client in.")
 @json_option
 @click.pass_obj
 def add(

@@ -40,23 +40,23 @@ __all__ = ["COMMANDS"]
 @click.argument("what", metavar="URI|PATH")
 @click.option("--signed", is_flag=True, help="Exit with code 8 unless a key that you trust has signed it.")
 @click.option("--sample", "share", callback=lambda _context, _option, text: _share(text), metavar="PERCENT",
-              help="Of what was uploaded: fetch and hash only so many of the chunks, such as 5%, chosen by chance.")
+              help="Of an uploaded recording fetch and hash only this share of the chunks (5%), chosen at random.")
 @strict_option
 @json_option
 @click.pass_obj
 def verify(session: Session, what: str, signed: bool, share: float, strict: bool, as_json: bool) -> None:
     """Check every chunk of a recording against its hash, and that every frame is accounted for.
 
-    What was uploaded is fetched and checked where PATH is its URL (chaosctl list s3://BUCKET/PREFIX shows them). With
-    --sample 5% only every twentieth chunk is; of the others it checks that they are there and as long as they must be.
-    It says so, and is exit code 8 with --strict.
+    PATH may be the URL of an uploaded recording, which is then fetched (chaosctl list s3://BUCKET/PREFIX shows them).
+    With --sample 5% only every twentieth of its chunks is fetched; the others must be there and have the right length.
+    The answer says so, and with --strict the exit code is then 8.
 
-    A stream's URI means all its takes; stream://NAME/TAKE.0001 and so on are single ones. It says what that proves:
-    without a signature (chaosctl sign) only that nothing has changed by accident. You trust your own signing key and
-    those of `chaosctl keys add --signer`.
+    A stream's URI means all its takes; stream://NAME/TAKE.0001 and so on are single ones. The answer says what is
+    proved: without a signature (chaosctl sign) only that nothing has changed by accident. The keys that you trust are
+    your own signing key and those of `chaosctl keys add --signer`.
 
-    Of a take that is still recording only what is sealed is checked; with --strict that is exit code 8. So it always
-    is of one that was broken off and is not recovered yet (chaosctl recover).
+    Of a take that is still recording only the sealed part is checked; with --strict the exit code is then 8. A take
+    that was interrupted, and is not recovered yet (chaosctl recover), always gives exit code 8.
     """
     from chaos.cli.show import is_broken_off, proof_lines, verify_lines
     from chaos.cli.tables import progress

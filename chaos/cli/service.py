@@ -57,7 +57,7 @@ def service(session: Session) -> None:
 
 
 @service.command()
-@click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="As of chaosd.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="Passed on to chaosd.")
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and do nothing.")
 @click.option("--force", is_flag=True, help="Replace a unit that somebody else wrote.")
 @json_option

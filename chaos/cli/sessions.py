@@ -47,11 +47,11 @@ def session_group() -> None:
 @click.option("--all-midi", is_flag=True, help="Record all MIDI devices that are present.")
 @click.option("--keep", metavar="TIME|BYTES", help="Delete its oldest part beyond this age or size: 7d, 200GB.")
 @click.option("--roll", metavar="TIME", help="Go on in a new take after this long, without a seam: 1h. Default: a day.")
-@click.option("--standby", metavar="TIME", help="Hold the last 60s, say, in memory until chaosctl session keep.")
+@click.option("--standby", metavar="TIME", help="Hold the last TIME (60s) in memory until: chaosctl session keep.")
 @click.option("--wait", is_flag=True, help="Begin without devices that are not there yet, and wait for them.")
-@click.option("--at", metavar="TIME", help="When to begin: 18:00, or 2026-01-31T18:00. Returns at once.")
-@click.option("--for", "for_", metavar="TIME", help="How long, from each stream's first frame on: 2h.")
-@click.option("--until", metavar="TIME", help="When to end: 20:00.")
+@click.option("--at", metavar="HH:MM", help="Begin at this local time: 18:00, or 2026-01-31T18:00. Default: now.")
+@click.option("--for", "for_", metavar="TIME", help="Stop by itself after so long: 90m, 2h. Default: never.")
+@click.option("--until", metavar="HH:MM", help="Stop by itself at this local time, in the same forms as --at.")
 @json_option
 @click.pass_obj
 def start(
@@ -344,9 +344,9 @@ def keep(session: Session, name: str | None, as_json: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @range_options
 @click.option("--gaps", type=click.Choice(GAP_FILLS), default="zeros", show_default=True, help="What to put in gaps.")
-@click.option("--container", type=click.Choice(CONTAINERS), help="Type of the files it fits. Default: wav and mid.")
+@click.option("--container", type=click.Choice(CONTAINERS), help="File type, where it fits. Default: wav and mid.")
 @click.option("--subtype", type=click.Choice(SUBTYPES, case_sensitive=False), help="Sample type. Default: as recorded.")
-@click.option("--tempo", type=click.FloatRange(4, 1000), metavar="BPM", help="As of chaosctl save, for the MIDI files.")
+@click.option("--tempo", type=click.FloatRange(4, 1000), metavar="BPM", help="Of MIDI files, as in chaosctl save.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @strict_option
 @json_option

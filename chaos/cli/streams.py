@@ -135,8 +135,8 @@ def start(
 
     URI is stream://NAME/TAKE. Default: made from the device's name and the time.
 
-    With --at it returns at once, and chaosd waits; if chaosd ends before that time, start it again (or write the stream
-    into the file of chaosd --config). Takes that --align begins are named by their time in UTC.
+    With --at it returns at once, and chaosd waits; if chaosd ends before that time, start the stream again. With
+    --align takes are named by their time in UTC.
     """
     import datetime as dt
 

@@ -36,7 +36,7 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 
 @click.command()
-@click.option("--last", default="30s", show_default=True, metavar="TIME", help="How much the key k saves.")
+@click.option("--last", default="30s", show_default=True, metavar="TIME", help="How much the key l saves.")
 @json_option
 @click.pass_obj
 def top(session: Session, last: str, as_json: bool) -> None:

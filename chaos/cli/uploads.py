@@ -26,8 +26,8 @@ __all__ = ["COMMANDS"]
 def wait(session: Session, uri: str | None, uploaded: bool, timeout: float | None, as_json: bool) -> None:
     """Wait until a recording has arrived: chaosctl wait --uploaded stream://desk/take-1.
 
-    Of a stream that runs that is what is sealed now; of one that has ended all of it. URI can be left out if only one
-    stream is running.
+    For a stream that is running this means what is sealed now, for one that has ended all of it. URI can be left out
+    if only one stream is running.
     """
     if not uploaded:
         raise click.UsageError("say what to wait for: --uploaded")
