@@ -11,27 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Self
 
 import pytest
 import zmq
+from serving import Serving
 
-from chaos.client import Client
 from chaos.doors.zmq.subscriptions import MAX_PREFIXES
 from chaos.system import descriptors
 from chaos.system.descriptors import GUARANTEED
 from chaos.terms.errors import ChaosError, LimitReached
-
-SERVING = """
-import pathlib, resource, sys
-from scripted import ScriptedDaemon
-resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), int(sys.argv[2])))
-daemon = ScriptedDaemon(pathlib.Path(sys.argv[1]))
-print("up", flush=True)
-sys.stdin.readline()
-with daemon:
-    sys.stdin.read()
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -41,43 +29,6 @@ def room_for_clients() -> Iterator[None]:
     assert descriptors.raise_limit() >= 2 * GUARANTEED
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-class Serving:
-    """A door in a process that may open `limit` files; it must live until the end. It waits for `go`."""
-
-    def __init__(self, folder: Path, limit: int) -> None:
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        command = [sys.executable, "-c", SERVING, str(folder), str(limit)]
-        self.folder = folder
-        self._process = subprocess.Popen(
-            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "up\n"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        _, said = self._process.communicate("\n")
-        assert self._process.returncode == 0, said
-
-    def go(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-
-    def client(self) -> Client:
-        return Client(f"ipc://{self.folder}/command", f"ipc://{self.folder}/events", timeout_s=60)
-
-    def own_mib(self) -> int:
-        """The memory that belongs to no file."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(status.split("RssAnon:")[1].split()[0]) >> 10
-
-    def n_open(self) -> int:
-        return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
 
 
 @contextmanager

@@ -98,6 +98,7 @@ PROMISES = (
         "Subscriptions are counted and capped, and what they cost is given back",
         (
             "doors/bus::a_client_with_too_many_prefixes_is_dropped",
+            "doors/inflow::who_subscribes_faster_than_can_be_taken_in_is_cut_off",
             "doors/few_descriptors::what_subscribers_beyond_the_cap_cost_is_given_back",
         ),
         "subscriptions",
@@ -107,6 +108,8 @@ PROMISES = (
         (
             "doors/bus::a_client_that_does_not_read_is_dropped_in_time",
             "doors/bus::a_message_that_does_not_end_fills_no_memory",
+            "doors/inflow::a_subscriber_whose_message_does_not_end_fills_no_memory",
+            "doors/bus::subscribers_that_do_not_read_are_bounded_together",
             "doors/bus::ids_are_short",
             "faults/clients::all_of_it_costs_no_frame_and_nothing_is_kept",
         ),

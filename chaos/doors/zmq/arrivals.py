@@ -9,16 +9,20 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from fcntl import ioctl
 from pathlib import Path
+from struct import unpack
+from termios import FIONREAD
 from typing import NamedTuple
 
-__all__ = ["MAX_UNFINISHED_BYTES", "Arrivals"]
+__all__ = ["MAX_UNFINISHED_BYTES", "Arrivals", "in_kernel"]
 
 MAX_UNFINISHED_BYTES = 64 << 20
 _LOOK_AFTER_S = 0.02
 _TRIM_AFTER_S = 0.2
 _TRIM_AGAIN_AFTER_S = 2.0  # ZeroMQ frees what it has when its thread gets to it
 _ROUNDS = 2
+_SMALL_BYTES = 4096
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
 
@@ -29,9 +33,9 @@ class Arrivals:
     The kernel tells that something has come before ZeroMQ reads it: once, then again only after the next look, so that
     a busy client wakes nobody for each of its commands, and an idle one never. How much came is not told, but what the
     process holds is, and what of that are answers (`ours`, in bytes). Nobody is accused before all messages that were
-    whole have been taken (`round`), nor at the first look: while many large answers are made, a small command may wait
-    its turn, and ZeroMQ's thread be too busy to read it. `watch` becomes readable, and `wait_ms` is how long to wait at
-    most, for the next `greedy`.
+    whole have been taken (`round`), nor at the first look, nor while the little that has come is still where it came:
+    while many large answers are made, a small command may wait its turn, and ZeroMQ's thread be too busy to read it.
+    `watch` becomes readable, and `wait_ms` is how long to wait at most, for the next `greedy`.
     """
 
     def __init__(self) -> None:
@@ -76,15 +80,15 @@ class Arrivals:
         for fd, _ in self._epoll.poll(0):
             self._heard.add(fd)
             if fd not in self._held_before:
-                self._held_before[fd] = _Held(min(_own_memory_bytes(), self._before_greed), self.ours(), self._round)
+                self._held_before[fd] = self._held(fd, min(_own_memory_bytes(), self._before_greed))
         now = time.monotonic()
         self._trim(now)
         if self._look_at is None:
             self._look_at = now + _LOOK_AFTER_S if self._heard else None
         if self._look_at is None or now < self._look_at:
             return []
-        now_held = _Held(_own_memory_bytes(), self.ours(), self._round)
-        seen = {fd for fd in self._heard if fd in self._held_before and self._held_before[fd].is_greed(now_held)}
+        n_bytes = _own_memory_bytes()
+        seen = {fd for fd in self._heard if fd in self._held_before and self._is_greedy(fd, n_bytes)}
         found = [fd for fd in seen if fd in self._suspects]
         self._suspects = seen
         if found:
@@ -106,6 +110,16 @@ class Arrivals:
     def close(self) -> None:
         self._epoll.close()
 
+    def _is_greedy(self, fd: int, n_bytes: int) -> bool:
+        before, now = self._held_before[fd], self._held(fd, n_bytes)
+        if before.in_kernel == now.in_kernel and 0 < now.in_kernel <= _SMALL_BYTES:
+            self._held_before[fd] = now
+            return False
+        return before.is_greed(now)
+
+    def _held(self, fd: int, n_bytes: float) -> _Held:
+        return _Held(n_bytes, self.ours(), self._round, in_kernel(fd))
+
     def _trim(self, now: float) -> None:
         """Gives back what the allocator kept of what was freed: else each sender could add as much to it unseen."""
         if self._trim_at is not None and now >= self._trim_at:
@@ -116,17 +130,27 @@ class Arrivals:
 
 
 class _Held(NamedTuple):
-    """What the process holds, how much of it are answers, and the round that it is."""
+    """What the process holds, how much of it are answers, the round that it is, and what ZeroMQ has yet to read."""
 
     n_bytes: float
     ours: int
     round: int
+    in_kernel: int
 
     def is_greed(self, now: _Held) -> bool:
         """Less than a whole round may lie between two of them. What the allocator keeps of answers is not counted."""
         if now.round < self.round + _ROUNDS:
             return False
         return now.n_bytes - self.n_bytes - max(0, now.ours - self.ours) > MAX_UNFINISHED_BYTES
+
+
+def in_kernel(fd: int) -> int:
+    """How many bytes have come over a connection that nobody has read yet; 0 where it has just ended."""
+    try:
+        (n_bytes,) = unpack("i", ioctl(fd, FIONREAD, b"\0" * 4))
+    except OSError:
+        return 0
+    return int(n_bytes)
 
 
 def _own_memory_bytes() -> int:

@@ -45,6 +45,7 @@ _SILENT_OF_ALL = 4  # on either socket one connection in four
 _QUEUED_COMMANDS = 16
 _QUEUED_ANSWERS = 1  # they may be large, and ZeroMQ counts no bytes: `Clients` queues the others
 _QUEUED_EVENTS = 4096
+_QUEUED_PREFIXES = 4  # of each subscriber: `Inflow` can take back only what ZeroMQ has not read
 
 
 class _Pending(NamedTuple):
@@ -85,7 +86,7 @@ class Bus:
         self._watched: tuple[zmq.Socket[bytes], ...] = ()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._arrivals = Arrivals()
+        self._arrivals, self._said = Arrivals(), Arrivals()
         self._max_connections = max_connections()
         try:
             for endpoint in (config.endpoint, config.events_endpoint):
@@ -96,7 +97,7 @@ class Bus:
             self._commands = self._socket(zmq.ROUTER)
             self._events = self._socket(zmq.XPUB)
             self._asking = Connections(self._commands, "asking", self._may_open, self._arrivals)
-            self._listening = Connections(self._events, "listening", self._may_open)
+            self._listening = Connections(self._events, "listening", self._may_open, self._said)
             self._watched = (self._commands, self._events)
             self._bind(self._commands, config.endpoint, self._asking)
             self._bind(self._events, config.events_endpoint, self._listening)
@@ -104,11 +105,13 @@ class Bus:
             self._release()
             raise
         self._clients = Clients(self._commands, self._asking)
-        self._arrivals.ours = lambda: self._clients.kept_bytes
+        self._arrivals.ours = self._kept_bytes
+        self._said.ours = lambda: self._latest_kept_bytes
+        self._latest_kept_bytes = 0
         self._n_taken = 0  # in this round of the clients, of whom ZeroMQ gives a command of each in turn
         trim_soon = self._arrivals.trim_soon
         self._listeners = Listeners(
-            self._events, self._listening, self._gate, on_heads, on_freed=lambda: self._post(trim_soon)
+            self._events, self._listening, self._said, self._gate, on_heads, on_freed=lambda: self._post(trim_soon)
         )
 
     def __enter__(self) -> Self:
@@ -166,6 +169,7 @@ class Bus:
             made.set(zmq.ROUTER_MANDATORY, 1)  # sending says whether the client is there and has room
         else:
             made.set(zmq.MAXMSGSIZE, MAX_PREFIX_BYTES)
+            made.set(zmq.RCVHWM, _QUEUED_PREFIXES)
             made.set(zmq.SNDHWM, _QUEUED_EVENTS)
             made.set(zmq.XPUB_VERBOSER, 1)  # each subscriber's prefixes are told, not only the first one's
         return made
@@ -186,6 +190,10 @@ class Bus:
         finally:
             os.umask(before)
 
+    def _kept_bytes(self) -> int:
+        self._latest_kept_bytes = self._clients.kept_bytes
+        return self._latest_kept_bytes
+
     def _may_open(self) -> bool:
         return len(self._asking) + len(self._listening) < self._max_connections
 
@@ -196,6 +204,7 @@ class Bus:
             watched.disable_monitor()
         self._context.destroy()
         self._arrivals.close()
+        self._said.close()
         os.close(self._wake)
         for claim in reversed(self._claims):
             claim.release()
@@ -211,13 +220,14 @@ class Bus:
                 if self._clients.is_behind:
                     self._turn(dict(poller_behind.poll(_RETRY_MS)))
                 else:
-                    self._turn(dict(poller.poll(self._arrivals.wait_ms)))
+                    self._turn(dict(poller.poll(self._asking.wait_ms)))
             except Exception:
                 log.exception("the bus failed, and goes on")
         for each in self._pending.values():
             error = encode_error(each.request, TimedOut("chaosd stopped before this was done"))
             self._clients.send(each.envelope, error, each.connection)
         self._send_the_last()
+        self._asking.end()
 
     def _send_the_last(self) -> None:
         """Goes on while clients take what is queued for them."""

@@ -16,15 +16,17 @@ from typing import Any
 import zmq
 
 from chaos.doors.zmq.arrivals import MAX_UNFINISHED_BYTES, Arrivals
+from chaos.doors.zmq.notices import Notices
 from chaos.system.monitor import read_monitor
 
-__all__ = ["Connection", "Connections"]
+__all__ = ["Connection", "Connections", "endpoint_of", "is_at", "shut"]
 
 log = logging.getLogger(__name__)
 
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 _HELD_ANSWERS = 2  # by ZeroMQ, where its queue has room for one: that, and the one that it is about to send
 _WORTH_A_TRIM_BYTES = 1 << 20
+_AT_ONCE = 1 << 20
 
 
 class Connection:
@@ -51,11 +53,14 @@ class Connection:
 
     def unread_bytes(self) -> int:
         """At most so much does ZeroMQ hold for this client; 0 where the kernel has nothing left to give it."""
+        return sum(self.latest_bytes) if self.latest_bytes and self.has_unread() else 0
+
+    def has_unread(self) -> bool:
+        """Whether the kernel holds something for this client."""
         try:
-            is_read = not self.latest_bytes or ioctl(self.fd, TIOCOUTQ, b"\0\0\0\0") == b"\0\0\0\0"
+            return ioctl(self.fd, TIOCOUTQ, b"\0\0\0\0") != b"\0\0\0\0"
         except OSError:  # it has just ended
-            is_read = True
-        return 0 if is_read else sum(self.latest_bytes)
+            return False
 
     def end(self) -> None:
         self.is_open = False
@@ -73,13 +78,11 @@ class Connections:
     `may_open()` says whether one more may stay; those beyond it are closed at once: libzmq ends the whole process
     when it finds no descriptor for a client. A burst can't outrun that by more than about a thousand connections:
     then ZeroMQ's thread waits until what it has told is read. `admits(key)` is set where clients have keys: of those
-    that have said nothing yet, who may be strangers, only the newest `max_silent` stay then. With `arrivals`, a client
-    whose message does not end is dropped.
+    that have said nothing yet, who may be strangers, only the newest `max_silent` stay then. A client whose
+    message does not end is dropped. `read` is to be called again after `wait_ms`.
     """
 
-    def __init__(
-        self, bound: zmq.Socket[bytes], name: str, may_open: Callable[[], bool], arrivals: Arrivals | None = None
-    ) -> None:
+    def __init__(self, bound: zmq.Socket[bytes], name: str, may_open: Callable[[], bool], arrivals: Arrivals) -> None:
         self.watch = bound.get_monitor_socket(_EVENTS, f"inproc://{name}")
         self._bound = bound
         self._may_open = may_open
@@ -88,10 +91,17 @@ class Connections:
         self.max_silent = 0
         self._open: dict[int, Connection] = {}
         self._is_refusing = False
+        self._notices = Notices()
         self._forgotten_bytes = 0
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def wait_ms(self) -> int | None:
+        """None where nothing is due."""
+        due = [wait for wait in (self._arrivals.wait_ms, self._notices.wait_ms) if wait is not None]
+        return min(due) if due else None
 
     def __iter__(self) -> Iterator[Connection]:
         """Those that have not been told to end."""
@@ -104,8 +114,7 @@ class Connections:
             self._close(fd)
             if event == zmq.EVENT_ACCEPTED:
                 self._accept(fd)
-        if self._arrivals is None:
-            return
+        self._notices.tell_the_rest()
         for fd in self._arrivals.greedy():
             if (connection := self._open.get(fd)) is not None:
                 self.drop(connection, f"it sent more than {MAX_UNFINISHED_BYTES} bytes that are not a whole message")
@@ -129,15 +138,18 @@ class Connections:
         except zmq.ZMQError:
             return False
 
+    def end(self) -> None:
+        """Nothing more is to be expected: what the log was not told of yet, it is."""
+        self._notices.tell_the_rest(of_all=True)
+
     def finished(self, fd: int) -> None:
         """A whole message has come over this connection."""
-        if self._arrivals is not None:
-            self._arrivals.finished(fd)
+        self._arrivals.finished(fd)
 
     def forgot(self, n_bytes: int) -> None:
         """So much of what was made for clients is not kept any more; before long it is given back to the system."""
         self._forgotten_bytes += n_bytes
-        if self._arrivals is not None and self._forgotten_bytes > _WORTH_A_TRIM_BYTES:
+        if self._forgotten_bytes > _WORTH_A_TRIM_BYTES:
             self._forgotten_bytes = 0
             self._arrivals.trim_soon()
 
@@ -149,7 +161,7 @@ class Connections:
     def drop(self, connection: Connection, why: str) -> None:
         """Closes a client's connection, and says so in the log. What ZeroMQ has read of it already still comes."""
         if connection.is_open:
-            log.warning("a client is disconnected: %s", why)
+            self._notices.disconnected(why)
             connection.end()
             self._shut(connection.fd)
 
@@ -167,8 +179,7 @@ class Connections:
         if self._may_open():
             self._open[fd] = Connection(fd)
             self._is_refusing = False
-            if self._arrivals is not None:
-                self._arrivals.opened(fd)
+            self._arrivals.opened(fd)
             return
         if not self._is_refusing:
             self._is_refusing = True
@@ -185,23 +196,33 @@ class Connections:
         self.finished(fd)
 
     def _shut(self, fd: int) -> None:
-        """Has ZeroMQ see the end of a connection. A descriptor that now belongs to something else is left alone."""
-        with suppress(OSError):
-            peer = socket.socket(fileno=fd)
-            try:
-                if _is_at(peer.getsockname(), _endpoint_of(self._bound)):
-                    peer.shutdown(socket.SHUT_RDWR)
-            finally:
-                peer.detach()
+        shut(fd, endpoint_of(self._bound))
 
 
-def _endpoint_of(bound: zmq.Socket[bytes]) -> str:
+def shut(fd: int, endpoint: str) -> None:
+    """Has ZeroMQ see the end of a connection that was accepted at `endpoint`, and nothing of what it has not read yet.
+
+    A descriptor that now belongs to something else is left alone.
+    """
+    with suppress(OSError):
+        peer = socket.socket(fileno=fd)
+        try:
+            if is_at(peer.getsockname(), endpoint):
+                peer.shutdown(socket.SHUT_RDWR)
+                while peer.recv(_AT_ONCE, socket.MSG_DONTWAIT):
+                    pass
+        finally:
+            peer.detach()
+
+
+def endpoint_of(bound: zmq.Socket[bytes]) -> str:
+    """Where a socket is bound, as ZeroMQ says it."""
     endpoint = bound.last_endpoint
     assert isinstance(endpoint, bytes)
     return endpoint.rstrip(b"\0").decode(errors="surrogateescape")
 
 
-def _is_at(name: Any, endpoint: str) -> bool:
+def is_at(name: Any, endpoint: str) -> bool:
     """Whether a connection's own address is the endpoint that it was accepted at."""
     if isinstance(name, tuple):
         return str(name[1]) == endpoint.rpartition(":")[2]

@@ -13,8 +13,11 @@ from contextlib import suppress
 
 import zmq
 
-from chaos.doors.zmq.connections import Connections
+from chaos.doors.zmq.arrivals import Arrivals
+from chaos.doors.zmq.connections import Connections, endpoint_of
 from chaos.doors.zmq.curve import Gate
+from chaos.doors.zmq.inflow import Inflow
+from chaos.doors.zmq.readers import Readers
 from chaos.doors.zmq.subscriptions import Subscriptions
 
 __all__ = ["Listeners"]
@@ -35,17 +38,22 @@ class Listeners:
         self,
         bound: zmq.Socket[bytes],
         connections: Connections,
+        arrivals: Arrivals,
         gate: Gate | None,
         on_heads: Callable[[bool], object],
         on_freed: Callable[[], object],
     ) -> None:
         self._bound = bound
         self._connections = connections
+        self._arrivals = arrivals
         self._gate = gate
         self._on_heads = on_heads
         self._on_freed = on_freed
         self._subscriptions = Subscriptions(connections)
+        self._readers = Readers(connections, int(bound.sndhwm))
+        self._inflow = Inflow(endpoint_of(bound))
         self._n_connected = 0
+        self._has_more = False
         self._outbox: deque[tuple[bytes, bytes]] = deque()
         self._lock = threading.Lock()
         self._closed = False
@@ -53,6 +61,7 @@ class Listeners:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        self._inflow.start()
         self._thread = threading.Thread(target=self._run, name="listeners", daemon=True)
         self._thread.start()
 
@@ -70,24 +79,25 @@ class Listeners:
             os.eventfd_write(self._wake, 1)
         if self._thread is not None:
             self._thread.join()
+        self._inflow.close()
         os.close(self._wake)
 
     def _run(self) -> None:
-        poller = zmq.Poller()
-        for waited in (self._wake, self._connections.watch, self._bound):
+        poller = zmq.Poller()  # of the socket only the descriptor: all that ZeroMQ itself does is to be watched
+        for waited in (self._wake, self._arrivals.watch, self._connections.watch, int(self._bound.get(zmq.FD))):
             poller.register(waited, zmq.POLLIN)
         while not self._closed or self._outbox:
             try:
-                self._turn(dict(poller.poll()))
+                self._turn(dict(poller.poll(0 if self._has_more else self._connections.wait_ms)))
             except Exception:
                 log.exception("the events' socket failed, and goes on")
+        self._connections.end()
 
     def _turn(self, ready: dict[object, int]) -> None:
         self._connections.read()
         if self._gate is not None:
             self._gate.look(self._connections)
-        if self._bound in ready:
-            self._listen()
+        self._listen()
         self._subscriptions.look()
         if self._subscriptions.have_many_gone() or len(self._connections) < self._n_connected:
             self._on_freed()
@@ -97,16 +107,24 @@ class Listeners:
             while self._outbox:
                 due = [self._outbox.popleft() for _ in range(len(self._outbox))]
                 # Who subscribed before these were handed in gets them: a send alone looks for that now and then.
-                if int(self._bound.get(zmq.EVENTS)) & zmq.POLLIN:
-                    self._listen()
+                self._listen()
                 for each in due:
-                    self._bound.send_multipart(each)
+                    with self._inflow.watched():
+                        self._bound.send_multipart(each)
+                    self._readers.sent(sum(map(len, each)))
+        with self._inflow.watched():  # the descriptor tells of what comes after this
+            self._has_more = bool(self._bound.poll(0))
+        if not self._has_more:
+            self._inflow.caught_up()
+            self._arrivals.round()
 
     def _listen(self) -> None:
         """Many at a time: ZeroMQ queues what subscribers say without end, and events wait meanwhile."""
         was_wanted = self._subscriptions.want_heads
         with suppress(zmq.Again):
             for _ in range(_SUBSCRIPTIONS_AT_ONCE):
-                self._subscriptions.take(self._bound.recv_multipart(zmq.NOBLOCK, copy=False))
+                with self._inflow.watched():
+                    told = self._bound.recv_multipart(zmq.NOBLOCK, copy=False)
+                self._subscriptions.take(told)
         if self._subscriptions.want_heads != was_wanted:
             self._on_heads(not was_wanted)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import zmq
 
-from chaos.doors.zmq.connections import Connections
+from chaos.doors.zmq.connections import Connection, Connections
 
-__all__ = ["MAX_PREFIXES", "MAX_PREFIX_BYTES", "MAX_STEPS", "Subscriptions"]
+__all__ = ["MAX_BYTES", "MAX_PREFIXES", "MAX_PREFIX_BYTES", "MAX_STEPS", "Subscriptions"]
 
 MAX_PREFIXES = 10_000
-MAX_PREFIX_BYTES = 1024
-MAX_STEPS = 32 << 20
+MAX_PREFIX_BYTES = 512
+MAX_STEPS = 16 << 20
+MAX_BYTES = 1 << 20
 _HEADS = b"stream_head_position"
 _MANY = 1000
 
@@ -20,9 +21,10 @@ _MANY = 1000
 class Subscriptions:
     """Counts the prefixes on an XPUB socket that let head positions through; keeps none of them.
 
-    ZeroMQ tells of each subscriber's prefixes (XPUB_VERBOSER). A client with more than MAX_PREFIXES is dropped: ZeroMQ
-    keeps each of them. For each subscriber that leaves it goes through the prefixes of all, byte by byte: where all
-    subscribers together would take more than MAX_STEPS (about a second), those with the most bytes are dropped.
+    ZeroMQ tells of each subscriber's prefixes (XPUB_VERBOSER). A client with more than MAX_PREFIXES is dropped. ZeroMQ
+    keeps them byte by byte, and for each subscriber that leaves it goes through those of all: where all together have
+    more than MAX_BYTES (some 50 MB of memory), or would take more than MAX_STEPS to leave (half a second), those with
+    the most bytes are dropped.
     """
 
     def __init__(self, connections: Connections) -> None:
@@ -45,6 +47,9 @@ class Subscriptions:
 
     def take(self, message: Sequence[zmq.Frame]) -> None:
         """Takes what came over the socket; what is not about a subscription is ignored."""
+        connection = self._connections.of(message[0])
+        if connection is not None:
+            self._connections.finished(connection.fd)
         for frame in message:
             told = frame.bytes
             if told[:1] not in (b"\0", b"\1"):
@@ -54,7 +59,8 @@ class Subscriptions:
             prefix = told[1:]
             if _HEADS.startswith(prefix) or prefix.startswith(_HEADS):
                 self._n_heads += step
-            self._count(frame, step)
+            if connection is not None:
+                self._count(connection, len(frame), step)
 
     def look(self) -> None:
         """Drops those with the most, until the rest is within bounds."""
@@ -64,19 +70,16 @@ class Subscriptions:
         self._looked_at = seen
         left = sorted(self._connections, key=lambda each: each.prefix_bytes)
         n_bytes = sum(each.prefix_bytes for each in left)
-        while left and n_bytes * len(left) > MAX_STEPS:
+        while left and (n_bytes > MAX_BYTES or n_bytes * len(left) > MAX_STEPS):
             most = left.pop()
             n_bytes -= most.prefix_bytes
             why = f"it subscribed to {most.prefix_bytes} bytes, the most of {len(left) + 1} clients"
             self._connections.drop(most, why)
 
-    def _count(self, frame: zmq.Frame, step: int) -> None:
-        connection = self._connections.of(frame)
-        if connection is None:
-            return
+    def _count(self, connection: Connection, n_bytes: int, step: int) -> None:
         connection.n_prefixes += step
-        connection.prefix_bytes += step * len(frame)
-        self._n_bytes_told += len(frame)
+        connection.prefix_bytes += step * n_bytes
+        self._n_bytes_told += n_bytes
         if connection.n_prefixes > MAX_PREFIXES:
             connection.n_prefixes = 0
             self._connections.drop(connection, f"it subscribed to more than {MAX_PREFIXES} prefixes")
