@@ -9,7 +9,7 @@ import click
 
 from chaos.cli.out import say
 from chaos.cli.session import PickOne, Session, json_option, only_stream, print_json, running_streams
-from chaos.terms.errors import StreamNotFound
+from chaos.terms.errors import RecordingNotFound, StreamNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,8 +86,14 @@ def what_runs(chaosd: Client | None) -> tuple[list[str], str | None]:
 
 
 def keep_held(chaosd: Client, whats: Sequence[str]) -> None:
-    """Whatever of it is in standby becomes a recording now."""
+    """Whatever of it is in standby becomes a recording now. Raises RecordingNotFound for a stream that records by
+    level."""
     for stream in chaosd.call("stream_list")["streams"]:
+        if stream["uri"] in whats and stream.get("trigger") is not None:
+            raise RecordingNotFound(
+                f"{stream['uri']} records by level: each take is a recording with a name of its own",
+                hint="see them with: chaosctl list",
+            )
         if stream["uri"] in whats and _is_held(stream):
             chaosd.call("stream_keep", uri=stream["uri"])
             say(f"{stream['uri']} was in standby: it is being recorded from now on", err=True)

@@ -63,7 +63,7 @@ def checked_range(recording: Recording, first_frame: int | None, n_frames: int |
     if first == end:
         raise InvalidRange(
             f"the range is empty: it begins and ends at frame {first} of {recording.uri}",
-            hint=f"choose a range between 0 and {length}" if length else "nothing has been recorded there yet",
+            hint=f"choose a range between 0 and {length}" if length else "nothing can be read there yet",
         )
     return first, end
 

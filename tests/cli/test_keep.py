@@ -150,6 +150,16 @@ def test_keep_means_the_only_stream_in_standby(daemon: ScriptedDaemon, run: Run)
     assert f"  chaosctl keep {URI} --json" in run("keep", "--json").stderr.splitlines()
 
 
+def test_what_records_by_level_is_not_saved_under_its_own_name(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["stream_list"] = {"streams": [{**HELD, "trigger": {"take": None}}]}
+    daemon.script["session_list"] = {"sessions": []}
+    for arguments in (("--last", "1s"), (URI, "out.wav")):
+        said = run("save", *arguments)
+        assert (said.exit_code, kept(daemon)) == (6, [])
+        assert f"{URI} records by level: each take is a recording with a name of its own" in said.stderr
+        assert "chaosctl list" in said.stderr
+
+
 def test_a_second_keep_says_that_it_is_kept(daemon: ScriptedDaemon, run: Run) -> None:
     daemon.script["stream_list"] = {"streams": [{**HELD, "standby_s": None}]}
     assert "already kept" in run("keep").stdout
