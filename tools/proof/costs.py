@@ -119,8 +119,9 @@ def _ours(cost: Cost, session: Session, source: CountingSource, window_s: float)
         engine.call("stream_start", uri=uri, device_identity=source.name, format={"type": "audio"})
         status = engine.await_status(uri, lambda status: status["head_frame"] > 0)
         seconds = max(window_s, status["chunk_frames"] / RATE)
+        time.sleep(SETTLE_S)  # what a start leaves to do is nobody's in the window
         before, began, threads = _Counters.now(engine, uri), time.monotonic(), by_thread(engine.pid)
-        _window(cost, OURS, engine.pid, seconds)
+        _window(cost, OURS, engine.pid, seconds, settle_s=0)
         spent = by_thread(engine.pid)  # before we ask for the status, which takes its time
         add_threads(cost, threads, spent, data_thread(engine.pid), time.monotonic() - began)
         after, passed_s = _Counters.now(engine, uri), time.monotonic() - began
@@ -200,8 +201,8 @@ def _missed(path: Path, channels: int) -> tuple[int, int]:
     return int(steps.sum()) - len(steps), int(steps.sum()) + 1
 
 
-def _window(cost: Cost, name: str, pid: int, seconds: float) -> None:
-    time.sleep(SETTLE_S)
+def _window(cost: Cost, name: str, pid: int, seconds: float, *, settle_s: float = SETTLE_S) -> None:
+    time.sleep(settle_s)
     before = usage(pid)
     time.sleep(seconds)
     after = usage(pid)
