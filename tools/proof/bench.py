@@ -48,7 +48,7 @@ def measure(session: Session, *, quick: bool) -> Findings:
         costs += measure_costs(session, others, rounds=1, window_s=3, never=OTHERS)
         costs.sort(key=lambda cost: (cost.channels, cost.quantum))
     say("storing")
-    storing = [measure_storing(n, 20 if quick else 60) for n in dict.fromkeys(cost.channels for cost in costs)]
+    storing = [measure_storing(n, 20 if quick else 30) for n in dict.fromkeys(cost.channels for cost in costs)]
     say("kernels")
     kernels = measure_kernels(1 if quick else 3, 2)
     say("callback")

@@ -1,6 +1,6 @@
 """What it costs to store: the recording's own work and the rotator's, without PipeWire or threads.
 
-Each step finds its caches cold, as in a capture, where other work has had them since the last one.
+Each step finds its caches cold and the processor idle, as in a capture, where most of a second goes by between two.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ N_SLOTS = 8
 AT_ONCE = 4
 QUANTUM = 1024
 _TICK_FRAMES = int(TICK_S * RATE)
+_IDLE_S = 0.05
 _OTHER = np.zeros(32 << 20, np.uint8)  # more than the caches of one processor hold
 
 
@@ -79,8 +80,9 @@ def measure_storing(channels: int, audio_s: float) -> Storing:
 
 
 def _cold(work: Callable[..., object], *arguments: object) -> int:
-    """The CPU nanoseconds that it takes, its caches being taken by something else."""
+    """The CPU nanoseconds that it takes where its caches are taken by something else and the processor has idled."""
     _OTHER.sum()
+    time.sleep(_IDLE_S)
     began = time.thread_time_ns()
     work(*arguments)
     return time.thread_time_ns() - began
