@@ -61,7 +61,7 @@ def test_without_commands_it_keeps_the_rules(scene: Scene) -> None:
     for _ in range(20):
         driver.do("go")
     cycles = witness.see()
-    assert len(cycles) > 20
+    assert len(cycles) >= 20  # the first, and those of the commands; the last may not have come to an end
     assert all(map(is_right, cycles))
     for before, after in itertools.pairwise(cycles):
         assert after.position == before.position + QUANTUM
