@@ -129,6 +129,7 @@ def test_the_process_that_writes_a_slice_takes_no_module_from_the_working_folder
     planted.mkdir(parents=True)
     (planted / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     monkeypatch.chdir(planted.parent)
+    monkeypatch.setenv("PYTHONPATH", str(planted.parent))
     Slicer(tmp_path / "slices").materialize(rotator.writer.path, FROM, TO)
     assert not (tmp_path / "ran").exists()
 

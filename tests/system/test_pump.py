@@ -114,9 +114,19 @@ def test_no_exception_of_a_callback_ends_the_thread(
 
 
 @pytest.mark.parametrize("delay_s", [2_592_000, 366 * 86400, 1e18])
-def test_a_wait_may_be_as_long_as_it_likes(pump: Pump, delay_s: float) -> None:
-    called = threading.Event()
+def test_a_wait_may_be_as_long_as_it_likes(pump: Pump, monkeypatch: pytest.MonkeyPatch, delay_s: float) -> None:
+    called, epoll = threading.Event(), pump._epoll
+    waits: queue.Queue[float] = queue.Queue()
+
+    class Telling:
+        def poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
+            if timeout_s is not None and timeout_s > 60:
+                waits.put(timeout_s)
+            return epoll.poll(timeout_s)
+
+    monkeypatch.setattr(pump, "_epoll", Telling())
     pump.after("late", delay_s, called.set)
+    assert waits.get(timeout=60) * 1000 < 1 << 31  # else epoll raises OverflowError
     pump.after("now", 0.05, called.set)
     assert called.wait(60)
     pump.cancel("late")

@@ -285,6 +285,35 @@ MUTANTS = (
         "        except Exception as e:\n",
         ("tests/doors/test_bus.py::test_a_client_may_ask_for_ever",),
     ),
+    # -- promises of docs/reliability.md, whose tests had not been seen to fail
+    Mutant(
+        "pump-waits-too-long",
+        "chaos/system/pump.py",
+        "min(max(0.0, due - time.monotonic()), LONGEST_WAIT_S)",
+        "max(0.0, due - time.monotonic())",
+        ("tests/system/test_pump.py::test_a_wait_may_be_as_long_as_it_likes",),
+    ),
+    Mutant(
+        "slices-import-from-anywhere",
+        "chaos/export/jobs.py",
+        '[sys.executable, "-I", "-m"',
+        '[sys.executable, "-m"',
+        ("tests/store/test_slices.py::test_the_process_that_writes_a_slice_takes_no_module_from_the_working_folder",),
+    ),
+    Mutant(
+        "prefixes-pour-in",
+        "chaos/doors/zmq/inflow.py",
+        "n_cut += self._cut_off()",
+        "pass",
+        ("tests/doors/test_inflow.py::test_who_subscribes_faster_than_can_be_taken_in_is_cut_off",),
+    ),
+    Mutant(
+        "unread-events-unbounded",
+        "chaos/doors/zmq/readers.py",
+        "if n_bytes <= MAX_BYTES:",
+        "if True:",
+        ("tests/doors/test_bus.py::test_subscribers_that_do_not_read_are_bounded_together",),
+    ),
 )
 
 
