@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -325,3 +326,11 @@ def test_names_that_no_file_can_have_are_refused(op: str, name: str) -> None:
     }[op]
     with pytest.raises(PathNotAllowed, match="240 bytes"):
         wire.decode_request(json.dumps({"op": op, "uri": "stream://mic/1", **fields}).encode())
+
+
+def test_a_path_that_the_locale_cannot_spell_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsencode", lambda path: path.encode("latin-1"))
+    fields = {"op": "stream_switch_chunk", "uri": "stream://mic/1"}
+    assert wire.decode_request(json.dumps({**fields, "new_chunk_path": "/srv/audio/ä"}).encode())
+    with pytest.raises(PathNotAllowed, match="can't be spelled in chaosd's locale"):
+        wire.decode_request(json.dumps({**fields, "new_chunk_path": "/srv/audio/\u03a9"}).encode())
