@@ -174,10 +174,10 @@ def mark(session: Session, label: str, uri: str | None, at: str | None, as_json:
     from chaos.cli.session import chosen_range
     from chaos.store.marking import mark_in
     from chaos.store.store import Store
+    from chaos.terms.marks import check_label
     from chaos.terms.places import Timeline
 
-    if not 1 <= len(label) <= 200:
-        raise InvalidRequest("a mark's label has 1 to 200 characters", hint='for example: chaosctl mark "verse 2"')
+    check_label(label)
     if session.hosts:
         from chaos.cli.hosts import mark_on
 

@@ -54,7 +54,8 @@ class Logbook:
         self._gather_s = gather_s
         self._lock = threading.Lock()
         self._gaps: dict[str, _Gaps] = {}  # of the streams that had a gap within the last minute
-        self._troubled: set[str] = set()
+        self._flowed: set[str] = set()  # streams that frames have come from
+        self._troubled: set[str] = set()  # those of them that wait, stall or fail
         self._held: dict[str, int] = {}  # those in standby, with how many takes they have made
         self._timers: dict[str, threading.Timer] = {}
 
@@ -81,6 +82,7 @@ class Logbook:
     def _line(self, uri: str, event: events.Event) -> str | None:
         match event:
             case events.StreamStarted():
+                self._flowed.add(uri)
                 self._held.pop(uri, None)
                 return f"started: {_source(event)}"
             case events.StreamStandby():
@@ -95,17 +97,21 @@ class Logbook:
             case events.StreamTriggerEnded():
                 return f"take stopped: {event.take}, {_counts(event)}"
             case events.StreamState() if event.state in _TOLD_STATES:
-                self._troubled.add(uri)
+                if uri in self._flowed:
+                    self._troubled.add(uri)
                 return f"{event.state}: {event.reason or 'no reason is known'}"
-            case events.StreamState() if event.state == "streaming" and uri in self._troubled:
-                self._troubled.discard(uri)
-                return "streaming again"
+            case events.StreamState() if event.state == "streaming":
+                self._flowed.add(uri)  # the first time *started* tells of it
+                if uri in self._troubled:
+                    self._troubled.discard(uri)
+                    return "streaming again"
             case events.StreamRolled():
                 return f"goes on as {event.take}"
             case events.StreamError():
                 return f"error: {event.error.get('message')}" + ("" if event.recoverable else "; it has ended")
             case events.StreamStopped():
                 self._troubled.discard(uri)
+                self._flowed.discard(uri)
                 n_takes = self._held.pop(uri, None)
                 if n_takes is not None:
                     counts = counted(n_takes, "take") if n_takes else "nothing was recorded"

@@ -17,7 +17,7 @@ from chaos.terms.commands import parse_command
 from chaos.terms.containers import Container, GapFill, Subtype
 from chaos.terms.errors import InvalidRange, InvalidRequest, PathNotAllowed
 from chaos.terms.formats import MAX_CHANNELS, AudioFormat, Format, MidiFormat
-from chaos.terms.marks import Label
+from chaos.terms.marks import Label, check_label
 from chaos.terms.moments import TIME_HINT, Moment, Time
 from chaos.terms.units import parse_keep, parse_roll_s
 from chaos.terms.uri import check_session, check_uri
@@ -243,6 +243,7 @@ class SetMark(Request, tag="mark"):
 
     def __post_init__(self) -> None:
         check_uri(self.uri)
+        check_label(self.label)
 
 
 class StreamStop(_OfStream, tag="stream_stop"):

@@ -1234,7 +1234,9 @@ def test_marks_are_kept_listed_and_saved(run: Run, days: Path, tmp_path: Path) -
     assert run("--store", days, "mark", "verse 2", "--uri", uri, "--at", "500ms").exit_code == 0
     assert run("--store", days, "mark", "the end", "--uri", uri).exit_code == 0
     assert run("--store", days, "mark", "nowhere", "--uri", uri, "--at", "here").exit_code == 2
-    assert run("--store", days, "mark", "", "--uri", uri).exit_code == 2
+    for label in ("", "  ", "x" * 201, "verse\0two"):
+        refused = run("--store", days, "mark", label, "--uri", uri)
+        assert (refused.exit_code, "a mark's label has" in refused.stderr) == (2, True)
     shown = run("--store", days, "list", uri).stdout
     assert f"0:00:00.500  verse 2  ({uri}, frame 24000)" in shown
     assert "0:00:01.000  the end" in shown

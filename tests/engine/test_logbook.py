@@ -65,6 +65,28 @@ def test_a_streams_life_is_told() -> None:
     ]
 
 
+def test_what_has_only_waited_is_not_streaming_again() -> None:
+    """As with `--at`, or where the device was away at the start; whether *started* comes before the state or after."""
+    for begins_with_state in (True, False):
+        written = Written()
+        started = events.StreamStarted(
+            recording="/r", device={"name": "mic"}, sample_rate=48000, channels=1, sample_format="f32",
+            chunk_frames=480, started_wall_ns=1, started_utc="",
+        )  # fmt: skip
+        streaming = events.StreamState(state="streaming", reason="")
+        waiting = events.StreamState(state="waiting", reason="it is to begin at 18:00")
+        for event in (waiting, *((streaming, started) if begins_with_state else (started, streaming)), stopped()):
+            written.hear(event)
+        written.hear(waiting)
+        written.hear(streaming)
+        assert [line.removeprefix(f"{URI} ") for line in written.lines] == [
+            "waiting: it is to begin at 18:00",
+            "started: mic, 1 ch 48000 Hz f32",
+            "stopped: 480 frames, 0 gaps, 0 frames lost",
+            "waiting: it is to begin at 18:00",
+        ]
+
+
 def standby(above_dbfs: float | None) -> events.StreamStandby:
     return events.StreamStandby(
         device={"description": "Mic"}, sample_rate=48000, channels=2, sample_format="f32", standby_s=60.0,

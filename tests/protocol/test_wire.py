@@ -59,6 +59,12 @@ moments = (
     | st.builds(r.Moment, seconds_ago=st.floats(0, 1e9))
     | st.builds(r.Moment, utc=st.datetimes(dt.datetime(1970, 1, 2), timezones=st.just(dt.UTC)))
 )
+
+
+def is_label(text: str) -> bool:
+    return bool(text.strip()) and "\0" not in text
+
+
 requests = st.one_of(
     st.builds(r.Ping, id=ids),
     st.builds(r.Status, id=ids),
@@ -85,7 +91,7 @@ requests = st.one_of(
     ),
     st.builds(r.StreamSwitchChunk, id=ids, uri=uris, new_chunk_path=paths),
     st.builds(r.StreamStop, id=ids, uri=uris),
-    st.builds(r.SetMark, id=ids, uri=uris, label=text, frame=st.none() | st.integers(0, 2**63 - 1)),
+    st.builds(r.SetMark, id=ids, uri=uris, label=text.filter(is_label), frame=st.none() | st.integers(0, 2**63 - 1)),
     st.builds(
         r.SessionStart,
         id=ids,
@@ -313,6 +319,20 @@ def test_an_error_that_json_cannot_hold_is_told_all_the_same() -> None:
     answer = json.loads(wire.encode_error("1", InternalError("odd \udcff", details={"what": object()})))
     assert answer["error"]["code"] == "internal"
     assert "odd" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("label", [" ", "\t\n", "\u00a0\u2003", "verse\0two", "\0"])
+def test_a_label_that_nobody_could_read_is_refused(label: str) -> None:
+    raw = json.dumps({"op": "mark", "id": "1", "uri": "stream://mic/1", "label": label}).encode()
+    with pytest.raises(InvalidRequest, match="a mark's label has") as caught:
+        wire.decode_request(raw)
+    assert "verse 2" in caught.value.hint
+
+
+@pytest.mark.parametrize("label", ["x", " verse 2 ", "\u0418", "x" * 200])
+def test_any_other_label_is_taken_as_it_is(label: str) -> None:
+    raw = json.dumps({"op": "mark", "uri": "stream://mic/1", "label": label}).encode()
+    assert wire.decode_request(raw).label == label  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["n" * 241, "ä" * 121, "folder" * 50 + "/file"])

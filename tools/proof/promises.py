@@ -99,6 +99,7 @@ PROMISES = (
         (
             "doors/bus::a_client_with_too_many_prefixes_is_dropped",
             "doors/inflow::who_subscribes_faster_than_can_be_taken_in_is_cut_off",
+            "doors/inflow::what_clients_have_use_for_is_taken_in",
             "doors/few_descriptors::what_subscribers_beyond_the_cap_cost_is_given_back",
         ),
         "subscriptions",
@@ -107,6 +108,7 @@ PROMISES = (
         "A client that does not read, or whose message does not end, is dropped in time",
         (
             "doors/bus::a_client_that_does_not_read_is_dropped_in_time",
+            "doors/bus::a_deaf_client_that_is_only_ever_refused_is_dropped",
             "doors/bus::a_message_that_does_not_end_fills_no_memory",
             "doors/inflow::a_subscriber_whose_message_does_not_end_fills_no_memory",
             "doors/bus::subscribers_that_do_not_read_are_bounded_together",
@@ -162,6 +164,7 @@ PROMISES = (
         (
             "live/ordinary::channels_in_another_order_are_not_swapped",
             "graph/channels::where_names_differ_none_is_taken",
+            "graph/channels::what_is_not_there_or_named_twice_is_refused",
         ),
         "another order",
     ),
@@ -258,6 +261,7 @@ PROMISES = (
         "What a client did wrong is never called an internal error",
         (
             "protocol/wire::whatever_comes_gives_a_request_or_a_helpful_error",
+            "protocol/wire::a_path_that_the_locale_cannot_spell_is_refused",
             "live/engine::bad_input_gets_a_stable_code_and_costs_no_frame",
             "cli/locales::chaosd_speaks",
         ),
