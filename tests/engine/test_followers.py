@@ -166,3 +166,24 @@ def test_a_node_that_has_no_ports_yet_is_not_lost(desk: Desk) -> None:
     ours = desk.world.node("ours", "Stream/Input/Audio")
     assert not desk.follow(channels, ours).has_lost_node
     assert not desk.follow(channels, 9999).has_lost_node
+
+
+def test_a_serial_number_that_two_devices_had_at_once_counts_for_nothing_from_then_on(desk: Desk) -> None:
+    def plug(name: str, port: str) -> int:
+        return desk.world.node(name, props={"device.serial": "Maker_Mic_00A1", "device.bus-path": port})
+
+    own = plug("mic", "usb-1")
+    desk.look()
+    device = desk.devices.find("mic")
+    desk.followers.follow(Follow(desk.stream, Wanted(device.identity, device, True), (), 1, None))
+    twin = plug("twin", "usb-2")
+    desk.look()
+    assert desk.target.device is not None
+    assert desk.target.device.node_id == own
+    for gone in (twin, own):
+        desk.world.remove(gone)
+        desk.look()
+    plug("mic", "usb-3")
+    desk.look()
+    assert desk.target.device is None
+    assert "others with its serial number" in desk.target.reason

@@ -156,6 +156,7 @@ PROMISES = (
         (
             "live/ordinary::another_with_the_same_serial_at_another_port",
             "graph/followed::a_serial_that_was_seen_twice_tells_nobody_apart",
+            "engine/followers::a_serial_number_that_two_devices_had_at_once_counts_for_nothing_from_then_on",
         ),
         "serial number",
     ),
