@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from chaos._connection cimport MAX_CHANNELS, Connection, Guard, check, check_pointer
+from chaos._connection cimport MAX_CHANNELS, Connection, Guard, check, check_pointer, version_code
 from chaos._cycle cimport Writer
 from chaos._link cimport OwnLink, link_drop, link_make
 from chaos._midi cimport EVENT_BYTES, MidiSlots
@@ -117,6 +117,7 @@ cdef class Capture:
         self.state.writer = writer
         self.state.records = connection.records
         self.state.tells_xruns = connection.records.version >= 3080      # 0.3.80, see `book_missed`
+        self.state.tells_silence = version_code(pw_get_library_version()) >= 1007000     # see `look_at`
         self.state.handle = next_handle
         next_handle += 1
         self.state.channels = len(positions)

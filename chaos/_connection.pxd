@@ -34,6 +34,7 @@ cdef struct Guard:              # what the registry listener asks of a capture, 
     int64_t serials[MAX_CHANNELS]       # and the output ports' serials, since ids are used again
     uint64_t n_foreign          # links to our node that we did not ask for; the callback reads it
 
+cdef uint32_t version_code(const char *text) noexcept nogil
 cdef int check(int res, str doing) except -1
 cdef int check_pointer(const void *p, str doing) except -1
 

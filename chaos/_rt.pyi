@@ -4,4 +4,6 @@ CAPTURE_STATE: Final[int]
 PORT_LATENCY: Final[int]
 STATES: Final[dict[int, str]]
 
-def judged(offset: int, size: int, flags: int, maxsize: int, n_bytes: int, *, linked: bool = True) -> str: ...
+def judged(
+    offset: int, size: int, flags: int, maxsize: int, n_bytes: int, *, linked: bool = True, made_up: bool = False
+) -> str: ...

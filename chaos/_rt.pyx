@@ -84,8 +84,10 @@ cdef enum Verdict:
     SPOILT          # CORRUPTED, or not the cycle's length, or not where it could be
 
 
-cdef inline Verdict look_at(const spa_data *d, uint64_t n_bytes, bint is_linked, uint32_t *offset) noexcept nogil:
-    """Whether a buffer holds the cycle's `n_bytes`, and from which byte on.
+cdef inline Verdict look_at(const spa_data *d, uint64_t n_bytes, bint is_linked, bint is_made_up,
+                            uint32_t *offset) noexcept nogil:
+    """Whether a buffer holds the cycle's `n_bytes`, and from which byte on. `is_made_up`: if it says EMPTY, that is not
+    the device's word.
 
     Its chunk is shared memory: what it says is read once, so that what was checked is what is used.
     """
@@ -95,11 +97,17 @@ cdef inline Verdict look_at(const spa_data *d, uint64_t n_bytes, bint is_linked,
     offset[0] = <uint32_t>begin
     if d.data == NULL or flags & SPA_CHUNK_FLAG_CORRUPTED:
         return SPOILT
-    # A port's mixer makes up silence where nothing is linked, or what is has not run: a whole buffer of it up to
-    # PipeWire 1.6, later a cycle of it. A device may say EMPTY of its own silence, as long as the cycle.
-    if flags & SPA_CHUNK_FLAG_EMPTY and (not is_linked or (size >= d.maxsize and size != n_bytes)):
+    # A port's mixer makes up silence where nothing is linked, or what is has not run. Up to PipeWire 1.6 that is a whole
+    # buffer, and a device may say EMPTY of its own silence, as long as the cycle: at the largest quantum only links tell.
+    # From 1.7 on both are as long as the cycle, but a device's is in the device's buffer.
+    if flags & SPA_CHUNK_FLAG_EMPTY and (not is_linked or is_made_up or (size >= d.maxsize and size != n_bytes)):
         return UNFED
     return USABLE if size == n_bytes and begin + size <= d.maxsize else SPOILT
+
+
+cdef inline bint is_ours(const pw_buffer *b) noexcept nogil:
+    """Has a port's mixer put nobody else's buffer in place of its own? See `on_add_buffer`."""
+    return b.user_data == <void *>b.buffer.datas
 
 
 cdef inline bint is_fed(const CaptureState *s) noexcept nogil:
@@ -157,7 +165,7 @@ cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogi
             c.lacks = CAUSE_NO_DATA
             continue
         d = &s.buffers[k].buffer.datas[0]
-        verdict = look_at(d, c.n_frames * 4, linked, &offset)
+        verdict = look_at(d, c.n_frames * 4, linked, s.tells_silence and is_ours(s.buffers[k]), &offset)
         s.planes[k] = <const uint8_t *>d.data + offset
         if verdict != USABLE:
             c.lacks = CAUSE_NO_DATA
@@ -258,7 +266,7 @@ cdef void on_stream_process(void *data) noexcept nogil:
         c.is_linked = is_fed(s)
         if buffer != NULL:
             d = &buffer.buffer.datas[0]
-            verdict = look_at(d, c.n_frames * s.channels * s.sample_bytes, False, &offset)
+            verdict = look_at(d, c.n_frames * s.channels * s.sample_bytes, False, False, &offset)
             s.writer.rt.short_buffers += verdict == SPOILT
             if verdict == USABLE and c.is_linked:
                 s.content.interleaved = <const uint8_t *>d.data + offset
@@ -318,6 +326,11 @@ cdef void on_port_param(void *data, void *port, uint32_t id, const spa_pod *para
         for k in range(s.channels):
             if s.ports[k] == port:
                 tell_latency(s, k, param)
+
+
+cdef void on_add_buffer(void *data, void *port, pw_buffer *buffer) noexcept nogil:
+    """A port's mixer, of one link, hands a device's buffers on as they are: it writes what they are over what ours was."""
+    buffer.user_data = <void *>buffer.buffer.datas
 
 
 cdef void on_stream_param(void *data, uint32_t id, const spa_pod *param) noexcept nogil:
@@ -382,6 +395,7 @@ cdef pw_filter_events filter_events
 filter_events.version = PW_VERSION_FILTER_EVENTS
 filter_events.state_changed = on_state_changed
 filter_events.param_changed = on_port_param
+filter_events.add_buffer = on_add_buffer
 filter_events.process = on_filter_process
 
 cdef pw_filter_events midi_events
@@ -410,7 +424,8 @@ cdef void listen_to_stream(StreamData *s) noexcept nogil:
     pw_stream_add_listener(s.state.stream, &s.state.hook, &stream_events, s)
 
 
-def judged(uint32_t offset, uint32_t size, uint32_t flags, uint32_t maxsize, uint64_t n_bytes, *, bint linked=True):
+def judged(uint32_t offset, uint32_t size, uint32_t flags, uint32_t maxsize, uint64_t n_bytes, *, bint linked=True,
+           bint made_up=False):
     """What the process callback makes of a buffer ("usable", "unfed", "spoilt") that holds `maxsize` bytes, of which
     its chunk says the rest; for tests."""
     cdef uint8_t byte
@@ -421,4 +436,4 @@ def judged(uint32_t offset, uint32_t size, uint32_t flags, uint32_t maxsize, uin
     memset(&chunk, 0, sizeof(chunk))
     chunk.offset, chunk.size, chunk.flags = offset, size, <int32_t>flags
     d.data, d.chunk, d.maxsize = &byte, &chunk, maxsize
-    return {USABLE: "usable", UNFED: "unfed", SPOILT: "spoilt"}[look_at(&d, n_bytes, linked, &begin)]
+    return {USABLE: "usable", UNFED: "unfed", SPOILT: "spoilt"}[look_at(&d, n_bytes, linked, made_up, &begin)]

@@ -226,6 +226,7 @@ cdef extern from "<pipewire/filter.h>" nogil:
         void (*destroy)(void *data) noexcept nogil
         void (*state_changed)(void *data, int old, int state, const char *error) noexcept nogil
         void (*param_changed)(void *data, void *port_data, uint32_t id, const spa_pod *param) noexcept nogil
+        void (*add_buffer)(void *data, void *port_data, pw_buffer *buffer) noexcept nogil
         void (*process)(void *data, spa_io_position *position) noexcept nogil
     enum:
         PW_VERSION_FILTER_EVENTS

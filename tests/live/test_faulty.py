@@ -17,6 +17,8 @@ from chaos._connection import library_version
 QUANTUM = 1024
 RATE = 48000
 URI = "stream://faulty/1"
+# From 1.7 on a port's mixer gives of a longer buffer what the cycle needs: what is cut off never reaches us.
+CUTS_LONG_BUFFERS = [int(part) for part in library_version().split(".")[:2]] >= [1, 7]
 
 Make = Callable[..., FaultyDriver]
 
@@ -86,6 +88,8 @@ def test_a_fault_costs_what_it_broke(
         stopped = client.call("stream_stop", uri=URI)
         assert (stopped["clean"], stopped["n_gaps"]) == (True, 0)
         return
+    if command == "frames 2000" and CUTS_LONG_BUFFERS:
+        gaps = []
     assert end(client)[1] == gaps
 
 

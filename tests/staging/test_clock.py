@@ -362,3 +362,9 @@ def test_a_buffer_is_taken_for_what_it_is(offset: int, size: int, flags: int, li
 def test_at_the_largest_quantum_only_the_links_tell_silence_from_nothing() -> None:
     assert judged(0, 32768, EMPTY, 32768, 32768) == "usable"
     assert judged(0, 32768, EMPTY, 32768, 32768, linked=False) == "unfed"
+
+
+@pytest.mark.parametrize("size", [4096, 32768])
+def test_silence_that_a_ports_mixer_makes_up_is_none_of_the_devices(size: int) -> None:
+    assert judged(0, size, EMPTY, 32768, size, made_up=True) == "unfed"
+    assert judged(0, size, 0, 32768, size, made_up=True) == "usable"  # mixed, or a copy

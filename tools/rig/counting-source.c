@@ -379,6 +379,8 @@ int main(int argc, char *argv[])
 
 	if (s.driver && pw_properties_get(props, PW_KEY_PRIORITY_DRIVER) == NULL)
 		pw_properties_set(props, PW_KEY_PRIORITY_DRIVER, "40000");
+	if (pw_properties_get(props, "zeroramp.duration") == NULL)
+		pw_properties_set(props, "zeroramp.duration", "0"); /* from 1.7 on a stream fades when it pauses */
 
 	client_open(&s.client);
 	pw_loop_add_signal(s.client.loop, SIGUSR1, on_begin, &s);

@@ -27,7 +27,7 @@ _DRIVER = (
 _VIRTUAL_MIC = (
     "{ factory = adapter args = { factory.name = support.null-audio-sink node.name = virtual-mic"
     ' node.description = "Virtual microphone" media.class = "Audio/Source/Virtual"'
-    ' audio.position = "FL,FR" } }'
+    ' audio.position = "FL,FR" zeroramp.duration = 0 } }'  # from 1.7 on it fades what is played into it in and out
 )
 _BUS_CONF = """<busconfig>
   <type>session</type> <listen>unix:path={socket}</listen> <auth>EXTERNAL</auth>

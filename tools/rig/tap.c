@@ -154,7 +154,7 @@ int main(int argc, char *argv[])
 	t.stream = pw_stream_new(t.client.core, "tap", pw_properties_new(
 		PW_KEY_MEDIA_TYPE, "Audio", PW_KEY_MEDIA_CATEGORY, "Capture", PW_KEY_NODE_NAME, "tap",
 		PW_KEY_TARGET_OBJECT, argv[1], PW_KEY_STREAM_DONT_REMIX, "true", PW_KEY_NODE_DONT_RECONNECT, "true",
-		NULL));
+		"zeroramp.duration", "0", NULL));
 	struct spa_hook stream_hook = { 0 };
 	pw_stream_add_listener(t.stream, &stream_hook, &stream_events, &t);
 
