@@ -314,6 +314,27 @@ MUTANTS = (
         "if True:",
         ("tests/doors/test_bus.py::test_subscribers_that_do_not_read_are_bounded_together",),
     ),
+    Mutant(
+        "connections-beyond-the-cap-stay",
+        "chaos/doors/zmq/bus.py",
+        "return len(self._asking) + len(self._listening) < self._max_connections",
+        "return True",
+        ("tests/doors/test_few_descriptors.py::test_a_burst_of_connections_is_accepted_no_faster_than_it_is_counted",),
+    ),
+    Mutant(
+        "slots-are-brought-in-with-the-gil",
+        "chaos/_memory.pyx",
+        "        with nogil:\n            while begin < end:\n",
+        "        if True:\n            while begin < end:\n",
+        ("tests/staging/test_memory.py::test_others_go_on_while_a_large_one_is_prepared",),
+    ),
+    Mutant(
+        "shared-serials-are-forgotten",
+        "chaos/engine/followers.py",
+        "        self._remember_shared()\n        present",
+        "        present",
+        ("tests/engine/test_followers.py",),
+    ),
 )
 
 
