@@ -117,7 +117,7 @@ def _list_remote(
     from chaos.read.remote import takes_in
 
     is_chosen = device is not None or since_ns is not None
-    entries, has_more = takes_in(url, None if is_chosen else most)
+    entries, has_more, unreadable = takes_in(url, None if is_chosen else most)
     found = [
         {"recording": where, "lost_frames": entry.lost_frames, **msgspec.to_builtins(entry)}
         for where, entry in entries
@@ -126,8 +126,11 @@ def _list_remote(
         and (until_ns is None or entry.started_wall_ns < until_ns)
     ]
     if as_json:
-        print_json({"recordings": found})
-    elif not found:
+        print_json({"recordings": found, **({"unreadable": unreadable} if unreadable else {})})
+        return
+    for where in unreadable:
+        say(f"{where} can't be read, and is left out", err=True)
+    if not found:
         say("No recordings.", err=True)
     else:
         table(REMOTE_HEADERS, remote_rows(found))

@@ -58,7 +58,7 @@ def add(
     if host is not None and signer is not None:
         raise click.UsageError("Use either --host or --signer.")
     if host is not None or signer is not None:
-        name, key = host or signer, key or name
+        name, key = signer or _without_port(host or ""), key or name
     if name is None or key is None:
         raise click.UsageError("Give NAME and KEY, --host HOST and KEY, or --signer NAME and KEY.")
     if signer is not None:
@@ -115,7 +115,7 @@ def list_(session: Session, as_json: bool) -> None:
 @click.pass_obj
 def remove(session: Session, name: str | None, host: str | None, signer: str | None, as_json: bool) -> None:
     """Stop letting a client in. Its connections are closed at once."""
-    wanted = signer or host or name
+    wanted = signer or (_without_port(host) if host else name)
     if wanted is None or len([each for each in (signer, host, name) if each]) > 1:
         raise click.UsageError("Give NAME, --host HOST or --signer NAME.")
     if signer is not None:
@@ -124,6 +124,13 @@ def remove(session: Session, name: str | None, host: str | None, signer: str | N
         session.keys().remove(wanted, is_host=host is not None)
     if as_json:
         print_json({"name": wanted})
+
+
+def _without_port(host: str) -> str:
+    """As chaosctl --host looks it up: one key for all ports of a host."""
+    from chaos.protocol.config import check_remote, remote_endpoint
+
+    return check_remote(remote_endpoint(host))[0].strip("[]")
 
 
 COMMANDS = (keys,)

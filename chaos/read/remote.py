@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,7 +27,9 @@ from chaos.system.files import replace, storage_errors
 from chaos.terms.buckets import check_url
 from chaos.terms.errors import InvalidRequest, RecordingNotFound, StorageFailed
 
-__all__ = ["RemoteInfo", "RemoteRecording", "is_take", "open_remote", "takes_in", "verify_info", "verify_remote"]
+__all__ = [
+    "Listed", "RemoteInfo", "RemoteRecording", "is_take", "open_remote", "takes_in", "verify_info", "verify_remote",
+]  # fmt: skip
 
 _KEPT_BYTES = 256 << 20
 _AGAIN_S = 5.0
@@ -206,9 +209,17 @@ def _bucket_of(url: str) -> Bucket:
     return Bucket(url)
 
 
-def takes_in(url: str, newest: int | None = None) -> tuple[list[tuple[str, TakeEntry]], bool]:
-    """The takes below a URL, a recorder's or that of all, each with its own URL, the newest `newest` of them by start;
-    and whether there are more. Of a take that goes on it says how it stood at its first upload, but for its length.
+class Listed(NamedTuple):
+    """Takes, each with its own URL; whether there are more; and the URLs of entries that can't be read."""
+
+    takes: list[tuple[str, TakeEntry]]
+    has_more: bool
+    unreadable: list[str]
+
+
+def takes_in(url: str, newest: int | None = None) -> Listed:
+    """The takes below a URL, a recorder's or that of all, the newest `newest` of them by start. Of a take that goes on
+    it says how it stood at its first upload, but for its length.
 
     Raises InvalidRequest, StorageFailed, Unauthorized.
     """
@@ -219,15 +230,18 @@ def takes_in(url: str, newest: int | None = None) -> tuple[list[tuple[str, TakeE
         ((key.rpartition("/")[2], recorder, key) for recorder in recorders for key in _entry_keys(bucket, recorder)),
     )
     chosen = keys if newest is None else keys[-newest:]
-    found = []
+    found, unreadable = [], []
     for _, recorder, key in chosen:
         try:
             entry = msgspec.json.decode(bucket.get(key), type=TakeEntry)
-        except (msgspec.DecodeError, KeyMissing):
+        except KeyMissing:
+            continue
+        except msgspec.DecodeError:
+            unreadable.append(bucket.url_of(key))
             continue
         where = f"{recorder}{entry.key}"
         found.append((bucket.url_of(where), entry if entry.state == "finished" else _as_it_is(bucket, where, entry)))
-    return found, len(keys) > len(chosen)
+    return Listed(found, len(keys) > len(chosen), unreadable)
 
 
 def _entry_keys(bucket: Bucket, recorder: str) -> Iterator[str]:

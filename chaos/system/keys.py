@@ -91,7 +91,8 @@ class Keys:
         path = self._path(name, is_host)
         _check_key(public)
         if path.exists():
-            raise InvalidRequest(f"{name} has a key already", hint=f"remove it first: chaosctl keys remove {name}")
+            named = f"--host {name}" if is_host else name
+            raise InvalidRequest(f"{name} has a key already", hint=f"remove it first: chaosctl keys remove {named}")
         write_key(self.folder, path, "curve", public)
 
     def remove(self, name: str, *, is_host: bool = False) -> None:

@@ -358,7 +358,9 @@ def test_keys_by_command(home: Path, site: Site, daemon: ScriptedDaemon) -> None
     assert run(main, ["keys", "add", "../desk", public]).exit_code == 2
     assert run(main, ["keys", "add", "desk", public]).exit_code == 0
     assert run(main, ["keys", "add", "desk", public]).exit_code == 2
-    assert run(main, ["keys", "add", "--host", "127.0.0.1", site.server_key]).exit_code == 0
+    assert run(main, ["keys", "add", "--host", "127.0.0.1:47800", site.server_key]).exit_code == 0
+    again = run(main, ["keys", "add", "--host", "127.0.0.1", site.server_key])
+    assert (again.exit_code, "chaosctl keys remove --host 127.0.0.1" in again.stderr) == (2, True)
     listed = run(main, ["keys", "list"]).stdout
     assert f"own         {public}" in listed
     assert f"authorized  {public}  desk" in listed

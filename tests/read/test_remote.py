@@ -46,7 +46,7 @@ def finished(store: Store, uri: str = "stream://mic/take") -> Rotator:
 
 
 def only(url: str) -> str:
-    ((found, _),), _ = takes_in(url)
+    ((found, _),) = takes_in(url).takes
     return found
 
 
@@ -265,3 +265,17 @@ def test_chaosctl_lists_verifies_and_saves_from_there(tmp_path: Path, url: str) 
     samples, rate = soundfile.read(tmp_path / "take.wav", dtype="float32")
     assert rate == 48000
     assert (rotator.model == samples.T).all()
+
+
+def test_an_entry_that_is_damaged_is_named_by_list(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/bucket"
+    store = Store(tmp_path / "store")
+    finished(store)
+    finished(store, "stream://mic/other")
+    upload(store, url)
+    damaged, _ = sorted((tmp_path / "bucket").rglob("takes/*.json"))
+    damaged.write_bytes(b'{"uri": ')
+    done = CliRunner().invoke(main, ["list", url])
+    assert (done.exit_code, f"{damaged.name} can't be read" in done.stderr) == (0, True)
+    told = json.loads(CliRunner().invoke(main, ["list", "--json", url]).stdout)
+    assert (len(told["recordings"]), [each.rpartition("/")[2] for each in told["unreadable"]]) == (1, [damaged.name])

@@ -197,7 +197,7 @@ def test_the_command_says_what_it_did(tmp_path: Path, url: str) -> None:
     one_take(tmp_path, url)
     assert "1 recorder: 1 new take, 0 that went on, 7 new references; 0 still open" in _run(["fleet", "index", url])
     assert json.loads(_run(["fleet", "index", url, "--all", "--json"]))["n_new"] == 0
-    listed, _ = takes_in(url)
+    listed = takes_in(url).takes
     assert len(listed) == 1, "the index is no recorder"
     (table,) = (tmp_path / "bucket").rglob("*.parquet")
     rows = pq.read_table(table.parent.parent).to_pylist()

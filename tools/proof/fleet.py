@@ -315,7 +315,7 @@ def _compare(found: Found, recorders: list[Recorder], url: str) -> None:
     """Every object with the recorder's own file; and of some recorders every recording by its hashes."""
     bucket, verified = Bucket(url), {recorder.name for recorder in recorders[:: found.shape.verify_each]}
     for recorder in recorders:
-        of_it = {entry.uri: where for where, entry in takes_in(f"{url}/{recorder.name}")[0]}
+        of_it = {entry.uri: where for where, entry in takes_in(f"{url}/{recorder.name}").takes}
         for day in range(found.shape.days):
             expected = recorder.expected(day)
             where = of_it.get(f"stream://logger/day{day}")
