@@ -9,7 +9,7 @@ import click
 
 from chaos.cli.out import say
 from chaos.cli.session import Session, json_option, only_stream, print_json
-from chaos.terms.errors import InvalidRequest, RecordingNotFound, TimedOut
+from chaos.terms.errors import InvalidRequest, RecordingNotFound, StorageFailed, TimedOut
 
 if TYPE_CHECKING:
     from chaos.client import Client
@@ -53,6 +53,8 @@ def _await(chaosd: Client, uri: str, deadline: float | None) -> list[dict[str, A
         while True:
             found = {each["recording"]: each for each in _takes(chaosd, uri)}
             there = [found[name] for name in goals if name in found]
+            for each in there:
+                _check_can_go(each, goals[each["recording"]])
             if all(_is_there(each, goals[each["recording"]]) for each in there):
                 return there
             while True:
@@ -72,6 +74,17 @@ def _await(chaosd: Client, uri: str, deadline: float | None) -> list[dict[str, A
 
 def _is_there(recording: dict[str, Any], goal: int | None) -> bool:
     return bool(recording["is_uploaded"] if goal is None else (recording["uploaded_frame"] or 0) >= goal)
+
+
+def _check_can_go(recording: dict[str, Any], goal: int | None) -> None:
+    """Raises StorageFailed where a chunk that is waited for is damaged here: it never gets there."""
+    if not _is_there(recording, goal) and (damaged := recording.get("upload_damaged")):
+        which = ", ".join(map(str, damaged[:8])) + (" and more" if len(damaged) > 8 else "")
+        raise StorageFailed(
+            f"chunk {which} of {recording['uri']} can't be uploaded: it is damaged or missing here",
+            hint=f"see what is wrong: chaosctl verify {recording['uri']}",
+            details={"uri": recording["uri"], "chunks": damaged},
+        )
 
 
 def _takes(chaosd: Client, uri: str) -> list[dict[str, Any]]:

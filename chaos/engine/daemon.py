@@ -321,7 +321,9 @@ class DaemonActor(Supervised):
     def _upload_notes(self, room: Room) -> list[str]:
         """What holds the disk while it runs low."""
         status, free = self._uploading.status(), room.store_free
-        if status is None or free is None or free >= self._config.free_margin_bytes or status.state == "idle":
+        if status is None or free is None or free >= self._config.free_margin_bytes:
+            return []
+        if status.state == "idle" and not status.n_takes:
             return []
         return [
             f"only {free >> 20} MiB are free in {self._config.store}, and what is not uploaded to {status.target} yet"

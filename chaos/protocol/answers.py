@@ -242,7 +242,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
 
 
 class UploadStatus(msgspec.Struct, frozen=True):
-    """How the upload stands. `state`: "uploading", "idle" (all that is sealed is there), "waiting" (the object store
+    """How the upload stands. `state`: "uploading", "idle" (all that is sealed is there, but for what
+    `reason` names), "waiting" (the object store
     can't be reached; it is tried again) or "refused" (it can't go on without a person); `reason` says why. `n_takes`
     are not all there, `n_bytes` were sent since the uploader began."""
 

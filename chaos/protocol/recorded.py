@@ -69,6 +69,7 @@ class RecordingLine(msgspec.Struct, frozen=True):
     after_change: str | None = None
     uploaded_frame: int | None = None
     is_uploaded: bool = False
+    upload_damaged: list[int] = []
 
 
 class ChunkPart(msgspec.Struct, frozen=True):

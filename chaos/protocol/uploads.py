@@ -10,8 +10,8 @@ __all__ = ["Told", "UploadState", "Uploaded", "decode_told", "encode_told"]
 
 
 class Uploaded(msgspec.Struct, frozen=True, tag_field="type", tag="uploaded"):
-    """All before frame `n_frames` of this take is there; `ended`: and that is all of it. `n_absent` chunks are not and
-    never will be."""
+    """All before frame `n_frames` of this take is there; `ended`: and that is all of it. `n_absent` chunks are not:
+    retention took them before, or they are damaged here, and then `n_frames` is not behind the first of these."""
 
     uri: str
     recording: str
@@ -22,9 +22,9 @@ class Uploaded(msgspec.Struct, frozen=True, tag_field="type", tag="uploaded"):
 
 
 class UploadState(msgspec.Struct, frozen=True, tag_field="type", tag="state"):
-    """How the uploader stands: "uploading", "idle" (all that is sealed is there), "waiting" (the store can't be
-    reached; it is tried again) or "refused" (it can't go on without a person); `reason` says why. `n_takes` are not all
-    there.
+    """How the uploader stands: "uploading", "idle" (all that is sealed is there, but for what `reason` names),
+    "waiting" (the store can't be reached; it is tried again) or "refused" (it can't go on without a person); `reason`
+    says why. `n_takes` are not all there.
     """
 
     state: Literal["uploading", "idle", "waiting", "refused"]

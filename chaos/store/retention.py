@@ -24,7 +24,7 @@ from chaos.store.metadata import write_metadata
 from chaos.store.pins import RETENTION, pinned_hashes
 from chaos.store.retired import gone_chunks, remove_chunks, remove_derived, remove_left, retired_gaps
 from chaos.store.store import Store
-from chaos.store.uploaded import Uploads
+from chaos.store.uploaded import Progress, Uploads
 from chaos.terms.errors import ChaosError, InvalidRequest
 from chaos.terms.ledger import Gap
 from chaos.terms.units import Keep, parse_keep
@@ -232,19 +232,19 @@ class _Plan:
                 info = load(path)
                 if (info.is_live or info.finish) and not info.definition.external:
                     age = Clocks([info], self._now, self._stands).of(info)
-                    found = list(_stored(info, self._pinned, age, self._first_awaited(info)))
+                    found = list(_stored(info, self._pinned, age, self._upload_of(info)))
             if found:
                 self._known[path] = found
             return found
         return self._known[path]
 
 
-    def _first_awaited(self, info: RecordingInfo) -> int | None:
-        """The first chunk that is not uploaded; None where it need not be."""
+    def _upload_of(self, info: RecordingInfo) -> Progress | None:
+        """How far it is uploaded; None where it need not be."""
         if self._target is None:
             return None
         known = self._uploads.progress(self._target, info.path, info.definition.started_wall_ns)
-        return 0 if known is None else known.next_chunk
+        return Progress(info.definition.started_wall_ns) if known is None else known
 
     def close(self) -> None:
         self._uploads.close()
@@ -266,14 +266,14 @@ def _recordings(store: Store) -> Iterator[RecordingInfo]:
 
 
 def _stored(
-    info: RecordingInfo, hashes: set[str], age: RecordingAge, first_awaited: int | None
+    info: RecordingInfo, hashes: set[str], age: RecordingAge, upload: Progress | None
 ) -> Iterator[_Stored]:
     gone = {sealed.chunk for sealed in gone_chunks(info)}
     for sealed in info.chunks:
         if sealed.chunk not in gone:
             # A gap that has not ended may have begun in the newest chunk of a live one.
             is_pinned = sealed.hash in hashes
-            is_awaited = first_awaited is not None and sealed.chunk >= first_awaited
+            is_awaited = upload is not None and upload.awaits(sealed.chunk)
             stays = is_pinned or is_awaited or (info.is_live and sealed == info.chunks[-1])
             end = sealed.end_frame - 1
             yield _Stored(info, sealed, age.wall_ns(end), age.at(end), stays, is_pinned, is_awaited)

@@ -29,9 +29,10 @@ class RecordingSummary(msgspec.Struct, frozen=True):
     `gaps` has the frames that are missing by cause. `n_bytes` are those of the sealed chunks that are there;
     `retired_frames` were captured and have gone since. A recording that goes on has the frames and bytes that its slots
     hold, too; its `ended_utc` is that of what is stored. `uploaded_frame` is the frame before which all is in the
-    object store (None: nothing of it, or no upload), `is_uploaded`: it has ended, and all of it is there. `continues`
-    is the take that it went on from without a seam, `follows` the one that a crash ended before it, `after_change` the
-    one that ended as the device changed its format.
+    object store (None: nothing of it, or no upload), `is_uploaded`: it has ended, and all of it is there;
+    `upload_damaged` are chunks that can't be uploaded, as they are damaged or missing here. `continues` is the take
+    that it went on from without a seam, `follows` the one that a crash ended before it, `after_change` the one that
+    ended as the device changed its format.
     """
 
     uri: str
@@ -59,6 +60,7 @@ class RecordingSummary(msgspec.Struct, frozen=True):
     after_change: str | None = None
     uploaded_frame: int | None = None
     is_uploaded: bool = False
+    upload_damaged: list[int] = []
 
     @classmethod
     def of(cls, entry: Entry, uploaded: Progress | None = None) -> Self:
@@ -91,8 +93,9 @@ class RecordingSummary(msgspec.Struct, frozen=True):
             marks=digest.marks,
             follows=shape.follows,
             after_change=shape.after_change,
-            uploaded_frame=None if uploaded is None else uploaded.n_frames,
-            is_uploaded=uploaded is not None and uploaded.ended,
+            uploaded_frame=None if uploaded is None else uploaded.sure_frame,
+            is_uploaded=uploaded is not None and uploaded.is_complete,
+            upload_damaged=[] if uploaded is None else uploaded.damaged,
         )
 
 

@@ -41,12 +41,14 @@ CREATE TABLE upload (
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a take is there. All before `n_frames` is: chunks, ledger and clock; `n_read` bytes of its journal say
-    so, and `next_chunk` is behind the last chunk in them.
+    """How far a take is there. All before `n_frames` was sent: chunks, ledger and clock; `n_read` bytes of its journal
+    say so, and `next_chunk` is behind the last chunk in them.
 
-    `absent` are chunks that are not: retention had taken them before, or they are damaged. The piece of the remote
-    journal that is written next begins with its byte `segment_from`. `ended`: all of it is there, for a journal of
-    `n_read` bytes that was last written to at `mtime_ns`.
+    `absent` are chunks that are not: retention had taken them before, or they are `damaged`: their bytes here are not
+    those that were sealed, or are missing, which the ledger doesn't know. `damaged_frame` is where the first of these
+    begins: from there on nothing is claimed of the take. The piece of the remote journal that is written next begins
+    with its byte `segment_from`. `ended`: all of it was sent, for a journal of `n_read` bytes that was last written to
+    at `mtime_ns`.
     """
 
     started_wall_ns: int
@@ -58,6 +60,22 @@ class Progress(msgspec.Struct, frozen=True):
     absent: list[int] = []
     ended: bool = False
     mtime_ns: int = 0
+    damaged: list[int] = []
+    damaged_frame: int | None = None
+
+    @property
+    def sure_frame(self) -> int:
+        """All before this frame is there."""
+        return self.n_frames if self.damaged_frame is None else min(self.n_frames, self.damaged_frame)
+
+    @property
+    def is_complete(self) -> bool:
+        """The recording has ended, and all of it is there."""
+        return self.ended and not self.damaged
+
+    def awaits(self, chunk: int) -> bool:
+        """Whether this chunk is not there, and may still come."""
+        return chunk >= self.next_chunk or chunk in self.damaged
 
 
 def set_target(store: Path, target: str | None) -> None:

@@ -95,6 +95,7 @@ class TakeUpload:
         self._digest = Digest.begin(header)
         self._chain = Chain()
         self._absent = set(self.progress.absent)
+        self._damaged: dict[int, int] = {}  # chunks that can't go up, each with its first frame
         self._read = 0
         self._next_chunk = 0
         self._n_bytes = self.progress.n_bytes
@@ -138,8 +139,21 @@ class TakeUpload:
             content = None
             if isinstance(line, ChunkLine) and isinstance(self.definition.form, MidiForm) and line.n_events:
                 content = self._content(line)
-            is_absent = isinstance(line, ChunkLine) and line.chunk in self._absent
-            self._absorb(raw, line, end, _Sent("retired" if is_absent else "there", 0, content))
+            sent = _Sent("there", 0, content)
+            if isinstance(line, ChunkLine) and line.chunk in self.progress.damaged:
+                sent = self._send_again(line)
+            elif isinstance(line, ChunkLine) and line.chunk in self._absent:
+                sent = _Sent("retired", 0, content)
+            self._absorb(raw, line, end, sent)
+
+    def _send_again(self, line: ChunkLine) -> _Sent:
+        """A chunk that was damaged here: somebody may have put it right."""
+        sent = self._send_chunk(line)
+        if sent.outcome != "there":
+            return _Sent("damaged", 0)
+        self._absent.discard(line.chunk)
+        self._n_bytes += sent.n_bytes
+        return sent
 
     def _content(self, line: ChunkLine) -> bytes | None:
         """Of a chunk of events that was uploaded: retention may have taken it here."""
@@ -156,7 +170,7 @@ class TakeUpload:
     @property
     def is_published(self) -> bool:
         """Whether all that was sent is told of over there."""
-        return self.progress.n_read == self._read
+        return self.progress.n_read == self._read and set(self.progress.damaged) == self._damaged.keys()
 
     @property
     def n_frames(self) -> int:
@@ -262,7 +276,10 @@ class TakeUpload:
                 self._next_chunk = max(self._next_chunk, line.chunk + 1)
                 if sent.outcome != "there":
                     self._absent.add(line.chunk)
-                    for gap in self._retired_in(sealed):
+                    gaps = self._retired_in(sealed)
+                    if not gaps:  # nothing tells that it was to go
+                        self._damaged[line.chunk] = sealed.first_frame
+                    for gap in gaps:
                         told = GapLine.of(gap)
                         lines.append(told)
                         made.append(self._chain.put(told))
@@ -324,6 +341,8 @@ class TakeUpload:
             sorted(self._absent),
             self.has_ended,
             self._mtime_ns,
+            self.damaged,
+            min(self._damaged.values(), default=None),
         )
         self.is_behind = False
         return self.progress
@@ -395,6 +414,11 @@ class TakeUpload:
     def n_absent(self) -> int:
         """How many chunks can't be uploaded: they were retired before, or are damaged."""
         return len(self._absent)
+
+    @property
+    def damaged(self) -> list[int]:
+        """The chunks that can't be uploaded, as their bytes here are not those that were sealed."""
+        return sorted(self._damaged)
 
     def close(self) -> None:
         """Removes the uploader's own files of it."""

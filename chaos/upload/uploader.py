@@ -75,6 +75,7 @@ class Uploader:
         self._open: dict[Path, TakeUpload | None] = {}  # None: it has not been looked at
         self._due: dict[Path, float] = {}
         self._refused: dict[Path, str] = {}
+        self._damaged: dict[Path, str] = {}
         self._again: dict[Path, float] = {}
         self._n_bytes = 0
         self._told: UploadState | None = None
@@ -126,7 +127,7 @@ class Uploader:
                 if wait_s and (until_done or self._is_draining):
                     return
                 if wait_s:
-                    self._say(UploadState("idle", self._why(), len(self._refused), self._n_bytes))
+                    self._say(UploadState("idle", self._why(), self._n_not_there(), self._n_bytes))
                     self._wake.wait(wait_s)
         finally:
             self.close()
@@ -143,8 +144,8 @@ class Uploader:
     def round(self, *, hurry: bool = False) -> float:
         """Gives each take its turn; how long nothing is to be done then, 0 where there is more. `hurry`: metadata is
         told of at once."""
+        self._look()  # first: how many wait is told also where the bucket can't be reached
         bucket = self._claimed()
-        self._look()
         chosen, has_more = self._next()
         for path in chosen:
             if self._stop.is_set():
@@ -155,6 +156,7 @@ class Uploader:
             except RecordingNotFound:
                 self._drop(path)
                 self._refused.pop(path, None)
+                self._damaged.pop(path, None)
                 self._uploads.forget(self._prefix, path)
             except (Unauthorized, StoreUnreachable):
                 raise
@@ -210,6 +212,7 @@ class Uploader:
         is_worth_it = take.has_ended or take.n_frames > 0
         if is_due and is_worth_it and not take.is_published and not (more and take.is_behind):
             self._publish(take)
+        self._note_damaged(path, take)
         if is_over and take.is_published:
             self._drop(path)
         return more
@@ -221,8 +224,24 @@ class Uploader:
         self._due[take.path] = time.monotonic() + self._metadata_s
         self._n_bytes += progress.n_bytes - before
         self._tell(
-            Uploaded(take.uri, str(take.path), progress.n_frames, progress.ended, progress.n_bytes, take.n_absent)
+            Uploaded(
+                take.uri, str(take.path), progress.sure_frame, progress.is_complete, progress.n_bytes, take.n_absent
+            )
         )
+
+    def _note_damaged(self, path: Path, take: TakeUpload) -> None:
+        """Says once which chunks of this take can't be uploaded."""
+        if not (damaged := take.damaged):
+            self._damaged.pop(path, None)
+            return
+        which = ", ".join(map(str, damaged[:8])) + (" and more" if len(damaged) > 8 else "")
+        reason = (
+            f"chunk {which} of {take.uri} can't be uploaded, as it is damaged or missing here:"
+            f" see chaosctl verify {take.uri}"
+        )
+        if self._damaged.get(path) != reason:
+            self._damaged[path] = reason
+            log.warning("%s", reason)
 
     def _claimed(self) -> Bucket:
         """The bucket, once it is sure that the prefix is this store's."""
@@ -261,11 +280,15 @@ class Uploader:
         with suppress(OSError):
             found = (path / JOURNAL_NAME).stat()
             is_as_it_was = known is not None and (found.st_mtime_ns, found.st_size) == (known.mtime_ns, known.n_read)
-            return known is not None and known.ended and is_as_it_was
+            return known is not None and known.is_complete and is_as_it_was
         return True  # gone meanwhile
 
     def _why(self) -> str:
-        return "; ".join(sorted(set(self._refused.values()))[:3])
+        return "; ".join(sorted({*self._refused.values(), *self._damaged.values()})[:3])
+
+    def _n_not_there(self) -> int:
+        """How many takes can't be uploaded as they are."""
+        return len(self._refused.keys() | self._damaged.keys())
 
     def _say(self, state: UploadState) -> None:
         if state != self._told:

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from harness import Daemon, RawClient, SourceFactory
 from rig import CountingSource
-from uploading import copied, takes_in, tree
+from uploading import copied, record, takes_in, tree
 
 import chaos
 from chaos.recorders.index import index
+from chaos.store.store import Store
 from chaos.store.verify import verify
 
 URI = "stream://logger/1"
@@ -61,8 +62,7 @@ def test_a_stream_is_there_and_everybody_is_told_so(
     assert told["n_frames"] <= status["uploaded_frame"] <= status["sealed_frame"] <= status["head_frame"]
     client.call("stream_stop", uri=URI)
     command = [str(Path(sys.executable).with_name("chaosctl")), "wait", "--uploaded", URI, "--timeout", "60", "--json"]
-    env = {**daemon.session.env, "CHAOS_ENDPOINT": daemon.command, "CHAOS_EVENTS": daemon.events}
-    waited = json.loads(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+    waited = json.loads(subprocess.run(command, env=env_of(daemon), capture_output=True, check=True).stdout)
     assert [each["is_uploaded"] for each in waited["recordings"]] == [True]
     check_is_there(url, recording, tmp_path / "copy")
     (line,) = client.call("recording_list")["recordings"]
@@ -101,6 +101,31 @@ def uploader_of(daemon: Daemon) -> int:
             found |= {int(child) for child in (task / "children").read_text().split()}
     (process,) = [each for each in found if b"chaos.upload" in Path(f"/proc/{each}/cmdline").read_bytes()]
     return process
+
+
+def test_a_chunk_that_can_not_go_up_is_named_to_who_waits_for_it(
+    chaosd: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    rotator = record(Store(tmp_path / "store"))
+    rotator.write(64)
+    rotator.stop()
+    chunk = rotator.writer.path / "audio" / "c" / "0" / "1"
+    whole = chunk.read_bytes()
+    chunk.chmod(0o600)
+    chunk.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    store, url = str(tmp_path / "store"), f"file://{tmp_path}/bucket"
+    daemon = chaosd("--store", store, "--upload", url, "--upload-as", "rig1", "--keep", "1B")
+    command = [str(Path(sys.executable).with_name("chaosctl")), "wait", "--uploaded", "stream://mic/take"]
+    waited = subprocess.run([*command, "--timeout", "60"], env=env_of(daemon), capture_output=True, text=True)
+    assert waited.returncode == 6, waited
+    assert "chunk 1 of stream://mic/take" in waited.stderr
+    assert "chaosctl verify stream://mic/take" in waited.stderr
+    daemon.client.call("retire")
+    assert chunk.exists()
+
+
+def env_of(daemon: Daemon) -> dict[str, str]:
+    return {**daemon.session.env, "CHAOS_ENDPOINT": daemon.command, "CHAOS_EVENTS": daemon.events}
 
 
 def test_an_uploader_that_is_killed_goes_on_where_it_was(

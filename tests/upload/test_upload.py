@@ -6,6 +6,7 @@ import shutil
 import threading
 from functools import partial
 from pathlib import Path
+from queue import Queue
 
 import numpy as np
 import pytest
@@ -17,10 +18,13 @@ from recorded import Rotator
 from sequences import MIDI1
 from uploading import FlakyBucket, copied, memory_url, record, takes_in, tree, upload
 
-from chaos.protocol.uploads import Uploaded
+from chaos.protocol.uploads import Told, Uploaded, UploadState
 from chaos.remote.bucket import Bucket, StoreUnreachable
+from chaos.store.catalog import Catalog
 from chaos.store.retention import retire
 from chaos.store.store import Store
+from chaos.store.summary import RecordingSummary, summaries
+from chaos.store.uploaded import set_target
 from chaos.store.verify import verify
 from chaos.terms.errors import ChaosError, InvalidRequest
 from chaos.terms.ledger import Cause
@@ -252,11 +256,96 @@ def test_a_damaged_chunk_is_not_uploaded_and_the_rest_is(tmp_path: Path) -> None
     chunk.write_bytes(b"x" + chunk.read_bytes()[1:])
     rotator.stop()
     told = [each for each in upload(store, url) if isinstance(each, Uploaded)]
-    assert (told[-1].ended, told[-1].n_absent) == (True, 1)
+    assert (told[-1].n_frames, told[-1].ended, told[-1].n_absent) == (16, False, 1)
     objects = tree(url)
     (take,) = takes_in(objects)
     report = verify(copied(objects, take, tmp_path / "copy"))
     assert [(defect.reason, defect.chunk) for defect in report.bad] == [("missing", 1)]
+
+
+def spoil(path: Path) -> bytes:
+    """Changes a byte of a chunk; what it was."""
+    whole = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    return whole
+
+
+def listed(store: Store) -> list[RecordingSummary]:
+    with Catalog(store) as catalog:
+        return summaries(store, catalog.entries())
+
+
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_of_a_chunk_that_can_not_go_up_nothing_is_claimed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_missing: bool
+) -> None:
+    store, url = Store(tmp_path / "store"), memory_url()
+    rotator = record(store)
+    fill(rotator)
+    rotator.stop()
+    chunk = rotator.writer.path / "audio" / "c" / "0" / "1"
+    whole = spoil(chunk)
+    if is_missing:
+        chunk.unlink()
+    set_target(store.root, f"{url}/rig1")
+    told: list[Told] = []
+    uploader = Uploader(store, url, "rig1", told.append)
+    for _ in range(4):
+        uploader.round(hurry=True)
+    uploader.close()
+    assert [each.levelname for each in caplog.records] == ["WARNING"], "it is said once"
+    assert "chaosctl verify stream://mic/take" in caplog.text
+    (line,) = listed(store)
+    assert (line.uploaded_frame, line.is_uploaded, line.upload_damaged) == (16, False, [1])
+    assert [each.ended for each in told if isinstance(each, Uploaded)] == [False]
+    assert 1 not in {each.chunk for gone in retire(store, parse_keep("1B")) for each in gone.chunks}
+    chunk.write_bytes(whole)
+    assert isinstance(last := upload(store, url)[-1], Uploaded)
+    assert (last.n_frames, last.ended, last.n_absent) == (rotator.frame, True, 0)
+    (line,) = listed(store)
+    assert (line.is_uploaded, line.upload_damaged) == (True, [])
+    (take,) = takes_in(objects := tree(url))
+    assert verify(copied(objects, take, tmp_path / "copy")).ok
+
+
+def test_an_uploader_at_rest_names_the_chunk_that_can_not_go_up(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    rotator = record(store)
+    fill(rotator)
+    rotator.stop()
+    spoil(rotator.writer.path / "audio" / "c" / "0" / "1")
+    states: Queue[UploadState] = Queue()
+    uploader = Uploader(store, memory_url(), "rig1", lambda each: isinstance(each, UploadState) and states.put(each))
+    thread = threading.Thread(target=uploader.run)
+    thread.start()
+    try:
+        while (state := states.get(timeout=60)).state != "idle":
+            pass
+    finally:
+        uploader.stop()
+        thread.join(60)
+    assert state.n_takes == 1
+    assert "chunk 1 of stream://mic/take can't be uploaded" in state.reason
+
+
+def test_how_many_takes_wait_is_told_also_where_the_bucket_is_away(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    fill(record(store))
+    states: Queue[UploadState] = Queue()
+
+    def away(url: str) -> Bucket:
+        raise StoreUnreachable("injected")
+
+    uploader = Uploader(store, memory_url(), "rig1", states.put, opened=away)  # type: ignore[arg-type]
+    thread = threading.Thread(target=uploader.run)
+    thread.start()
+    try:
+        state = states.get(timeout=60)
+    finally:
+        uploader.stop()
+        thread.join(60)
+    assert (state.state, state.n_takes) == ("waiting", 1)
 
 
 def test_half_an_object_is_made_whole(tmp_path: Path) -> None:
