@@ -100,3 +100,15 @@ def test_an_object_goes_with_its_checksum_and_only_where_there_is_none(
 def test_a_bucket_that_is_not_there_is_told(s3: str) -> None:
     with pytest.raises(StoreUnreachable, match="no such bucket"):
         Bucket("s3://nosuchbucket/x").put("key", b"")
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
+@pytest.mark.parametrize("endpoint", ["http://somebody:hush@localhost:1", "http://localhost:1/?key=hush", "http://[hush"])
+def test_an_endpoint_with_credentials_is_refused_unsaid(
+    monkeypatch: pytest.MonkeyPatch, name: str, endpoint: str
+) -> None:
+    monkeypatch.setenv(name, endpoint)
+    with pytest.raises(InvalidRequest, match=name) as refused:
+        Bucket("s3://bucket")
+    assert "https://host:port" in refused.value.hint
+    assert "hush" not in repr(refused.value.to_wire())
