@@ -275,6 +275,23 @@ def _config(options: argparse.Namespace, file: ConfigFile | None) -> Config:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit codes as PROTOCOL.md has them."""
+    try:
+        return _run(arguments)
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """What a terminal that was closed didn't take is dropped: for what Python fails to flush it would exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     if options.check and options.config is None:
         _parser().error("--check needs --config FILE")

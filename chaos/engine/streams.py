@@ -77,6 +77,7 @@ if TYPE_CHECKING:
 __all__ = ["Running", "Stream", "Streams", "stop_all"]
 
 COMMANDS_GRACE_S = 10.0
+_CLAIMS_S = 1.0  # for those that are given up at the end
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class Streams:
         self._registry = registry
 
     def close(self) -> None:
-        self._paths.close()
+        self._paths.close(_CLAIMS_S)
 
     # -- a start, step by step: what can be judged at once, the disk, the device, the actor
 

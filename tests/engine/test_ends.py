@@ -28,10 +28,12 @@ from chaos.protocol import requests as r
 from chaos.protocol.answers import EngineStatus, Pong, StreamEnded
 from chaos.protocol.events import DaemonError, Event, Published, StorageFailed, StorageRestored, StreamGap
 from chaos.staging.layout import SUFFIX
+from chaos.store.claims import Claim
 from chaos.store.info import load
 from chaos.store.places import Places
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
+from chaos.system.workers import Workers
 from chaos.terms.errors import ChaosError, InternalError, StreamExists, StreamNotFound
 
 URI = "stream://mic/1"
@@ -427,3 +429,27 @@ def test_a_daemon_that_cannot_go_on_ends_with_a_code_that_service_managers_heed(
     )
     assert done.returncode == 1
     assert "chaosd stopped because of an internal error: RuntimeError: as a test has it" in done.stderr
+
+
+def test_a_claim_that_is_given_up_at_the_end_has_a_moment(
+    engine: Engine, graph: StillGraph, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a busy machine: nobody is told of a thread that was left behind."""
+    closing, give_up, close = threading.Event(), Claim.close, Workers.close
+
+    def slowly(claim: Claim) -> None:
+        closing.wait(60)
+        give_up(claim)
+
+    def begin_close(workers: Workers, within_s: float = 0.0) -> None:
+        wait_for = workers._idle.wait_for
+        at_last = closing.set if workers._name == "paths" else lambda: None
+        with mock.patch.object(workers._idle, "wait_for", lambda *how: (at_last(), wait_for(*how))[1]):
+            close(workers, within_s)
+
+    with mock.patch.object(Claim, "close", slowly), mock.patch.object(Workers, "close", begin_close):
+        begin(engine, graph, URI)
+        assert engine.submit(r.StreamStop(uri=URI)).result(10).clean
+        assert engine.close()
+    assert closing.is_set()
+    assert "not done" not in caplog.text

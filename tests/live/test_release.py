@@ -29,7 +29,10 @@ import chaos
 ROOT = Path(__file__).parents[2]
 IS_FULL = os.environ.get("CHAOS_RELEASE") == "full"
 TAG = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"  # of setuptools' folder of what is built
-MADE = re.compile(r"(^|/)(\.venv|\.\w+_cache|__pycache__|build|[^/]*\.egg-info)(/|$)|\.(so|pyc)$|^chaos/_\w+\.c$")
+MADE = re.compile(  # also by the tests and what a reader tries: as .gitignore says
+    r"(^|/)(\.venv|\.hypothesis|\.\w+_cache|__pycache__|build|demo|[^/]*\.egg-info)(/|$)"
+    r"|\.(so|pyc)$|^chaos/_\w+\.c$|(^|/)(demo\.wav|nohup\.out)$"
+)
 
 
 class Built(NamedTuple):
@@ -63,7 +66,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", out, sdist, cwd=out)
         return Built(sdist, next(out.glob("*.whl")))
     with tarfile.open(sdist) as archive:
-        archive.extractall(out, filter="data")
+        # Python 3.11.2 has no filters.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        archive.extractall(out)
     unpacked = out / sdist.name.removesuffix(".tar.gz")
     there = unpacked / "build" / f"lib.{TAG}" / "chaos"
     there.mkdir(parents=True)

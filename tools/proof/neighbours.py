@@ -25,11 +25,14 @@ _STALL_S = 1.5
 def _odd(scene: Scene, n: int) -> None:
     """A card number of 5,000 digits, sample formats that are objects; and a name that would act on a terminal."""
     for _ in range(n):
-        node = SlowNode(scene.session, "odd", "odd")
-        node.add("FL")
+        # In this order: WirePlumber 0.5.12 may give no other node its ports while the odd one is there.
         with scene.device("escaping", description=ESCAPES):
-            scene.engine.call("device_list")
-        node.close()
+            node = SlowNode(scene.session, "odd", "odd")
+            try:
+                node.add("FL")
+                scene.engine.call("device_list")
+            finally:
+                node.close()
 
 
 def _ports(scene: Scene, n: int) -> None:
