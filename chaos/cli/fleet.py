@@ -18,7 +18,7 @@ def fleet() -> None:
 
 @fleet.command()
 @click.argument("url", metavar="s3://BUCKET/PREFIX")
-@click.option("--all", "whole", is_flag=True, help="Look at everything, not only at what began in the last 32 days.")
+@click.option("--all", "whole", is_flag=True, help="Look at everything, also what is indexed, and mend the index.")
 @json_option
 def index(url: str, whole: bool, as_json: bool) -> None:
     """Keep the index of what recorders have uploaded below a URL, for chaos.fleet in Python.
@@ -27,7 +27,7 @@ def index(url: str, whole: bool, as_json: bool) -> None:
     of takes in Parquet, and references to the recorders' objects, which are neither copied nor changed.
 
     A take that began over 32 days before the newest one and was uploaded only now (a recorder whose clock was wrong, a
-    long outage) is found with --all.
+    long outage) is found with --all. A part of the index that is lost or damaged is made anew with --all, too.
     """
     import msgspec
 
@@ -42,6 +42,10 @@ def index(url: str, whole: bool, as_json: bool) -> None:
         return
     for where in report.unreadable:
         say(f"{where} can't be read, and is left out", err=True)
+    for where in report.gone:
+        say(f"{where}: the recording was finished and is not there any more", err=True)
+    for day in report.mended:
+        say(f"the index of {day} was damaged, and is made anew", err=True)
     for where in report.incomplete:
         say(f"{where}: the recording is not there yet; the next run looks again", err=True)
     say(

@@ -20,7 +20,8 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from chaos.recorders.table import HIDDEN, Row
+from chaos.recorders.table import HIDDEN, IndexDamaged, Row
+from chaos.remote.bucket import Bucket
 from chaos.remote.environment import azure_account, place_of
 from chaos.store.documents import TABLE_ROWS
 from chaos.store.lines import Definition
@@ -90,6 +91,26 @@ class Day:
             )
             return repository.readonly_session("main").store
 
+    def check(self, rows: Sequence[Row]) -> None:
+        """Whether all of these takes are in it, and where their chunks are can be read. Raises IndexDamaged, and
+        StorageFailed where the object store itself can't be read."""
+        import icechunk
+
+        try:
+            store = self.read()
+            for row in rows:
+                with self._errors("read"):
+                    for _, array in group_of(store, row).arrays():
+                        array.nchunks_initialized  # noqa: B018  reads where its chunks are
+        except StorageFailed as error:
+            with self._errors("read"):
+                icechunk.Repository.exists(_storage(self._url, HIDDEN))  # is it the credentials, or the network?
+            raise IndexDamaged(self._url, error.message) from None
+
+    def remove(self) -> None:
+        """So that it is made anew by the next `write`. Raises StorageFailed and Unauthorized."""
+        Bucket(self._url).remove_below(self._where)
+
     def write(self, takes: Sequence[Looked]) -> int:
         """Adds takes, or takes them further, in one commit; how many references are new."""
         import icechunk
@@ -100,15 +121,32 @@ class Day:
                     self._storage, self._config, authorize_virtual_chunk_access=self._access
                 )
             else:
-                repository = icechunk.Repository.create(
-                    self._storage, self._config, authorize_virtual_chunk_access=self._access
-                )
-                repository.save_config()
+                repository = self._created()
             session = repository.writable_session("main")
             n_refs = sum(self._add(session.store, take) for take in takes)
             if session.has_uncommitted_changes:
                 session.commit(f"{len(takes)} takes")
             return n_refs
+
+    def _created(self) -> icechunk.Repository:
+        import icechunk
+
+        try:
+            repository = icechunk.Repository.create(
+                self._storage, self._config, authorize_virtual_chunk_access=self._access
+            )
+            repository.save_config()
+        except icechunk.IcechunkError as error:
+            if "already exists" in str(error) or icechunk.Repository.exists(self._storage):
+                raise self._another() from None
+            raise
+        return repository
+
+    def _another(self) -> StorageFailed:
+        return StorageFailed(
+            f"another job has written to {self._url}/{self._where} meanwhile",
+            hint="run one chaosctl fleet index at a time; run it again",
+        )
 
     def _add(self, store: icechunk.IcechunkStore, take: Looked) -> int:
         import zarr
@@ -166,12 +204,12 @@ class Day:
         try:
             yield
         except icechunk.ConflictError:
-            raise StorageFailed(
-                f"another job has written to {where} meanwhile",
-                hint="run one chaosctl fleet index at a time; run it again",
-            ) from None
+            raise self._another() from None
         except icechunk.IcechunkError as error:
-            hint = "check that the object store is there, and the credentials in the environment"
+            hint = (
+                "check that the object store is there, and the credentials in the environment; where the index is"
+                f" damaged, this makes it anew: chaosctl fleet index --all {self._url}"
+            )
             raise StorageFailed(f"could not {doing} {where}: {_first_line(error)}", hint=hint) from None
 
 
@@ -183,15 +221,25 @@ def lost_reference(url: str) -> Iterator[None]:
     try:
         yield
     except icechunk.IcechunkError as error:
-        raise StorageFailed(
-            f"an object of {url} can't be read: {_first_line(error)}", hint=f"check it with: chaosctl verify {url}"
-        ) from None
+        hint = f"check it with: chaosctl verify {url}; if it is well: chaosctl fleet index --all {_of_all(url)}"
+        raise StorageFailed(f"an object of {url} can't be read: {_first_line(error)}", hint=hint) from None
 
 
-def group_of(store: icechunk.IcechunkStore, path: str) -> zarr.Group:
+def group_of(store: icechunk.IcechunkStore, row: Row) -> zarr.Group:
+    """The take's group. Raises IndexDamaged where it is not there."""
+    import icechunk
     import zarr
 
-    return zarr.open_group(store, path=path, mode="r", zarr_format=3)
+    try:
+        return zarr.open_group(store, path=row.path, mode="r", zarr_format=3)
+    except (FileNotFoundError, ValueError, icechunk.IcechunkError) as error:
+        message = f"the references to {row.url} can't be read: {_first_line(error)}"
+        raise IndexDamaged(_of_all(row.url), message) from None
+
+
+def _of_all(url: str) -> str:
+    """Of a take's URL the prefix of all recorders."""
+    return url.rsplit("/", 4)[0]
 
 
 def _first_line(error: Exception) -> str:

@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
-from chaos.recorders.table import Row, days_in, needs_fleet, read_day, read_state
+from chaos.recorders.table import Row, day_of, days_in, needs_fleet, read_day, read_state
 from chaos.remote.bucket import Bucket
 from chaos.store.lines import Definition
-from chaos.terms.errors import InvalidRange, InvalidRequest, RecordingNotFound
+from chaos.terms.errors import InvalidRange, InvalidRequest, RecordingNotFound, StorageFailed
 from chaos.terms.formats import MIDI
-from chaos.terms.ledger import Cause, ClockAnchor
+from chaos.terms.ledger import GAP_COLUMNS, Cause, ClockAnchor
 from chaos.terms.moments import utc_text, wall_ns_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
     import xarray as xr
 
@@ -53,7 +55,8 @@ class _Part(NamedTuple):
 class Fleet:
     """What was uploaded below a URL, as the index of it stood when it was asked; from any thread.
 
-    Methods raise StorageFailed where the object store can't be reached, and Unauthorized.
+    Methods raise StorageFailed where the object store can't be reached and where the index is damaged, and
+    Unauthorized.
     """
 
     def __init__(self, url: str) -> None:
@@ -92,9 +95,11 @@ class Fleet:
         state = self._state
         first_ns = None if start_ns is None else max(0, start_ns - state.longest_ns - _MARGIN_NS)
         chosen = {hosts} if isinstance(hosts, str) else None if hosts is None else set(hosts)
-        days = days_in(self._bucket, first_ns, end_ns)
+        low, high = day_of(first_ns or 0), None if end_ns is None else day_of(end_ns)
+        known = {day for day in state.days if low <= day and (high is None or day <= high)}
+        days = sorted(known.union(days_in(self._bucket, first_ns, end_ns)))
         with ThreadPoolExecutor(_THREADS, "days") as pool:
-            rows = [row for of_day in pool.map(lambda day: read_day(self._bucket, day), days) for row in of_day]
+            rows = [row for of_day in pool.map(lambda day: read_day(self._bucket, day, state), days) for row in of_day]
         found = [
             row
             for row in rows
@@ -115,16 +120,26 @@ class Fleet:
         (frame, bound), NaT where they are not known. Its attributes have `first_frame` of the take, `uri`, `url`, and
         `worst_time_error_s` (None: not known, `time_unknown` says why). Those of the root have
         `worst_alignment_error_s`: no two frames of different hosts with the same time were further apart than that;
-        None where some host's clock is not known (`alignment_unknown` lists them). MIDI has no samples and is in
-        `left_out`.
+        None where some host's clock is not known (`alignment_unknown` lists them); of the hosts that were asked for
+        `hosts_without` have nothing of that time. MIDI has no samples and is in `left_out`.
 
-        Raises InvalidRequest, RecordingNotFound where nobody has any of it, and as `takes`.
+        The ledger of a finished take is compared with the index, chunks with nothing but their length: an object that
+        was changed since is found by `chaosctl verify URL`, which hashes it.
+
+        Raises InvalidRequest, RecordingNotFound where nobody has any of it or a host is not in the index, and as
+        `takes`.
         """
         import xarray as xr
 
         start_ns, end_ns = _ns(start), _ns(end)
         if end_ns <= start_ns:
             raise InvalidRequest(f"{end} is not after {start}", hint="give the earlier moment first")
+        asked_for = {hosts} if isinstance(hosts, str) else set(hosts or ())
+        if unknown := sorted(asked_for - set(self._state.hosts)):
+            raise RecordingNotFound(
+                f"the index of {self.url} has nothing of {', '.join(unknown)}",
+                hint=f"fleet.takes() shows who is in it; what is new is taken in by: chaosctl fleet index {self.url}",
+            )
         rows = self._rows(start_ns - _MARGIN_NS, end_ns + _MARGIN_NS, hosts)
         audio = [row for row in rows if row.sample_format != MIDI]
         try:
@@ -144,7 +159,8 @@ class Fleet:
         left_out = [row.url for row in rows if row.sample_format == MIDI
                     and row.started_wall_ns < end_ns and row.ended_wall_ns > start_ns]  # fmt: skip
         root = {"url": self.url, "start": utc_text(start_ns), "end": utc_text(end_ns), **_alignment(parts),
-                "left_out": left_out}  # fmt: skip
+                "left_out": left_out,
+                "hosts_without": sorted(asked_for - {part.row.host for part in parts})}  # fmt: skip
         return xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **tree})
 
 
@@ -186,7 +202,7 @@ def _part(store: Any, row: Row, start_ns: int, end_ns: int) -> _Part | None:
     from chaos.recorders.lazy import Timing, anchors_near
     from chaos.store.timeline import sorted_anchors
 
-    group = group_of(store, row.path)
+    group = group_of(store, row)
     definition = msgspec.convert(group.attrs["definition"], Definition)
     with lost_reference(row.url):
         audio, clock, gaps = group["audio"], group["clock"], group["gaps"]
@@ -197,10 +213,28 @@ def _part(store: Any, row: Row, start_ns: int, end_ns: int) -> _Part | None:
         if first >= last:
             return None
         rows = np.asarray(gaps)
+    _compare(row, rows)
     worst_ns, why = _worst(definition, anchors, first, last)
     data = _dataset(row, definition, audio, rows, timing, first, last)
     data.attrs |= {"worst_time_error_s": None if worst_ns is None else worst_ns / 1e9, "time_unknown": why}
     return _Part(row, data, worst_ns, why)
+
+
+def _compare(row: Row, gaps: npt.NDArray[np.int64]) -> None:
+    """Raises StorageFailed where a take's table of gaps is not the one that the index took in. Of a take that goes on
+    the table may be newer than its row."""
+    labels = {int(cause): cause.label for cause in Cause}
+    found: dict[str, int] = {}
+    for n_frames, cause in gaps[:, [GAP_COLUMNS.index("n_frames"), GAP_COLUMNS.index("cause")]].tolist():
+        if n_frames:
+            label = labels.get(cause, f"cause {cause}")
+            found[label] = found.get(label, 0) + n_frames
+    if row.state == "finished" and found != row.gaps:
+        raise StorageFailed(
+            f"the gaps of {row.url} are other than they were when it was indexed: {found or 'none'}, then"
+            f" {row.gaps or 'none'}",
+            hint=f"check it with: chaosctl verify {row.url}",
+        )
 
 
 def _worst(

@@ -21,12 +21,22 @@ from chaos.remote.bucket import Bucket
 from chaos.remote.layout import TAKES, TakeEntry
 from chaos.terms.errors import InvalidRequest, StorageFailed
 
-__all__ = ["HIDDEN", "Row", "State", "days_in", "needs_fleet", "read_day", "read_state", "write_day", "write_state"]
+__all__ = [
+    "HIDDEN", "IndexDamaged", "Row", "State", "day_of", "days_in", "needs_fleet", "read_day", "read_state", "write_day",
+    "write_state",
+]  # fmt: skip
 
 HIDDEN = ".fleet"
 _STATE = f"{HIDDEN}/index.json"
 _DAYS = f"{HIDDEN}/takes"
 _MOMENTS = {"start": "started_wall_ns", "end": "ended_wall_ns"}
+
+
+class IndexDamaged(StorageFailed):
+    """A part of the index below `url` is lost or damaged, which can be made anew."""
+
+    def __init__(self, url: str, message: str) -> None:
+        super().__init__(message, hint=f"make it anew from what was uploaded: chaosctl fleet index --all {url}")
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -80,11 +90,14 @@ class Row(msgspec.Struct, frozen=True):
 
 class State(msgspec.Struct):
     """How far the index has come: `open` are the keys of the entries whose takes went on, or were not all there, at the
-    last look. No take is longer than `longest_ns`."""
+    last look. No take is longer than `longest_ns`. `days` has how many rows each day's table had, and `hosts` who is in
+    any: so that what is lost is seen."""
 
     newest_ns: int = 0
     longest_ns: int = 0
     open: list[str] = []
+    days: dict[str, int] = {}
+    hosts: list[str] = []
     format: int = 1
 
 
@@ -102,13 +115,12 @@ def needs_fleet(error: ImportError) -> InvalidRequest:
 
 
 def read_state(bucket: Bucket) -> State | None:
-    """None where there is no index. Raises StorageFailed for one that can't be read."""
+    """None where there is no index. Raises IndexDamaged for one that can't be read."""
     found = bucket.find(_STATE)
     try:
         state = None if found is None else msgspec.json.decode(found, type=State)
     except msgspec.DecodeError as error:
-        message = f"{bucket.url_of(_STATE)} can't be read: {error}"
-        raise StorageFailed(message, hint="remove it, and index all once more: chaosctl fleet index --all") from None
+        raise IndexDamaged(bucket.url, f"{bucket.url_of(_STATE)} can't be read: {error}") from None
     if state is not None and state.format != 1:
         raise StorageFailed(f"the index of {bucket.url} was written by a newer chaosd", hint="update chaosd")
     return state
@@ -163,11 +175,15 @@ def write_day(bucket: Bucket, day: str, rows: Iterable[Row]) -> None:
     bucket.put(f"{_DAYS}/day={day}/takes.parquet", sink.getvalue())
 
 
-def read_day(bucket: Bucket, day: str) -> list[Row]:
-    """The rows of a day; none where it has no table. Raises StorageFailed for a file that can't be read."""
+def read_day(bucket: Bucket, day: str, state: State) -> list[Row]:
+    """The rows of a day; none where it has no table. Raises IndexDamaged for a table that can't be read, and where
+    `state` knows of more rows."""
     key = f"{_DAYS}/day={day}/takes.parquet"
     found = bucket.find(key)
+    n_known = state.days.get(day, 0)
     if found is None:
+        if n_known:
+            raise IndexDamaged(bucket.url, f"{bucket.url_of(key)} is lost")
         return []
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -178,7 +194,9 @@ def read_day(bucket: Bucket, day: str) -> list[Row]:
         columns = {_MOMENTS.get(name, name): moments.get(name) or table.column(name).to_pylist()
                    for name in table.column_names}  # fmt: skip
         columns["gaps"] = [dict(each) for each in columns["gaps"]]
-        return [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        message = f"{bucket.url_of(key)} can't be read: {error}"
-        raise StorageFailed(message, hint="remove it, and index all once more: chaosctl fleet index --all") from None
+        rows = [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise IndexDamaged(bucket.url, f"{bucket.url_of(key)} can't be read: {error}") from None
+    if len(rows) < n_known:
+        raise IndexDamaged(bucket.url, f"{bucket.url_of(key)} has {len(rows)} of {n_known} takes")
+    return rows

@@ -27,7 +27,7 @@ __all__ = ["Bucket", "KeyMissing", "KeyTaken", "StoreUnreachable"]
 
 TIMEOUT_S = 300
 _MEMORIES: dict[str, Any] = {}
-_Done = Literal["put", "get", "head", "list"]
+_Done = Literal["put", "get", "head", "list", "delete"]
 
 
 class StoreUnreachable(StorageFailed):
@@ -117,6 +117,13 @@ class Bucket:
                 self._count("list")
                 for each in batch:
                     yield each["path"].removeprefix(self._below).lstrip("/"), each["size"]
+
+    def remove_below(self, prefix: str) -> None:
+        """Removes all objects below a prefix."""
+        keys = [self._key(key) for key, _ in self.objects(prefix)]
+        self._count("delete")
+        with self._errors("remove", prefix):
+            self._store.delete(keys)
 
     def _count(self, kind: _Done) -> None:
         with self._lock:

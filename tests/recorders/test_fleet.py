@@ -22,10 +22,11 @@ import chaos
 from chaos.recorders.index import index
 from chaos.recorders.lazy import Timing, anchors_near
 from chaos.recorders.relate import Clock
+from chaos.remote.bucket import Bucket
 from chaos.store.retention import retire
 from chaos.store.store import Store
 from chaos.terms.errors import InvalidRange, InvalidRequest, RecordingNotFound, StorageFailed
-from chaos.terms.ledger import Cause, ClockAnchor, ClockState
+from chaos.terms.ledger import GAP_COLUMNS, Cause, ClockAnchor, ClockState
 from chaos.terms.units import parse_keep
 
 RATE = 48_000
@@ -66,6 +67,20 @@ def test_a_selection_is_what_was_recorded(tmp_path: Path, url: str) -> None:
         low, high = data["time_bounds"].values[7000]
         assert low < data["time"].values[7000] < high
         assert high - low > np.timedelta64(2, "ms"), "twice the millisecond that the kernel told"
+
+
+def test_references_that_are_damaged_are_made_anew_where_they_lie(tmp_path: Path, url: str) -> None:
+    model = one_take(tmp_path, url).model
+    index(url)
+    bucket = Bucket(url)
+    for key, _ in list(bucket.objects(".fleet/days")):
+        if "/snapshots/" in key:
+            bucket.put(key, bucket.get(key)[:-20])
+    with pytest.raises(StorageFailed) as refused:
+        selected(url)
+    assert f"chaosctl fleet index --all {url}" in refused.value.hint
+    assert index(url, look_back_days=None).mended == ["2026-01-31"]
+    assert (selected(url)[f"rig1/{NAME}"]["audio"].values == model).all()
 
 
 def test_a_part_begins_and_ends_at_its_moments(tmp_path: Path, url: str) -> None:
@@ -201,6 +216,29 @@ def test_takes_are_chosen_by_time_and_host(tmp_path: Path) -> None:
     assert repr(fleet) == f"<Fleet {url}>"
 
 
+def test_hosts_that_have_nothing_of_a_time_are_named(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/bucket"
+    one_take(tmp_path, url, "rig1")
+    one_take(tmp_path, url, "rig2", day=1, seed=1)
+    index(url)
+    assert selected(url, hosts=["rig1", "rig2"]).attrs["hosts_without"] == ["rig2"]
+    assert selected(url).attrs["hosts_without"] == []
+
+
+@pytest.mark.parametrize(("column", "value"), [("n_frames", 1000), ("cause", 99)])
+def test_gaps_that_were_changed_since_are_told(tmp_path: Path, column: str, value: int) -> None:
+    url = f"file://{tmp_path}/bucket"
+    one_take(tmp_path, url)
+    index(url)
+    (gaps,) = (path for path in (tmp_path / "bucket").rglob("gaps/c/0/0"))
+    rows = np.frombuffer(gaps.read_bytes(), "<i8").reshape(-1, len(GAP_COLUMNS)).copy()
+    rows[0, GAP_COLUMNS.index(column)] = value
+    gaps.write_bytes(rows.tobytes())
+    with pytest.raises(StorageFailed, match="gaps of") as refused:
+        selected(url)
+    assert "chaosctl verify" in refused.value.hint
+
+
 def test_what_can_not_be_selected_is_refused(tmp_path: Path) -> None:
     url = f"file://{tmp_path}/bucket"
     with pytest.raises(RecordingNotFound) as absent:
@@ -213,8 +251,10 @@ def test_what_can_not_be_selected_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InvalidRequest) as refused:
             fleet.select(start, end)
         assert refused.value.hint
-    with pytest.raises(RecordingNotFound, match="no audio of rig7"):
-        fleet.select(moment(0), moment(1), "rig7")
+    with pytest.raises(RecordingNotFound, match="has nothing of rig7"):
+        fleet.select(moment(0), moment(1), ["rig1", "rig7"])
+    with pytest.raises(RecordingNotFound, match="no audio of rig1"):
+        fleet.select(moment(3600), moment(7200), "rig1")
     with pytest.raises(RecordingNotFound):
         fleet.select(moment(3600), moment(7200))
 

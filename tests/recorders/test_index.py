@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import icechunk
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -21,6 +22,7 @@ from chaos.recorders.fleet import Fleet
 from chaos.recorders.index import index
 from chaos.recorders.table import read_state
 from chaos.remote.bucket import Bucket
+from chaos.remote.layout import TAKES
 from chaos.terms.errors import InvalidRequest, RecordingNotFound, StorageFailed
 
 
@@ -185,6 +187,127 @@ def test_an_index_that_is_damaged_is_told(tmp_path: Path, url: str) -> None:
     bucket.put(".fleet/index.json", b'{"format": 2}')
     with pytest.raises(StorageFailed, match="newer chaosd"):
         Fleet(url)
+
+
+@pytest.mark.parametrize("how", ["lost", "cut short", "with bytes changed", "of fewer takes"])
+def test_a_table_that_is_lost_or_damaged_is_told_and_made_anew(tmp_path: Path, url: str, how: str) -> None:
+    one_take(tmp_path, url, "rig1")
+    index(url)
+    (table,) = (tmp_path / "bucket").rglob("*.parquet")
+    whole = table.read_bytes()
+    one_take(tmp_path, url, "rig2", seed=1)
+    index(url)
+    if how == "lost":
+        table.unlink()
+    elif how == "of fewer takes":
+        table.write_bytes(whole)
+    elif how == "cut short":
+        table.write_bytes(table.read_bytes()[:100])
+    else:
+        data = bytearray(table.read_bytes())
+        data[4 : len(data) // 2] = bytes(len(data) // 2 - 4)
+        table.write_bytes(data)
+    for ask in (Fleet(url).takes, lambda: Fleet(url).select("2026-01-31T12:00:00Z", "2026-01-31T12:00:01Z")):
+        with pytest.raises(StorageFailed, match=r"takes\.parquet") as refused:
+            ask()
+        assert f"chaosctl fleet index --all {url}" in refused.value.hint
+    done = CliRunner().invoke(main, ["fleet", "index", url])
+    assert (done.exit_code, "the index of 2026-01-31 was damaged" in done.stderr) == (0, True)
+    assert "0 new takes" in done.stdout
+    assert list(Fleet(url).takes().host) == ["rig1", "rig2"]
+    assert index(url).mended == []
+
+
+@pytest.mark.parametrize("part", ["snapshots", "refs", "config.yaml", "manifests", "all of it"])
+def test_a_repository_that_is_damaged_is_told_and_made_anew(tmp_path: Path, url: str, part: str) -> None:
+    model = one_take(tmp_path, url, "rig1").model
+    index(url)
+    (day,) = (tmp_path / "bucket" / ".fleet" / "days").iterdir()
+    for path in [path for path in day.rglob("*") if path.is_file()]:
+        if part == "all of it":
+            path.unlink()
+        elif path.relative_to(day).parts[0] == part:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(StorageFailed) as refused:
+        Fleet(url).select("2026-01-31T12:00:00Z", "2026-01-31T12:00:01Z")
+    assert f"chaosctl fleet index --all {url}" in refused.value.hint
+    assert index(url, look_back_days=None).mended == ["2026-01-31"]
+    tree = Fleet(url).select("2026-01-31T12:00:00Z", "2026-01-31T12:00:01Z")
+    (data,) = (each for each in tree.leaves)
+    assert (data["audio"].values == model).all()
+    assert index(url, look_back_days=None).mended == []
+
+
+def test_a_store_that_can_not_be_read_costs_no_repository(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_take(tmp_path, url)
+    index(url)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise icechunk.IcechunkError("access denied")
+
+    monkeypatch.setattr(icechunk.Repository, "open", refuse)
+    monkeypatch.setattr(icechunk.Repository, "exists", refuse)
+    with pytest.raises(StorageFailed, match="access denied") as refused:
+        index(url, look_back_days=None)
+    assert "credentials" in refused.value.hint
+    monkeypatch.undo()
+    assert index(url, look_back_days=None).mended == []
+
+
+def test_an_index_whose_beginning_is_damaged_is_made_anew(tmp_path: Path, url: str) -> None:
+    one_take(tmp_path, url)
+    index(url)
+    Bucket(url).put(".fleet/index.json", b"{")
+    with pytest.raises(StorageFailed) as refused:
+        index(url)
+    assert f"chaosctl fleet index --all {url}" in refused.value.hint
+    report = index(url, look_back_days=None)
+    assert (report.n_new, report.mended) == (0, [])
+    state = read_state(Bucket(url))
+    assert state is not None
+    assert (state.days, state.hosts) == ({"2026-01-31": 1}, ["rig1"])
+
+
+def test_what_was_finished_and_is_gone_is_said_to_be(tmp_path: Path, url: str) -> None:
+    one_take(tmp_path, url, "rig1")
+    one_take(tmp_path, url, "rig2")
+    (group,) = (tmp_path / "bucket" / "rig2" / "recordings").rglob("*.zarr/zarr.json")
+    group.unlink()
+    for _ in range(2):
+        done = CliRunner().invoke(main, ["fleet", "index", url])
+        assert "rig2/" in done.stderr
+        assert "is not there any more" in done.stderr
+        assert "the next run" not in done.stderr
+        assert done.stdout.rstrip().endswith("0 still open")
+
+
+def test_all_looks_at_entries_that_are_indexed(tmp_path: Path, url: str) -> None:
+    one_take(tmp_path, url)
+    index(url)
+    (entry,) = (tmp_path / "bucket" / "rig1" / TAKES).iterdir()
+    entry.write_bytes(b"{")
+    for _ in range(2):
+        assert [each.rpartition("/")[2] for each in index(url, look_back_days=None).unreadable] == [entry.name]
+
+
+def test_two_first_jobs_at_the_same_time_are_told(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_take(tmp_path, url)
+    create, begun_here = Day._created, []
+
+    def create_late(self: Day) -> object:
+        if not begun_here:
+            begun_here.append(self)
+            index(url)
+        return create(self)
+
+    monkeypatch.setattr(Day, "_created", create_late)
+    with pytest.raises(StorageFailed, match="another job") as refused:
+        index(url)
+    assert "one chaosctl fleet index at a time" in refused.value.hint
 
 
 def _run(arguments: Sequence[str]) -> str:
