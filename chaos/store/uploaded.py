@@ -4,6 +4,7 @@
     .upload/id           the store's own number, by which its prefix over there is known
     .upload/known.db     how far each take has come, by target
     .upload/takes/       metadata on its way (`chaos.upload`)
+    .upload/reserve/     space that is given up for these notes once the disk is full
 
 Like the catalogue it is a memory: where it is lost, takes are uploaded once more, and what is there already stays.
 """
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from chaos.store.reserve import Reserve
 from chaos.store.store import Store, name_and_take
 from chaos.system.files import read_regular, replace, storage_errors
 
@@ -81,6 +83,11 @@ class Progress(msgspec.Struct, frozen=True):
 def set_target(store: Path, target: str | None) -> None:
     """Upload of the store in this folder is on from now on, or off. Raises StorageFull or StorageFailed."""
     path = store / _FOLDER / "target"
+    with suppress(OSError):
+        if target is not None and read_regular(path) == f"{target}\n".encode():
+            return  # a full disk takes nothing, and is to be emptied
+    if target is not None:
+        Reserve(path.parent / "reserve").give_up()
     with storage_errors("write", path):
         if target is not None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,6 +102,7 @@ class Uploads:
     def __init__(self, store: Store) -> None:
         self.folder = store.root / _FOLDER
         self.takes = self.folder / "takes"
+        self.reserve = Reserve(self.folder / "reserve")
         self._base: Database | None = None
 
     def close(self) -> None:
@@ -144,6 +152,7 @@ class Uploads:
             row = (target, *name_and_take(path), msgspec.msgpack.encode(progress))
             base.execute("REPLACE INTO upload VALUES (?, ?, ?, ?)", row)
 
+        self.reserve.give_up()
         self._database().run(work)
 
     def forget(self, target: str, path: Path) -> None:
@@ -161,5 +170,6 @@ class Uploads:
         if self._base is None:
             with storage_errors("make", self.folder):
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.reserve.give_up()
             self._base = Database(self.folder / "known.db", _SCHEMA, _VERSION)
         return self._base

@@ -7,6 +7,9 @@ object store can't be reached it waits, longer each time, and goes on where it w
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +27,7 @@ from chaos.store.journal import JOURNAL_NAME
 from chaos.store.store import Store
 from chaos.store.uploaded import Uploads
 from chaos.terms.buckets import check_recorder
-from chaos.terms.errors import ChaosError, InvalidRequest, RecordingNotFound, Unauthorized
+from chaos.terms.errors import ChaosError, InvalidRequest, RecordingNotFound, StorageFull, Unauthorized
 from chaos.upload.pace import Backoff, Pace
 from chaos.upload.take import TakeUpload
 
@@ -38,6 +41,7 @@ _LOOK_S = 30.0
 _AGAIN_S = 600.0
 _FRESH_NS = 1_000_000_000
 _THREADS = 4
+_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 class Uploader:
@@ -78,6 +82,7 @@ class Uploader:
         self._damaged: dict[Path, str] = {}
         self._again: dict[Path, float] = {}
         self._n_bytes = 0
+        self._memory: Path | None = None  # where metadata is made while the disk is full
         self._told: UploadState | None = None
         self._is_draining = False
 
@@ -139,11 +144,13 @@ class Uploader:
             if take is not None:
                 take.close()
         self._open.clear()
+        self._leave_memory()
         self._uploads.close()
 
     def round(self, *, hurry: bool = False) -> float:
         """Gives each take its turn; how long nothing is to be done then, 0 where there is more. `hurry`: metadata is
         told of at once."""
+        self._uploads.reserve.keep()
         self._look()  # first: how many wait is told also where the bucket can't be reached
         bucket = self._claimed()
         chosen, has_more = self._next()
@@ -160,6 +167,12 @@ class Uploader:
                 self._uploads.forget(self._prefix, path)
             except (Unauthorized, StoreUnreachable):
                 raise
+            except StorageFull as error:
+                if self._memory is not None:
+                    raise
+                log.warning("%s: its metadata is made in memory meanwhile", error.message)
+                self._go_to_memory()
+                has_more = True
             except ChaosError as error:  # of this take alone: it is looked at again from time to time
                 if hurry:
                     raise
@@ -167,6 +180,7 @@ class Uploader:
                 if self._refused.get(path) != error.message:
                     self._refused[path] = error.message
                     log.warning("%s is not uploaded: %s", path, error.message)
+        self._leave_memory()
         now = time.monotonic()
         next_due = min((due for path, due in self._due.items() if self._waits(path)), default=now + _LOOK_S)
         return 0.0 if has_more else max(0.05, min(next_due - now, _LOOK_S))
@@ -192,7 +206,7 @@ class Uploader:
         """Whether there is more to be sent of this take."""
         take = self._open[path]
         if take is None:
-            folder = self._uploads.takes / path.parent.name / path.name
+            folder = (self._memory or self._uploads.takes) / path.parent.name / path.name
             known = self._uploads.progress(self._prefix, path)
             take = TakeUpload(bucket, self._recorder, path, folder, self._pace, known)
             if take.is_external:  # its chunks are a controller's files
@@ -216,6 +230,20 @@ class Uploader:
         if is_over and take.is_published:
             self._drop(path)
         return more
+
+    def _go_to_memory(self) -> None:
+        """The disk takes nothing more until what is there already is retired: takes begin again, without it."""
+        for path, take in self._open.items():
+            if take is not None:
+                take.close()
+                self._open[path] = None
+        self._memory = Path(tempfile.mkdtemp(prefix="chaos-upload-", dir=_MEMORY))
+
+    def _leave_memory(self) -> None:
+        """Back to the disk with the takes that come next, once no take is in memory."""
+        if self._memory is not None and not any(self._open.values()):
+            shutil.rmtree(self._memory, ignore_errors=True)
+            self._memory = None
 
     def _publish(self, take: TakeUpload) -> None:
         before = take.progress.n_bytes
