@@ -11,10 +11,13 @@ from harness import RawClient
 from rig import CountingSource, FaultyDriver, Session, check
 
 import chaos
+from chaos._connection import library_version
 
 AUDIO = {"type": "audio"}
 FORMS = (AUDIO, {**AUDIO, "layout": "interleaved"}, {**AUDIO, "sample_format": "s16"})
 URI = "stream://silent/1"
+# From 1.7 on a sink that nobody plays into brings silence, a cycle long, which in planar ports is like any other.
+BRINGS_SILENCE = [int(part) for part in library_version().split(".")[:2]] >= [1, 7]
 FALLS_SILENT_ID = 4662  # its second channel is zero for frames 32768 to 65535
 
 
@@ -25,6 +28,13 @@ def test_a_device_that_nobody_feeds_has_a_gap_from_its_start(
     session.force_quantum(1024)
     client.call("device_wait", name="virtual-mic", timeout_s=50)
     started = client.call("stream_start", uri=URI, device_identity="virtual-mic", format=form)
+    if BRINGS_SILENCE and "layout" not in form:
+        assert started["state"] == "streaming"
+        stopped = client.call("stream_stop", uri=URI)
+        assert (stopped["clean"], stopped["n_gaps"]) == (True, 0)
+        with chaos.open(stopped["recording"]) as recording:
+            assert not recording.read(0, stopped["n_frames"]).any()
+        return
     assert (started["state"], started["reason"]) == (
         "stalled",
         "the device has delivered nothing for more than a second",
@@ -45,6 +55,8 @@ def test_a_device_that_nobody_feeds_has_a_gap_from_its_start(
 def test_its_first_frames_end_the_gap(
     session: Session, client: RawClient, tmp_path: Path, form: dict[str, str]
 ) -> None:
+    if BRINGS_SILENCE and "layout" not in form:
+        pytest.skip("from PipeWire 1.7 on there is no gap before a sink is played into")
     tone = tmp_path / "tone.wav"
     with wave.open(str(tone), "wb") as file:
         file.setparams((2, 2, 48000, 0, "NONE", ""))
