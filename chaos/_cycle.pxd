@@ -66,6 +66,8 @@ cdef struct Writer:         # the callback's own
     uint64_t seen_position  # of the last cycle that called, as its clock said
     uint64_t seen_ns
     uint64_t still          # times in a row that time went on and the clock's position did not
+    uint64_t set_back       # frames by which the clock's position went back or stood while time went on, since the last
+                            # believed cycle
     uint64_t run_position   # where this clock began to count, and when
     uint64_t run_ns
     uint64_t xrun           # the driver's count at the last believed cycle
@@ -82,6 +84,10 @@ cdef struct Writer:         # the callback's own
     uint64_t lead           # before the take begins: frames of cycles, one after the other, without data
     bint trusted            # whether the buffers were that cycle's own
     bint jumped             # whether the clock said that it jumped, since the last believed cycle
+
+cdef inline uint64_t told_position(uint64_t position) noexcept nogil:
+    """A clock's position as it is told: modulo 2^62, so that it fits 64 bits with a sign wherever it is kept."""
+    return position & (((<uint64_t>1) << 62) - 1)
 
 cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil
 cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil

@@ -75,7 +75,7 @@ cdef void push_note(Writer *w, uint32_t kind, uint32_t cause, uint32_t confidenc
     note.rate = c.rate
     note.first_frame = first
     note.n_frames = n
-    note.position = c.position
+    note.position = told_position(c.position)
     note.monotonic_ns = c.monotonic_ns
     note.clock_id = c.clock_id
     chaos_store(&w.rings.note_write, at + 1)
@@ -247,7 +247,8 @@ cdef inline void settle_held(Writer *w, const Cycle *c) noexcept nogil:
     """Keeps or drops what is held, as far as this cycle tells; before it is accounted for."""
     if w.held == 0:
         return
-    if c.lacks != 0 or c.is_denied or w.jumped or c.clock_id != w.rt.clock_id or c.position != w.rt.position:
+    if (c.lacks != 0 or c.is_denied or w.jumped or w.set_back != 0 or c.clock_id != w.rt.clock_id
+            or c.position != w.rt.position):
         drop_held(w, c)
     elif not c.is_doubtful:
         keep_held(w, w.held)
@@ -282,16 +283,27 @@ cdef bint is_possible(const Writer *w, const Cycle *c, uint64_t jump, uint64_t e
     return False
 
 
+cdef inline uint64_t not_in_position(const Writer *w, const Cycle *c, uint64_t jump, uint64_t elapsed) noexcept nogil:
+    """Frames that the position does not show since it stood or went back, as far as it has not made up for them: whole
+    cycles, where only a part of them fits into the time."""
+    cdef uint64_t room = elapsed - jump if elapsed > jump else 0
+    if room + c.n_frames // 2 >= w.set_back:
+        return w.set_back
+    return (room + c.n_frames // 2) // c.n_frames * c.n_frames
+
+
 cdef void book_missed(Writer *w, const Cycle *c, uint64_t jump, uint64_t elapsed) noexcept nogil:
     """Books what one steady clock shows: cycles that ran without us, and what the driver itself has lost.
 
-    The driver's own loss does not move its position on, so it comes on top, as far as there was time for it.
+    The driver's own loss does not move its position on, so it comes on top, as far as there was time for it. So do the
+    frames of cycles whose position stood or went back.
     """
     cdef uint64_t most = elapsed + 2 * (c.n_frames + w.rt.quantum)
     cdef uint64_t lost = c.xrun - w.xrun if c.xrun > w.xrun else 0
-    if jump > 0:
+    cdef uint64_t unseen = not_in_position(w, c, jump, elapsed)
+    if jump + unseen > 0:
         w.rt.xruns += 1
-        skip(w, c, jump, CAUSE_MISSED, CLOCK if w.rt.stands else EXACT)
+        skip(w, c, jump + unseen, CAUSE_MISSED, CLOCK if w.rt.stands or unseen > 0 else EXACT)
     if lost > 0:
         skip(w, c, lost if lost < most else most, CAUSE_HARDWARE_XRUN, ESTIMATED)
 
@@ -339,6 +351,9 @@ cdef bint count_by_time(Writer *w, Cycle *c) noexcept nogil:
         w.still += 1
     elif w.still >= STILL_CYCLES:
         return False
+    if (w.still < STILL_CYCLES and c.clock_id == w.seen_clock and w.seen_end != NONE and c.position < w.seen_end
+            and 2 * elapsed >= c.n_frames):
+        w.set_back += w.seen_end - c.position
     w.seen_position = c.position
     w.seen_ns = c.monotonic_ns
     w.rt.stands = w.still >= STILL_CYCLES
@@ -422,7 +437,8 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     """
     if not (w.started and w.held == 0 and not c.is_doubtful and has_free(next) and c.lacks == 0
             and c.clock_id == w.rt.clock_id and c.position == w.rt.position
-            and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and chaos_load(&w.rings.hint) == 0):
+            and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and w.set_back == 0
+            and chaos_load(&w.rings.hint) == 0):
         return False
     next.own_clock = w.own_clock
     next.trusted = True
@@ -511,6 +527,7 @@ cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
     elif not begin(w, c):
         return
     w.jumped = False
+    w.set_back = 0
     w.xrun = c.xrun
     w.rt.quantum = c.n_frames
     w.rt.clock_id = c.clock_id

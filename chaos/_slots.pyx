@@ -7,7 +7,7 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from chaos._cycle cimport Cycle, Writer, slots_finish, slots_hand_over, slots_trusts
+from chaos._cycle cimport Cycle, Writer, slots_finish, slots_hand_over, slots_trusts, told_position
 from chaos._layout cimport *
 from chaos.atomics cimport chaos_fence, chaos_load, chaos_peek, chaos_store
 
@@ -259,8 +259,9 @@ cdef class Slots:
             "distrusted": w.rt.distrusted,
             "short_buffers": w.rt.short_buffers, "seen_rate": w.rt.seen_rate,
             "sample_rate": w.definition.sample_rate, "quantum": w.rt.quantum,
-            "clock_id": w.rt.clock_id, "other_clock": chaos_load(&w.other_clock), "position": w.rt.position, "end_ns": w.rt.end_ns,
-            "first_ns": chaos_load(&w.rt.first_ns), "first_position": w.rt.first_position,
+            "clock_id": w.rt.clock_id, "other_clock": chaos_load(&w.other_clock), "position": told_position(w.rt.position),
+            "end_ns": w.rt.end_ns,
+            "first_ns": chaos_load(&w.rt.first_ns), "first_position": told_position(w.rt.first_position),
             "gap_first": -1 if gap_first == NONE else max(gap_first, base) - base, "gap_cause": gap_cause, "stalls": stalls,
             "n_events": w.rt.n_events, "n_at_zero": w.rt.n_at_zero, "n_beyond": w.rt.n_beyond,
             "freewheeled": w.rt.freewheeled, "stands": w.rt.stands, "busy_ns": w.rt.busy_ns, "busy_max_ns": w.rt.busy_max_ns,

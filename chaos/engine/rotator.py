@@ -260,6 +260,7 @@ class ChunkRotatorActor(Supervised):
             if note.is_gap:
                 gap = note.gap()
                 self._ledger.append(gap)
+                self._watch.gap(gap)
                 self._forget_stall(gap.first_frame)
                 if gap.n_frames:
                     self._closed = gap.first_frame

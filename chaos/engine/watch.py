@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.engine.messages import Flow
-from chaos.terms.ledger import Cause
+from chaos.terms.ledger import Cause, Confidence, Gap
 
 __all__ = ["NOTHING_YET", "NO_CYCLE", "NO_DATA", "STALLED_NS", "Watch"]
 
@@ -29,11 +29,16 @@ class Watch:
     def anchor(self, clock_id: int, position: int, monotonic_ns: int, rate: int) -> None:
         """Takes in a moment of the graph's clock."""
         if self._first is None or self._first[0] != clock_id or position < self._first[1]:
-            self._first = (clock_id, position, monotonic_ns)
+            self._first, self.drift_ppm = (clock_id, position, monotonic_ns), None
             return
         elapsed_s = (monotonic_ns - self._first[2]) / 1e9
         if elapsed_s >= 1:
             self.drift_ppm = ((position - self._first[1]) / rate / elapsed_s - 1) * 1e6
+
+    def gap(self, gap: Gap) -> None:
+        """Takes in a gap: behind one that its clock did not count, drift is measured anew, and unknown until then."""
+        if gap.confidence is not Confidence.EXACT or gap.cause in (Cause.DRIVER_SWITCH, Cause.DEVICE_AWAY):
+            self._first = self.drift_ppm = None
 
     def wrong_rate(self, stats: dict[str, int]) -> int | None:
         """The graph's rate where that is another than the take's, of which the callback keeps nothing."""

@@ -175,7 +175,8 @@ class Completion:
 
     def _end_anchor(self, staging: StagingReader, head: int, offset_ns: int) -> None:
         """Where the clock stood at the head, if the callback had come to the end of its cycle."""
-        last, position, end_ns = self._last_anchor(), staging.state("position"), staging.state("end_ns")
+        last, end_ns = self._last_anchor(), staging.state("end_ns")
+        position = staging.state("position") % _ABSURD  # as the anchors have it
         is_whole = position - head == last.position - last.frame and staging.state("clock_id") == last.clock_id
         if is_whole and last.frame < head and end_ns < _ABSURD:
             self._anchor(ClockAnchor(head, position, end_ns, end_ns + offset_ns, last.clock_id))

@@ -9,6 +9,7 @@ import pytest
 from crashing import RATE, CrashingStream, fast_folder
 
 from chaos.engine.watch import NO_CYCLE, NO_DATA, NOTHING_YET, STALLED_NS, Watch
+from chaos.terms.ledger import Cause, Confidence, Gap
 
 
 @pytest.fixture
@@ -141,4 +142,23 @@ def test_drift_is_measured_on_one_clock() -> None:
     watch.anchor(1, 1000 + 10 * RATE, 10_001_000_000, RATE)
     assert watch.drift_ppm == pytest.approx(-99.99, abs=0.01)
     watch.anchor(2, 0, 11_000_000_000, RATE)
-    assert watch.drift_ppm == pytest.approx(-99.99, abs=0.01)
+    assert watch.drift_ppm is None
+
+
+def test_drift_is_measured_anew_after_a_gap_that_the_clock_did_not_count() -> None:
+    watch, second = Watch(), 1_000_000_000
+
+    def drift_at(seconds: int, position: int) -> float | None:
+        watch.anchor(1, position, seconds * second, RATE)
+        return watch.drift_ppm
+
+    assert drift_at(0, 0) is None
+    assert drift_at(2, 2 * RATE) == 0
+    watch.gap(Gap(2 * RATE, 480, Cause.MISSED, Confidence.EXACT))
+    assert drift_at(3, 3 * RATE) == 0
+    for gap in (Gap(0, 9, Cause.MISSED, Confidence.CLOCK), Gap(0, 9, Cause.DEVICE_AWAY, Confidence.EXACT)):
+        watch.gap(gap)
+        assert watch.drift_ppm is None
+        assert drift_at(30, 4 * RATE) is None
+        assert drift_at(32, 6 * RATE) == 0
+    assert drift_at(40, 0) is None

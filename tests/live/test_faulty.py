@@ -114,7 +114,9 @@ def test_a_torn_cycle_and_the_one_after_it_are_missed(session: Session, driver: 
     assert {cause for cause, _ in gaps} == {"missed"}
 
 
-@pytest.mark.parametrize("command", ["position 100000000000000", "jump -200000", "discont"])
+@pytest.mark.parametrize(
+    "command", ["position 100000000000000", "position 9223372036854775807", "jump -200000", "discont"]
+)
 def test_a_clock_that_leaps_costs_the_time_it_took(
     session: Session, driver: Make, client: RawClient, command: str
 ) -> None:
@@ -137,6 +139,17 @@ def test_a_clock_that_comes_to_a_stand_goes_on_by_time(session: Session, driver:
     device.do("go")
     run(client, RATE // 4)
     assert client.call("stream_stop", uri=URI)["clean"]
+
+
+def test_a_clock_that_repeats_a_position_costs_the_time_of_it(
+    session: Session, driver: Make, client: RawClient
+) -> None:
+    device = driver()
+    begin(session, client, device)
+    device.do("jump -1024")
+    run(client, RATE // 4)
+    _, gaps = end(client)
+    assert [cause for cause, _ in gaps] == ["missed"]
 
 
 @pytest.mark.skipif(library_version().startswith("0."), reason="the clock's count of losses came after 0.3.65")

@@ -368,3 +368,61 @@ def test_at_the_largest_quantum_only_the_links_tell_silence_from_nothing() -> No
 def test_silence_that_a_ports_mixer_makes_up_is_none_of_the_devices(size: int) -> None:
     assert judged(0, size, EMPTY, 32768, size, made_up=True) == "unfed"
     assert judged(0, size, 0, 32768, size, made_up=True) == "usable"  # mixed, or a copy
+
+
+@pytest.mark.parametrize("n", [1, 5, 7])
+def test_cycles_during_which_the_clock_stood_are_lost_by_time(device: Device, n: int) -> None:
+    device.run(20)
+    before = head(device)
+    device.position -= N
+    device.run(n, moves=False)
+    device.position += N
+    device.run(20)
+    assert head(device) == before + (20 + n) * N
+    ((_, n_frames, cause, sure),) = device.gaps()
+    assert (n_frames % N, cause, sure) == (0, Cause.MISSED, Confidence.CLOCK)
+    assert device.slots.stats()["n_captured"] + n_frames == before + (20 + n) * N
+
+
+@pytest.mark.parametrize("back", [N // 2, N, 2 * N, 3 * N])
+def test_a_clock_that_goes_back_a_little_loses_no_time(device: Device, back: int) -> None:
+    device.run(20)
+    before = head(device)
+    device.position -= back
+    device.run(20)
+    assert abs(head(device) - before - 20 * N) <= N // 2
+    assert len(device.gaps()) == 1
+
+
+def test_a_clock_that_stands_and_makes_up_for_it_is_booked_once(device: Device) -> None:
+    device.run(20)
+    before = head(device)
+    device.position -= N
+    device.run(5, moves=False)
+    device.position += 6 * N
+    device.run(20)
+    assert head(device) == before + 25 * N
+
+
+def test_a_clock_that_comes_to_a_stand_loses_no_cycle(device: Device) -> None:
+    device.run(20)
+    before = head(device)
+    device.position -= N
+    device.run(40, moves=False)
+    assert head(device) == before + 40 * N
+    device.position += N
+    device.run(20)
+    assert abs(head(device) - before - 60 * N) <= N
+
+
+@pytest.mark.parametrize("position", [(1 << 62) - N // 2, (1 << 63) - 1, 1 << 63, (1 << 64) - 30 * N])
+def test_positions_fit_64_bits_with_a_sign(device: Device, position: int) -> None:
+    device.run(20)
+    device.position = position
+    device.run(20)
+    assert abs(head(device) - 40 * N) <= N
+    notes = device.slots.take_notes()
+    assert len(notes) == 3
+    assert all(note[6] < 1 << 62 for note in notes)
+    stats = device.slots.stats()
+    assert stats["position"] == (position + 20 * N) % (1 << 62)
