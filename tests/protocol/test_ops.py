@@ -58,6 +58,7 @@ def test_what_is_given_reaches_the_request(op: str) -> None:
 
     values = {
         "uri": "stream://desk/1",
+        "label": "chorus",
         "session": "jam",
         "streams": [],
         "new_chunk_path": "/a/b",
