@@ -149,7 +149,7 @@ class DaemonActor(Supervised):
         )
         self._space = Space(config.store, config.staging_dir, pump)
         self._store_watch = StoreWatch(running, self._emit)
-        self._told_upload = ("idle", "")
+        self._told_upload = ("", "")
         self._uploading = Uploading(config, lambda told: tell(self.actor_ref, Call(lambda: self._on_uploaded(told))))
         self._registry: pykka.ActorRef[Any] | None = None
         self._doubted: set[str] = set()
@@ -325,9 +325,10 @@ class DaemonActor(Supervised):
             return []
         if status.state == "idle" and not status.n_takes:
             return []
+        waits = f"{counted(status.n_takes, 'recording')} wait" if status.n_takes else "it waits"
         return [
             f"only {free >> 20} MiB are free in {self._config.store}, and what is not uploaded to {status.target} yet"
-            f" is not retired: {counted(status.n_takes, 'recording')} wait ({status.reason or status.state})"
+            f" is not retired: {waits} ({status.reason or status.state})"
         ]
 
     def _events_since(self, request: EventsSince, future: Future[Any]) -> None:

@@ -47,7 +47,7 @@ class Uploading:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
-        self._state = UploadState("idle")
+        self._state = UploadState("waiting", "the object store has not been reached yet")
 
     def start(self) -> None:
         if self._config.upload is None:

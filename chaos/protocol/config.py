@@ -180,6 +180,9 @@ class Config:
     def _check_upload(self) -> None:
         if self.upload_as is not None:
             check_recorder(self.upload_as)
+            if self.upload is None:
+                hint = "say where to: --upload s3://BUCKET/PREFIX"
+                raise InvalidRequest("upload_as names a recorder, and nothing is uploaded", hint=hint)
         if self.upload_limit is not None:
             _check("upload_limit", self.upload_limit, 1024, 1 << 40)
         if self.upload is None:

@@ -143,21 +143,30 @@ class Bucket:
         except exceptions.AlreadyExistsError:
             raise KeyTaken(where) from None
         except (exceptions.NotFoundError, FileNotFoundError) as error:
-            if doing == "write":
-                message = f"could not write {where}: there is no such bucket"
-                raise StoreUnreachable(message, hint="make it first") from error
+            if doing == "write" or _NO_BUCKET.search(str(error)):
+                raise _no_bucket(doing, where) from error
             raise KeyMissing(where) from None
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
             raise Unauthorized(f"{self.url} refuses these credentials", hint=_CREDENTIALS) from error
         except (exceptions.BaseError, OSError) as error:
             if _OVER.search(str(error)):  # S3 answers 400 then, as to what makes no sense
                 raise Unauthorized(f"{self.url} refuses these credentials: they are over", hint=_CREDENTIALS) from None
-            raise StoreUnreachable(
-                f"could not {doing} {where}: {_first_cause(error)}", hint="it is tried again; is the network there?"
-            ) from None
+            if _NO_BUCKET.search(str(error)):
+                raise _no_bucket(doing, where) from None
+            if _INSTANCE.search(str(error)):  # an instance's role is looked for last of all
+                raise Unauthorized(f"no credentials for {self.url} were found", hint=_CREDENTIALS) from None
+            message = f"could not {doing} {where}: {_first_cause(error)}"
+            raise StoreUnreachable(message, hint="is the network there, and the endpoint right?") from None
+
+
+def _no_bucket(doing: str, where: str) -> StoreUnreachable:
+    message = f"could not {doing} {where}: there is no such bucket"
+    return StoreUnreachable(message, hint="make it first, or check its name and the region")
 
 
 _OVER = re.compile(r"<Code>(ExpiredToken|InvalidToken|TokenRefreshRequired)</Code>")
+_NO_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>")
+_INSTANCE = re.compile(r"/latest/(api/token|meta-data/)")
 _CREDENTIALS = "check the credentials in the environment, and that they may read and write there"
 
 

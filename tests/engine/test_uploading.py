@@ -51,6 +51,13 @@ def test_where_the_disk_runs_low_it_is_said_what_waits_for_the_upload(tmp_path: 
     )
 
 
+def test_what_was_not_reached_yet_is_not_called_idle(tmp_path: Path) -> None:
+    config = Config(store=tmp_path, upload="s3://bucket/prefix", upload_as="rig1")
+    status = Uploading(config, lambda told: None).status()
+    assert status is not None
+    assert (status.state, status.reason) == ("waiting", "the object store has not been reached yet")
+
+
 def test_a_recorder_has_a_name_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.node", lambda: ".weird host\u00fc!")
     config = Config(store=tmp_path, upload="s3://bucket")
@@ -63,6 +70,7 @@ def test_a_recorder_has_a_name_by_itself(tmp_path: Path, monkeypatch: pytest.Mon
         {"upload": "nonsense"},
         {"upload": "memory://x"},
         {"upload": "s3://key:secret@bucket"},
+        {"upload_as": "rig1"},
         {"upload_as": "a/b"},
         {"upload_as": ".hidden"},
         {"upload_limit": 1},

@@ -6,13 +6,14 @@ import base64
 import hashlib
 import os
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 from proof.faultystore import FaultyStore
 
 from chaos.remote.bucket import Bucket, KeyMissing, KeyTaken, StoreUnreachable
 from chaos.terms.buckets import check_url
-from chaos.terms.errors import InvalidRequest
+from chaos.terms.errors import InvalidRequest, Unauthorized
 
 
 @pytest.fixture
@@ -112,3 +113,21 @@ def test_an_endpoint_with_credentials_is_refused_unsaid(
         Bucket("s3://bucket")
     assert "https://host:port" in refused.value.hint
     assert "hush" not in repr(refused.value.to_wire())
+
+
+def test_a_bucket_that_is_not_there_is_called_that(s3: str) -> None:
+    bucket = Bucket("s3://nobody-has-made-this-one")
+    for ask in (bucket.folders, lambda: list(bucket.objects()), lambda: bucket.get("a")):
+        with pytest.raises(StoreUnreachable, match="there is no such bucket") as refused:
+            ask()
+        assert refused.value.hint.startswith("make it first")
+
+
+def test_without_credentials_that_is_said(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")  # no instance's role, wherever this runs
+    with pytest.raises(Unauthorized, match="no credentials"):
+        Bucket(f"{s3}/x").folders()
