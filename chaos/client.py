@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
+from weakref import WeakSet
 
 import msgspec
 import zmq
@@ -26,7 +27,7 @@ from chaos.ops import Ops
 from chaos.protocol.config import check_default, check_remote, default_endpoints, ipc_path, is_remote, next_port
 from chaos.protocol.heard import Answer, Heard, not_asked_for, read_answer, read_event
 from chaos.system.keys import Keys
-from chaos.system.watched import ConnectionLost, Curve, NotAdmitted, WatchedSocket
+from chaos.system.watched import ConnectionLost, Curve, NotAdmitted, WatchedSocket, own_context
 from chaos.terms.errors import (
     BadAnswer,
     ChaosError,
@@ -174,7 +175,8 @@ class Client(Asking):
         self._keys = keys
         self._server_key = server_key
         self._timeout_s = timeout_s
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._is_closed = False
+        self._events: WeakSet[Events] = WeakSet()
         self._ids = itertools.count(1)
         self._commands: WatchedSocket | None = None
         self._owed: set[str] = set()  # ids of what was sent over it and not answered yet, also of what was given up
@@ -191,7 +193,9 @@ class Client(Asking):
         if self._commands is not None:
             self._commands.close()
             self._commands = None
-        self._context.destroy(linger=0)
+        for events in list(self._events):
+            events.close()
+        self._is_closed = True
 
     def reachable(self) -> bool:
         """Whether somebody listens at the endpoint; of another machine's that is not known. Sends nothing."""
@@ -220,18 +224,18 @@ class Client(Asking):
         return result
 
     def _connect(self, kind: int, endpoint: str) -> WatchedSocket:
-        if self._context.closed:
+        if self._is_closed:
             raise InvalidRequest("this client is closed", hint="make another one: Client()")
         if is_remote(endpoint):
             return self._connect_remote(kind, endpoint)
         check_default(endpoint)
         if not listens(endpoint):
             raise nobody_at(endpoint)
-        return WatchedSocket(self._context, kind, endpoint)
+        return WatchedSocket(own_context(), kind, endpoint)
 
     def _connect_remote(self, kind: int, endpoint: str) -> WatchedSocket:
         curve = curve_for(endpoint, self._keys, self._server_key)
-        link = WatchedSocket(self._context, kind, endpoint, curve)
+        link = WatchedSocket(own_context(), kind, endpoint, curve)
         try:
             if link.await_connection(time.monotonic() + self._timeout_s):
                 return link
@@ -258,7 +262,9 @@ class Client(Asking):
         except BaseException:
             link.close()
             raise
-        return Events(link, self.events_endpoint, timeout_s, self.heard)
+        events = Events(link, self.events_endpoint, timeout_s, self.heard)
+        self._events.add(events)
+        return events
 
     def _answer(self, link: WatchedSocket, request_id: str, deadline: float) -> Answer | None:
         while frames := _receive(link, self.endpoint, deadline):

@@ -76,6 +76,26 @@ def test_one_that_is_closed_says_so(daemon: ScriptedDaemon) -> None:
         client.events()
 
 
+@pytest.mark.parametrize("lost", ["client", "events"])
+def test_one_that_nobody_closed_does_not_stop_the_garbage_collector(daemon: ScriptedDaemon, lost: str) -> None:
+    script = (
+        "import gc, sys\n"
+        "from chaos.client import Client\n"
+        "class Holder: pass\n"
+        "holder = Holder()\n"
+        "holder.itself = holder\n"
+        "holder.client = Client(*sys.argv[1:3])\n"
+        "holder.client.call('ping')\n"
+        "holder.events = holder.client.events() if sys.argv[3] == 'events' else None\n"
+        "del holder\n"
+        "gc.collect()\n"
+        "print('collected')\n"
+    )
+    endpoints = daemon.config.endpoint, daemon.config.events_endpoint
+    done = subprocess.run([sys.executable, "-c", script, *endpoints, lost], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (0, "collected\n"), done.stderr
+
+
 def test_nobody_there_is_told_at_once(tmp_path: Path) -> None:
     with Client(f"ipc://{tmp_path}/command", f"ipc://{tmp_path}/events") as client:
         assert not client.reachable()

@@ -11,10 +11,27 @@ import zmq
 
 from chaos.system.monitor import read_monitor
 
-__all__ = ["WATCHED", "ConnectionLost", "Curve", "NotAdmitted", "WatchedSocket", "watch_name"]
+__all__ = ["WATCHED", "ConnectionLost", "Curve", "NotAdmitted", "WatchedSocket", "own_context", "watch_name"]
 
 _names = itertools.count(1)
+_MAX_SOCKETS = 65_535
 WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_DISCONNECTED
+
+
+class _Context(zmq.Context[zmq.Socket[bytes]]):
+    """Apart from `zmq.Context.instance`, which belongs to the program that we may be part of."""
+
+    _instance = None
+    _instance_pid = None
+
+
+def own_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """One for all clients of this process, which stays. A client's own would wait without end for that client's sockets
+    where the garbage collector takes it before them."""
+    context = _Context.instance()
+    if context.max_sockets != _MAX_SOCKETS:
+        context.max_sockets = _MAX_SOCKETS
+    return context
 
 
 def watch_name() -> str:
@@ -86,6 +103,8 @@ class WatchedSocket:
 
     def close(self) -> None:
         """Closing twice is harmless."""
+        if self.socket.closed:
+            return
         self.socket.disable_monitor()
         self.socket.close()
         self._watch.close()
