@@ -306,7 +306,10 @@ cdef extern from *:
         struct spa_latency_info info;
         if (param == NULL || spa_latency_parse(param, &info) < 0 || info.direction != SPA_DIRECTION_OUTPUT)
             return false;
-        snprintf(text, size, "%.9g %lld %lld", info.max_quantum, (long long)info.max_rate, (long long)info.max_ns);
+        /* Signed from 1.6 on, as it always was on the wire. Who says that it is early, or no number, is not late. */
+        long long frames = (int32_t)info.max_rate, ns = (int64_t)info.max_ns;
+        snprintf(text, size, "%.9g %lld %lld", info.max_quantum > 0 && info.max_quantum < 1e6 ? info.max_quantum : 0.0,
+                 frames > 0 ? frames : 0LL, ns > 0 ? ns : 0LL);
         return true;
     }
     """

@@ -198,7 +198,7 @@ def test_how_late_its_ports_are_is_in_the_status_and_the_recording(
     client.event("stream_state", stream_uri=URI, state="streaming")
     run(client, RATE // 2)
     assert late(client, 100)
-    device.delay(0, 0)
+    device.delay(-70, 0)  # early: not late, that is
     assert late(client, 0)
     stopped, _ = end(client)
     with chaos.open(stopped["recording"]) as recording:
