@@ -18,7 +18,7 @@ from chaos.cli.recorder import Ending, Take
 from chaos.cli.session import Session, json_option, strict_option
 from chaos.cli.streams import target_device, uri_for
 from chaos.cli.when import chosen_times, wire
-from chaos.terms.containers import CONTAINERS, MIDI_CONTAINERS
+from chaos.terms.containers import AUDIO_CONTAINERS, CONTAINERS, MIDI_CONTAINERS
 from chaos.terms.errors import FormatUnsupported, InvalidRequest, PathNotAllowed
 
 if TYPE_CHECKING:
@@ -124,15 +124,19 @@ def device_and_file(arguments: Sequence[str]) -> tuple[str | None, Path | None]:
 def _check_file(out: Path, midi: bool, force: bool) -> None:
     """Refuses before the recording what could not be saved after it."""
     from chaos.export.file import checked_container
+    from chaos.export.hidden import check_free
 
-    container = checked_container(out, None, "mid" if midi else "wav")
+    try:
+        container = checked_container(out, None, "mid" if midi else "wav")
+    except InvalidRequest as error:  # its hint is of save, which has more options
+        endings = MIDI_CONTAINERS if midi else AUDIO_CONTAINERS
+        raise InvalidRequest(error.message, hint=f"use one of the endings .{', .'.join(endings)}") from None
     if (container in MIDI_CONTAINERS) != midi:
         hint = f"use one of .{', .'.join(MIDI_CONTAINERS)}" if midi else "add --midi to record MIDI"
         raise FormatUnsupported(f"{'MIDI' if midi else 'audio'} can't be saved as {container}", hint=hint)
     if not out.absolute().parent.is_dir():
         raise PathNotAllowed(f"there is no folder {out.absolute().parent}", hint="make it first")
-    if out.exists() and not force:
-        raise PathNotAllowed(f"{out} exists already", hint="use another name, or --force to replace it")
+    check_free(out, force)
 
 
 @contextmanager

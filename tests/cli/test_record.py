@@ -109,6 +109,24 @@ def test_what_could_not_be_saved_is_refused_before_the_recording(tmp_path: Path)
         assert done.exit_code == code, (arguments, done.output)
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_folder_is_refused_before_the_recording_and_never_to_be_replaced(force: list[str], tmp_path: Path) -> None:
+    (tmp_path / "takes").mkdir()
+    words = ["--endpoint", f"ipc://{tmp_path}/none", "record", "mic", f"{tmp_path}/takes", "--for", "1s", *force]
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, f"{tmp_path}/takes is a folder" in done.output) == (2, True), done.output
+    assert "--force" not in done.output
+
+
+@pytest.mark.parametrize(("midi", "endings"), [([], ".wav, "), (["--midi"], ".mid, .midi2\n")])
+def test_an_unknown_ending_is_told_with_those_that_work(midi: list[str], endings: str, tmp_path: Path) -> None:
+    words = ["--endpoint", f"ipc://{tmp_path}/none", "record", "mic", f"{tmp_path}/x.xyz", *midi]
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, f"use one of the endings {endings}" in done.output) == (2, True), done.output
+    assert "--container" not in done.output
+    assert (".mid" in done.output) == bool(midi)
+
+
 def test_bars() -> None:
     assert bar(None, -60.0, 6) == "[------]"
     assert bar(-30.0, -30.0, 6) == "[###---]"
