@@ -277,7 +277,8 @@ class InputStreamActor(Supervised):
 
     def _on_due(self) -> None:
         if self._schedule.is_over:
-            if self._view.standby_s is not None:
+            trigger = self._view.trigger
+            if self._view.standby_s is not None and (trigger is None or not trigger.n_takes):
                 log.warning("%s ends at its time: it was in standby to the end, so nothing is kept", self._view.uri)
             self._end()
             return

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from lone import LoneStream
 
@@ -16,7 +17,7 @@ from chaos.engine.life import Life
 from chaos.engine.schedule import LOOK_S, Schedule
 from chaos.engine.take import uri_by_time
 from chaos.protocol.codec import decode_request
-from chaos.protocol.requests import StreamStart
+from chaos.protocol.requests import Levels, StreamStart
 from chaos.terms.errors import ChaosError
 from chaos.terms.formats import AudioFormat
 
@@ -192,5 +193,21 @@ def test_one_in_standby_that_ends_by_itself_says_that_nothing_is_kept(
         clock[0] = NOW + HOUR
         stream.give(m.Due())
         assert "it was in standby to the end, so nothing is kept" in caplog.text
+    finally:
+        stream.close()
+
+
+@pytest.mark.parametrize("n_takes", [0, 2])
+def test_one_with_a_trigger_says_that_only_where_it_made_no_take(
+    n_takes: int, folder: Path, clock: list[dt.datetime], caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = LoneStream(folder, trigger=Levels(-40.0, 1.0, 1.0), stop_at=NOW + HOUR)
+    try:
+        stream.actor.begin()
+        assert stream.view.trigger is not None
+        stream.view.trigger = msgspec.structs.replace(stream.view.trigger, n_takes=n_takes)
+        clock[0] = NOW + HOUR
+        stream.give(m.Due())
+        assert ("so nothing is kept" in caplog.text) == (n_takes == 0)
     finally:
         stream.close()
