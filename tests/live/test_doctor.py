@@ -75,7 +75,8 @@ def test_with_a_daemon_it_asks_that_one_and_deletes_the_trial(
 
 def test_a_device_that_brings_nothing_is_told_and_the_test_source_recorded(env: dict[str, str]) -> None:
     """There is only the virtual microphone, which nobody plays into."""
-    told = doctor(env, code={8})
+    # 5: the source's clock stands, and the cycles before that is known may be in a gap
+    told = doctor(env, code={5, 8})
     device = next(each for each in told["checks"] if each["name"] == "device")
     assert device["state"] == "missing"
     assert device["text"].startswith("Virtual microphone brought nothing: ")
