@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkup", "Finding", "checked"]
 
 TRIAL_S = 2.0
+_SETTLE_S = 0.5
 _PATIENCE_S = 10.0
 _POLL_S = 0.05
 _TEST_SOURCE = "chaosd-doctor"
@@ -45,7 +46,8 @@ class Finding(NamedTuple):
 
 @dataclass
 class Checkup:
-    """`account` is that of the trial recording: None where nothing could be recorded."""
+    """`account` is that of the trial recording: None where nothing could be recorded. The clock of PipeWire's test
+    source stands still: what that costs before it is known is `unsettled_frames`, not in `lost_frames` and `n_gaps`."""
 
     findings: list[Finding] = field(default_factory=list)
     account: dict[str, Any] | None = None
@@ -131,7 +133,9 @@ def _recorded(chaosd: Asking, device: dict[str, Any], found: Checkup) -> int | N
     name = str(device["description"] or device["name"])
     try:
         started = chaosd.start(uri=uri, device_identity=device["identity"], format={"type": "audio", **_SOUND})
-        status = _await_frames(chaosd, uri)
+        is_test_source = device["name"] == _TEST_SOURCE
+        settled = _await_frames(chaosd, uri, _SETTLE_S) if is_test_source else {"lost_frames": 0, "n_gaps": 0}
+        status = _await_frames(chaosd, uri, TRIAL_S)
         during = chaosd.call("status")
         stopped = chaosd.call("stream_stop", uri=uri)
     except ChaosError as error:
@@ -145,6 +149,7 @@ def _recorded(chaosd: Asking, device: dict[str, Any], found: Checkup) -> int | N
         reason = status["reason"] or started["reason"] or "no frame came"
         found.add("device", "missing", f"{name} brought nothing: {reason}", "chaosctl devices")
         return None
+    n_lost, n_gaps = (stopped[each] - settled[each] for each in ("lost_frames", "n_gaps"))
     report = chaosd.call("verify", uri=uri)
     _remove(chaosd, uri)
     sample_rate, channels = stopped["sample_rate"], status["format"]["channels"]
@@ -152,18 +157,22 @@ def _recorded(chaosd: Asking, device: dict[str, Any], found: Checkup) -> int | N
     heard = [peak for peak in peaks if peak is not None]
     found.account = {
         "device": name,
-        "is_test_source": device["name"] == _TEST_SOURCE,
+        "is_test_source": is_test_source,
         "seconds": stopped["n_frames"] / sample_rate,
-        **{each: stopped[each] for each in ("n_frames", "n_gaps", "lost_frames", "sample_rate")},
+        "n_frames": stopped["n_frames"],
+        "n_gaps": n_gaps,
+        "lost_frames": n_lost,
+        "unsettled_frames": settled["lost_frames"],
+        "sample_rate": sample_rate,
         "channels": channels,
         "peak_dbfs": max(heard) if heard else None,
         "verified": report["ok"],
     }
-    lost, gaps = counted(stopped["lost_frames"], "frame"), counted(stopped["n_gaps"], "gap")
+    lost, gaps = counted(n_lost, "frame"), counted(n_gaps, "gap")
     if not report["ok"]:
         found.add("recording", "missing", "what was stored does not have its hashes: the disk or memory is at fault",
                   "sudo dmesg | tail")  # fmt: skip
-    elif stopped["lost_frames"]:
+    elif n_lost:
         found.add("recording", "missing", f"{lost} lost in {gaps}, within two seconds",
                   "chaosctl record --for 1m --strict")  # fmt: skip
     else:
@@ -172,14 +181,14 @@ def _recorded(chaosd: Asking, device: dict[str, Any], found: Checkup) -> int | N
     return int(sample_rate * channels * 4)
 
 
-def _await_frames(chaosd: Asking, uri: str) -> dict[str, Any]:
-    """The stream's status once there are two seconds of it, or no more are to be expected."""
+def _await_frames(chaosd: Asking, uri: str, seconds: float) -> dict[str, Any]:
+    """The stream's status once there is so much of it, or no more is to be expected."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         status = chaosd.call("stream_status", uri=uri)
         rate = status["format"]["sample_rate"] or 48_000
-        is_still = status["state"] in ("stalled", "waiting") and time.monotonic() > deadline - _PATIENCE_S + TRIAL_S
-        if is_still or status["head_frame"] >= TRIAL_S * rate or time.monotonic() > deadline:
+        is_still = status["state"] in ("stalled", "waiting") and time.monotonic() > deadline - _PATIENCE_S + seconds
+        if is_still or status["head_frame"] >= seconds * rate or time.monotonic() > deadline:
             return status
         time.sleep(_POLL_S)
 
