@@ -17,11 +17,18 @@ import pytest
 import zmq
 from rig import CountingSource, Session
 
-__all__ = ["TIMEOUT_S", "Daemon", "RawClient", "RefusedError", "SourceFactory"]
+from chaos._connection import library_version
+
+__all__ = ["TIMEOUT_S", "Daemon", "RawClient", "RefusedError", "SourceFactory", "is_pipewire_from"]
 
 
 TIMEOUT_S = 60.0
 """Only bounds a hang: what is waited for comes at once, but on a machine that is busy with other things."""
+
+
+def is_pipewire_from(major: int, minor: int) -> bool:
+    """Whether the PipeWire of this process is that version or a later one."""
+    return [int(part) for part in library_version().split(".")[:2]] >= [major, minor]
 
 
 class RefusedError(Exception):

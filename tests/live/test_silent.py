@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import RawClient
+from harness import RawClient, is_pipewire_from
 from rig import CountingSource, FaultyDriver, Session, check
 
 import chaos
-from chaos._connection import library_version
 
 AUDIO = {"type": "audio"}
 FORMS = (AUDIO, {**AUDIO, "layout": "interleaved"}, {**AUDIO, "sample_format": "s16"})
 URI = "stream://silent/1"
 # From 1.7 on a sink that nobody plays into brings silence, a cycle long, which in planar ports is like any other.
-BRINGS_SILENCE = [int(part) for part in library_version().split(".")[:2]] >= [1, 7]
+BRINGS_SILENCE = is_pipewire_from(1, 7)
 FALLS_SILENT_ID = 4662  # its second channel is zero for frames 32768 to 65535
 
 
