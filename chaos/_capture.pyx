@@ -7,6 +7,7 @@ from libc.string cimport memset
 from chaos._connection cimport MAX_CHANNELS, Connection, Guard, check, check_pointer, version_code
 from chaos._cycle cimport Writer
 from chaos._link cimport OwnLink, link_drop, link_make
+from chaos._memory cimport populate
 from chaos._midi cimport EVENT_BYTES, MidiSlots
 from chaos._rt cimport *
 from chaos._slots cimport Slots
@@ -105,6 +106,7 @@ cdef class Capture:
         self.data = <StreamData *>calloc(1, sizeof(StreamData))
         if self.data == NULL:
             raise MemoryError
+        populate(<uint8_t *>self.data, sizeof(StreamData))      # zeroed memory may not be there before it is written to
         self.state = &self.data.state
         if is_midi:
             self.state.events.pod = <uint8_t *>calloc(1, EVENT_BYTES)

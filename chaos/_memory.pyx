@@ -42,13 +42,15 @@ cdef size_t lock_most(uint8_t *at, size_t n) noexcept nogil:
 
 
 cdef void populate(uint8_t *at, size_t n) noexcept nogil:
-    """Has each page there, writable without a fault."""
+    """Has each page of n bytes, 1 or more, there, writable without a fault; `at` need be no page's begin."""
     cdef volatile uint8_t *touched = at
     cdef size_t page = getpagesize()
     if c_madvise(at, n, POPULATE_WRITE) != 0:
         while touched < at + n:
             touched[0] = touched[0]
             touched += page
+        touched = at + n - 1
+        touched[0] = touched[0]
 
 
 def hold_code(own, others):
