@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chaos.cli.out import check_takes_samples, say
-from chaos.cli.recorded import finish, kept_lines
+from chaos.cli.recorded import finish, kept_lines, there_lines
 from chaos.cli.recorder import Ending, Take
 from chaos.cli.session import Session, json_option, strict_option
 from chaos.cli.streams import target_device, uri_for
 from chaos.cli.when import chosen_times, wire
 from chaos.terms.containers import AUDIO_CONTAINERS, CONTAINERS, MIDI_CONTAINERS
-from chaos.terms.errors import FormatUnsupported, InvalidRequest, PathNotAllowed
+from chaos.terms.errors import ChaosError, FormatUnsupported, InvalidRequest, PathNotAllowed
 
 if TYPE_CHECKING:
     from chaos.client import Asking
@@ -103,6 +103,10 @@ def record(
             except KeyboardInterrupt:
                 if take.sample_rate:
                     say(*kept_lines(take.uri), err=True)
+                raise
+            except ChaosError:  # chaosd ended meanwhile
+                if take.is_finished():  # else what is left of it is told, as after any command
+                    say(*there_lines(take.uri), err=True)
                 raise
         # an engine of our own has ended, and its umask with it: the file is the person's
         finish(take, stopped, out, ending.breakable, force=force, strict=strict, as_json=as_json)

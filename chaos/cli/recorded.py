@@ -16,7 +16,7 @@ from chaos.terms.errors import ChaosError, InvalidRequest, PathNotAllowed
 if TYPE_CHECKING:
     from chaos.cli.recorder import Take
 
-__all__ = ["file_line", "finish", "kept_lines"]
+__all__ = ["file_line", "finish", "kept_lines", "there_lines"]
 
 EXIT_BROKEN_OFF = 130
 
@@ -24,6 +24,11 @@ EXIT_BROKEN_OFF = 130
 def kept_lines(uri: str) -> tuple[str, str]:
     """What is said where Ctrl-C broke off the export."""
     return f"not saved; the recording is kept: {uri}", f"  save it with: chaosctl save {uri}"
+
+
+def there_lines(uri: str) -> tuple[str, str]:
+    """What is said where the recording is whole and the file is not."""
+    return f"the recording is there: {uri}", f"  save it with: chaosctl save {uri} FILE"
 
 
 def finish(
@@ -62,7 +67,7 @@ def finish(
         say(*kept_lines(take.uri), err=True)
         leave(EXIT_BROKEN_OFF)
     except (ChaosError, OSError) as error:
-        say(f"the recording is there: {take.uri}", f"  save it with: chaosctl save {take.uri} FILE", err=True)
+        say(*there_lines(take.uri), err=True)
         if isinstance(error, BrokenPipeError | ChaosError):
             raise
         raise InvalidRequest(f"standard output refused: {error}", hint="save it as above") from error

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ __all__ = ["Ending", "Pipe", "Take"]
 
 _LOOK_S = 0.1
 _LATE_S = 1.0  # how much longer than asked it waits for frames that do not come
+_ENDING_S = 5.0  # a chaosd that is shut down no longer answers while it stores the rest
 _NO_ROLL = "3650d"  # a pipe has one take
 
 
@@ -93,6 +94,23 @@ class Take:
     def n_wanted(self) -> int | None:
         """How many frames were asked for; None without a length, and until the rate is known."""
         return None if self._seconds is None or not self.sample_rate else round(self._seconds * self.sample_rate)
+
+    def is_finished(self) -> bool:
+        """Whether the recording is in the store with its end, also where no chaosd can be asked; waits for one that
+        is just ending it."""
+        from chaos.store.info import load
+        from chaos.store.store import Store
+
+        if not self.sample_rate:  # none of it: the URI may be somebody else's
+            return False
+        deadline = time.monotonic() + _ENDING_S
+        with suppress(ChaosError, OSError):
+            while (info := load(Store(self.store).path(self.uri))).state == "recording":
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_LOOK_S)
+            return info.finish is not None
+        return False
 
     def run(self, request: dict[str, Any], *, pipes: bool) -> dict[str, Any]:
         """Records until it is to end; what `stream_stop` answers. `uri` is the next that is free from then on."""

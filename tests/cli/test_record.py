@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from crashing import CrashingStream, fast_folder
 
 from chaos.cli.main import main
 from chaos.cli.meter import Meter, bar, told_line
@@ -22,10 +23,10 @@ from chaos.cli.recorded import file_line, finish
 from chaos.cli.recorder import Ending, Take
 from chaos.cli.show import signal_lines
 from chaos.cli.when import Times, chosen_times, until_when, words
-from chaos.client import Asking
+from chaos.client import Asking, DaemonUnreachable
 from chaos.local import Local
 from chaos.protocol.config import Config
-from chaos.terms.errors import DeviceNotFound, InvalidRequest, StreamExists
+from chaos.terms.errors import ChaosError, DeviceNotFound, InvalidRequest, StreamExists, TimedOut
 
 URI = "stream://desk/1"
 STOPPED: dict[str, Any] = {
@@ -300,6 +301,42 @@ def test_a_second_ctrl_c_breaks_off_the_export_and_says_so(
     assert (done.exit_code, saved) == (130, [])
     assert f"not saved; the recording is kept: {URI}" in done.output
     assert f"chaosctl save {URI}" in done.output
+
+
+class Leaving(NoDevice):
+    """Tells that the stream has begun, and is gone."""
+
+    def __init__(self, error: ChaosError) -> None:
+        self.error = error
+
+    def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
+        raise self.error
+
+    def events(self, *prefixes: str, timeout_s: float | None = None) -> Any:
+        begun = {"type": "stream_started", "stream_uri": URI, "sample_rate": 48_000}
+        return nullcontext(iter([begun]))
+
+
+@pytest.mark.parametrize("is_shut_down", [True, False])
+@pytest.mark.parametrize("kind", [DaemonUnreachable, TimedOut])
+def test_where_chaosd_goes_meanwhile_a_finished_recording_is_named(
+    is_shut_down: bool, kind: type[ChaosError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, gone = {"identity": "name:mic", "description": "Mic"}, Leaving(kind("chaosd went away"))
+    with fast_folder() as folder:
+        (folder / "slots").mkdir(mode=0o700)
+        stream = CrashingStream(folder / "store", folder / "slots", URI, channels=1, seed=1)
+        stream.write(40)
+        stream.rotate()
+        (stream.stop if is_shut_down else stream.crash)()
+        monkeypatch.setattr("chaos.cli.record._asked", lambda _: nullcontext((gone, folder / "store")))
+        monkeypatch.setattr("chaos.cli.record.chosen_device", lambda *_: device)
+        monkeypatch.setattr("chaos.cli.record.uri_for", lambda _: URI)
+        words = ["--endpoint", f"ipc://{folder}/none", "--store", str(folder / "store"), "record", "mic"]
+        done = CliRunner().invoke(main, [*words, str(folder / "k2.wav")])
+    assert (done.exit_code, "chaosd went away" in done.output) == (7, True), done.output
+    said = f"the recording is there: {URI}\n  save it with: chaosctl save {URI} FILE\n"
+    assert (said in done.output) == is_shut_down, done.output
 
 
 def test_a_third_ctrl_c_ends_it_anywhere(asked: tuple[Ending, Callable[[], None]]) -> None:
