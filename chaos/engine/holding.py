@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar
 
-from chaos.engine.standby import Begin, Entry, Standby
+from chaos.engine.intake import Intake
+from chaos.engine.standby import Begin, Standby
 from chaos.staging.owner import Staging
 from chaos.terms.ledger import ClockAnchor
 
@@ -19,25 +20,15 @@ Item = TypeVar("Item")
 class Holding:
     """Holds at least the last `seconds` of what `staging` captures. For the rotator's thread.
 
-    `full` are the rotator's full slots as (slot, chunk), the oldest first, and `ledger` what is to be written of them;
-    both are changed in place. `take_over` adds to them what the callback has handed in since.
+    Full slots and ledger of the `intake` are changed in place.
     """
 
-    def __init__(
-        self,
-        seconds: float,
-        staging: Staging,
-        full: deque[tuple[int, int]],
-        ledger: deque[Entry],
-        take_over: Callable[[], object],
-    ) -> None:
+    def __init__(self, seconds: float, staging: Staging, intake: Intake) -> None:
         self.has_begun = False  # whether the first frame has been told of
         self._standby = Standby(seconds)
         self._staging = staging
         self._slots = staging.slots
-        self._full = full
-        self._ledger = ledger
-        self._take_over = take_over
+        self._intake = intake
         staging.hold()
 
     def release(self, needs: int | None = None, wants: int | None = None) -> None:
@@ -45,14 +36,15 @@ class Holding:
 
         Frames from `needs` on stay whatever comes, those from `wants` on while there is room.
         """
+        full = self._intake.full
         is_ready, stats, size = self._staging.is_ready, self._slots.stats(), self._staging.form.chunk_frames
         head, rate = stats["head_frame"], stats["sample_rate"]
         is_short = is_ready and not stats["slots_free"]
-        while self._full and (is_short or self._standby.is_over((self._full[0][1] + 1) * size, head, rate)):
-            end = (self._full[0][1] + 1) * size
+        while full and (is_short or self._standby.is_over((full[0][1] + 1) * size, head, rate)):
+            end = (full[0][1] + 1) * size
             if (needs is not None and end > needs) or (wants is not None and end > wants and not is_short):
                 break
-            self._slots.give_back(self._full.popleft()[0])
+            self._slots.give_back(full.popleft()[0])
             is_short = False
         self._forget(self._first_held() * size)
 
@@ -66,28 +58,28 @@ class Holding:
         origin = ClockAnchor(0, stats["first_position"], *started(stats))
         size, chunk = self._staging.form.chunk_frames, self._first_held()
         open_gap = self._staging.open_gap()
-        self._take_over()  # what has ended since is in the ledger
+        self._intake.take_over()  # what has ended since is in the ledger
         self._forget(chunk * size)
-        begin = self._standby.begin(self._ledger, chunk, size, stats["sample_rate"], open_gap, origin)
+        begin = self._standby.begin(self._intake.ledger, chunk, size, stats["sample_rate"], open_gap, origin)
         self._staging.keep(begin.chunk, begin.monotonic_ns, n_lost=begin.n_lost, n_gaps=begin.n_gaps)
         return begin
 
     def count_from(self, begin: Begin) -> None:
         """From now on chunks and frames are the recording's, in the slots and in the ledger."""
-        _replace(self._full, [(slot, chunk - begin.chunk) for slot, chunk in self._full])
-        _replace(self._ledger, begin.entries)
+        _replace(self._intake.full, [(slot, chunk - begin.chunk) for slot, chunk in self._intake.full])
+        _replace(self._intake.ledger, begin.entries)
 
     def _first_held(self) -> int:
         """The chunk that the oldest held frame lies in."""
         head = self._slots.stats()["head_frame"]
         filling = self._slots.filling()
-        self._take_over()  # what has become full since the two were read
-        if self._full:
-            return self._full[0][1]
+        self._intake.take_over()  # what has become full since the two were read
+        if self._intake.full:
+            return self._intake.full[0][1]
         return head // self._staging.form.chunk_frames if filling is None else filling[1]
 
     def _forget(self, first: int) -> None:
-        _replace(self._ledger, self._standby.forget(self._ledger, first))
+        _replace(self._intake.ledger, self._standby.forget(self._intake.ledger, first))
 
 
 def started(stats: dict[str, int]) -> tuple[int, int]:

@@ -1,15 +1,14 @@
 """The rotator: seals full slots into the recording, and keeps its ledger. It alone touches unsealed data.
 
 Over 400 lines, since sealing, checkpoints, the ledger and the end of a take share one order of events, which would be
-harder to follow in pieces. What is held in standby is in `chaos.engine.holding`.
+harder to follow in pieces. What the callback hands over is taken in by `chaos.engine.intake`; what is held in standby
+is in `chaos.engine.holding`.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ import pykka
 
 from chaos.engine.commands import Commands
 from chaos.engine.holding import Holding, started
+from chaos.engine.intake import Intake
 from chaos.engine.messages import (
     Began,
     Broken,
     ClockWasSet,
-    Driven,
     Interrupted,
     KeepStandby,
     Linked,
@@ -37,17 +36,13 @@ from chaos.engine.messages import (
     StoreRest,
     SwitchChunk,
     Tick,
-    WrongClock,
-    WrongRate,
     refuse,
     settle,
 )
 from chaos.engine.signal import Signal
-from chaos.engine.standby import Entry
 from chaos.engine.supervised import Supervised
 from chaos.engine.triggered import Triggers
 from chaos.engine.turn import Progress, Turn
-from chaos.engine.watch import Watch
 from chaos.protocol import events
 from chaos.protocol.answers import ChunkSwitched, Marked, StreamKept
 from chaos.protocol.events import Event
@@ -61,14 +56,13 @@ from chaos.store.store import Store
 from chaos.store.succession import forget_note, succeed
 from chaos.store.writer import Full, RecordingWriter
 from chaos.system.files import is_taken
-from chaos.system.kernelclock import ClockQuality, clock_quality, wall_offset_ns
+from chaos.system.kernelclock import ClockQuality, clock_quality
 from chaos.terms.chunking import is_short
-from chaos.terms.errors import ChaosError, InvalidRequest, StagingFull, StorageFailed, StorageFull
+from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed, StorageFull
 from chaos.terms.form import MidiForm
-from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap
+from chaos.terms.ledger import ClockAnchor, Gap
 from chaos.terms.marks import Mark
 from chaos.terms.moments import utc_text
-from chaos.terms.wallclock import is_step
 
 __all__ = ["ChunkRotatorActor", "RotatorPlan"]
 
@@ -77,7 +71,6 @@ log = logging.getLogger(__name__)
 LARGE_BYTES = 1 << 20
 _AT_ONCE = 4  # chunks that are stored together where the disk is behind
 _GAP_STEPS = 64
-_OFFSETS = 2  # a notice may come right after a tick has seen what it is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,32 +117,24 @@ class ChunkRotatorActor(Supervised):
         self._slots = staging.slots
         self._plan = plan
         self._path = plan.chunk_path
+        self._intake = Intake(plan.definition.uri, staging, self._turn, stream, plan.emit, plan.quality)
         self._recording: RecordingWriter | None = None
         self._made: HalfMade | None = None
-        self._full: deque[tuple[int, int]] = deque()
-        self._ledger: deque[Entry] = deque()
-        self._watch = Watch()
         self._n_sealed = self._sealed_frame = 0
         self._ticked = (-1, 0)
         self._refused = ""
         self._is_low = False
         self._has_failed = False
-        self._anchor: ClockAnchor | None = None  # the last one
-        self._offsets: deque[tuple[int, int]] = deque(maxlen=_OFFSETS)  # of the wall clock, and when that was
-        self._step_due = False  # the clock was set since the last anchor
-        self._stall: Gap | None = None  # told as an open gap, though it may turn out to be none
-        self._closed = -1
         self._signal: Signal | None = None  # from the first samples on
         self._holding: Holding | None = None  # in standby, until it is kept
         self._n_held = 0  # frames that it was kept with
         if plan.standby_s is not None:
-            self._holding = Holding(plan.standby_s, staging, self._full, self._ledger, self._take_over)
+            self._holding = Holding(plan.standby_s, staging, self._intake)
         self._triggers: Triggers | None = None
         if plan.levels is not None:
             self._triggers = Triggers(
-                plan.levels, staging, plan.store, self._full, self._ledger,
-                self._defined, plan.emit, stream.tell, plan.commands,
-            )  # fmt: skip
+                plan.levels, staging, plan.store, self._intake, self._defined, plan.emit, stream.tell, plan.commands
+            )
 
     def begin(self) -> None:
         """Makes what a recording needs before its first frame, while the links are made."""
@@ -177,12 +162,12 @@ class ChunkRotatorActor(Supervised):
             case Tick():
                 self._work(checkpoint=True)
                 self._listen()
-                self._look_at_flow()
-                self._look_at_wall_clock()
+                self._intake.look_at_flow()
+                self._intake.look_at_wall_clock()
                 self._look_for_space()
             case ClockWasSet():
-                self._take_over()
-                self._look_at_wall_clock(was_set=True)
+                self._intake.take_over()
+                self._intake.look_at_wall_clock(was_set=True)
                 self._work()
             case SwitchChunk(path, future):
                 self._switch(path, future)
@@ -191,19 +176,13 @@ class ChunkRotatorActor(Supervised):
             case KeepStandby(future):
                 self._keep(future)
             case PortLatency(latency):
-                self._ledger.append(LatencyLine(self._slots.stats()["head_frame"], latency))
+                self._intake.ledger.append(LatencyLine(self._slots.stats()["head_frame"], latency))
             case RetireChunks(chunks, gaps):
                 self._retire(chunks, gaps)
             case Interrupted(cause, confidence):
-                self._take_over()
-                stats = self._slots.stats()
-                self._watch.await_frames(stats, time.monotonic_ns())
-                if stats["gap_first"] < 0 and stats["first_ns"]:
-                    self._tell_open(Gap(stats["head_frame"], 0, cause, confidence))
-                    self._slots.set_stalled()  # where the very next frame comes, it is told that this was no gap
-                    self._look_for_open_gap()
+                self._intake.interrupted(cause, confidence)
             case Linked():
-                self._watch.await_frames(self._slots.stats(), time.monotonic_ns())
+                self._intake.await_frames()
             case StoreRest(end_ns):
                 self._finish(end_ns)
 
@@ -224,9 +203,9 @@ class ChunkRotatorActor(Supervised):
 
         With `checkpoint` also what the slot being filled holds, so that a power cut costs at most a second.
         """
-        self._look_at_rate(self._take_over())
+        self._intake.look_at_rate(self._intake.take_over())
         if self._recording is None:
-            self._look_at_flow()  # first of all: a take may begin without a frame
+            self._intake.look_at_flow()  # first of all: a take may begin without a frame
         if self._holding is not None:
             self._hold(self._holding, checkpoint=checkpoint)
             return
@@ -234,132 +213,12 @@ class ChunkRotatorActor(Supervised):
             if self._recording is None and not self._open():
                 return
             self._write_ledger()
-            while self._full and self._seal():
+            while self._intake.full and self._seal():
                 pass
             if checkpoint:
                 self._checkpoint()
         except (StorageFull, StorageFailed) as error:
             self._tell_refusal(error)
-
-    def _take_over_all(self) -> tuple[int, int, int] | None:
-        """As `_take_over`; gives the slot that was being filled before it, so that one that becomes full in between is
-        in one of both."""
-        filling = self._slots.filling()
-        self._take_over()
-        return filling
-
-    def _take_over(self) -> dict[str, int]:
-        """Takes full slots and notes; the counters as they were before these, or after them where there were any."""
-        while (full := self._slots.take_full()) is not None:
-            self._full.append(full)
-        offset_ns, quality = 0, None
-        stats = self._slots.stats()  # before the notes: what they don't tell of has not happened by then
-        for note in self._staging.notes():
-            if quality is None:
-                offset_ns, quality = wall_offset_ns(), self._plan.quality()
-            if note.is_gap:
-                gap = note.gap()
-                self._ledger.append(gap)
-                self._watch.gap(gap)
-                self._forget_stall(gap.first_frame)
-                if gap.n_frames:
-                    self._closed = gap.first_frame
-                self._plan.emit(events.StreamGap.of(gap))
-            else:
-                self._enter(note.anchor(offset_ns), quality)
-                if self._watch.new_clock(note.clock_id):
-                    self._stream.tell(Driven(note.first_frame, note.clock_id))
-                self._watch.anchor(note.clock_id, note.position, note.monotonic_ns, note.rate)
-        if self._stall is not None and stats["gap_first"] != self._stall.first_frame:
-            self._close_stall()
-        if quality is not None:
-            stats = self._slots.stats()
-        self._look_for_open_gap(stats)
-        return stats
-
-    def _enter(self, anchor: ClockAnchor, quality: ClockQuality) -> None:
-        """Enters an anchor with what is known of the clock's error, and whether the clock was set since the last."""
-        step_ns, last = 0, self._anchor
-        if self._step_due and last is not None:
-            offset_ns, before_ns = (each.wall_ns - each.monotonic_ns for each in (anchor, last))
-            if is_step(offset_ns, before_ns, anchor.monotonic_ns - last.monotonic_ns, was_set=True):
-                step_ns = offset_ns - before_ns
-        self._step_due = False
-        state, max_error_ns, est_error_ns = quality
-        self._anchor = msgspec.structs.replace(
-            anchor, max_error_ns=max_error_ns, est_error_ns=est_error_ns, clock_state=state, step_ns=step_ns
-        )
-        self._ledger.append(self._anchor)
-
-    def _look_at_wall_clock(self, *, was_set: bool = False) -> None:
-        """Enters an anchor where the wall clock was set, so that the ledger knows when that was: at once where the
-        kernel tells, else to a second, and then only of steps that are none of a clock's own corrections."""
-        now_ns, offset_ns, last = time.monotonic_ns(), wall_offset_ns(), self._anchor
-        seen = self._offsets or [(offset_ns, now_ns)]
-        before_ns, at_ns = seen[0 if was_set else -1]
-        self._offsets.append((offset_ns, now_ns))
-        if last is None or not is_step(offset_ns, before_ns, now_ns - at_ns, was_set=was_set):
-            return
-        self._offsets = deque([(offset_ns, now_ns)], maxlen=_OFFSETS)
-        self._step_due = True
-        stats = self._slots.stats()
-        head, position, end_ns = stats["head_frame"], stats["position"], stats["end_ns"]
-        if position - head == last.position - last.frame and stats["clock_id"] == last.clock_id and head > last.frame:
-            self._enter(ClockAnchor(head, position, end_ns, end_ns + offset_ns, last.clock_id), self._plan.quality())
-        by_ns = offset_ns - before_ns
-        log.warning("%s: the wall clock was set by %.3f s", self._plan.definition.uri, by_ns / 1e9)
-        self._plan.emit(events.ClockStepped(frame=head, by_ns=by_ns))
-
-    def _look_for_open_gap(self, stats: dict[str, int] | None = None) -> None:
-        """Tells a gap while it is still open, once: its note only comes when it has ended."""
-        stats = self._slots.stats() if stats is None else stats
-        if stats["stalls"] and self._stall is None:
-            self._stall = Gap(stats["head_frame"], 0, Cause(stats["gap_cause"]), Confidence.EXACT)
-        if stats["gap_first"] >= 0:
-            self._tell_open(Gap.open(stats["gap_first"], stats["gap_first"], Cause(stats["gap_cause"])))
-
-    def _forget_stall(self, first_frame: int) -> None:
-        """The gap that the stall has been is told of as any other."""
-        if self._stall is not None and self._stall.first_frame == first_frame:
-            self._stall = None
-
-    def _close_stall(self) -> None:
-        """The graph goes on with the very next frame: what was open is nothing."""
-        assert self._stall is not None
-        self._plan.emit(events.StreamGap.of(self._stall))
-        self._stall = None
-
-    def _tell_open(self, gap: Gap) -> None:
-        if gap.first_frame == self._turn.told_open or not self._slots.stats()["first_ns"]:
-            return
-        self._turn.told_open = gap.first_frame
-        self._plan.emit(events.StreamGap.of(gap, is_open=True))
-        if gap.cause is Cause.OVERRUN:
-            full = StagingFull(
-                f"no slot is free of {self._staging.n_slots}; frames are lost until one is stored",
-                hint="a longer --staging-seconds rides out longer stalls",
-            )
-            self._plan.emit(events.StreamError.of(full, recoverable=True))
-
-    def _look_at_rate(self, stats: dict[str, int]) -> None:
-        """Tells the stream, once, of a graph at another rate or by another clock than ours: nothing of it is kept."""
-        found = self._watch.wrong_rate(stats)
-        if found is not None:
-            self._stream.tell(WrongRate(found))
-        clock_id = self._watch.wrong_clock(stats)
-        if clock_id is not None:
-            self._stream.tell(WrongClock(clock_id))
-
-    def _look_at_flow(self) -> None:
-        """Tells the stream when no frame has come for a second, and when they come again."""
-        stats = self._slots.stats()
-        flow = self._watch.flow(stats, time.monotonic_ns())
-        if flow is None:
-            return
-        if flow.is_idle and stats["first_ns"] and stats["gap_first"] < 0:
-            self._slots.set_stalled()
-            self._look_for_open_gap()
-        self._stream.tell(flow)
 
     # -- standby
 
@@ -404,11 +263,11 @@ class ChunkRotatorActor(Supervised):
     def _trigger(self, triggers: Triggers, *, checkpoint: bool) -> None:
         """Has takes made of what has come, as far as the ledger tells all of it: up to a gap that has not ended."""
         stats, gap = self._slots.stats(), self._staging.open_gap()
-        filling = self._take_over_all()
+        filling = self._intake.take_over_all()
         triggers.look(None if filling is None else filling[:2])
         limit = stats["head_frame"] if gap is None else min(stats["head_frame"], gap.first_frame)
-        across = [each for each in self._ledger if isinstance(each, Gap) and each.first_frame < limit < each.end_frame]
-        limit = min([limit, *(each.first_frame for each in across)])
+        gaps = [each for each in self._intake.ledger if isinstance(each, Gap)]
+        limit = min([limit, *(each.first_frame for each in gaps if each.first_frame < limit < each.end_frame)])
         origin = ClockAnchor(0, stats["first_position"], *started(stats))
         triggers.work(limit, stats["sample_rate"], origin, checkpoint=checkpoint)
 
@@ -443,21 +302,9 @@ class ChunkRotatorActor(Supervised):
         self._create(self._defined(begin.monotonic_ns, begin.wall_ns))
         self._holding, self._n_held = None, n_held
         holding.count_from(begin)
-        self._tell_anew(begin.chunk * self._staging.form.chunk_frames)
-
-    def _tell_anew(self, first: int) -> None:
-        """Frames count from `first` on from now on: what was told of them is told again as the recording has them."""
         self._signal = None  # what is held is measured as the recording has it
         self._tell_progress()
-        self._turn.told_open, self._closed, self._stall = -1, self._closed - first, None
-        if self._anchor is not None:
-            self._anchor = msgspec.structs.replace(self._anchor, frame=self._anchor.frame - first)
-        for entry in self._ledger:
-            if isinstance(entry, Gap):
-                self._plan.emit(events.StreamGap.of(entry))
-            elif isinstance(entry, Mark):
-                self._plan.emit(events.StreamMark(frame=entry.frame, label=entry.label))
-        self._look_for_open_gap()
+        self._intake.count_from(begin.chunk * self._staging.form.chunk_frames)
 
     # -- the recording
 
@@ -503,8 +350,8 @@ class ChunkRotatorActor(Supervised):
 
     def _write_ledger(self) -> None:
         assert self._recording is not None
-        while self._ledger:
-            entry = self._ledger[0]
+        while self._intake.ledger:
+            entry = self._intake.ledger[0]
             if isinstance(entry, Gap):
                 self._recording.gap(entry)
             elif isinstance(entry, LatencyLine):
@@ -513,7 +360,7 @@ class ChunkRotatorActor(Supervised):
                 self._recording.mark(entry)
             else:
                 self._recording.anchor(entry)
-            self._ledger.popleft()
+            self._intake.ledger.popleft()
 
     def _seal(self) -> bool:
         """Stores the oldest full chunk, and with it others that are full, and gives their slots back; False where a
@@ -521,11 +368,11 @@ class ChunkRotatorActor(Supervised):
         assert self._recording is not None
         if self._plan.chunk_path is not None and self._path is None:
             return False
-        n = 1 if self._path is not None or self._refused else min(len(self._full), _AT_ONCE)
+        n = 1 if self._path is not None or self._refused else min(len(self._intake.full), _AT_ONCE)
         with ExitStack() as views:
             full = [
                 Full(chunk, views.enter_context(self._staging.slot(slot)), *self._extent(chunk))
-                for slot, chunk in list(self._full)[:n]
+                for slot, chunk in list(self._intake.full)[:n]
             ]
             try:
                 sealed = self._stored(full)
@@ -535,7 +382,7 @@ class ChunkRotatorActor(Supervised):
                 return False
         self._path = None
         for each in sealed:
-            self._slots.give_back(self._full.popleft()[0])
+            self._slots.give_back(self._intake.full.popleft()[0])
             self._n_sealed += 1
             self._tell_sealed(each)
             self._sealed_frame = each.end_frame
@@ -546,7 +393,7 @@ class ChunkRotatorActor(Supervised):
         assert self._recording is not None
 
         def account() -> None:
-            for (slot, _), each in zip(list(self._full), full, strict=False):  # more may become full meanwhile
+            for (slot, _), each in zip(list(self._intake.full), full, strict=False):  # more may become full meanwhile
                 self._account_for(each.first_frame + each.n_frames, is_sealed=True)
                 self._measure(slot, each.chunk, each.n_frames)
 
@@ -583,7 +430,7 @@ class ChunkRotatorActor(Supervised):
 
     def _listen(self) -> None:
         """Measures what has come since the last time."""
-        filling = self._take_over_all()
+        filling = self._intake.take_over_all()
         self._listen_to_full()
         if filling is not None:
             self._measure(*filling)
@@ -591,7 +438,7 @@ class ChunkRotatorActor(Supervised):
             self._tell_progress()
 
     def _listen_to_full(self) -> None:
-        for slot, chunk in self._full:
+        for slot, chunk in self._intake.full:
             self._measure(slot, chunk, self._n_filled(chunk))
 
     def _measure(self, slot: int, chunk: int, n_frames: int) -> None:
@@ -611,14 +458,14 @@ class ChunkRotatorActor(Supervised):
 
     def _tell_progress(self) -> None:
         signal = None if self._signal is None else self._signal.status()
-        self._turn.progress = Progress(self._n_sealed, self._watch.drift_ppm, signal, self._sealed_frame)
+        self._turn.progress = Progress(self._n_sealed, self._intake.drift_ppm, signal, self._sealed_frame)
 
     def _checkpoint(self) -> None:
         assert self._recording is not None
         filling = self._slots.filling()
         if filling is None:
             self._account_for(self._slots.stats()["head_frame"])
-        if self._full or filling is None:
+        if self._intake.full or filling is None:
             self._recording.flush()
         else:
             slot, chunk, n_frames = filling
@@ -630,7 +477,7 @@ class ChunkRotatorActor(Supervised):
                 n_frames = 0
             with self._staging.slot(slot) as data:
                 self._recording.checkpoint(chunk, data, n_frames)
-        if not self._full:
+        if not self._intake.full:
             self._turn.refused = None
             if self._refused:
                 self._refused = ""
@@ -641,9 +488,9 @@ class ChunkRotatorActor(Supervised):
         all, `head` at most. Unless these frames are being sealed, a long gap is told on in steps of a 64th."""
         assert self._recording is not None
         gap = self._staging.open_gap()
-        self._take_over()
+        self._intake.take_over()
         self._write_ledger()
-        if gap is None or gap.first_frame >= head or gap.first_frame == self._closed:
+        if gap is None or gap.first_frame >= head or gap.first_frame == self._intake.closed:
             return head
         gap = msgspec.structs.replace(gap, n_frames=head - gap.first_frame)
         told = self._recording.open_gap
@@ -729,7 +576,7 @@ class ChunkRotatorActor(Supervised):
         if self._recording is not None:
             self._recording.mark(mark)
         else:
-            self._ledger.append(mark)
+            self._intake.ledger.append(mark)
         self._plan.emit(events.StreamMark(frame=mark.frame, label=label))
         recording = str(self._recording.path) if self._recording is not None else ""
         settle(future, Marked(uri, recording, mark.frame, label))
@@ -741,12 +588,12 @@ class ChunkRotatorActor(Supervised):
             self._stream.tell(Stored(0, None))
             self.stop()
             return
-        self._take_over()
+        self._intake.take_over()
         n_frames, gap = self._staging.finish(end_ns)
         if gap is not None:
-            self._ledger.append(gap)
+            self._intake.ledger.append(gap)
             self._plan.emit(events.StreamGap.of(gap))
-        self._take_over()
+        self._intake.take_over()
         error: ChaosError | None = None
         if self._triggers is not None:
             self._finish_triggered(self._triggers, n_frames)
@@ -754,8 +601,8 @@ class ChunkRotatorActor(Supervised):
         try:
             if self._recording is not None or self._open():
                 self._write_ledger()
-                while self._full:
-                    self._find_place(self._full[0][1])
+                while self._intake.full:
+                    self._find_place(self._intake.full[0][1])
                     self._seal()
                 assert self._recording is not None
                 self._recording.finish(n_frames, clean=True)

@@ -15,6 +15,7 @@ import msgspec
 
 from chaos._audio import AudioSlots
 from chaos.engine.commands import Commands
+from chaos.engine.intake import Intake
 from chaos.engine.messages import Triggered
 from chaos.engine.standby import Entry, anchored_at, moved
 from chaos.engine.trigger import Off, On, Trigger, first_above, last_above
@@ -71,7 +72,7 @@ class _Take:
 
 
 class Triggers:
-    """For the rotator's thread. `full` and `ledger` are the rotator's own, in frames of the capture.
+    """For the rotator's thread. What the `intake` has is the rotator's own, in frames of the capture.
 
     `define` gives a definition for a moment (CLOCK_MONOTONIC, wall clock), `tell` hears how it stands.
     """
@@ -81,8 +82,7 @@ class Triggers:
         levels: Levels,
         staging: Staging,
         store: Store,
-        full: deque[tuple[int, int]],
-        ledger: deque[Entry],
+        intake: Intake,
         define: Callable[[int, int], Definition],
         emit: Callable[[Event], object],
         tell: Callable[[Triggered], object],
@@ -92,8 +92,7 @@ class Triggers:
         self._threshold = 10 ** (levels.above_dbfs / 20)
         self._staging = staging
         self._store = store
-        self._full = full
-        self._ledger = ledger
+        self._intake = intake
         self._define = define
         self._emit = emit
         self._tell = tell
@@ -173,8 +172,8 @@ class Triggers:
 
     def _held(self) -> Iterator[tuple[int, int]]:
         """All slots that hold something, in order, with their chunks."""
-        yield from self._full
-        if self._filling is not None and (not self._full or self._filling[1] > self._full[-1][1]):
+        yield from self._intake.full
+        if self._filling is not None and (not self._intake.full or self._filling[1] > self._intake.full[-1][1]):
             yield self._filling
 
     def _find_first(self, first: int, end: int) -> int | None:
@@ -202,7 +201,7 @@ class Triggers:
     def _begin(self, above: int, rate: int, origin: ClockAnchor) -> None:
         wanted = above - self._pre
         first = max(wanted, self._first_held())
-        anchors = [entry for entry in self._ledger if isinstance(entry, ClockAnchor)]
+        anchors = [entry for entry in self._intake.ledger if isinstance(entry, ClockAnchor)]
         before = [anchor for anchor in anchors if anchor.frame <= first]
         start = anchored_at(before[-1] if before else (anchors or [origin])[0], first, rate)
         writer = self._created(self._define(start.monotonic_ns, start.wall_ns))
@@ -266,7 +265,7 @@ class Triggers:
 
     def _enter(self, take: _Take, stop: int, end: int) -> None:
         """Enters what the ledger tells of the take's frames before `stop`; a gap is cut where the take may end."""
-        for entry in list(self._ledger):
+        for entry in list(self._intake.ledger):
             if entry in take.written:
                 continue
             if isinstance(entry, Gap):

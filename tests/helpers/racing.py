@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+from chaos.engine.intake import Intake
 from chaos.engine.rotator import ChunkRotatorActor
 
 __all__ = ["filling_within"]
@@ -17,7 +18,7 @@ def filling_within(name: str, play: Callable[[int], None]) -> Iterator[list[int]
     """Within the rotator's method `name`, `play` is asked once for the frames that the slot being filled still has
     room for, right after the full slots were taken over. Yields a list that then has that number."""
     looked: Any = getattr(ChunkRotatorActor, name)
-    take_over: Any = ChunkRotatorActor._take_over
+    take_over: Any = Intake.take_over
     played: list[int] = []
     within: list[str] = []
 
@@ -37,6 +38,6 @@ def filling_within(name: str, play: Callable[[int], None]) -> Iterator[list[int]
 
     with (
         mock.patch.object(ChunkRotatorActor, name, looking),
-        mock.patch.object(ChunkRotatorActor, "_take_over", racing),
+        mock.patch.object(Intake, "take_over", racing),
     ):
         yield played
