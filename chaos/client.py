@@ -26,6 +26,7 @@ import zmq
 from chaos.ops import Ops
 from chaos.protocol.config import check_default, check_remote, default_endpoints, ipc_path, is_remote, next_port
 from chaos.protocol.heard import Answer, Heard, not_asked_for, read_answer, read_event
+from chaos.protocol.requests import checked_size
 from chaos.system.keys import Keys
 from chaos.system.watched import ConnectionLost, Curve, NotAdmitted, WatchedSocket, own_context
 from chaos.terms.errors import (
@@ -391,9 +392,10 @@ def _receive(link: WatchedSocket, endpoint: str, deadline: float) -> list[bytes]
 
 
 def encoded(request: dict[str, Any]) -> bytes:
-    """A request's bytes. Raises InvalidRequest for text that is none, and for what JSON has no form for."""
+    """A request's bytes. Raises InvalidRequest for text that is none, for what JSON has no form for, and for more than
+    a request may have: what is far beyond that costs the connection, and nobody is told why."""
     try:
-        return msgspec.json.encode(request)
+        return checked_size(msgspec.json.encode(request))
     except UnicodeEncodeError as e:
         raise InvalidRequest(
             f"{visible(str(e.object))} is not text in this locale", hint="use a UTF-8 locale: LC_ALL=C.UTF-8"

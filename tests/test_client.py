@@ -63,6 +63,8 @@ def test_what_can_t_be_sent_is_refused_here(client: Client) -> None:
     for fields in ({"x": object()}, {"x": {object(): 1}}, {"timeout_s": object()}):
         with pytest.raises(InvalidRequest, match="can't be sent"):
             client.call("ping", **fields)
+    with pytest.raises(InvalidRequest, match="17000029 bytes, more than 1048576"):
+        client.call("ping", x="x" * 17_000_000)
     assert client.call("ping") == {"name": "chaosd"}
 
 

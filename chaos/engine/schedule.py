@@ -6,11 +6,24 @@ import datetime as dt
 from collections.abc import Callable
 
 from chaos.protocol.requests import StreamStart
+from chaos.terms.errors import InvalidRequest
 
-__all__ = ["LOOK_S", "Schedule"]
+__all__ = ["LATE", "LOOK_S", "Schedule", "check_moments"]
 
+LATE = dt.timedelta(minutes=1)
+"""A stream may be asked to begin so long ago: the request took its time, and the clock that it was written by may be
+another one."""
 LOOK_S = 30.0
 """So often the wall clock is looked at: somebody may set it, or the machine may sleep."""
+
+
+def check_moments(request: StreamStart, now: dt.datetime) -> None:
+    """Raises InvalidRequest for a stream that is to begin or to end at a moment that is over."""
+    told = f"by chaosd's clock it is {now:%Y-%m-%dT%H:%M:%SZ}"
+    if request.stop_at is not None and request.stop_at <= now:
+        raise InvalidRequest(f"stop_at is over: {told}", hint="end it later: --until")
+    if request.start_at is not None and request.start_at < now - LATE:
+        raise InvalidRequest(f"start_at is over: {told}", hint="begin later (--at), or leave it out to begin at once")
 
 
 class Schedule:

@@ -32,6 +32,7 @@ from chaos.engine.messages import (
     settle,
     tell,
 )
+from chaos.engine.schedule import check_moments
 from chaos.engine.supervised import as_chaos_error
 from chaos.engine.view import StreamView
 from chaos.graph.channels import check_start
@@ -158,8 +159,7 @@ class Streams:
             raise StreamExists(f"{request.uri} is running", hint=hint)
         if (request.on_seal or request.on_roll) and not self._config.allow_commands:
             raise Refused("this chaosd runs no commands of clients", hint="start it with: chaosd --allow-commands")
-        if request.stop_at is not None and request.stop_at <= datetime.now(UTC):
-            raise InvalidRequest("stop_at is over", hint="end it later: --until")
+        check_moments(request, datetime.now(UTC))
         check_room(sum(not each.view.recording for each in self._running.values()))
         former = self._given_up.get(request.uri)
         self._running[request.uri] = Stream(StreamView(request.uri, form), future)

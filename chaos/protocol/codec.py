@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import typing
@@ -13,12 +14,14 @@ import msgspec
 from chaos.protocol.events import Event, Published
 from chaos.protocol.requests import (
     MAX_ID_CHARACTERS,
+    MAX_REQUEST_BYTES,
     REQUESTS,
     TIME_HINT,
     AudioFormat,
     MidiFormat,
     Moment,
     Request,
+    checked_size,
     shown,
 )
 from chaos.terms.errors import ChaosError, InvalidFormat, InvalidRequest, UnknownOp
@@ -37,11 +40,15 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 1
-MAX_REQUEST_BYTES = 1 << 20
 MAX_MESSAGE_BYTES = 16 << 20
 _MAX_TEXT = 2000
 
 _FORM_HINT = 'a request looks like {"op": "ping", "id": "1"}'
+_INSTANT_HINT = (
+    "write it like 2026-01-31T12:00:00Z or 2026-01-31T13:00:00.25+01:00, with a zone and with seconds up to 59:"
+    " for a leap second use the one after it"
+)
+_ESCAPE = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>\\u[dD][89a-fA-F]..)")
 _COMPLAINT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 _PARTS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "format": (AudioFormat, MidiFormat),
@@ -63,20 +70,15 @@ _encoder = msgspec.json.Encoder()
 def decode_request(raw: bytes) -> Request:
     """The request that the last frame of a command holds.
 
-    Raises InvalidRequest (too large, not JSON, a wrong type, an unknown or a missing field: which, what was
-    expected and what came), UnknownOp with the nearest op, or what the op's struct raises.
+    Raises InvalidRequest (too large, not JSON, a wrong type, a field that is unknown, missing or there twice: which,
+    what was expected and what came), UnknownOp with the nearest op, or what the op's struct raises.
     """
-    if len(raw) > MAX_REQUEST_BYTES:
-        raise InvalidRequest(
-            f"the request is {len(raw)} bytes, more than {MAX_REQUEST_BYTES}",
-            hint="a command is one JSON object",
-        )
     try:
-        op = _decode_head(raw).op
+        op = _decode_head(checked_size(raw)).op
     except msgspec.ValidationError as e:
         raise InvalidRequest(f"the request is not a JSON object: {e}", hint=_FORM_HINT) from None
     except (ValueError, RecursionError) as e:
-        raise InvalidRequest(f"the request is not JSON in UTF-8: {e}", hint=_FORM_HINT) from None
+        raise _not_json(e, raw) from None
     if op is None:
         raise InvalidRequest("the request has no `op`", hint=_FORM_HINT)
     if not isinstance(op, str):
@@ -88,11 +90,15 @@ def decode_request(raw: bytes) -> Request:
             hint=_nearest(op, list(REQUESTS), f"the ops are {', '.join(REQUESTS)}"),
         )
     try:
-        return decoder.decode(raw)
+        request = decoder.decode(raw)
     except msgspec.ValidationError as e:
-        raise _explained(str(e), _checked_text(raw), op) from None
+        text = _checked_text(raw)
+        _refuse_doubles(text)
+        raise _explained(str(e), text, op) from None
     except (ValueError, RecursionError) as e:
-        raise InvalidRequest(f"the request is not JSON in UTF-8: {e}", hint=_FORM_HINT) from None
+        raise _not_json(e, raw) from None
+    _refuse_doubles(raw)
+    return request
 
 
 def request_id(raw: bytes) -> str | None:
@@ -156,8 +162,33 @@ def _checked_text(raw: bytes) -> bytes:
     try:
         raw.decode()
     except UnicodeDecodeError as e:
-        raise InvalidRequest(f"the request is not JSON in UTF-8: {e}", hint=_FORM_HINT) from None
+        raise _not_json(e, raw) from None
     return raw
+
+
+def _not_json(error: Exception, raw: bytes) -> InvalidRequest:
+    """Half of a surrogate pair has a text of its own: msgspec says that the data were cut off."""
+    for found in _ESCAPE.finditer(raw.decode(errors="replace")):
+        if half := found["half"]:
+            return InvalidRequest(
+                f"the request has {half} in it, half of a character", hint="write the character itself, in UTF-8"
+            )
+    return InvalidRequest(f"the request is not JSON in UTF-8: {error}", hint=_FORM_HINT)
+
+
+def _refuse_doubles(raw: bytes) -> None:
+    """Raises InvalidRequest where a field is twice in one object: readers of JSON differ in which of them counts."""
+    try:
+        json.loads(raw, object_pairs_hook=_once)
+    except (ValueError, RecursionError):  # what is wrong with it, others say
+        return
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) > 1 and len(names := {name for name, _ in pairs}) < len(pairs):
+        seen = [name for name, _ in pairs]
+        double = next(name for name in names if seen.count(name) > 1)
+        raise InvalidRequest(f"the request has {shown(double)} twice", hint="give each field once")
 
 
 def _explained(complaint: str, raw: bytes, op: str) -> ChaosError:
@@ -175,6 +206,9 @@ def _explained(complaint: str, raw: bytes, op: str) -> ChaosError:
         return InvalidFormat("the format's type is unknown or missing", hint='use "audio" or "midi"')
     if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
         return InvalidRequest(f"{op} needs the field `{missing[1]}`", hint=takes)
+    if what.startswith("Invalid RFC3339") or "timezone component" in what:
+        came = _value_at(raw, path)
+        return InvalidRequest(f"field `{path}`: {came} is not a moment that can be used", hint=_INSTANT_HINT)
     hint = TIME_HINT if owner in ("from", "to") else takes
     if choices := _choices(typing.get_type_hints(REQUESTS[op]).get(path)):
         hint = f"use one of {', '.join(choices)}"

@@ -23,6 +23,7 @@ from chaos.terms.units import parse_keep, parse_roll_s
 from chaos.terms.uri import check_session, check_uri
 
 __all__ = [
+    "MAX_REQUEST_BYTES",
     "REQUESTS",
     "STAGING_SECONDS",
     "STANDBY_SECONDS",
@@ -59,9 +60,11 @@ __all__ = [
     "StreamSwitchChunk",
     "Time",
     "Verify",
+    "checked_size",
     "shown",
 ]
 
+MAX_REQUEST_BYTES = 1 << 20
 MAX_ID_CHARACTERS = 256
 MAX_NAME_BYTES = 240  # of a file: 255, less what is put around it while it is being written
 RING_SLACK_S = 2.0  # what comes until the next look at it
@@ -453,6 +456,16 @@ def _is_spelled(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def checked_size(raw: bytes) -> bytes:
+    """These bytes, which are not too many for a request. Raises InvalidRequest."""
+    if len(raw) > MAX_REQUEST_BYTES:
+        raise InvalidRequest(
+            f"the request is {len(raw)} bytes, more than {MAX_REQUEST_BYTES}",
+            hint="a command is one JSON object",
+        )
+    return raw
 
 
 def shown(value: Any) -> str:

@@ -44,7 +44,6 @@ class Places:
         """
         # Not Path.resolve, which raises where a loop of links has come into the store's place.
         roots = [Path(os.path.realpath(root)) for root in (self._store.root, *self._allowed)]
-        store = roots[0]
         hint = f"use a path below {' or '.join(map(str, roots))}, or start chaosd with --allow-path"
         details = {"allowed": [str(root) for root in roots]}
         try:
@@ -60,7 +59,8 @@ class Places:
             )
         if self._store.owns(found):
             raise PathNotAllowed(
-                f"{path} is where the store keeps its own files", hint=f"use {store / 'slices'}, or another folder"
+                f"{path} is where the store keeps its own files",
+                hint=f"name a file in {self._store.slices}, or in another folder",
             )
         if any(len(name) > _MAX_NAME_BYTES for name in names) or len(os.fsencode(found)) > _MAX_PATH_BYTES:
             raise PathNotAllowed(

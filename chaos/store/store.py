@@ -86,14 +86,16 @@ class Store:
         return path
 
     def owns(self, path: Path) -> bool:
-        """Whether this path (absolute, links resolved) is among what the store itself is made of."""
+        """Whether this path (absolute, links resolved) is among what the store itself is made of, or will be."""
         root = Path(os.path.realpath(self.root))  # which, unlike resolve, raises for no loop in its place
         try:
             first = path.relative_to(root).parts[0]
         except (ValueError, IndexError):
             return path == root
         own = {self.recordings.name, self.objects.root.name, self.pins.name}
-        return first in own or first.startswith((".", "catalog."))
+        if first in own or first.startswith((".", "catalog.")):
+            return True
+        return path == root / self.slices.name  # what lies in there is its users'
 
     def hidden(self, path: Path) -> Path:
         """A name beside `path` for a recording that is being made; nobody takes it for one."""

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from unittest import mock
 
+import msgspec
 import pytest
 
 from chaos.engine.engine import Engine
@@ -36,7 +38,14 @@ from chaos.protocol.requests import (
     StreamStop,
     StreamSwitchChunk,
 )
-from chaos.terms.errors import PipeWireUnavailable, StorageFailed, StreamExists, StreamNotFound, TimedOut
+from chaos.terms.errors import (
+    InvalidRequest,
+    PipeWireUnavailable,
+    StorageFailed,
+    StreamExists,
+    StreamNotFound,
+    TimedOut,
+)
 
 URI = "stream://mic/1"
 START = StreamStart(uri=URI, device_identity="mic", format=AudioFormat(), wait=True)
@@ -74,6 +83,8 @@ def test_it_answers(engine: Engine) -> None:
         ask(engine, StreamStop(uri=URI))
     with pytest.raises(PipeWireUnavailable):
         ask(engine, StreamStart(uri=URI, device_identity="mic", format=AudioFormat()))
+    with pytest.raises(InvalidRequest, match="start_at is over"):
+        ask(engine, msgspec.structs.replace(START, start_at=datetime(1, 1, 1, tzinfo=UTC)))
 
 
 def test_a_stream_waits_for_pipewire_and_ends(engine: Engine) -> None:

@@ -14,11 +14,11 @@ from lone import LoneStream
 from chaos.engine import messages as m
 from chaos.engine import stream as stream_module
 from chaos.engine.life import Life
-from chaos.engine.schedule import LOOK_S, Schedule
+from chaos.engine.schedule import LATE, LOOK_S, Schedule, check_moments
 from chaos.engine.take import uri_by_time
 from chaos.protocol.codec import decode_request
 from chaos.protocol.requests import Levels, StreamStart
-from chaos.terms.errors import ChaosError
+from chaos.terms.errors import ChaosError, InvalidRequest
 from chaos.terms.formats import AudioFormat
 
 NOW = dt.datetime(2026, 11, 26, 17, 0, tzinfo=dt.UTC)
@@ -96,6 +96,26 @@ def test_what_can_t_be_is_refused(fields: dict[str, Any]) -> None:
     asked = {"op": "stream_start", "uri": "stream://mic/1", "device_identity": "mic", "format": {"type": "audio"}}
     with pytest.raises(ChaosError):
         decode_request(json.dumps({**asked, **fields}).encode())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"start_at": dt.datetime(1, 1, 1, tzinfo=dt.UTC)},
+        {"start_at": dt.datetime(1, 1, 1, tzinfo=dt.timezone(14 * HOUR))},
+        {"start_at": NOW - LATE - dt.timedelta(seconds=1)},
+        {"stop_at": NOW},
+    ],
+)
+def test_a_moment_that_is_over_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="_at is over: by chaosd's clock it is 2026-11-26T17:00:00Z") as refused:
+        check_moments(request(**fields), NOW)
+    assert "--" in refused.value.hint
+
+
+def test_a_start_may_have_taken_a_moment() -> None:
+    check_moments(request(start_at=NOW - LATE), NOW)
+    check_moments(request(start_at=NOW + HOUR, stop_at=NOW + 2 * HOUR), NOW)
 
 
 def test_takes_are_named_by_their_second_and_stay_in_order() -> None:

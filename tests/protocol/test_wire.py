@@ -234,6 +234,16 @@ def test_whatever_comes_gives_a_request_or_a_helpful_error(raw: bytes) -> None:
         (start(staging_seconds=0), InvalidRequest, "`staging_seconds`"),
         (start(wait=1), InvalidRequest, "`wait`"),
         (b" " * (2 << 20), InvalidRequest, "2097152 bytes"),
+        (b'{"op": "ping", "op": "shutdown"}', InvalidRequest, '"op" twice'),
+        (b'{"op": "shutdown", "\\u006fp": "ping"}', InvalidRequest, '"op" twice'),
+        (b'{"op": "ping", "id": "a", "id": "b"}', InvalidRequest, '"id" twice'),
+        (start().replace(b'"audio"', b'"audio", "type": "midi"'), InvalidRequest, '"type" twice'),
+        (b'{"op": "ping", "id": "\\ud800"}', InvalidRequest, r"\ud800 in it, half of a character"),
+        (b'{"op": "ping", "id": "\\ud800\\ud800"}', InvalidRequest, r"\ud800 in it, half of a character"),
+        (b'{"op": "ping", "id": "\\uD83C\\uDFA4\\uDFA4"}', InvalidRequest, r"\uDFA4 in it, half of a character"),
+        (start(start_at="2027-01-01T23:59:60Z"), InvalidRequest, '`start_at`: "2027-01-01T23:59:60Z" is not a moment'),
+        (start(start_at="2027-01-01T12:00:00"), InvalidRequest, "is not a moment"),
+        (start(start_at="9999-12-31T23:59:59.9999999Z"), InvalidRequest, "is not a moment"),
     ],
 )
 def test_refusals_name_what_was_wrong(raw: bytes, kind: type[ChaosError], words: str) -> None:
@@ -242,6 +252,14 @@ def test_refusals_name_what_was_wrong(raw: bytes, kind: type[ChaosError], words:
     assert type(caught.value) is kind
     assert words in caught.value.message
     assert caught.value.hint
+
+
+def test_both_halves_of_a_character_are_one_and_moments_are_taken_to_the_microsecond() -> None:
+    asked = wire.decode_request(b'{"op": "ping", "id": "\\uD83C\\uDFA4 \\\\ud800"}')
+    assert asked.id == "\N{MICROPHONE} \\ud800"
+    begun = wire.decode_request(start(start_at="2027-01-01T12:00:00.123456789Z"))
+    assert isinstance(begun, r.StreamStart)
+    assert begun.start_at == dt.datetime(2027, 1, 1, 12, 0, 0, 123457, tzinfo=dt.UTC)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +272,9 @@ def test_refusals_name_what_was_wrong(raw: bytes, kind: type[ChaosError], words:
         (b'{"op": "ping", "zzz": 1}', "ping takes id"),
         (b'{"op": "device_list", "direction": "in"}', "use one of input, output"),
         (start(chunk_size_bytes=8191, format={"type": "audio", "channels": 2}), "2 channels is 8192"),
+        (start(start_at="2027-01-01T23:59:60Z"), "with seconds up to 59: for a leap second use the one after it"),
+        (start(start_at="2027-01-01T12:00:00"), "with a zone"),
+        (b'{"op": "ping", "id": "\\ud800"}', "in UTF-8"),
     ],
 )
 def test_hints_say_what_would_work(raw: bytes, hint: str) -> None:
