@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import chaos.system.interrupts  # noqa: F401  (first: what takes long to load comes after it)
+
+# isort: split
+
 import argparse
 import gc
 import logging

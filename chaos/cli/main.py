@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from chaos.system.interrupts import hand_over, take_back  # first: what takes long to load comes after it
+
+# isort: split
+
 import errno
 import gc
 import io
@@ -66,6 +70,7 @@ class _Commands(click.Group):
             say(f"chaosctl: could not write the output: {e.strerror}", "  redirect it elsewhere", err=True)
             sys.exit(EXIT_STORAGE)
         finally:
+            take_back()
             _flush()
             gc.freeze()
 
@@ -88,6 +93,7 @@ class _Commands(click.Group):
             if isinstance(stream, io.TextIOWrapper):  # a device's name must not end a command in a locale of ASCII
                 stream.reconfigure(errors="backslashreplace")
         try:
+            hand_over()
             return super().invoke(ctx)
         except click.ClickException as e:  # which click tells of
             say_failure(ctx, e)
