@@ -36,7 +36,7 @@ from chaos.system.folders import sole_use
 from chaos.system.keys import Keys, default_folder
 from chaos.system.notify import Notify
 from chaos.system.signals import hear_signals, ignore_signals
-from chaos.terms.errors import ChaosError, InvalidRequest
+from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed
 from chaos.terms.units import parse_size
 from chaos.terms.visible import visible
 
@@ -135,13 +135,19 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: Any = None) -> None:
+        """Raises StorageFailed, where argparse would keep it to itself."""
+        _answer(self.format_help().rstrip())
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="chaosd",
         description="Records audio devices through PipeWire and accounts for every frame.",
         epilog="Control it with chaosctl, or with the protocol in docs/PROTOCOL.md.",
     )
-    parser.add_argument("--version", action="version", version=f"chaosd {__version__}")
+    parser.add_argument("--version", action="store_true", help="show the version, and end")
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -285,6 +291,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _flush()
 
 
+def _answer(text: str) -> None:
+    """Prints what was asked for. Raises StorageFailed."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        hint = "redirect it elsewhere"
+        raise StorageFailed(f"could not write the output: {error.strerror}", hint=hint) from None
+
+
 def _flush() -> None:
     """What a terminal that was closed didn't take is dropped: for what Python fails to flush it would exit with 120."""
     for stream in (sys.stdout, sys.stderr):
@@ -296,17 +311,20 @@ def _flush() -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
-    if options.check and options.config is None:
-        _parser().error("--check needs --config FILE")
     gc.freeze()  # what was loaded stays: Python isn't to search it for garbage
     stop = threading.Event()
     try:
+        options = _parser().parse_args(arguments)
+        if options.version:
+            _answer(f"chaosd {__version__}")
+            return 0
+        if options.check and options.config is None:
+            _parser().error("--check needs --config FILE")
         file = None if options.config is None else read_config(options.config)
         config = _config(options, file)
         if options.check:
             assert file is not None
-            print(visible(file.told()))
+            _answer(visible(file.told()))
             return 0
         _log_to_stderr(options.log_level or (file and file.log_level) or "warning")
         share_as(config.store_mode)

@@ -145,8 +145,19 @@ class Heard(msgspec.Struct, frozen=True):
     n_clipped: int
 
 
+class ByLevel(msgspec.Struct, frozen=True):
+    """Of a stream that records by level: each take is a recording of its own. `take` is the one that runs, `length` so
+    far; null and 0 between takes."""
+
+    above_dbfs: float
+    n_takes: int
+    take: str | None
+    length: Amount
+
+
 class StreamLine(msgspec.Struct, frozen=True):
-    """`recording` is the full account, given where one stream was asked for."""
+    """`recording` is the full account, given where one stream was asked for: of a stream that records by level that of
+    the take that runs, which is in `by_level`."""
 
     uri: str
     state: str
@@ -162,6 +173,7 @@ class StreamLine(msgspec.Struct, frozen=True):
     heard: Heard | None
     notes: list[str]
     recording: Account | None = None
+    by_level: ByLevel | None = None
 
 
 class StreamsFound(msgspec.Struct, frozen=True):

@@ -33,6 +33,22 @@ _OPTIONS = (
 )
 """What people type, and what an agent has in its place."""
 
+_URI = r"( stream://\S+)?"
+_COMMANDS = (
+    (
+        re.compile(r"chaosctl (session )?start --standby 60s holds the last minute until chaosctl (session )?keep"),
+        "stream_create with `standby_s` holds the last seconds until keep",
+    ),
+    (re.compile(r"chaosctl (session )?list (--running )?shows those that (run|are)"), "stream_status shows what runs"),
+    (re.compile(r"chaosctl session stop \S+"), "session_stop"),
+    (re.compile(rf"chaosctl stop{_URI}"), "stream_stop"),
+    (re.compile(rf"chaosctl status{_URI}"), "stream_status"),
+    (re.compile(rf"chaosctl list{_URI}"), "recording_list"),
+    (re.compile(r"chaosctl devices"), "device_list"),
+    (re.compile(rf"chaosctl keep{_URI}"), "keep"),
+)
+"""Commands, and the tools that do the same; what has none is a person's to type."""
+
 
 def error_for_agents(error: ChaosError) -> dict[str, object]:
     """`code`, `message`, `hint` and `details`, as on the wire."""
@@ -42,10 +58,16 @@ def error_for_agents(error: ChaosError) -> dict[str, object]:
         wire["hint"] = "a person has to start it on this machine: chaosd. Then call again: this server finds it"
     elif error.code in _HINTS:
         wire["hint"] = _HINTS[error.code]
+    else:
+        wire["hint"] = _instead(str(wire["hint"]), _COMMANDS)
     return wire
 
 
 def _in_arguments(text: str) -> str:
-    for option, instead in _OPTIONS:
-        text = option.sub(instead, text)
+    return _instead(text, _OPTIONS)
+
+
+def _instead(text: str, words: tuple[tuple[re.Pattern[str], str], ...]) -> str:
+    for word, instead in words:
+        text = word.sub(instead, text)
     return text

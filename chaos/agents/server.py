@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 import anyio.from_thread
@@ -18,6 +18,8 @@ import msgspec
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
+from pydantic import ValidationError
 
 from chaos import __version__
 from chaos.agents.answers import ANSWERS, Account
@@ -26,6 +28,9 @@ from chaos.agents.hints import error_for_agents
 from chaos.agents.tools import DELETING, Progress, Settings, Tools
 from chaos.terms.errors import ChaosError, InternalError
 from chaos.terms.visible import visible
+
+if TYPE_CHECKING:
+    from mcp.shared._stream_protocols import ReadStream, WriteStream
 
 __all__ = ["make_server", "serve"]
 
@@ -97,9 +102,70 @@ def serve(settings: Settings) -> None:
 
     async def run() -> None:
         async with stdio_server() as (read, write):
-            await server.run(read, write, server.create_initialization_options())
+            heard = cast("ReadStream[SessionMessage | Exception]", _Heard(read, write))
+            await server.run(heard, write, server.create_initialization_options())
 
-    anyio.run(run)
+    try:
+        anyio.run(run)
+    except BaseExceptionGroup as group:
+        if (refused := _of_output(group)) is None:
+            raise
+        raise refused from None
+
+
+def _of_output(error: BaseException) -> OSError | None:
+    """What standard output answered to what we wrote, in a group of whatever depth."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for each in error.exceptions if (found := _of_output(each)) is not None), None)
+    return error if isinstance(error, OSError) else None
+
+
+class _Heard:
+    """What the client sends. What is no message is answered as JSON-RPC wants it, where the SDK would pass it over: a
+    client that waits for its answer would wait forever."""
+
+    def __init__(self, read: ReadStream[SessionMessage | Exception], write: WriteStream[SessionMessage]) -> None:
+        self._read = read
+        self._write = write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._read, name)
+
+    async def receive(self) -> SessionMessage | Exception:
+        while isinstance(item := await self._read.receive(), Exception):
+            if not _is_blank(item):
+                await self._write.send(SessionMessage(_not_understood(item)))
+        return item
+
+    def __aiter__(self) -> _Heard:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> _Heard:
+        await self._read.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        return await self._read.__aexit__(*exc)
+
+
+def _is_blank(error: Exception) -> bool:
+    return isinstance(error, ValidationError) and not str(error.errors()[0]["input"]).strip()
+
+
+def _not_understood(error: Exception) -> types.JSONRPCError:
+    is_json = not isinstance(error, ValidationError) or error.errors()[0]["type"] != "json_invalid"
+    said = (
+        types.ErrorData(code=types.INVALID_REQUEST, message="this line is JSON, and no message of JSON-RPC 2.0")
+        if is_json
+        else types.ErrorData(code=types.PARSE_ERROR, message="this line is not JSON: send one message a line")
+    )
+    return types.JSONRPCError(jsonrpc="2.0", id=None, error=said)
 
 
 def _described(name: str) -> types.Tool:

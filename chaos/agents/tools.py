@@ -174,8 +174,9 @@ class Tools:
                 return told.StreamsFound([_line(each) for each in status.streams], status.notes)
             one = chaosd.stream_status(given.uri)
         line = _line(one)
-        if one.recording:
-            line = msgspec.structs.replace(line, recording=account_of(self.store, one.take or one.uri))
+        take = one.trigger.take if one.trigger is not None else (one.take or one.uri) if one.recording else None
+        if take is not None:
+            line = msgspec.structs.replace(line, recording=account_of(self.store, take))
         return told.StreamsFound([line])
 
     def _keep(self, given: asked.Keep) -> told.Kept:
@@ -407,6 +408,10 @@ def _started(begun: StreamBegun) -> told.StreamStarted:
 def _line(status: StreamStatus) -> told.StreamLine:
     rate = _rate_of(status)
     signal = status.signal
+    by_level = None
+    if (trigger := status.trigger) is not None:
+        so_far = amount(trigger.n_frames, rate)
+        by_level = told.ByLevel(trigger.above_dbfs, trigger.n_takes, trigger.take, so_far)
     heard = None
     if signal is not None:
         since = signal.silent_since_frame
@@ -430,6 +435,7 @@ def _line(status: StreamStatus) -> told.StreamLine:
         standby_s=status.standby_s,
         heard=heard,
         notes=status.notes,
+        by_level=by_level,
     )
 
 

@@ -100,6 +100,7 @@ _BY_NAME: dict[str, tuple[_Names, ...]] = {
     "uri": (_streams, _recordings),
     "uris": (_streams, _recordings),
     "what": (_recordings,),
+    "whats": (_recordings,),
     "target": (_devices,),
     "device": (_devices,),
     "audio": (_audio,),

@@ -96,12 +96,13 @@ class _Commands(click.Group):
             hand_over()
             return super().invoke(ctx)
         except click.ClickException as e:  # which click tells of
-            say_failure(ctx, e)
-            raise
-        except ChaosError as e:
-            told = with_what_is_left(ctx.obj, ctx.meta[TYPED], e) if isinstance(ctx.obj, Session) else e
+            told = _with_what_is_taken(e)
             say_failure(ctx, told)
-            ctx.exit(told.exit_code)
+            raise told from None
+        except ChaosError as e:
+            left = with_what_is_left(ctx.obj, ctx.meta[TYPED], e) if isinstance(ctx.obj, Session) else e
+            say_failure(ctx, left)
+            ctx.exit(left.exit_code)
         except BrokenPipeError:
             # The reader of our output has gone: no error of ours. Python would complain once more when it flushes.
             _forget_output()
@@ -116,6 +117,17 @@ class _Commands(click.Group):
             if odd is None:
                 raise
             ctx.exit(odd.exit_code)
+
+
+def _with_what_is_taken(error: click.ClickException) -> click.ClickException:
+    """Of too many words click says only that: this says how many the command takes."""
+    context = getattr(error, "ctx", None)
+    if context is None or not error.message.startswith("Got unexpected extra argument"):
+        return error
+    command, extra = context.command, error.message.partition("(")[2].rpartition(")")[0]
+    takes = [each for each in command.collect_usage_pieces(context) if each != command.options_metavar]
+    told = f"{context.command_path} takes {' '.join(takes) or 'no argument'}: {extra} is too much."
+    return click.UsageError(f"{told} What has spaces needs quotes." if takes else told, context)
 
 
 def _flush() -> None:

@@ -108,6 +108,7 @@ def _saved(take: Take, out: Path | None, force: bool) -> dict[str, Any]:
     from chaos.read.recording import open as open_recording
 
     with open_recording(take.uri, take.store) as recording:
+        take.sample_rate = recording.sample_rate  # it may have ended before its beginning was told
         n_frames = recording.n_frames if take.n_wanted is None else min(take.n_wanted, recording.n_frames)
         if str(out) == "-":
             report = save_to(recording, sys.stdout.buffer, 0, n_frames, "zeros", "mid", None)
@@ -139,7 +140,9 @@ def file_line(take: Take, account: dict[str, Any], signal: dict[str, Any] | None
 
     lost, midi = account["lost_frames"], account.get("midi")
     events = "" if midi is None else f", {counted(midi['n_events'], 'event')}"
-    length = f"{duration(account['n_frames'], take.sample_rate)} ({counted(account['n_frames'], 'frame')})"
+    length = counted(account["n_frames"], "frame")
+    if take.sample_rate:
+        length = f"{duration(account['n_frames'], take.sample_rate)} ({length})"
     what = f"{length}{events}, {counted(len(account['gaps']), 'gap')}, {counted(lost, 'frame')} lost"
     heard = "".join(f", {words}" for words in _signal_words(signal, take.sample_rate))
     proof = f", hash {account['root_hash']}" if "root_hash" in account else ""

@@ -37,14 +37,16 @@ __all__ = ["COMMANDS"]
 
 
 @click.command()
-@click.argument("what", metavar="URI|PATH")
+@click.argument("whats", metavar="URI|PATH...", nargs=-1, required=True)
 @click.option("--signed", is_flag=True, help="Exit with code 8 unless a key that you trust has signed it.")
 @click.option("--sample", "share", callback=lambda _context, _option, text: _share(text), metavar="PERCENT",
               help="Of an uploaded recording fetch and hash only this share of the chunks (5%), chosen at random.")
 @strict_option
 @json_option
 @click.pass_obj
-def verify(session: Session, what: str, signed: bool, share: float, strict: bool, as_json: bool) -> None:
+def verify(
+    session: Session, whats: tuple[str, ...], signed: bool, share: float, strict: bool, as_json: bool
+) -> None:
     """Check every chunk of a recording against its hash, and that every frame is accounted for.
 
     PATH may be the URL of an uploaded recording, which is then fetched (chaosctl list s3://BUCKET/PREFIX shows them).
@@ -57,7 +59,38 @@ def verify(session: Session, what: str, signed: bool, share: float, strict: bool
 
     Of a take that is still recording only the sealed part is checked; with --strict the exit code is then 8. A take
     that was interrupted, and is not recovered yet (chaosctl recover), always gives exit code 8.
+
+    Several are verified one after the other, all of them whatever is found; the exit code is the highest. With --json
+    each is then an object on a line of its own, an error's with what it is of.
     """
+    if len(whats) == 1:
+        leave(_verify(session, whats[0], signed, share, strict, as_json))
+    code = 0
+    for what in whats:
+        if not as_json:
+            say(f"{what}:")
+        try:
+            found = _verify(session, what, signed, share, strict, as_json, is_one_of_several=True)
+        except ChaosError as error:
+            if as_json:
+                say_json({"uri": what, "error": error.to_wire()}, indent=None)
+            say(f"chaosctl: {error.message}", *([f"  {error.hint}"] if error.hint else []), err=True)
+            found = error.exit_code
+        code = max(code, found)
+    leave(code)
+
+
+def _verify(
+    session: Session,
+    what: str,
+    signed: bool,
+    share: float,
+    strict: bool,
+    as_json: bool,
+    *,
+    is_one_of_several: bool = False,
+) -> int:
+    """Says what is found of one; the exit code."""
     from chaos.cli.show import is_broken_off, proof_lines, verify_lines
     from chaos.cli.tables import progress
 
@@ -69,18 +102,18 @@ def verify(session: Session, what: str, signed: bool, share: float, strict: bool
         say(f"{each.message}; it is passed over", f"  {each.hint}", err=True)
     signers = sorted(_signers(report, names))
     if as_json:
-        print_json({**report, "signed_by": signers} if report.get("signatures") else report)
+        told = {**report, "signed_by": signers} if report.get("signatures") else report
+        say_json({"uri": what, **told}, indent=None) if is_one_of_several else print_json(told)
     else:
         say(*verify_lines(report, missing_frames), *proof_lines(report, names))
     if not report["ok"] or is_broken_off(report):
-        leave(EXIT_BAD)
+        return EXIT_BAD
     if signed and not signers:
         say("no key that you trust has signed it (see: chaosctl keys list)", err=True)
-        leave(EXIT_BAD)
+        return EXIT_BAD
     if strict and not report.get("all_checked", report.get("state", "finished") == "finished"):
-        leave(EXIT_BAD)
-    if strict and missing_frames:
-        leave(EXIT_LOST)
+        return EXIT_BAD
+    return EXIT_LOST if strict and missing_frames else 0
 
 
 def _share(text: str | None) -> float:

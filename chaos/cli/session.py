@@ -106,9 +106,9 @@ class Session:
         from tempfile import TemporaryDirectory
 
         from chaos.local import Local
-        from chaos.protocol.config import Config
+        from chaos.protocol.config import Config, in_memory
 
-        with TemporaryDirectory(prefix="chaosctl-") as folder:
+        with TemporaryDirectory(prefix="chaosctl-", dir=in_memory()) as folder:
             config = Config(store=Path(folder) / "store", staging_dir=Path(folder) / "staging")
             with Local(config) as own:
                 yield own

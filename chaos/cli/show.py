@@ -95,11 +95,11 @@ def _heard(stream: Wire) -> str:
 
 
 def device_format(wire: Wire) -> str:
-    """`2 ch 48000 Hz` of a device's or a stream's format."""
+    """`2 ch 48000 Hz` of a device's or a stream's format, as far as that is known; else `audio`."""
     if wire["type"] != "audio":
         return str(wire["type"])
-    rate = f" {wire['sample_rate']} Hz" if wire.get("sample_rate") else ""
-    return f"{wire.get('channels') or '?'} ch{rate}"
+    known = [f"{wire[name]} {unit}" for name, unit in (("channels", "ch"), ("sample_rate", "Hz")) if wire.get(name)]
+    return " ".join(known) or "audio"
 
 
 _ANY_RATE = (1 << 31) - 1  # what a node of no rate of its own says it can do
@@ -183,7 +183,7 @@ def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:
 def stream_lines(stream: Wire) -> list[str]:
     """A StreamStatus in full."""
     rate = stream["format"].get("sample_rate")
-    slots, drift = stream["slots"], stream["drift_ppm"]
+    slots, drift, head = stream["slots"], stream["drift_ppm"], stream["head_frame"]
     frames, gaps = counted(stream["lost_frames"], "frame"), counted(stream["n_gaps"], "gap")
     return [
         f"{stream['uri']}: {held_state(stream)}{', ' + stream['reason'] if stream.get('reason') else ''}",
@@ -191,7 +191,7 @@ def stream_lines(stream: Wire) -> list[str]:
         f"  format     {stream_format(stream['format'])}",
         *_times(stream),
         *_trigger(stream),
-        f"  head       {duration(stream['head_frame'], rate)} (frame {stream['head_frame']})",
+        f"  head       {f'{duration(head, rate)} (frame {head})' if rate else f'frame {head}'}",
         f"  chunks     {stream['n_chunks_sealed']} sealed, of {stream['chunk_frames']} frames",
         f"  loss       {frames}{lost(stream['lost_frames'], rate)} in {gaps},"
         f" {counted(stream['overruns'], 'overrun')}, {counted(stream['xruns'], 'xrun')}",

@@ -24,23 +24,27 @@ def table(headers: Sequence[str], rows: Rows) -> None:
     if not sys.stdout.isatty():
         say(*fitted(headers, rows, None))
         return
-    head, *lines = fitted(headers, rows, shutil.get_terminal_size().columns)
-    say_heading(head)
+    columns = shutil.get_terminal_size().columns
+    lines = fitted(headers, rows, columns)
+    if len(lines) == 1 + len(rows):
+        say_heading(lines.pop(0))
     if lines:
         say(*lines)
 
 
 def fitted(headers: Sequence[str], rows: Rows, width: int | None) -> list[str]:
-    """Lines of at most `width` columns (None: as long as they are). Where the columns don't fit each row becomes a few
-    lines, its title first; what is so long that it needs a line for itself says what it is by itself. Only a word that
-    is longer than a line is broken."""
+    """Lines of at most `width` columns (None: as long as they are), the headers first. Where the columns don't fit
+    there are no headers, and each row becomes a few lines, its title first, the others named; what is so long that it
+    needs a line for itself says what it is by itself. Only a word that is longer than a line is broken."""
     rows = [tuple(map(visible, row)) for row in rows]
     widths = [max(map(shown_width, column)) for column in zip(headers, *rows, strict=True)]
     if width is None or sum(widths) + 2 * (len(widths) - 1) <= width:
         cells = [map(_filled, row, widths) for row in (headers, *rows)]
         return ["  ".join(row).rstrip() for row in cells]
     title = next((k for name in _TITLES for k, header in enumerate(headers) if header == name), 0)
-    lines = broken(", ".join([headers[title], *(h for k, h in enumerate(headers) if k != title and h.strip())]), width)
+    if not rows:
+        return broken(", ".join(header for header in headers if header.strip()), width)
+    lines: list[str] = []
     for row in rows:
         unnamed = (cell for header, cell in zip(headers, row, strict=True) if not header.strip())
         flags = "".join(f"{cell} " for cell in unnamed if cell.strip())

@@ -60,6 +60,12 @@ def checked_range(recording: Recording, first_frame: int | None, n_frames: int |
             f"{recording.uri} has {counted(length, 'frame')}; {first} to {end} reaches outside of it",
             hint=f"choose a range between 0 and {length}",
         )
+    if not length and recording.state == "recording":
+        chunk_s = recording.definition.chunk_frames / recording.sample_rate
+        raise InvalidRange(
+            f"nothing of {recording.uri} can be read yet: its first chunk is still being filled",
+            hint=f"try again once that is full (it takes {chunk_s:.3g} s), or when the recording has ended",
+        )
     if first == end:
         raise InvalidRange(
             f"the range is empty: it begins and ends at frame {first} of {recording.uri}",

@@ -26,6 +26,7 @@ __all__ = [
     "check_remote",
     "default_endpoints",
     "file_system_of",
+    "in_memory",
     "ipc_path",
     "is_remote",
     "next_port",
@@ -71,6 +72,12 @@ def _staging() -> Path:
         if file_system_of(usual) in IN_MEMORY or file_system_of(SHARED_MEMORY) not in IN_MEMORY:
             return usual
     return SHARED_MEMORY / f"chaos-{os.getuid()}"
+
+
+def in_memory() -> Path | None:
+    """A folder that is in memory and takes our files; None where there is none."""
+    is_good = file_system_of(SHARED_MEMORY) in IN_MEMORY and os.access(SHARED_MEMORY, os.W_OK | os.X_OK)
+    return SHARED_MEMORY if is_good else None
 
 
 def file_system_of(path: Path) -> str:

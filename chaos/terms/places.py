@@ -57,7 +57,7 @@ def parse_range(last: str | None, first: str | None, end: str | None, timeline: 
                 f"--last {last} has no unit", hint=f"write --last {last}s, or --from and --to for frames"
             )
         begin = timeline.n_frames - timeline.frame_of(parse_duration_s(last))
-        if begin < 0:
+        if begin < 0 < timeline.n_frames:
             seconds = timeline.n_frames / max(timeline.frame_of(1.0), 1)
             notes.append(f"only {seconds:.1f} s recorded, less than {last}: all is taken")
         return Range(max(begin, 0), timeline.n_frames, tuple(notes))

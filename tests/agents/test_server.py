@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -36,9 +38,16 @@ DEVICE = {
     "object_serial": 1, "rates": [48000], "rate_range": None, "native_formats": [], "sample_gain": 1.0,
     "muted": False, "card": None, "pcm_device": None,
 }  # fmt: skip
-STARTED = {
+STARTED: dict[str, Any] = {
     "uri": URI, "recording": "", "device": DEVICE, "format": {"type": "audio", "sample_rate": 48000, "channels": 2},
     "chunk_frames": 480_000, "state": "streaming", "reason": "",
+}  # fmt: skip
+STATUS: dict[str, Any] = {
+    "uri": "stream://mic/door", "state": "streaming", "device": DEVICE, "format": STARTED["format"],
+    "chunk_frames": CHUNK, "head_frame": 96_000, "n_chunks_sealed": 0, "n_gaps": 0, "lost_frames": 0, "overruns": 0,
+    "xruns": 0, "callbacks": 1, "slots": {"total": 3, "free": 2, "full": 0}, "quantum": 1024, "started_wall_ns": 1,
+    "started_utc": None, "drift_ppm": None, "levels": [], "recording": "",
+    "callback_ns": {"total": 1, "longest": 1, "histogram": []},
 }  # fmt: skip
 
 
@@ -315,6 +324,65 @@ def test_errors_of_the_daemon_say_what_tool_to_call(served: Callable[..., None],
         assert (await refused(client, "nonsense\x1b"))["code"] == "unknown_op"
 
     served(body)
+
+
+def test_hints_for_people_become_tools(served: Callable[..., None], daemon: ScriptedDaemon) -> None:
+    person = "chaosctl start --standby 60s holds the last minute until chaosctl keep"
+    daemon.script |= {
+        "stream_keep": InvalidRequest("all of it is kept", hint=person),
+        "stream_stop": InvalidRequest("it belongs to a session", hint="chaosctl session stop jam ends it"),
+        "mark": InvalidRequest("no", hint=f"stop it first: chaosctl stop {URI}"),
+    }
+
+    async def body(client: Client) -> None:
+        error = await refused(client, "keep", uri=URI)
+        assert error["hint"] == "stream_create with `standby_s` holds the last seconds until keep"
+        assert (await refused(client, "stream_stop", uri=URI))["hint"] == "session_stop ends it"
+        assert (await refused(client, "mark", uri=URI, label="x"))["hint"] == "stop it first: stream_stop"
+
+    served(body)
+
+
+def test_the_take_by_level_that_runs_is_in_the_status(
+    served: Callable[..., None], daemon: ScriptedDaemon, store: Store
+) -> None:
+    trigger = {"above_dbfs": -40.0, "pre_s": 2.0, "hold_s": 5.0, "n_takes": 3, "take": URI, "recording": "x"}
+    status = {**STATUS, "trigger": {**trigger, "n_frames": 24_000}, "standby_s": 4.0}
+    daemon.script["stream_status"] = status
+
+    async def body(client: Client) -> None:
+        (line,) = (await call(client, "stream_status", uri="stream://mic/door"))["streams"]
+        assert (line["by_level"]["take"], line["by_level"]["n_takes"]) == (URI, 3)
+        assert line["by_level"]["length"] == {"frames": 24_000, "seconds": 0.5}
+        assert line["recording"]["uri"] == URI
+        status["trigger"] = {**trigger, "take": None, "recording": "", "n_frames": 0}
+        (line,) = (await call(client, "stream_status", uri="stream://mic/door"))["streams"]
+        assert (line["by_level"]["take"], line["recording"]) == (None, None)
+
+    served(body)
+
+
+def test_what_is_no_message_is_answered(tmp_path: Path) -> None:
+    """Over stdio, as a client's own broken lines come."""
+    said = ["{broken", "", "[]", '{"jsonrpc": "2.0", "id": 7, "method": "ping"}']
+    first = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    begin = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": first})
+    command = [str(Path(sys.executable).with_name("chaosctl")), "--endpoint", f"ipc://{tmp_path}/none", "mcp"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        answers = []
+        for line in (begin, *said):
+            server.stdin.write(f"{line}\n")
+            server.stdin.flush()
+            if line:
+                answers.append(json.loads(server.stdout.readline()))
+        server.stdin.close()
+        assert server.stdout.read() == ""
+        assert server.wait(60) == 0
+    assert [(each["id"], each.get("error", {}).get("code")) for each in answers] == [
+        (1, None), (None, -32700), (None, -32600), (7, None),
+    ]  # fmt: skip
 
 
 def test_a_slow_call_holds_up_no_other(served: Callable[..., None], daemon: ScriptedDaemon) -> None:

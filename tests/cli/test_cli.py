@@ -663,6 +663,36 @@ def test_verify_without_a_daemon(run: Run, store: Path, by_path: bool) -> None:
     assert run("--store", store, "verify", what, "--strict").exit_code == 5
 
 
+def test_several_are_verified_one_after_the_other(run: Run, store: Path) -> None:
+    path = store / "recordings" / "desk" / "take.zarr"
+    done = run("--store", store, "verify", URI, path)
+    assert done.exit_code == 0, done.output
+    assert [line for line in done.stdout.splitlines() if line.endswith(":")] == [f"{URI}:", f"{path}:"]
+    assert done.stdout.count("ok: ") == 2
+    assert run("--store", store, "verify", URI, path, "--strict").exit_code == 5
+    done = run("--store", store, "verify", "stream://desk/none", URI, "--json")
+    missing, found = map(json.loads, done.stdout.splitlines())
+    assert (missing["uri"], missing["error"]["code"]) == ("stream://desk/none", "recording_not_found")
+    assert (found["uri"], found["ok"]) == (URI, True)
+    assert done.exit_code == 3 or done.exit_code == 6, done.exit_code
+    assert len(done.stderr.splitlines()) == 2
+    (path / "audio" / "c" / "0" / "0").unlink()
+    assert run("--store", store, "verify", URI, "stream://desk/none").exit_code == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["show", "a", "b"], "show takes URI|PATH: b is too much. What has spaces needs quotes."),
+        (["status", "a", "b", "c"], "status takes [URI]: b c is too much. What has spaces needs quotes."),
+        (["ping", "a"], "ping takes no argument: a is too much."),
+    ],
+)
+def test_of_too_many_words_it_is_said_what_would_work(run: Run, arguments: list[str], told: str) -> None:
+    done = run(*arguments)
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, f"Error: main {told}")
+
+
 def test_verify_names_the_gaps(run: Run, store: Path) -> None:
     said = run("--store", store, "verify", URI).stdout
     assert f"1 gap, {CHUNK} frames missing (100 ms)\n" in said
@@ -1065,7 +1095,8 @@ CHAOSCTL = str(Path(sys.executable).with_name("chaosctl"))
 
 @pytest.mark.parametrize("buffered", ["", "1"])
 @pytest.mark.parametrize(
-    "arguments", [["list"], ["--help"], ["verify", URI, "--json"], ["save", URI, "-"], ["save", URI, "out.wav"]]
+    "arguments",
+    [["list"], ["--help"], ["verify", URI, "--json"], ["save", URI, "-"], ["save", URI, "out.wav"], ["mcp"]],
 )
 def test_output_that_can_not_be_written_is_told_in_a_line(store: Path, arguments: list[str], buffered: str) -> None:
     env = {**os.environ, "PYTHONUNBUFFERED": buffered}
@@ -1073,11 +1104,24 @@ def test_output_that_can_not_be_written_is_told_in_a_line(store: Path, arguments
         done = subprocess.run(
             [CHAOSCTL, "--store", store, *arguments],
             stdout=full, stderr=subprocess.PIPE, env=env, text=True, cwd=store.parent, check=False,
+            input="what is no JSON is answered, too",
         )  # fmt: skip
     said = done.stderr.splitlines()
     assert (done.returncode, len(said)) == (6, 2), done.stderr
     assert said[0].startswith("chaosctl: could not write ")
     assert said[0].endswith("No space left on device")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["--check", "--config", "chaosd.toml"]])
+def test_chaosd_s_output_that_can_not_be_written_is_told(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "chaosd.toml").write_text('endpoint = "ipc:///nowhere/command"\n')
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [str(Path(CHAOSCTL).with_name("chaosd")), *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False,
+        )  # fmt: skip
+    assert done.returncode == 6
+    assert done.stderr.splitlines()[0] == "chaosd: could not write the output: No space left on device"
 
 
 @pytest.mark.parametrize(

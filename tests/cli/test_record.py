@@ -376,6 +376,9 @@ def test_the_last_line_tells_of_the_samples_and_of_midi_events() -> None:
     assert ", hash ab, silent since 0:00:00.500, recording" in file_line(take(), account, late)
     assert "(48000 frames), 20 events, 0 gaps" in file_line(take(), {**account, "midi": {"n_events": 20}}, None)
     assert "(48000 frames), 1 event, 0 gaps" in file_line(take(), {**account, "midi": {"n_events": 1}}, None)
+    early = take()
+    early.sample_rate = 0
+    assert file_line(early, account, None).startswith("k.mid: 48000 frames, 0 gaps")
 
 
 def test_its_hints_are_what_one_types_after_record(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from chaos.cli.board import Board
-from chaos.cli.show import DEVICE_HEADERS, RECORDING_HEADERS, STREAM_HEADERS, device_rows, recording_rows, stream_rows
+from chaos.cli.show import (
+    DEVICE_HEADERS,
+    RECORDING_HEADERS,
+    STREAM_HEADERS,
+    device_rows,
+    recording_rows,
+    stream_format,
+    stream_rows,
+)
 from chaos.cli.tables import fitted, shown_width, table
 
 
@@ -63,9 +71,23 @@ def test_a_table_fits_and_loses_nothing(headers: tuple[str, ...], rows: list[tup
 
 
 def test_a_device_takes_few_lines_of_a_terminal() -> None:
-    assert len(fitted(DEVICE_HEADERS, device_rows([device()]), 80)) - 1 <= 5
+    assert len(fitted(DEVICE_HEADERS, device_rows([device()]), 80)) <= 5
     lines = fitted(STREAM_HEADERS, stream_rows([stream()]), 40)
-    assert "stream://desk/take-9" in lines
+    assert lines[0] == "stream://desk/take-9"  # no line is lost to headers that stand above nothing
+    assert any("head 1:02:05.000" in line for line in lines)
+
+
+def test_no_headers_stand_above_rows_that_are_no_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    table(RECORDING_HEADERS, recording_rows([recording()]))
+    assert "LENGTH" not in capsys.readouterr().out
+    table(RECORDING_HEADERS, [])
+    assert set(capsys.readouterr().out.replace(",", " ").split()) == set(RECORDING_HEADERS)
+    table(("URI", "STATE"), [("a", "b")])
+    assert "URI  STATE" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("headers", "rows"), TABLES)
@@ -76,6 +98,12 @@ def test_nothing_is_cut_or_broken_where_it_is_piped(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(rows)
     assert all(cell in line for row, line in zip(rows, lines[1:], strict=True) for cell in row)
+
+
+def test_what_is_not_known_of_a_format_is_left_out() -> None:
+    assert stream_format({"type": "audio", "sample_format": "f32"}) == "audio f32"
+    assert stream_format({"type": "audio", "channels": 2, "sample_format": "f32"}) == "2 ch f32"
+    assert stream_format({"type": "midi"}) == "midi"
 
 
 def board(*streams: dict[str, Any]) -> Board:

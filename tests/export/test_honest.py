@@ -218,6 +218,14 @@ def test_an_empty_range_is_refused(tmp_path: Path, rotator: Rotator, recording: 
     assert "nothing can be read" in caught.value.hint
 
 
+def test_of_a_take_that_fills_its_first_chunk_it_is_said_what_to_wait_for(tmp_path: Path) -> None:
+    """A take by level has no slots of its own: what is not sealed can't be read."""
+    writer = RecordingWriter.create(Store(tmp_path / "store"), definition(chunk_frames=24_000))
+    with pytest.raises(InvalidRange, match="its first chunk is still being filled") as caught:
+        export.save(reader.open(writer.path), tmp_path / "out.wav")
+    assert caught.value.hint == "try again once that is full (it takes 0.5 s), or when the recording has ended"
+
+
 def test_in_a_pipe_too(tmp_path: Path, rotator: Rotator, recording: reader.Recording) -> None:
     flip_a_bit(chunk_file(rotator, 5))
     keep_chunks(tmp_path, 8)

@@ -18,6 +18,7 @@ from chaos.protocol.config import (
     check_default,
     default_endpoints,
     file_system_of,
+    in_memory,
     ipc_path,
     remote_endpoints,
     session_folder,
@@ -241,3 +242,12 @@ def test_a_host_in_two_spellings_is_one() -> None:
     for other in ("RIG1", "rig1:47800"):
         with pytest.raises(InvalidRequest, match=f"rig1 and {other} are the same host"):
             remote_endpoints(["rig1", "rig2", other])
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("tmpfs", Path("/dev/shm")), ("ext4", None)])
+def test_what_only_looks_has_its_files_in_memory(
+    monkeypatch: pytest.MonkeyPatch, kind: str, expected: Path | None
+) -> None:
+    """`chaosctl devices` was told that its staging would stall a capture that it never makes."""
+    monkeypatch.setattr("chaos.protocol.config.file_system_of", lambda _: kind)
+    assert in_memory() == expected
