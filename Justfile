@@ -104,6 +104,11 @@ live-1-4 *arguments:
 debians:
     for release in bookworm trixie forky; do tools/on $release ./tools/test -n auto -m "not live and not faults" || exit; done
 
+# README typed line by line, and the first hours of four people, on Debian 12 and 13
+[group('check')]
+first-hours:
+    for release in bookworm trixie; do tools/on $release ./tools/test tests/live/test_first_hours.py tests/live/test_readme_live.py || exit; done
+
 # Set-up, demo and tests on another Debian (bookworm, trixie, trixie-backports, forky), as an ordinary user in a root of it
 [group('check')]
 on release *command:

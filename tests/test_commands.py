@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from proof.commands import LEFT_OUT, STEPS
@@ -22,3 +23,10 @@ def test_the_page_has_a_row_for_each() -> None:
         assert f"| `chaosctl {name} {rest}".rstrip() + "` |" in page
     for name in LEFT_OUT:
         assert f"`{name}` (" in page
+
+
+def test_an_agents_server_answers_within_three_seconds() -> None:
+    """As it was measured for the page."""
+    found = re.search(r"^\| `chaosctl mcp` \| (\d+) ms ", PAGE.read_text(), re.MULTILINE)
+    assert found is not None
+    assert int(found[1]) < 3000

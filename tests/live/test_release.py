@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tarfile
 import venv
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,6 +97,20 @@ def test_the_sdist_is_the_tree(built: Built) -> None:
     there = set(tracked())
     assert sorted(there - packed - {".gitignore"}) == []
     assert sorted(name for name in packed - there if ".egg-info/" not in name) == ["PKG-INFO"]
+
+
+def test_the_wheel_is_the_package_with_its_types(built: Built) -> None:
+    """Beside the modules their stubs and `py.typed`, a compiled module for each source of one, and nothing beside."""
+    with zipfile.ZipFile(built.wheel) as archive:
+        packed = set(archive.namelist())
+    package = {name for name in tracked() if name.startswith("chaos/")}
+    plain = {name for name in package if name.endswith((".py", ".pyi", "/py.typed"))}
+    assert {"chaos/py.typed", "chaos/daemon.py", "chaos/_rt.pyi"} <= plain
+    assert sorted(plain - packed) == []
+    compiled = {name.partition(".")[0] for name in packed if name.endswith(".so")}
+    assert compiled >= {name.removesuffix(".pyx") for name in package if name.endswith(".pyx")}
+    assert {name.partition("/")[0] for name in packed} == {"chaos", f"chaosd-{chaos.__version__}.dist-info"}
+    assert not [name for name in packed if name.endswith((".c", ".pyc"))]
 
 
 def installed(what: Path, folder: Path) -> Path:
