@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ def pkg_config(*flags: str) -> list[str]:
     return shlex.split(answer.stdout)
 
 
+PROCESSORS = len(os.sched_getaffinity(0))
 C_FLAGS = ["-O3", "-fno-math-errno", "-Wall", "-Wno-unused-function", "-Wno-deprecated-declarations"]
 
 
@@ -55,5 +57,7 @@ setup(
             "initializedcheck": False,
             "cdivision": True,
         },
-    )
+        nthreads=PROCESSORS,
+    ),
+    options={"build_ext": {"parallel": PROCESSORS}},
 )
