@@ -20,6 +20,19 @@ settings.load_profile("chaosd")
 _OTHERS = os.environ.get("CHAOS_OBJECT_STORES", "").split()
 
 
+# What needs PipeWire or breaks things lies here, and is marked so: tools/test collects nothing else for it.
+ALONE = {"live", "faults"}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        is_alone = item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in ALONE
+        if is_alone != any(item.get_closest_marker(mark) for mark in ALONE):
+            raise pytest.UsageError(f"{item.nodeid}: tests marked {' or '.join(sorted(ALONE))} belong in those folders")
+
+
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """A bucket on an S3 of one's own."""

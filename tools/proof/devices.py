@@ -9,6 +9,7 @@ is missing.
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -31,7 +32,7 @@ LEADS = {"priority.driver": "60000"}
 LAYOUTS = ("planar", "interleaved")
 RATE = 48000
 CHUNK_S = 0.5
-PAUSE_S = 0.1
+PAUSE_S = 0.06
 PATIENCE_MS = 50  # for a cycle that PipeWire runs without one of the streams while it still makes links
 
 
@@ -101,25 +102,30 @@ class Account:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def device(self) -> str:
+        """Each row has one of its own: chaosd may hear of the next before it has heard that the last has gone."""
+        return f"{re.sub('[^a-z0-9]+', '-', self.row.lower())}-device"
+
+    @property
     def uri(self) -> str:
-        return f"stream://truth/{self.layout}"
+        return f"stream://{self.device}/{self.layout}"
 
     @property
     def ok(self) -> bool:
         return self.verified and self.captured > 0 and not (self.wrong or self.unaccounted or self.stretched)
 
 
-def capture(session: Session, folder: Path, row: Row, *, quantum: int = 1024, seed: int = 0) -> list[Account]:
-    """Plays one row against an engine of its own in `folder`: an account per layout. Raises RigError where the rig
-    itself fails."""
+def capture(engine: Engine, row: Row, *, quantum: int = 1024, seed: int = 0) -> list[Account]:
+    """Plays one row against an engine, which others may have been played against: an account per layout. Raises
+    RigError where the rig itself fails."""
+    session = engine.session
     session.force_quantum(quantum)
     rng = random.Random(seed)
     accounts = [Account(row.name, layout) for layout in LAYOUTS]
     with (
-        Engine(session, folder) as engine,
         FaultyDriver(
             session,
-            name="truth-device",
+            name=accounts[0].device,
             hold=True,
             source_id=seed % 100 + 1,
             patience_ms=0 if row.hurries else PATIENCE_MS,
@@ -136,7 +142,7 @@ def capture(session: Session, folder: Path, row: Row, *, quantum: int = 1024, se
             engine.call(
                 "stream_start",
                 uri=account.uri,
-                device_identity="truth-device",
+                device_identity=account.device,
                 format={"type": "audio", "layout": account.layout},
                 chunk_size_bytes=int(CHUNK_S * RATE) * 8,
                 wait=True,

@@ -48,8 +48,8 @@ class Account:
         return self.verified and not (self.misplaced or self.lost)
 
 
-def capture(session: Session, folder: Path, *, seconds: float, seed: int) -> Account:
-    """One capture with its faults. Raises RigError where the rig itself fails."""
+def capture(session: Session, folder: Path, *, seconds: float, seed: int, pause_s: float = 0.6) -> Account:
+    """One capture with its faults, `pause_s` apart in the mean. Raises RigError where the rig itself fails."""
     chance, faults = random.Random(seed), Counter[str]()
     disk = SlowDisk(folder)
     lives: list[list[Event]] = []
@@ -77,7 +77,7 @@ def capture(session: Session, folder: Path, *, seconds: float, seed: int) -> Acc
         source = plug_in()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            time.sleep(chance.uniform(0.1, 1.2))  # capture runs well between faults
+            time.sleep(chance.uniform(0.1, 2 * pause_s))  # capture runs well between faults
             kind = chance.choice(KINDS)
             faults[kind] += 1
             lasts_s = chance.choice([0.001, 0.01, 0.03, 0.1, 0.3]) * chance.uniform(0.5, 1.0)

@@ -222,11 +222,13 @@ def _devices(seed: int) -> bool:
     kept = True
     heads = f"{'offered':>8} {'before':>8} {'captured':>8} {'wrong':>6} {'unaccounted':>11}"
     print(f"{'device':26} {'layout':12} {heads}  in the ledger")
-    with Session() as session:
+    with (
+        Session() as session,
+        tempfile.TemporaryDirectory(prefix="truth-") as folder,
+        Engine(session, Path(folder)) as engine,
+    ):
         for row in ROWS:
-            with tempfile.TemporaryDirectory(prefix="truth-") as folder:
-                accounts = capture(session, Path(folder), row, seed=seed)
-            for found in accounts:
+            for found in capture(engine, row, seed=seed):
                 lost = ", ".join(f"{cause} {n}" for cause, n in sorted(found.in_ledger.items()) if n) or "nothing"
                 unaccounted = found.unaccounted + found.stretched
                 figures = (

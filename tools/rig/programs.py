@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shlex
@@ -40,6 +41,7 @@ def pipewire_flags(*wanted: str) -> list[str]:
     return shlex.split(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)
 
 
+@functools.cache
 def program(name: str) -> Path:
     """The path of the compiled `<name>.c` of this folder. Raises as `compiled` and `pipewire_flags` do."""
     flags = [*_FLAGS, *pipewire_flags("--cflags", "--libs")]
