@@ -320,7 +320,10 @@ def _run(arguments: Sequence[str] | None) -> int:
             return 0
         if options.check and options.config is None:
             _parser().error("--check needs --config FILE")
-        file = None if options.config is None else read_config(options.config)
+        file = None
+        if options.config is not None:
+            own_keys = options.keys or (default_folder() if Keys().has_own() else None)
+            file = read_config(options.config, own_keys if options.check else False)
         config = _config(options, file)
         if options.check:
             assert file is not None

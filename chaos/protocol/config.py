@@ -24,6 +24,7 @@ __all__ = [
     "absolute",
     "check_default",
     "check_remote",
+    "check_share",
     "default_endpoints",
     "file_system_of",
     "in_memory",
@@ -292,9 +293,18 @@ def _share(store: Path, mode: int) -> None:
     Raises InvalidRequest where it is another user's and open to more people than `mode` says, or where other things
     are in it: `--store /tmp` must not close /tmp to everybody else. Raises StorageFailed where it is not a folder.
     """
+    check_share(store, mode)
+    _make(store)
+    if stat.S_IMODE(store.stat().st_mode) != mode and store.stat().st_uid == os.getuid():
+        store.chmod(mode)
+
+
+def check_share(store: Path, mode: int) -> None:
+    """Raises as `_share`, which makes what is not there yet."""
     if os.path.lexists(store) and not store.is_dir():
         raise StorageFailed(f"the store {store} is not a folder", hint="choose another with --store")
-    _make(store)
+    if not store.exists():
+        return
     found = store.stat()
     if stat.S_IMODE(found.st_mode) == mode:
         return
@@ -304,7 +314,6 @@ def _share(store: Path, mode: int) -> None:
                 f"{store} has other things in it and mode {stat.S_IMODE(found.st_mode):o}, and a store has {mode:o}",
                 hint=f"choose a folder for recordings alone, for example --store {store / 'chaos'}",
             )
-        store.chmod(mode)
     elif stat.S_IMODE(found.st_mode) & ~mode & 0o777:
         raise InvalidRequest(
             f"the store {store} belongs to another user and has mode {stat.S_IMODE(found.st_mode):o}, not {mode:o}",

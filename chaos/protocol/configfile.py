@@ -23,13 +23,12 @@ import datetime as dt
 import os
 import stat
 import tomllib
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -47,7 +46,9 @@ from chaos.protocol.configkeys import (
     in_keys,
     unit_of,
 )
+from chaos.protocol.configlines import line_of, line_of_giving_up, number_in
 from chaos.protocol.fields import check_field
+from chaos.protocol.folders import refused
 from chaos.protocol.requests import SessionStart, StreamStart
 from chaos.terms.counting import counted
 from chaos.terms.errors import ChaosError, InvalidRequest
@@ -129,11 +130,15 @@ class ConfigFile:
     def told(self) -> str:
         """That it is sound, what it has run, and what nobody looked at."""
         what = f"{counted(len(self.streams), 'stream')}, {counted(len(self.sessions), 'session')}"
-        return f"{self.path}: ok, {what}; whether folders and devices are there was not checked"
+        return f"{self.path}: ok, {what}; whether the devices are there was not checked"
 
 
-def read_config(path: Path) -> ConfigFile:
-    """Reads and checks it. Raises BadConfig with everything that is wrong, InvalidRequest where it can't be read."""
+def read_config(path: Path, look_with: Path | Literal[False] | None = False) -> ConfigFile:
+    """Reads and checks it. Raises BadConfig with everything that is wrong, InvalidRequest where it can't be read.
+
+    With `look_with`, the folder of the user's keys or None, it is wrong, too, where its settings can't work together or
+    this machine does not let chaosd have their folders and sockets.
+    """
     path = absolute(path)
     try:
         # Nobody may ever write into a pipe: it is opened without waiting.
@@ -148,7 +153,7 @@ def read_config(path: Path) -> ConfigFile:
         ) from None
     if len(raw) > _MAX_BYTES:
         raise InvalidRequest(f"{path} is larger than 1 MiB", hint="a configuration is a short text file")
-    return _Checked(path, raw).file()
+    return _Checked(path, raw).file(look_with)
 
 
 def _stamp(now: dt.datetime) -> str:
@@ -175,19 +180,21 @@ class _Checked:
             raise BadConfig(path, [Problem(line, "this is not UTF-8", "save the file as UTF-8")]) from None
         except tomllib.TOMLDecodeError as error:
             message, _, place = str(error).partition(" (at ")
-            line = _number_in(place) or self._text.rstrip("\n").count("\n") + 1
+            line = number_in(place) or self._text.rstrip("\n").count("\n") + 1
             hint = "text is written in quotes, a list in [ ], a stream begins with [[stream]]"
             raise BadConfig(path, [Problem(line, f"this is not TOML: {message}", hint)]) from None
         except (RecursionError, ValueError) as error:  # where tomllib itself gives up
             what = _TOO_DEEP if isinstance(error, RecursionError) else _TOO_LARGE
-            raise BadConfig(path, [Problem(_line_of_giving_up(self._text), *what)]) from None
+            raise BadConfig(path, [Problem(line_of_giving_up(self._text), *what)]) from None
         if (odd := _odd_value(self._document)) is not None:
             where, what = odd
-            raise BadConfig(path, [Problem(_line_of(self._text, where), *what)])
+            raise BadConfig(path, [Problem(line_of(self._text, where), *what)])
 
-    def file(self) -> ConfigFile:
+    def file(self, look_with: Path | Literal[False] | None) -> ConfigFile:
         settings = self._settings({k: v for k, v in self._document.items() if k not in ("stream", "session")})
         log_level = settings.pop("log_level", None)
+        if look_with is not False:
+            self._look(settings, look_with)
         of_streams, of_sessions = self._tables((), self._document), self._tables((), self._document, "session")
         streams = [self._stream(place, table, OF_STREAM) for place, table in of_streams]
         sessions = [self._session(place, table) for place, table in of_sessions]
@@ -214,11 +221,30 @@ class _Checked:
             if field in found and field != "log_level":
                 # Whether there are keys for tcp:// is asked when it is opened.
                 needs_keys = field.endswith("endpoint") and is_remote(found[field])
-                extra = {"keys": here} if needs_keys else {}
+                extra: dict[str, Any] = {"keys": here} if needs_keys else {}
+                if field == "upload_as" and "upload" in found:
+                    extra = {"upload": "s3://any/place"}  # its own is judged by itself
                 self._try((key,), lambda field=field, extra=extra: Config(**{field: found[field], **extra}), SETTINGS)  # type: ignore[misc]
         if len(self._problems) == n_before and found.get("endpoint", "") == found.get("events_endpoint"):
             self._say(("events",), "events: commands have this endpoint", "give the events another one")
         return found
+
+    def _look(self, found: Mapping[str, Any], keys: Path | None) -> None:
+        """Says what of the settings this machine refuses, or can't be together with those before it."""
+        good: dict[str, Any] = {"keys": keys}
+        # `keys` before the endpoints that need them: of the others SETTINGS has what they need before them
+        for key, (field, _) in sorted(SETTINGS.items(), key=lambda each: each[0] != "keys"):
+            if field in found:
+                n_before = len(self._problems)
+                self._try((key,), lambda field=field: Config(**good | {field: found[field]}), SETTINGS)  # type: ignore[misc]
+                if len(self._problems) == n_before:
+                    good[field] = found[field]
+        named = {field: key for key, (field, _) in SETTINGS.items()}
+        for field, error in refused(Config(**good)):
+            if field in good:
+                self._try((named[field],), lambda error=error: _raise(error), SETTINGS)  # type: ignore[misc]
+            else:  # the usual one
+                self._problems.append(Problem(0, f"{named[field]}: {error.message}", error.hint))
 
     def _tables(
         self, place: Place, table: Mapping[str, Any], key: str = "stream"
@@ -326,7 +352,11 @@ class _Checked:
             self._say(place, f"{name}: {message}" if name and not message.startswith(f"{name} ") else message, hint)
 
     def _say(self, place: Place, message: str, hint: str) -> None:
-        self._problems.append(Problem(_line_of(self._text, place), message, hint))
+        self._problems.append(Problem(line_of(self._text, place), message, hint))
+
+
+def _raise(error: ChaosError) -> None:
+    raise error
 
 
 def _judge_field(least: Mapping[str, Any], field: str, value: Any, written: Any, unit: str) -> None:
@@ -351,55 +381,3 @@ def _odd_value(document: dict[str, Any]) -> tuple[Place, tuple[str, str]] | None
             inner = value.items() if isinstance(value, dict) else enumerate(value)
             left += [((*place, key), each) for key, each in inner]
     return None
-
-
-def _line_of_giving_up(text: str) -> int:
-    """The first line with which tomllib can't go on, though what it reads may be TOML."""
-    lines = text.split("\n")
-
-    def gives_up(n_lines: int) -> bool:
-        try:
-            tomllib.loads("\n".join(lines[:n_lines]))
-        except tomllib.TOMLDecodeError:
-            return False
-        except (RecursionError, ValueError):
-            return True
-        return False
-
-    return bisect_left(range(1, len(lines)), True, key=gives_up) + 1
-
-
-def _number_in(place: str) -> int | None:
-    """The line of tomllib's "line 3, column 5)"."""
-    word = place.removeprefix("line ").partition(",")[0]
-    return int(word) if word.isdecimal() else None
-
-
-def _line_of(text: str, place: Place) -> int:
-    """The line at which the statement begins that gives this place its value.
-
-    tomllib tells no lines. But the first lines of a file, up to the end of a statement, are a file as well: the place
-    is there from its own statement on.
-    """
-    lines = text.split("\n")
-    begin = 0
-    for end in range(1, len(lines) + 1):
-        while begin < end - 1 and (not lines[begin].strip() or lines[begin].lstrip().startswith("#")):
-            begin += 1
-        try:
-            document = tomllib.loads("\n".join(lines[:end]) + "\n")
-        except tomllib.TOMLDecodeError:
-            continue
-        if _has(document, place):
-            return begin + 1
-        begin = end
-    return 0
-
-
-def _has(document: Any, place: Place) -> bool:
-    for step in place:
-        try:
-            document = document[step]
-        except (LookupError, TypeError):
-            return False
-    return True

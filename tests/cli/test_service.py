@@ -20,7 +20,7 @@ from chaos.cli.main import main
 from chaos.system.unit import unit_text
 from chaos.terms.errors import InvalidRequest
 
-UNCHECKED = "whether folders and devices are there was not checked"
+UNCHECKED = "whether the devices are there was not checked"
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >> "$0.heard"
 case "$*" in
@@ -228,11 +228,16 @@ def test_a_configuration_is_checked(home: Path) -> None:
     path.write_text('[[stream]]\nname = "a"\ndevice = "Mic"\n')
     assert run("config", "check", path).stdout == f"{path}: ok, 1 stream, 0 sessions; {UNCHECKED}\n"
     told = json.loads(run("config", "check", path, "--json").stdout)
-    assert (told["ok"], told["unchecked"]) == (True, ["folders", "devices"])
+    assert (told["ok"], told["unchecked"]) == (True, ["devices"])
     path.write_text('keep = "7"\n[[stream]]\nname = "a"\n')
     done = run("config", "check", path, code=2)
     assert done.stderr.splitlines()[0] == f"{path}:1: keep: what to keep has no unit: 7"
     assert done.stderr.splitlines()[2] == f"{path}:2: this stream has no device"
     told = json.loads(run("config", "check", path, "--json", code=2).stdout)
     assert [each["line"] for each in told["problems"]] == [1, 2]
+    path.write_text(f'store = "{path}"\nendpoint = "tcp://*:47800"\n')
+    done = run("config", "check", path, code=2)
+    told = [line for line in done.stderr.splitlines() if not line.startswith("  ")]
+    assert told[0] == f"{path}:1: store: the store {path} is not a folder"
+    assert told[1].startswith(f"{path}:2: endpoint: tcp://*:47800 is refused")
     assert "No such file" in run("config", "check", home / "none.toml", code=2).stderr

@@ -93,7 +93,7 @@ def test_a_configured_session_begins_together(
     assert re.fullmatch(r"jam-\d{8}T\d{6}Z", session["session"])
 
 
-UNCHECKED = "whether folders and devices are there was not checked"
+UNCHECKED = "whether the devices are there was not checked"
 
 
 def test_a_bad_configuration_ends_it_with_the_line(session: Session, tmp_path: Path) -> None:

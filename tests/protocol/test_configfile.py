@@ -82,7 +82,7 @@ def test_each_key_becomes_what_it_says(tmp_path: Path) -> None:
     assert (jam.session, jam.wait) == ("jam-20261126T101500Z", True)
     assert [each.uri for each in jam.streams] == [f"stream://{n}/jam-20261126T101500Z" for n in ("voice", "keys")]
     assert jam.streams[0].format == AudioFormat(sample_format="s32")
-    assert file.told().endswith("ok, 2 streams, 1 session; whether folders and devices are there was not checked")
+    assert file.told().endswith("ok, 2 streams, 1 session; whether the devices are there was not checked")
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
@@ -236,3 +236,59 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_an_endpoint_of_the_network_is_sound_if_keys_are_there(tmp_path: Path) -> None:
     assert read(tmp_path, 'endpoint = "tcp://0.0.0.0:47800"\n').settings["endpoint"].startswith("tcp://")
     assert "not a valid endpoint" in problems(tmp_path, 'endpoint = "tcp://x"\n')[0][1]
+
+
+def looked_at(tmp_path: Path, text: str) -> list[str]:
+    """What is said of it on this machine, each with its line."""
+    path = tmp_path / "chaosd.toml"
+    path.write_text(text)
+    try:
+        read_config(path, None)
+    except BadConfig as error:
+        return [f"{each.line}: {each.message}" for each in error.problems]
+    return []
+
+
+def test_all_that_this_machine_refuses_is_told_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    (other / "holiday.jpg").touch()
+    found = looked_at(
+        tmp_path,
+        f'store = "{other}"\n'
+        f'endpoint = "ipc://{tmp_path}/file"\n'
+        f'events = "ipc://{tmp_path}/file/deeper/events"\n'
+        'staging_dir = "file/staging"\n'
+        'upload_as = "rig1"\n'
+        'keep = "7"\n',
+    )
+    assert found == [
+        f"1: store: {other} has other things in it and mode 755, and a store has 700",
+        f"2: endpoint: {tmp_path}/file is there already, and is no socket",
+        f"3: events: can't use {tmp_path}/file: Not a directory",
+        f"4: staging_dir: can't use {tmp_path}/file: Not a directory",
+        "5: upload_as names a recorder, and nothing is uploaded",
+        "6: keep: what to keep has no unit: 7",
+    ]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["chaosd.toml", "file", "other"]  # nothing was made
+
+
+def test_what_this_machine_allows_is_sound_and_not_made(tmp_path: Path) -> None:
+    text = f'store = "new/store"\nendpoint = "ipc://{tmp_path}/run/c"\nevents = "ipc://{tmp_path}/run/e"\n'
+    assert looked_at(tmp_path, text + 'staging_dir = "new/staging"\nupload_as = "a"\nupload = "s3://b/p"\n') == []
+    assert [each.name for each in tmp_path.iterdir()] == ["chaosd.toml"]
+
+
+def test_an_endpoint_of_the_network_needs_keys_and_its_line_is_told(tmp_path: Path) -> None:
+    [problem] = looked_at(tmp_path, '# at home\nendpoint = "tcp://*:47800"\n')
+    assert problem.startswith("2: endpoint: tcp://*:47800 is refused: without keys")
+    assert looked_at(tmp_path, 'endpoint = "tcp://*:47800"\nkeys = "keys"\n') == []
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    [problem] = looked_at(tmp_path, f'store = "{closed}/store"\n')
+    assert problem == f"1: store: can't use {closed}: Permission denied"
