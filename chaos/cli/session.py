@@ -82,11 +82,15 @@ class Session:
         """Whether the chaosd that is meant runs on another machine."""
         return (self.endpoint or "").startswith("tcp://")
 
-    @contextmanager
-    def client(self) -> Iterator[Client]:
+    def unclosed_client(self) -> Client:
+        """One that its user closes, or that ends with the process."""
         from chaos.client import Client
 
-        with Client(self.endpoint, self.events) as client:
+        return Client(self.endpoint, self.events)
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        with self.unclosed_client() as client:
             if (context := click.get_current_context(silent=True)) is not None:
                 context.meta[HEARD] = client.heard
             yield client

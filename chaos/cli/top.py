@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chaos.cli.asker import Asker
 from chaos.cli.session import Session, json_option, print_json, whole
 from chaos.terms.errors import ChaosError
 from chaos.terms.visible import visible
@@ -32,6 +33,7 @@ __all__ = ["COMMANDS"]
 
 _METERS_S = 0.2
 _ASK_S = 1.0
+_LATE_S = 1.5
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 
@@ -57,9 +59,12 @@ def top(session: Session, last: str, as_json: bool) -> None:
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         raise click.UsageError("top needs a terminal; elsewhere use: chaosctl status --watch")
     with session.client() as chaosd:
-        store = Path(chaosd.call("status")["store"]["path"])
-        with _keys() as screen, contextlib.closing(Levels()) as levels:
-            _Top(chaosd, store, levels, screen, Board(seconds), seconds).run()
+        status = chaosd.call("status")
+    # the other client is its thread's own until the end: that may wait for an answer when a key ends the command
+    asker = Asker(session.unclosed_client())
+    with _keys() as screen, contextlib.closing(Levels()) as levels:
+        watched = _Top(asker, Path(status["store"]["path"]), levels, screen, Board(seconds), seconds)
+        watched.run(status["streams"])
 
 
 class _Screen:
@@ -116,21 +121,24 @@ class _Top:
     """What is watched and what is done about it."""
 
     def __init__(
-        self, chaosd: Asking, store: Path, levels: Levels, screen: _Screen, board: Board, last_s: float
+        self, asker: Asker, store: Path, levels: Levels, screen: _Screen, board: Board, last_s: float
     ) -> None:
-        self._chaosd = chaosd
+        self._asker = asker
         self._store = store
         self._levels = levels
         self._screen = screen
         self._last_s = last_s
         self._board = board
         self._streams: list[Mapping[str, Any]] = []
+        self._trouble = ""
         self._asked_at = 0.0
+        self._n_begun = self._n_done = 0  # of what keys have had chaosd do
         self._to_stop: str | None = None
         self._saving: threading.Thread | None = None
 
-    def run(self) -> None:
-        """Until q or Ctrl-C."""
+    def run(self, streams: list[Mapping[str, Any]]) -> None:
+        """Until q or Ctrl-C, which wait for no answer but for that to a key that was pressed just before."""
+        self._streams = streams
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 self._look()
@@ -138,24 +146,31 @@ class _Top:
                 self._screen.draw(self._board.lines(columns, rows))
                 key = self._screen.key(self._screen.frame_s)
                 if key in ("q", "\x04") and self._to_stop is None:
+                    if self._n_begun > self._n_done:
+                        self._asker.finish(_ASK_S)
                     return
                 if key:
                     self._press(key)
 
     def _look(self) -> None:
-        now = time.monotonic()
-        if now - self._asked_at >= _ASK_S:
-            self._asked_at = now
-            try:
-                self._streams = self._chaosd.call("stream_list")["streams"]
-                self._board.trouble = ""
-            except ChaosError as error:
-                self._board.trouble = error.message
+        waits_s = self._asker.waits_s
+        if not waits_s and time.monotonic() - self._asked_at >= _ASK_S:
+            self._asked_at = time.monotonic()
+            self._asker.submit(self._ask)
+        late = f"chaosd has not answered for {waits_s:.0f} s" if waits_s > _LATE_S else ""
+        self._board.trouble = late or self._trouble
         free = None
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(self._store).free
         is_known = not self._board.trouble
         self._board.take([self._levels.of(each) if is_known else each for each in self._streams], free)
+
+    def _ask(self, chaosd: Asking) -> None:
+        try:
+            self._streams = list(chaosd.call("stream_list")["streams"])
+            self._trouble = ""
+        except ChaosError as error:
+            self._trouble = error.message
 
     def _press(self, key: str) -> None:
         board = self._board
@@ -163,7 +178,7 @@ class _Top:
             doomed, self._to_stop = self._to_stop, None
             board.note = f"{doomed} goes on"
             if key in ("y", "Y"):
-                self._do(lambda: self._stopped(doomed))
+                self._have_done(lambda chaosd: _stopped(chaosd, doomed))
             return
         if key in ("j", "\x1b[B", "\x1bOB"):
             board.move(1)
@@ -175,16 +190,21 @@ class _Top:
             elif key == "s":
                 self._to_stop, board.note = uri, f"stop {uri}? y to stop it, any other key goes on"
             elif key == "m":
-                self._do(lambda: f"marked frame {self._chaosd.call('mark', uri=uri, label='top')['frame']} of {uri}")
+                self._have_done(lambda chaosd: f"marked frame {chaosd.mark(uri, 'top').frame} of {uri}")
             else:
                 self._save(uri)
         elif key.isprintable():
             board.note = f"{key} does nothing"
 
-    def _stopped(self, uri: str) -> str:
-        ended = self._chaosd.call("stream_stop", uri=uri)
-        told = whole(ended)
-        return f"stopped: {told['n_frames']} frames of {uri}, {told['lost_frames']} lost"
+    def _have_done(self, work: Callable[[Asking], str]) -> None:
+        """Has chaosd do it; what has come of it is noted then."""
+        self._n_begun += 1
+
+        def job(chaosd: Asking) -> None:
+            self._do(lambda: work(chaosd))
+            self._n_done += 1
+
+        self._asker.submit(job)
 
     def _do(self, work: Callable[[], str]) -> None:
         try:
@@ -200,7 +220,7 @@ class _Top:
             return
         held = any(stream["uri"] == uri and stream.get("standby_s") is not None for stream in self._streams)
         if held:
-            self._do(lambda: f"kept {self._chaosd.call('stream_keep', uri=uri)['n_frames']} frames of {uri}")
+            self._have_done(lambda chaosd: f"kept {chaosd.stream_keep(uri).n_frames} frames of {uri}")
             return
         self._board.note = f"saving the last {self._last_s:g} s of {uri}"
         self._saving = threading.Thread(target=self._do, args=(lambda: self._saved(uri),), daemon=True)
@@ -217,6 +237,11 @@ class _Top:
             out = named_by_itself([recording], None, begin)
             report = save(recording, out, begin, n_frames - begin, "zeros", None, lambda done, total: None)
         return f"saved {report.path}, {report.missing_frames} frames missing"
+
+
+def _stopped(chaosd: Asking, uri: str) -> str:
+    told = whole(chaosd.call("stream_stop", uri=uri))
+    return f"stopped: {told['n_frames']} frames of {uri}, {told['lost_frames']} lost"
 
 
 COMMANDS = (top,)
