@@ -182,10 +182,13 @@ class StreamsFound(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """`held` is what was in memory: the recording begins with it."""
+    """`held` is what was in memory: the recording begins with it, and has `n_marks` that were set meanwhile;
+    `n_marks_gone` were of frames before its first."""
 
     uri: str
     held: Amount
+    n_marks: int = 0
+    n_marks_gone: int = 0
 
 
 class Saved(msgspec.Struct, frozen=True):

@@ -182,7 +182,8 @@ class Tools:
     def _keep(self, given: asked.Keep) -> told.Kept:
         with self._client() as chaosd:
             kept = chaosd.stream_keep(given.uri)
-        return told.Kept(kept.uri, amount(kept.n_frames, kept.sample_rate))
+        held = amount(kept.n_frames, kept.sample_rate)
+        return told.Kept(kept.uri, held, kept.n_marks, kept.n_marks_gone)
 
     def _stopped(self, ended: StreamEnded) -> told.StreamStopped:
         store = self.store

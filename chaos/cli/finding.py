@@ -16,7 +16,9 @@ from chaos.terms.buckets import is_remote_url
 from chaos.terms.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from chaos.client import Client
     from chaos.store.store import Store
+    from chaos.terms.places import Timeline
 
 __all__ = ["COMMANDS"]
 
@@ -194,8 +196,10 @@ def mark(session: Session, label: str, uri: str | None, at: str | None, as_json:
         if uri is None and chaosd is not None:
             uri = only_stream(chaosd, "--uri")
         store = Store(session.store_of(chaosd))
-        frame = None
-        if at is not None:
+        frame = held = None
+        if at is not None and (held := _held(chaosd, str(uri))) is not None:
+            frame = chosen_range(None, at, None, held).first
+        elif at is not None:
             from chaos.read.recording import open as open_recording
 
             with open_recording(str(uri), store.root) as one:
@@ -203,7 +207,7 @@ def mark(session: Session, label: str, uri: str | None, at: str | None, as_json:
                 frame = chosen_range(None, at, None, timeline).first
         running = [] if chaosd is None else running_streams(chaosd)
         if chaosd is not None and (session.store is None or uri in running):
-            if frame is not None and uri in running:  # of which chaosd counts frames in the take that runs
+            if frame is not None and uri in running and held is None:  # chaosd counts in the take that runs
                 uri, frame = _in_take(store, str(uri), frame)
             asked = {"uri": uri, "label": label} | ({} if frame is None else {"frame": frame})
             marked = chaosd.call("mark", **asked)
@@ -215,6 +219,26 @@ def mark(session: Session, label: str, uri: str | None, at: str | None, as_json:
     else:
         take = _take_marked(marked["uri"], marked["recording"])
         say(f"{take}: frame {marked['frame']} is marked {marked['label']!r}")
+        if not marked["recording"]:
+            say("  nothing is recorded yet: the mark goes into the recording that its frame is kept in")
+
+
+def _held(chaosd: Client | None, uri: str) -> Timeline | None:
+    """The timeline of a stream in standby, of which nothing is recorded yet: from the begin of its capture."""
+    from chaos.terms.places import Timeline
+
+    if chaosd is None or uri not in running_streams(chaosd):
+        return None
+    status = chaosd.call("stream_status", uri=uri)
+    rate, begun_ns = int(status["format"].get("sample_rate") or 0), status["started_wall_ns"]
+    if status.get("standby_s") is None or not rate or not begun_ns:
+        return None
+    begun = dt.datetime.fromtimestamp(begun_ns / 1e9, dt.UTC)
+
+    def frame_of(place: float | dt.datetime) -> int:
+        return round((place if isinstance(place, int | float) else (place - begun).total_seconds()) * rate)
+
+    return Timeline(status["head_frame"], frame_of, lambda frame: begun + dt.timedelta(seconds=frame / rate))
 
 
 def _take_marked(uri: str, recording: str) -> str:

@@ -9,6 +9,7 @@ import click
 
 from chaos.cli.out import say
 from chaos.cli.session import PickOne, Session, json_option, only_stream, print_json, running_streams
+from chaos.terms.counting import counted
 from chaos.terms.errors import RecordingNotFound, StreamNotFound
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from chaos.client import Client
     from chaos.read.take import Recording
 
-__all__ = ["COMMANDS", "keep_held", "named_by_itself", "what_and_where", "what_runs"]
+__all__ = ["COMMANDS", "keep_held", "mark_lines", "named_by_itself", "what_and_where", "what_runs"]
 
 
 @click.command()
@@ -40,10 +41,18 @@ def keep(session: Session, uri: str | None, as_json: bool) -> None:
     elif uri not in held:
         say(f"{uri} is already kept, and recording on", f"  stop it with: chaosctl stop {uri}")
     elif kept["recording"]:
-        say(f"kept the last {duration(kept['n_frames'], kept['sample_rate'])}, and recording on")
+        say(f"kept the last {duration(kept['n_frames'], kept['sample_rate'])}, and recording on", *mark_lines(kept))
         say(f"  {kept['uri']}", f"  {kept['recording']}", f"  stop it with: chaosctl stop {kept['uri']}")
     else:
         say(f"{kept['uri']}: nothing has come yet; recording from the first frame on")
+
+
+def mark_lines(kept: Mapping[str, Any]) -> list[str]:
+    """What has become of the marks that were set in standby."""
+    n_marks, n_gone = kept.get("n_marks", 0), kept.get("n_marks_gone", 0)
+    lines = [f"  {counted(n_marks, 'mark')} set in standby {'is' if n_marks == 1 else 'are'} in it"] if n_marks else []
+    was = "was of a frame" if n_gone == 1 else "were of frames"
+    return [*lines, *([f"  {counted(n_gone, 'mark')} {was} before that, and not kept"] if n_gone else [])]
 
 
 def _is_held(stream: Mapping[str, Any]) -> bool:

@@ -69,6 +69,11 @@ class Holding:
         _replace(self._intake.full, [(slot, chunk - begin.chunk) for slot, chunk in self._intake.full])
         _replace(self._intake.ledger, begin.entries)
 
+    @property
+    def first_frame(self) -> int:
+        """The oldest held frame."""
+        return self._first_held() * self._staging.form.chunk_frames
+
     def _first_held(self) -> int:
         """The chunk that the oldest held frame lies in."""
         head = self._slots.stats()["head_frame"]

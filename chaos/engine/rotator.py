@@ -58,7 +58,7 @@ from chaos.store.writer import Full, RecordingWriter
 from chaos.system.files import is_taken
 from chaos.system.kernelclock import ClockQuality, clock_quality
 from chaos.terms.chunking import is_short
-from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed, StorageFull
+from chaos.terms.errors import ChaosError, InvalidRange, InvalidRequest, StorageFailed, StorageFull
 from chaos.terms.form import MidiForm
 from chaos.terms.ledger import ClockAnchor, Gap
 from chaos.terms.marks import Mark
@@ -128,6 +128,7 @@ class ChunkRotatorActor(Supervised):
         self._signal: Signal | None = None  # from the first samples on
         self._holding: Holding | None = None  # in standby, until it is kept
         self._n_held = 0  # frames that it was kept with
+        self._n_marks = self._n_marks_gone = 0  # of the time in standby: in the recording, and of frames before it
         if plan.standby_s is not None:
             self._holding = Holding(plan.standby_s, staging, self._intake)
         self._triggers: Triggers | None = None
@@ -291,7 +292,8 @@ class ChunkRotatorActor(Supervised):
                 return
         self._work()
         recording = str(self._recording.path) if self._recording is not None else ""
-        settle(future, StreamKept(uri, recording, self._n_held, self._slots.stats()["sample_rate"]))
+        rate = self._slots.stats()["sample_rate"]
+        settle(future, StreamKept(uri, recording, self._n_held, rate, self._n_marks, self._n_marks_gone))
 
     def _begin_recording(self, holding: Holding) -> None:
         begin = holding.keep()
@@ -300,7 +302,10 @@ class ChunkRotatorActor(Supervised):
             return
         n_held = self._slots.stats()["head_frame"]
         self._create(self._defined(begin.monotonic_ns, begin.wall_ns))
-        self._holding, self._n_held = None, n_held
+        self._holding, self._n_held, self._n_marks_gone = None, n_held, begin.n_marks
+        self._n_marks = sum(isinstance(entry, Mark) for entry in begin.entries)
+        if begin.n_marks:
+            log.info("%s: %d marks were of frames before the oldest held one", self._plan.definition.uri, begin.n_marks)
         holding.count_from(begin)
         self._signal = None  # what is held is measured as the recording has it
         self._tell_progress()
@@ -560,7 +565,7 @@ class ChunkRotatorActor(Supervised):
         self._work()
 
     def _mark(self, label: str, frame: int | None, future: Any) -> None:
-        """Durable with the next checkpoint, within a second."""
+        """Durable with the next checkpoint, within a second; in standby with the recording, if it has that frame."""
         self._work()
         uri, head = self._plan.definition.uri, self._slots.stats()["head_frame"]
         mark = Mark(head if frame is None else frame, label)
@@ -570,6 +575,9 @@ class ChunkRotatorActor(Supervised):
             return
         try:
             check_mark(uri, mark, head)
+            if self._holding is not None and mark.frame < (first := self._holding.first_frame):
+                hint = f"mark one from {first} on, or leave the frame out: the newest one is marked then"
+                raise InvalidRange(f"frame {mark.frame} of {uri} is no longer held", hint=hint)
         except ChaosError as error:
             refuse(future, error)
             return
@@ -578,6 +586,10 @@ class ChunkRotatorActor(Supervised):
         else:
             self._intake.ledger.append(mark)
         self._plan.emit(events.StreamMark(frame=mark.frame, label=label))
+        take = self._triggers.running if self._triggers is not None else None
+        if take is not None and mark.frame >= take.first:
+            settle(future, Marked(take.uri, take.recording, mark.frame - take.first, label))
+            return
         recording = str(self._recording.path) if self._recording is not None else ""
         settle(future, Marked(uri, recording, mark.frame, label))
 

@@ -23,13 +23,15 @@ Entry: TypeAlias = Gap | ClockAnchor | LatencyLine | Mark
 
 class Begin(NamedTuple):
     """Where a recording begins that was in standby: its first chunk, and that moment by CLOCK_MONOTONIC and the wall
-    clock. `n_lost` frames in gaps and `n_gaps` gaps came before it; `entries` is the ledger from there on."""
+    clock. `n_lost` frames in gaps, `n_gaps` gaps and `n_marks` marks came before it; `entries` is the ledger from there
+    on."""
 
     chunk: int
     monotonic_ns: int
     wall_ns: int
     n_lost: int
     n_gaps: int
+    n_marks: int
     entries: deque[Entry]
 
 
@@ -38,7 +40,7 @@ class Standby:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._n_lost = self._n_gaps = 0
+        self._n_lost = self._n_gaps = self._n_marks = 0
 
     def is_over(self, end_frame: int, head: int, rate: int) -> bool:
         """Whether a slot that ends there has nothing of the last seconds."""
@@ -58,7 +60,9 @@ class Standby:
                     kept.append(entry)
             elif entry.frame > first or (isinstance(entry, Mark) and entry.frame == first):
                 kept.append(entry)
-            elif not isinstance(entry, Mark):
+            elif isinstance(entry, Mark):
+                self._n_marks += 1
+            else:
                 last[type(entry)] = entry
         return deque([*last.values(), *kept])
 
@@ -77,7 +81,8 @@ class Standby:
             anchors = [anchor for anchor in anchors if anchor.frame >= first] or anchors
         start = anchored_at(anchors[0] if anchors else origin, first, rate)
         entries = deque(_from(first, ledger, None if n_before else start))
-        return Begin(chunk, start.monotonic_ns, start.wall_ns, self._n_lost + n_before, self._n_gaps, entries)
+        n_lost = self._n_lost + n_before
+        return Begin(chunk, start.monotonic_ns, start.wall_ns, n_lost, self._n_gaps, self._n_marks, entries)
 
 
 def _is_before(gap: Gap, first: int) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -71,6 +72,14 @@ class _Take:
             self.writer.checkpoint(self.n_sealed // self.writer.definition.chunk_frames, view, self.n_filled)
 
 
+class Running(NamedTuple):
+    """A take; `first` is its first frame, in frames of the capture."""
+
+    uri: str
+    recording: str
+    first: int
+
+
 class Triggers:
     """For the rotator's thread. What the `intake` has is the rotator's own, in frames of the capture.
 
@@ -117,6 +126,13 @@ class Triggers:
     def wants(self) -> int:
         """The first frame that a take might still begin with."""
         return max(0, self._trigger.frame - self._pre) if self._trigger is not None else 0
+
+    @property
+    def running(self) -> Running | None:
+        """The take that runs."""
+        if self._take is None:
+            return None
+        return Running(self._take.writer.definition.uri, str(self._take.writer.path), self._take.first)
 
     # -- a turn
 

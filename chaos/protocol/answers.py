@@ -302,7 +302,7 @@ class PortAccepted(msgspec.Struct, frozen=True):
 
 
 class Marked(msgspec.Struct, frozen=True):
-    """`frame` counts from the take's first."""
+    """`frame` counts from the take's first; in standby, where `recording` is empty, from the begin of the capture."""
 
     uri: str
     recording: str
@@ -312,12 +312,14 @@ class Marked(msgspec.Struct, frozen=True):
 
 class StreamKept(msgspec.Struct, frozen=True):
     """`n_frames` were held when it was kept: the recording begins with them. `recording` is empty where none had
-    come."""
+    come. `n_marks` that were set in standby are in it; `n_marks_gone` were of frames before the oldest held one."""
 
     uri: str
     recording: str
     n_frames: int
     sample_rate: int
+    n_marks: int = 0
+    n_marks_gone: int = 0
 
 
 class StreamEnded(msgspec.Struct, frozen=True):

@@ -174,3 +174,26 @@ def test_save_leaves_out_what_has_not_begun_and_says_so(daemon: ScriptedDaemon, 
     assert "nothing was recorded of stream://late/1" in done.stderr
     assert len(list((tmp_path / "here").iterdir())) == 1
     assert run("save", *uris, "out").exit_code == 6, "what was named must be there"
+
+
+def test_what_became_of_marks_is_told(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["stream_keep"] = {**KEPT, "n_marks": 1, "n_marks_gone": 2}
+    said = run("keep").stdout.splitlines()
+    assert said[1:3] == ["  1 mark set in standby is in it", "  2 marks were of frames before that, and not kept"]
+
+
+def test_a_place_in_standby_can_be_marked(daemon: ScriptedDaemon, run: Run) -> None:
+    """Of which no recording is there to look it up in."""
+    asked = []
+
+    def mark(request: Any) -> dict[str, Any]:
+        asked.append(request.frame)
+        return {"uri": URI, "recording": "", "frame": request.frame, "label": request.label}
+
+    form = {"type": "audio", "sample_rate": 48_000}
+    held = {**HELD, "format": form, "head_frame": 480_000, "started_wall_ns": 10**18}
+    daemon.script |= {"mark": mark, "stream_status": held}
+    done = run("mark", "there", "--at", "-2s")
+    assert done.exit_code == 0, done.output
+    assert asked == [480_000 - 96_000]
+    assert done.stdout.splitlines()[1].startswith("  nothing is recorded yet: the mark goes into the recording")

@@ -30,7 +30,7 @@ from chaos.store.recovery import recover
 from chaos.store.store import Store
 from chaos.store.verify import verify
 from chaos.store.writer import RecordingWriter
-from chaos.terms.errors import ChaosError, InvalidRequest, StorageFull
+from chaos.terms.errors import ChaosError, InvalidRange, InvalidRequest, StorageFull
 from chaos.terms.latency import Latency
 from chaos.terms.ledger import Cause, ClockAnchor, Confidence, Gap, lost_frames
 from chaos.terms.marks import Mark
@@ -285,6 +285,32 @@ def test_marks_of_what_was_held_are_in_the_recording(held: Held) -> None:
     kept = held.keep()
     held.stop()
     assert load(Path(kept.recording)).marks == [Mark(at - (held.n_frames - kept.n_frames), "that was it")]
+
+
+def test_marks_stay_at_their_frames_and_those_that_go_are_told(held: Held) -> None:
+    def mark(label: str, frame: int | None = None) -> Any:
+        future: Future[Any] = Future()
+        held.give(m.MarkFrame(label, frame, future))
+        return future.result(10)
+
+    held.count(SECOND // 2)
+    mark("goes")
+    mark("goes, too", 5)
+    held.count(3 * SECOND)
+    now = mark("stays").frame
+    with pytest.raises(InvalidRange, match=r"frame 5 of stream.* is no longer held") as refused:
+        mark("too late", 5)
+    first = int(refused.value.hint.split()[3])
+    assert mark("the oldest", first).frame == first
+    kept = held.keep()
+    assert (kept.n_marks, kept.n_marks_gone) == (2, 2)
+    begin = held.n_frames - kept.n_frames
+    assert begin == first
+    assert held.keep() == kept, "asked again it answers the same"
+    held.stop()
+    assert load(Path(kept.recording)).marks == [Mark(now - begin, "stays"), Mark(0, "the oldest")]
+    told = [fields for name, fields in held.held_events() if name == "stream_mark"]
+    assert [(each["frame"], each["label"]) for each in told[-2:]] == [(now - begin, "stays"), (0, "the oldest")]
 
 
 def test_a_device_in_another_shape_is_waited_for(held: Held) -> None:

@@ -144,6 +144,25 @@ def loud(folder: Path) -> Iterator[Loud]:
     stream.close()
 
 
+def test_a_mark_during_a_take_is_told_as_of_that_take(loud: Loud) -> None:
+    def mark(label: str, frame: int | None = None) -> Any:
+        future: Future[Any] = Future()
+        loud.give(m.MarkFrame(label, frame, future))
+        return future.result(10)
+
+    loud.play(SECOND)
+    assert mark("nothing runs").recording == ""
+    loud.play(CYCLE * 8, (100, 110))
+    first = SECOND + 100 - PRE
+    marked = mark("in it")
+    take = load(Path(marked.recording))
+    assert (marked.uri, marked.frame) == (take.definition.uri, len(loud.signal) - first)
+    loud.play(2 * SECOND)
+    [path] = loud.recordings()
+    assert str(path) == marked.recording
+    assert (marked.frame, "in it") in {(each.frame, each.label) for each in load(path).marks}
+
+
 def test_a_take_is_exact_and_the_ring_goes_on_without_a_seam(loud: Loud) -> None:
     loud.play(SECOND)
     loud.play(SECOND, (1_000, 1_001))
