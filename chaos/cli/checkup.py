@@ -315,7 +315,7 @@ def _of_clock(found: Checkup) -> None:
     elif quality.state is ClockState.UNSYNCHRONIZED:
         has_systemd = Path("/run/systemd/system").exists()
         command = "sudo timedatectl set-ntp true" if has_systemd else "sudo apt-get install chrony"
-        found.add("clock", "missing", "nobody sets it, so nobody knows how far the moments are off", command)
+        found.add("clock", "missing", "nothing sets it, so it isn't known how far times are from UTC", command)
     else:
         found.add("clock", "unchecked", "the kernel does not tell how it is set")
 

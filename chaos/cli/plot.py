@@ -29,13 +29,13 @@ _PIPED_COLUMNS = 100
 @click.command()
 @click.argument("what", metavar="URI|PATH")
 @range_options
-@click.option("--points", type=click.IntRange(1, 1_000_000), metavar="N", help="How many columns. Default: as fit.")
+@click.option("--points", type=click.IntRange(1, 1_000_000), metavar="N", help="Columns (default: as many as fit).")
 @json_option
 @click.pass_obj
 def show(
     session: Session, what: str, last: str | None, first: str | None, end: str | None, points: int | None, as_json: bool
 ) -> None:
-    """Draw a recording in the terminal: its waveform, or how much a MIDI take has of events.
+    """Draw a recording in the terminal: its waveform, or how many events a MIDI take has.
 
     Gaps are drawn as such, never as silence, and listed with their cause; marks stand below. It reads the recording's
     overview, so a long one takes no longer. With --json all numbers: per column the lowest and highest sample, the

@@ -61,12 +61,12 @@ def record(
 ) -> None:
     """Record a device into a file: chaosctl record "USB Mic" take.wav --for 10s
 
-    DEVICE is an identity, a name or a part of the description. Without it you are asked, or where nobody can be
-    asked the default device is recorded. FILE's ending says what it becomes (.wav, .flac, .mid ...); without FILE the
+    DEVICE is an identity, a name or a part of the description. Without it you are asked; if nobody can be asked, the
+    default device is recorded. FILE's ending chooses its format (.wav, .flac, .mid ...); without FILE the
     file is named by the device and the time of its first frame; - writes samples to standard output as they come.
 
-    It uses the chaosd that runs, or else records by itself. Either way there is a recording with its gap ledger; the
-    file is saved from it, and if that fails the recording is still there.
+    It uses the chaosd that is running, or else records by itself. Either way there is a recording with its gap ledger;
+    the file is saved from it, and if that fails the recording is still there.
     """
     from chaos.terms.units import parse_duration_s
 

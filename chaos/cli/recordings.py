@@ -265,11 +265,11 @@ def save(
 ) -> None:
     """Save a recording, or part of it, as a file. This also works while it is being recorded.
 
-    Without URI it is the only stream that runs, or the session, as chaosctl session save has it; without OUT the file
-    is named by the device and the time of its first frame. A stream in standby (chaosctl start --standby) is kept
-    first, as by chaosctl keep.
+    Without URI it saves the only stream that is running, or the session (as chaosctl session save does). Without OUT
+    the file is named by the device and the time of its first frame. A stream in standby (chaosctl start --standby) is
+    kept first, as by chaosctl keep.
 
-    OUT's ending says what it becomes: .wav, .rf64, .w64, .caf, .flac, .opus or .raw, and of a MIDI recording .mid or
+    OUT's ending chooses the format: .wav, .rf64, .w64, .caf, .flac, .opus or .raw, and of a MIDI recording .mid or
     .midi2. OUT can be - for standard output (interleaved samples, or a .mid file). With several recordings, OUT is a
     folder: each becomes one file there, all aligned by their clocks. The range then refers to the first recording.
 

@@ -63,7 +63,7 @@ def _latency_lines(reports: Sequence[SaveReport]) -> list[str]:
     if not any(each.is_late for each in told.values()):
         return []
     late = (f"  {uri}: {_latency(latency)}" for uri, latency in told.items())
-    return ["how late each device says that it delivers; the files were not moved by it:", *late]
+    return ["how late each device says that it is (the files were not moved by that):", *late]
 
 
 def _latency(latency: Latency) -> str:

@@ -30,7 +30,7 @@ def config(session: Session) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def check(file: Path, as_json: bool) -> None:
-    """Check a configuration file: all that is wrong, each with its line. Exit code 2 if anything is.
+    """Check a configuration file: everything that is wrong, with its line. Exit code 2 if anything is.
 
     That is also what this user and this machine refuse: folders, sockets, an endpoint without keys.
     """

@@ -59,7 +59,7 @@ def parse_range(last: str | None, first: str | None, end: str | None, timeline: 
         begin = timeline.n_frames - timeline.frame_of(parse_duration_s(last))
         if begin < 0 < timeline.n_frames:
             seconds = timeline.n_frames / max(timeline.frame_of(1.0), 1)
-            notes.append(f"only {seconds:.1f} s recorded, less than {last}: all is taken")
+            notes.append(f"only {seconds:.1f} s recorded, less than {last}: all of it is taken")
         return Range(max(begin, 0), timeline.n_frames, tuple(notes))
     places = [None if text is None else _place(text, timeline, notes) for text in (first, end)]
     meant = list(notes)
