@@ -113,7 +113,7 @@ def test_twenty_streams_at_once_from_several_devices(counting_source: SourceFact
         assert_whole(streams[uri], client.answer(request))
 
 
-def test_fifty_starts_and_stops_leave_nothing_behind(
+def test_many_starts_and_stops_leave_nothing_behind(
     counting_source: SourceFactory, daemon: Daemon, client: RawClient
 ) -> None:
     source = counting_source("again", **DRIVE)
@@ -124,10 +124,11 @@ def test_fifty_starts_and_stops_leave_nothing_behind(
         maps = sum(".staging" in line for line in (process / "maps").read_text().splitlines())
         return len(list((process / "fd").iterdir())) + len(list((process / "task").iterdir())) + maps
 
-    for n in range(50):
+    for n in range(20):
         uri = f"stream://again/{n}"
-        start(client, source.name, uri, staging_seconds=1)
-        await_frames(client, uri, 1)
+        start(client, source.name, uri, staging_seconds=8)  # of real time 2
+        while not client.call("stream_status", uri=uri)["head_frame"]:  # before that is told
+            pass
         stopped = client.call("stream_stop", uri=uri)
         assert (stopped["clean"], stopped["lost_frames"]) == (True, 0)
         if n == 4:
@@ -142,9 +143,9 @@ def test_external_rotation_with_a_controller_that_answers_late(
     counting_source: SourceFactory, client: RawClient, daemon: Daemon
 ) -> None:
     """Each path comes only when three more chunks are full: the slots hold them meanwhile."""
-    source = counting_source("outside", driver=True)
+    source = counting_source("outside", **DRIVE)
     uri, folder, frames = "stream://outside/1", daemon.store / "mine", 4800
-    start(client, source.name, uri, chunk_size_bytes=frames * 8, chunk_path=str(folder / "0.raw"), staging_seconds=5)
+    start(client, source.name, uri, chunk_size_bytes=frames * 8, chunk_path=str(folder / "0.raw"), staging_seconds=20)
     written = []
     for n in range(50):
         full = client.event("stream_chunk_full", stream_uri=uri)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from harness import Daemon, RawClient, SourceFactory
 
-SECONDS = int(os.environ.get("CHAOS_FOLLOW_SECONDS", "10"))
+SECONDS = int(os.environ.get("CHAOS_FOLLOW_SECONDS", "4"))
 RATE = 48_000
 
 
@@ -109,7 +109,7 @@ def test_a_follower_ends_with_the_stream(
 ) -> None:
     """The last frames, which were in no full block, are among those it got."""
     uri = "stream://ends/1"
-    source = counting_source("ends", driver=True)
+    source = counting_source("ends", driver=True, speed=4)
     recording = start(client, source.name, uri)
     follower = follow(recording, source.source_id, 1000, 1_000_000)
     began = follower.said("began")["began"]
@@ -125,7 +125,7 @@ def test_a_killed_daemon_ends_its_followers(
     """What the callback had committed is read to the last frame, though nobody has sealed it."""
     uri = "stream://killed/1"
     daemon = chaosd()
-    source = counting_source("killed", driver=True)
+    source = counting_source("killed", driver=True, speed=4)
     recording = start(daemon.client, source.name, uri)
     follower = follow(recording, source.source_id, 1000, 1_000_000)
     began = follower.said("began")["began"]

@@ -35,7 +35,7 @@ print(json.dumps([msgspec.to_builtins(ended), any("zmq" in name for name in sys.
 
 
 def test_a_program_records_by_itself(session: Session, counting_source: SourceFactory, tmp_path: Path) -> None:
-    source = counting_source("own", channels=2)
+    source = counting_source("own", channels=2, driver=True, speed=4)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path), source.name],
         env=session.env, stdout=subprocess.PIPE, text=True, timeout=60, check=True,

@@ -14,7 +14,7 @@ from rig import Session
 def test_a_fleet_of_one_from_the_first_line_to_the_table(
     session: Session, counting_source: SourceFactory, tmp_path: Path
 ) -> None:
-    counting_source("fleet-desk", driver=True)
+    counting_source("fleet-desk", driver=True, speed=4)
     blocks = [block for block in of_section("Fleet") if not block.mark.startswith("not run: ")]
     assert [block.kind for block in blocks] == ["console", "python"]
     port = free_port()  # what else runs here may have the page's

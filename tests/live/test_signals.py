@@ -47,7 +47,7 @@ ENDING = ["HUP", "QUIT", "PWR", "XCPU", "USR2", "ALRM", "VTALRM", "PROF", "IO", 
 def test_it_ends_cleanly(counting_source: SourceFactory, chaosd: Callable[..., Daemon], name: str) -> None:
     number = signal.Signals[f"SIG{name}"]
     daemon = chaosd()
-    recording = capture(daemon.client, counting_source("ending").name)
+    recording = capture(daemon.client, counting_source("ending", driver=True, speed=4).name)
     os.kill(daemon.pid, number)
     stopped = daemon.client.event("stream_stopped", stream_uri=URI)
     assert (stopped["clean"], stopped["lost_frames"]) == (True, 0)
@@ -57,7 +57,7 @@ def test_it_ends_cleanly(counting_source: SourceFactory, chaosd: Callable[..., D
 
 
 def test_a_report_goes_to_the_log_and_capture_goes_on(counting_source: SourceFactory, daemon: Daemon) -> None:
-    capture(daemon.client, counting_source("asked").name)
+    capture(daemon.client, counting_source("asked", driver=True, speed=4).name)
     os.kill(daemon.pid, signal.SIGUSR1)
     deadline = time.monotonic() + TIMEOUT_S
     while "report: stream://ending/1 streaming" not in daemon.log:
@@ -105,7 +105,7 @@ def test_a_terminal_that_closes_is_a_clean_end(
     session: Session, counting_source: SourceFactory, tmp_path: Path
 ) -> None:
     with in_terminal(session, tmp_path) as (process, client, ours):
-        recording = capture(client, counting_source("ending").name)
+        recording = capture(client, counting_source("ending", driver=True, speed=4).name)
         with open(os.devnull) as nothing:  # noqa: PTH123
             os.dup2(nothing.fileno(), ours)  # closes our end
         assert process.wait(TIMEOUT_S) == 0

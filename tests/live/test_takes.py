@@ -28,7 +28,7 @@ def test_takes_join_without_a_seam(
     session: Session, client: RawClient, counting_source: SourceFactory, layout: str
 ) -> None:
     session.force_quantum(256)
-    source = counting_source("tape", driver=True)
+    source = counting_source("tape", driver=True, speed=4)
     client.call("device_wait", name=source.name, timeout_s=50)
     client.call(
         "stream_start",
@@ -65,7 +65,7 @@ def test_a_running_recording_lets_its_oldest_go(
     session: Session, client: RawClient, counting_source: SourceFactory
 ) -> None:
     session.force_quantum(256)
-    source = counting_source("loop", driver=True)
+    source = counting_source("loop", driver=True, speed=4)
     client.call("device_wait", name=source.name, timeout_s=50)
     form = {"type": "audio"}
     client.call(

@@ -51,7 +51,7 @@ def test_takes_are_named_by_time_and_a_command_is_given_each(
     daemon = chaosd("--allow-commands")
     client, source, out = daemon.client, counting_source("named", driver=True), tmp_path / "ended"
     begin(
-        client, source, roll="1s", take_names="time", staging_seconds=2,
+        client, source, roll="1s", take_names="time", staging_seconds=10,
         chunk_size_bytes=65_536, on_roll=f"/bin/sh -c 'echo \"$1\" >> {out}' sh {{path}}",
         on_seal=f"/bin/sh -c 'test -f \"$1\" && echo \"$1\" >> {out}.chunks' sh {{path}}",
     )  # fmt: skip

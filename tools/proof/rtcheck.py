@@ -41,6 +41,7 @@ OFFENCES = ("allocations", "frees", "locks", "syscalls", "page_faults", "migrati
 GETPPID = 110
 SET_BYTES = 8 * (len(COUNTERS) + N_SYSCALLS)
 N_STARTS = 5
+N_FRAMES = 12_000
 CASES = (
     *((2, "planar", "f32"), (64, "planar", "f32"), (8, "planar", "s32")),
     *((2, "interleaved", "s16"), (64, "interleaved", "f32")),
@@ -133,7 +134,7 @@ def check(session: Session, folder: Path, channels: int, layout: str, sample_for
 
     form = {"type": "audio", "layout": layout, "sample_format": sample_format}
     request = {"format": form, "chunk_size_bytes": SAMPLE_BYTES[sample_format] * channels * 1100}
-    return _watched(session, folder, f"{layout} {sample_format} {channels} ch", device, request, 24_000)
+    return _watched(session, folder, f"{layout} {sample_format} {channels} ch", device, request, N_FRAMES)
 
 
 def check_midi(session: Session, folder: Path) -> Case:
@@ -158,7 +159,7 @@ def check_device(session: Session, folder: Path, layout: str) -> Case:
         return FaultyDriver(session, name="watched", patience_ms=50, hold=True)
 
     request = {"format": {"type": "audio", "layout": layout}, "chunk_size_bytes": 8 * 1100}
-    return _watched(session, folder, f"{layout} f32 2 ch, faulty", device, request, 24_000)
+    return _watched(session, folder, f"{layout} f32 2 ch, faulty", device, request, N_FRAMES)
 
 
 def _watched(
