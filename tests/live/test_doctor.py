@@ -79,13 +79,19 @@ def test_with_a_daemon_it_asks_that_one_and_deletes_the_trial(
 
 def test_a_device_that_brings_nothing_is_told_and_the_test_source_recorded(env: dict[str, str]) -> None:
     """There is only the virtual microphone, which nobody plays into."""
-    told = doctor(env, code={8})
+    told = doctor(env, code={5, 8})
     device = next(each for each in told["checks"] if each["name"] == "device")
     assert device["state"] == "missing"
     assert device["text"].startswith("Virtual microphone brought nothing: ")
-    assert (told["account"]["device"], told["account"]["verified"]) == ("PipeWire test source", True)
-    assert (told["account"]["n_gaps"], told["account"]["lost_frames"]) == (0, 0)
-    assert told["account"]["peak_dbfs"] > -1
+    account, recording = told["account"], states(told)["recording"]
+    if account is None:  # a machine so busy that the test source stopped each time
+        assert recording == "unchecked"
+        return
+    assert (account["device"], account["verified"]) == ("PipeWire test source", True)
+    assert account["peak_dbfs"] > -1
+    # Cycles that a busy machine misses are lost, and said to be; the source's own end is no loss.
+    assert (recording == "ok") == (account["lost_frames"] == account["n_gaps"] == 0)
+    assert account["n_frames"] - account["unsettled_frames"] - account["lost_frames"] > 48_000
 
 
 def test_without_pipewire_nothing_is_called_well(env: dict[str, str], tmp_path: Path) -> None:
