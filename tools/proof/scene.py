@@ -81,6 +81,18 @@ class Scene:
                 raise RigError(f"{name} is not listed with {n_channels} channels")
             time.sleep(0.01)
 
+    def await_told(self, seq: int, code: str) -> None:
+        """Waits for the event of an error with that code, after the event `seq`. Raises RigError when none comes."""
+        deadline = time.monotonic() + 60
+        while True:
+            for event in self.engine.call("events_since", seq=seq)["events"]:
+                seq = event["seq"]
+                if event["type"] == "stream_error" and event["error"]["code"] == code:
+                    return
+            if time.monotonic() > deadline:
+                raise RigError(f"no event told of {code}")
+            time.sleep(0.01)
+
     @contextmanager
     def stream(self, identity: str, *, is_own: IsOwn | None = None, **fields: object) -> Iterator[str]:
         """A stream beside, from when it captures; stopped at the end. With `is_own` its frames are looked at."""
