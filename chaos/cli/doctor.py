@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chaos.cli.out import say
-from chaos.cli.session import EXIT_BAD, EXIT_LOST, Session, json_option, leave, print_json
+from chaos.cli.session import EXIT_BAD, EXIT_LOST, Session, ended_by_signals, json_option, leave, print_json
 from chaos.terms.counting import counted
 
 if TYPE_CHECKING:
@@ -61,9 +61,11 @@ def _asked(session: Session) -> Iterator[tuple[Asking, Path, int | None]]:
 
     store = absolute(session.store_of(None))
     folder = next(each for each in store.parents if each.is_dir())
-    with tempfile.TemporaryDirectory(prefix=".chaos-doctor-", dir=folder) as trial, Local(
-        Config(store=Path(trial) / "store")
-    ) as own:
+    with (
+        ended_by_signals(),
+        tempfile.TemporaryDirectory(prefix=".chaos-doctor-", dir=folder) as trial,
+        Local(Config(store=Path(trial) / "store")) as own,
+    ):
         yield own, store, None
 
 

@@ -162,7 +162,8 @@ def _asked(session: Session) -> Iterator[tuple[Asking, Path]]:
 def _until_asked() -> Iterator[Ending]:
     """Has the signals ask for the end during the body."""
     ending = Ending()
-    before = {number: signal.signal(number, ending.ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    heard = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]  # by nohup
+    before = {number: signal.signal(number, ending.ask) for number in (signal.SIGINT, *heard)}
     try:
         yield ending
     finally:

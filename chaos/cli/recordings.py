@@ -136,7 +136,8 @@ def _verified(session: Session, what: str, share: float, advance: Callable[[int,
     if is_remote_url(what):
         from chaos.read.remotestream import verify_there
 
-        return dict(msgspec.to_builtins(verify_there(what, advance, share)))
+        with ended_by_signals():
+            return dict(msgspec.to_builtins(verify_there(what, advance, share)))
     if share < 1:
         raise click.UsageError("--sample is for what was uploaded; here all of it is checked")
     if "://" not in what:

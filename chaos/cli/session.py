@@ -112,7 +112,7 @@ class Session:
         from chaos.local import Local
         from chaos.protocol.config import Config, in_memory
 
-        with TemporaryDirectory(prefix="chaosctl-", dir=in_memory()) as folder:
+        with ended_by_signals(), TemporaryDirectory(prefix="chaosctl-", dir=in_memory()) as folder:
             config = Config(store=Path(folder) / "store", staging_dir=Path(folder) / "staging")
             with Local(config) as own:
                 yield own
@@ -181,12 +181,13 @@ def chosen_range(last: str | None, first: str | None, end: str | None, timeline:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Has SIGTERM and SIGHUP end the body as Ctrl-C does, so that it can tidy up."""
+    """Has SIGTERM and SIGHUP end the body as Ctrl-C does, so that it can tidy up; not where nohup has it ignored."""
 
     def end(number: int, _: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heard}
     try:
         yield
     finally:

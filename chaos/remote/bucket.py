@@ -11,9 +11,11 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from chaos.remote.environment import place_of
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Bucket", "KeyMissing", "KeyTaken", "StoreUnreachable"]
 
 TIMEOUT_S = 300
+_SILENCE_S = 30  # that long a store may say nothing while something is read
 _MEMORIES: dict[str, Any] = {}
+_T = TypeVar("_T")
 _Done = Literal["put", "get", "head", "list", "delete"]
 
 
@@ -45,15 +49,17 @@ class KeyMissing(Exception):
 class Bucket:
     """The objects below one URL. Keys are relative to it, with slashes; from any thread.
 
-    Methods raise StoreUnreachable where the store can't be reached or fails, and Unauthorized where it doesn't take the
-    credentials; either may be called again. `counts` has how many requests of each kind were made.
+    A signal's handler runs, and may raise, also while the store says nothing; after half a minute without a word what
+    was to be read is given up. Methods raise StoreUnreachable where the store can't be reached or fails, and
+    Unauthorized where it doesn't take the credentials; either may be called again. `counts` has how many requests of
+    each kind were made.
     """
 
     def __init__(self, url: str) -> None:
         self.url = check_url(url)
         self.counts: Counter[_Done] = Counter()
         self._lock = threading.Lock()
-        self._store = _opened(self.url)
+        self._store, self._writing = _opened(self.url)
         self._below = urlsplit(self.url).path.strip("/") if self.url.startswith("memory:") else ""
 
     @property
@@ -78,13 +84,13 @@ class Bucket:
     def _put(self, key: str, data: bytes, mode: Literal["create", "overwrite"]) -> None:
         self._count("put")
         with self._errors("write", key):
-            self._store.put(self._key(key), data, mode=mode, use_multipart=False)
+            _breakable(lambda: self._writing.put(self._key(key), data, mode=mode, use_multipart=False))
 
     def get(self, key: str) -> bytes:
         """Raises KeyMissing."""
         self._count("get")
         with self._errors("read", key):
-            return bytes(self._store.get(self._key(key)).bytes())
+            return _breakable(lambda: bytes(self._store.get(self._key(key)).bytes()))
 
     def find(self, key: str) -> bytes | None:
         """What `get` gives; None where there is no such object."""
@@ -98,7 +104,7 @@ class Bucket:
         self._count("head")
         try:
             with self._errors("read", key):
-                return int(self._store.head(self._key(key))["size"])
+                return int(_breakable(lambda: self._store.head(self._key(key)))["size"])
         except KeyMissing:
             return None
 
@@ -106,14 +112,15 @@ class Bucket:
         """The names right below a prefix that have something below them, sorted."""
         self._count("list")
         with self._errors("list", prefix):
-            found = self._store.list_with_delimiter(self._key(prefix) or None)["common_prefixes"]
+            found = _breakable(lambda: self._store.list_with_delimiter(self._key(prefix) or None))["common_prefixes"]
         return sorted(each.rstrip("/").rpartition("/")[2] for each in found)
 
     def objects(self, prefix: str = "", after: str | None = None) -> Iterator[tuple[str, int]]:
         """All keys below a prefix, each with its size; with `after` those behind that key. A list call per 1,000."""
         with self._errors("list", prefix):
             begin = None if after is None else self._key(after)
-            for batch in self._store.list(self._key(prefix) or None, offset=begin, chunk_size=1000):
+            batches = iter(self._store.list(self._key(prefix) or None, offset=begin, chunk_size=1000))
+            while batch := _breakable(lambda: next(batches, [])):
                 self._count("list")
                 for each in batch:
                     yield each["path"].removeprefix(self._below).lstrip("/"), each["size"]
@@ -123,7 +130,7 @@ class Bucket:
         keys = [self._key(key) for key, _ in self.objects(prefix)]
         self._count("delete")
         with self._errors("remove", prefix):
-            self._store.delete(keys)
+            _breakable(lambda: self._writing.delete(keys))
 
     def _count(self, kind: _Done) -> None:
         with self._lock:
@@ -159,6 +166,23 @@ class Bucket:
             raise StoreUnreachable(message, hint="is the network there, and the endpoint right?") from None
 
 
+def _breakable(ask: Callable[[], _T]) -> _T:
+    """What `ask` gives. On the main thread a signal's handler runs while it waits, and may raise: what was asked for is
+    then left to a thread of its own, which keeps nobody."""
+    if threading.current_thread() is not threading.main_thread():
+        return ask()
+    done: Future[_T] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(ask())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, name="bucket", daemon=True).start()
+    return done.result()
+
+
 def _no_bucket(doing: str, where: str) -> StoreUnreachable:
     message = f"could not {doing} {where}: there is no such bucket"
     return StoreUnreachable(message, hint="make it first, or check its name and the region")
@@ -176,7 +200,8 @@ def _first_cause(error: Exception) -> str:
     return re.sub(r"\?[^\s\"')]+", "?...", " ".join(text.split()))[:300]
 
 
-def _opened(url: str) -> ObjectStore:
+def _opened(url: str) -> tuple[ObjectStore, ObjectStore]:
+    """To read by, and to write by."""
     try:
         from obstore.exceptions import BaseError
         from obstore.store import LocalStore, MemoryStore
@@ -188,22 +213,25 @@ def _opened(url: str) -> ObjectStore:
     try:
         if parts.scheme == "memory":
             memory: ObjectStore = _MEMORIES.setdefault(parts.netloc, MemoryStore())
-            return memory
+            return memory, memory
         if parts.scheme == "file":
-            return LocalStore(Path(unquote(parts.path)), mkdir=True)
-        return _cloud(url, parts.scheme)
+            local = LocalStore(Path(unquote(parts.path)), mkdir=True)
+            return local, local
+        return _cloud(url, parts.scheme, {"read_timeout": timedelta(seconds=_SILENCE_S)}), _cloud(url, parts.scheme, {})
     except (BaseError, OSError, ValueError) as error:
         raise StoreUnreachable(f"could not open {url}: {_first_cause(error)}", hint=_CREDENTIALS) from None
 
 
-def _cloud(url: str, scheme: str) -> ObjectStore:
-    from datetime import timedelta
-
+def _cloud(url: str, scheme: str, client_options: dict[str, Any]) -> ObjectStore:
     from obstore.store import from_url
 
     how: Any = {
-        # A put on a thin link takes minutes; what hangs is given up after them.
-        "client_options": {"timeout": timedelta(seconds=TIMEOUT_S), "connect_timeout": timedelta(seconds=10)},
+        # A put on a thin link takes minutes, and no answer comes meanwhile; what hangs is given up after them.
+        "client_options": {
+            "timeout": timedelta(seconds=TIMEOUT_S),
+            "connect_timeout": timedelta(seconds=10),
+            **client_options,
+        },
         "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
     }
     place = place_of(scheme)

@@ -1,6 +1,6 @@
 """Which key is what, below the URL that recorders upload to.
 
-    <recorder>/recorder.json                           whose prefix this is; made once, never replaced
+    <recorder>/recorder.json                           whose prefix this is (`Claim`); replaced by its owner alone
     <recorder>/takes/<started>.<name>.<take>.json      a take in short (`TakeEntry`)
     <recorder>/recordings/<name>/<take>.<started>.zarr/
         zarr.json, audio/, events/, gaps/, clock/      as on the recorder's own disk
@@ -31,11 +31,13 @@ JOURNAL = "journal.jsonl"
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Whose prefix it is: `store_id` is the uploading store's own number."""
+    """Whose prefix it is: `store_id` is the uploading store's own number, which its copies share, and `mark` tells
+    which of them was the last to start; empty before 0.3."""
 
     recorder: str
     store_id: str
     software: str
+    mark: str = ""
 
 
 class TakeEntry(msgspec.Struct, frozen=True):

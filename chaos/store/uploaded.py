@@ -2,6 +2,7 @@
 
     .upload/target       where it goes; there while upload is on: then nothing is retired that is not there yet
     .upload/id           the store's own number, by which its prefix over there is known
+    .upload/marks        by which this copy of the store is told from others, by target
     .upload/known.db     how far each take has come, by target
     .upload/takes/       metadata on its way (`chaos.upload`)
     .upload/reserve/     space that is given up for these notes once the disk is full
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "Uploads", "set_target"]
 
 _FOLDER = ".upload"
+_MARKS = "marks"
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE upload (
@@ -127,6 +129,22 @@ class Uploads:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace(path, f"{made}\n".encode())
         return made
+
+    def marks(self, target: str) -> list[str]:
+        """The marks of which one is over there, as far as this copy of the store was the last to start."""
+        return self._marks().get(target, [])
+
+    def set_marks(self, target: str, marks: list[str]) -> None:
+        """Raises StorageFull or StorageFailed."""
+        path = self.folder / _MARKS
+        with storage_errors("write", path):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace(path, msgspec.json.encode({**self._marks(), target: marks}))
+
+    def _marks(self) -> dict[str, list[str]]:
+        with suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(read_regular(self.folder / _MARKS), type=dict[str, list[str]])
+        return {}
 
     def progress(self, target: str, path: Path, started_wall_ns: int | None = None) -> Progress | None:
         """Of the take in this folder; None where nothing is known, or of another one that had its name before."""

@@ -21,7 +21,7 @@ def check_url(url: str) -> str:
     """The URL without a slash at its end. Raises InvalidRequest; what is said repeats no credentials."""
     try:
         parts = urlsplit(url)
-        has_secrets = bool(parts.username or parts.password or parts.query)
+        has_secrets = "@" in parts.netloc or ":" in parts.netloc or bool(parts.query)
     except ValueError:
         raise InvalidRequest("that is not a URL", hint="write it as s3://bucket/prefix") from None
     if has_secrets or parts.fragment:

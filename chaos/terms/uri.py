@@ -16,6 +16,7 @@ _T = TypeVar("_T")
 _MAX_PART = 64
 _MOST_TRIES = 100
 _FOREIGN = re.compile(r"[^A-Za-z0-9._-]")
+_SECRET = re.compile(r"(?<=://).*(?=@)|(?<=\?).+", re.DOTALL)
 _NUMBER = re.compile(r"(?<![0-9.])[0-9]{1,4}$")  # neither a date nor one of a stream's takes (.0001)
 _FORM = "stream://NAME/TAKE, each 1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot"
 
@@ -105,5 +106,6 @@ def of_free(uri: str, start: Callable[[str], _T]) -> _T:
 
 
 def _invalid(text: str, why: str) -> InvalidURI:
-    shown = text if len(text) <= 200 else f"{text[:200]}..."
+    shown = _SECRET.sub("...", text)  # it may be the URL of something else
+    shown = shown if len(shown) <= 200 else f"{shown[:200]}..."
     return InvalidURI(f"{shown!r} is not a stream URI: {why}", hint=f"use {_FORM}")

@@ -17,17 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
-
-from chaos import __version__
 from chaos.protocol.uploads import Told, Uploaded, UploadState
-from chaos.remote.bucket import Bucket, KeyTaken, StoreUnreachable
-from chaos.remote.layout import CLAIM, Claim
+from chaos.remote.bucket import Bucket, StoreUnreachable
 from chaos.store.journal import JOURNAL_NAME
 from chaos.store.store import Store
 from chaos.store.uploaded import Uploads
 from chaos.terms.buckets import check_recorder
 from chaos.terms.errors import ChaosError, InvalidRequest, RecordingNotFound, StorageFull, Unauthorized
+from chaos.upload.claim import PrefixClaim
 from chaos.upload.pace import Backoff, Pace
 from chaos.upload.take import TakeUpload
 
@@ -69,6 +66,7 @@ class Uploader:
         self._opened = opened
         self._bucket: Bucket | None = None
         self._uploads = Uploads(store)
+        self._claim = PrefixClaim(self._uploads, self._recorder)
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._hurry = threading.Event()  # nothing is waited for any more
@@ -108,7 +106,8 @@ class Uploader:
 
     def run(self, *, until_done: bool = False) -> None:
         """Uploads until `stop`, or with `until_done` until all that is sealed is there: then it raises what stands in
-        the way instead of waiting. Raises InvalidRequest where another recorder has the prefix."""
+        the way instead of waiting. Raises InvalidRequest where another recorder has the prefix, or another copy of this
+        store."""
         try:
             while not self._stop.is_set():
                 self._wake.clear()
@@ -273,21 +272,10 @@ class Uploader:
 
     def _claimed(self) -> Bucket:
         """The bucket, once it is sure that the prefix is this store's."""
-        if self._bucket is None:
-            bucket = self._opened(self._prefix)
-            own = Claim(self._recorder, self._uploads.store_id(), f"chaosd {__version__}")
-            found = bucket.find(CLAIM)
-            if found is None:
-                try:
-                    bucket.put_new(CLAIM, msgspec.json.encode(own))
-                except KeyTaken:
-                    found = bucket.get(CLAIM)
-            if found is not None and _owner(found) != own.store_id:
-                raise InvalidRequest(
-                    f"{self._prefix} is another recorder's", hint="give this one a name of its own: --upload-as NAME"
-                )
-            self._bucket = bucket
-        return self._bucket
+        bucket = self._bucket or self._opened(self._prefix)
+        self._claim.check(bucket)
+        self._bucket = bucket
+        return bucket
 
     def _look(self) -> None:
         """Finds takes that have come since. What has come and is all there is not among the open ones."""
@@ -328,10 +316,3 @@ class Uploader:
         self._due.pop(path, None)
         if take is not None:
             take.close()
-
-
-def _owner(claim: bytes) -> str:
-    try:
-        return msgspec.json.decode(claim, type=Claim).store_id
-    except msgspec.DecodeError:
-        return ""

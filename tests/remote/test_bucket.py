@@ -5,13 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from proof.faultystore import FaultyStore
 
-from chaos.remote.bucket import Bucket, KeyMissing, KeyTaken, StoreUnreachable
+from chaos.remote.bucket import Bucket, KeyMissing, KeyTaken, StoreUnreachable, _breakable
 from chaos.terms.buckets import check_url
 from chaos.terms.errors import InvalidRequest, Unauthorized
 
@@ -60,7 +66,8 @@ def test_what_is_no_object_store_is_refused(bad: str) -> None:
     assert "s3://bucket/prefix" in refused.value.hint
 
 
-@pytest.mark.parametrize("bad", ["s3://key:hush@bucket/x", "az://c/x?sig=hush", "s3://hush@bucket"])
+@pytest.mark.parametrize("bad", ["s3://key:hush@bucket/x", "az://c/x?sig=hush", "s3://hush@bucket",
+                                 "s3://key:hu/sh@bucket/hush", "s3://key:hush"])
 def test_credentials_in_a_url_are_refused_and_not_repeated(bad: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         check_url(bad)
@@ -131,3 +138,49 @@ def test_without_credentials_that_is_said(s3: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")  # no instance's role, wherever this runs
     with pytest.raises(Unauthorized, match="no credentials"):
         Bucket(f"{s3}/x").folders()
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """An object store that takes connections and requests, and never answers."""
+    for name, value in (("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_REGION", "x")):
+        monkeypatch.setenv(name, value)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        yield server
+
+
+@pytest.mark.parametrize("command", ["list", "verify", "save"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_store_that_never_answers_holds_up_no_signal(
+    silent: socket.socket, tmp_path: Path, command: str, number: signal.Signals
+) -> None:
+    url = "s3://bucket/rig1/recordings/a/b.20260101T000000.000000Z.zarr"
+    asked = [sys.executable, "-m", "chaos.cli.main", command, url, *(["x.wav"] if command == "save" else [])]
+    process = subprocess.Popen(asked, env={**os.environ, "TMPDIR": str(tmp_path)}, cwd=tmp_path)
+    connection, _ = silent.accept()
+    with connection:
+        assert connection.recv(1)  # it has asked
+        process.send_signal(number)
+        # `list` has nothing to tidy up, and so leaves SIGTERM as it is
+        expected = 130 if number == signal.SIGINT else -number if command == "list" else 128 + number
+        assert process.wait(20) == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_never_answers_is_given_up(silent: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaos.remote.bucket._SILENCE_S", 0.2)
+    bucket = Bucket("s3://bucket/x")
+    for ask in (lambda: list(bucket.objects()), lambda: bucket.get("a")):
+        with pytest.raises(StoreUnreachable):
+            ask()
+
+
+def test_what_is_asked_on_the_main_thread_is_asked_as_anywhere() -> None:
+    def fail() -> None:
+        raise KeyMissing("x")
+
+    assert _breakable(threading.get_ident) != threading.get_ident()
+    with pytest.raises(KeyMissing):
+        _breakable(fail)

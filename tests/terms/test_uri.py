@@ -23,6 +23,15 @@ def test_a_slug_is_a_uri_part(anyhow: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "secret", ["https://me:hush@host/x", "S3://me:hush/hush@bucket/x", "https://host/x?key=hush&x=hush\nhush"]
+)
+def test_the_credentials_in_a_url_of_something_else_are_not_repeated(secret: str) -> None:
+    with pytest.raises(InvalidURI) as refused:
+        parse_uri(secret)
+    assert "hush" not in f"{refused.value.message}{refused.value.hint}"
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         "",

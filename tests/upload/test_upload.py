@@ -26,7 +26,7 @@ from chaos.store.store import Store
 from chaos.store.summary import RecordingSummary, summaries
 from chaos.store.uploaded import set_target
 from chaos.store.verify import verify
-from chaos.terms.errors import ChaosError, InvalidRequest
+from chaos.terms.errors import ChaosError, InvalidRequest, StorageFull
 from chaos.terms.ledger import Cause
 from chaos.terms.units import parse_keep
 from chaos.upload.uploader import Uploader
@@ -204,7 +204,7 @@ def test_a_take_that_has_ended_costs_nothing_any_more(tmp_path: Path) -> None:
     upload(store, url)
     bucket = FlakyBucket(f"{url}/rig1", -1)
     upload(store, url, lambda _: bucket)
-    assert (bucket.keys_put, bucket.counts["get"]) == ([], 1)
+    assert (bucket.keys_put, bucket.counts["get"]) == (["recorder.json"], 1)
     assert not list((store.root / ".upload" / "takes").rglob("*.json"))
 
 
@@ -385,6 +385,64 @@ def test_a_prefix_is_one_store_s(tmp_path: Path) -> None:
     assert "--upload-as" in refused.value.hint
     upload(Store(tmp_path / "other"), url, recorder="rig2")
     assert Bucket(url).folders() == ["rig1", "rig2"]
+
+
+def test_of_two_copies_of_a_store_the_one_that_started_last_has_the_prefix(tmp_path: Path) -> None:
+    store, copy, url = Store(tmp_path / "store"), Store(tmp_path / "copy"), memory_url()
+    fill(record(store))
+    upload(store, url)
+    shutil.copytree(store.root, copy.root)
+    for _ in range(2):
+        upload(store, url)  # which has started since it was copied
+        with pytest.raises(InvalidRequest, match="another copy of this store") as refused:
+            upload(copy, url)
+    assert "--upload-as" in refused.value.hint
+    upload(copy, url, recorder="rig2")
+    Bucket(url).store.delete("rig1/recorder.json")
+    upload(copy, url)
+    with pytest.raises(InvalidRequest, match="another copy of this store"):
+        upload(store, url)
+
+
+def test_one_that_runs_is_told_that_a_copy_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, copy, url, now_s = Store(tmp_path / "store"), Store(tmp_path / "copy"), memory_url(), [1000.0]
+    monkeypatch.setattr("chaos.upload.claim.time.monotonic", lambda: now_s[0])
+    fill(record(store))
+    uploader = Uploader(store, url, "rig1", lambda told: None)
+    uploader.round()
+    shutil.copytree(store.root, copy.root)
+    upload(copy, url)
+    now_s[0] += 599
+    uploader.round()
+    now_s[0] += 1
+    with pytest.raises(InvalidRequest, match="another copy of this store"):
+        uploader.round()
+    uploader.close()
+
+
+def test_a_start_whose_mark_was_lost_on_its_way_is_no_other_copy(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    fill(record(store))
+    for after in (False, True):
+        url = memory_url()
+        for _ in range(3):
+            with pytest.raises(StoreUnreachable):
+                upload(store, url, lambda where, after=after: FlakyBucket(where, 0, after=after))  # type: ignore[misc]
+        upload(store, url)
+
+
+def test_a_full_disk_takes_no_mark_and_the_upload_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, url = Store(tmp_path / "store"), memory_url()
+    fill(record(store))
+    upload(store, url)
+
+    def full(*_: object) -> None:
+        raise StorageFull("injected")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("chaos.store.uploaded.Uploads.set_marks", full)
+        upload(store, url)
+    upload(store, url)
 
 
 def test_a_take_with_a_damaged_journal_holds_up_no_other(tmp_path: Path) -> None:
