@@ -14,14 +14,15 @@ seen half-written. "Publishes" is a store that releases, "finds" a load that acq
    frames before it. A follower that read notes of the ring while they were overwritten must notice: the fence in
    `push_note` keeps a new note's words behind the index before it, and the follower's fence keeps its reading of them
    before its second look at the index. One index of margin covers the note that is being written.
-3. Slots. A slot's entry is NONE, and a fence passed, before the slot is cleared; it names a new chunk before that
-   chunk's frames come. A follower finds the entry, copies, passes a fence and looks again: had it copied anything that
+3. Slots. A slot's entry is NONE, and a fence passed, before the slot is cleared; it names a new chunk, and a fence has
+   passed, before that chunk's frames come: what was found by the free ring alone, a store doesn't hand on. A follower finds the entry, copies, passes a fence and looks again: had it copied anything that
    was written since, it would find NONE or the new chunk.
 4. Open gap. `gap_cause` is written before `gap_first` publishes it, and a fence lies between the end of one gap and the
    cause of the next: a follower that finds the same `gap_first` before and after the cause has that gap's own.
 5. Hint. Any thread may publish one; the callback clears only the very one that it has found.
 
-All holds on ARM, where stores may pass each other; x86 keeps their order by itself. The counters beside these are for
+All holds on ARM, where stores may pass each other; x86 keeps their order by itself. `tests/staging/test_memory_order.py`
+tries 1 to 4 in every order that C11 allows, and each order left out. The counters beside these are for
 people, and may be a cycle older or newer than the head.
 
 Over 400 lines with this text, which stands beside the code that it argues for.
@@ -106,6 +107,7 @@ cdef bint take_free(Writer *w) noexcept nogil:
     w.offset = head % w.definition.chunk_frames
     w.used = 0
     chaos_store(&w.table[w.slot].chunk, head // w.definition.chunk_frames)
+    chaos_fence()
     chaos_store(&w.rt.filling, <uint64_t>w.slot)
     return True
 

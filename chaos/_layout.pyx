@@ -1,9 +1,9 @@
 """The staging file's layout as Python sees it: where each field lies, and what the numbers in it mean."""
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint64_t
 
-from chaos.atomics cimport chaos_fence, chaos_load
+from chaos.atomics cimport chaos_fence, chaos_load, chaos_store
 
 CAUSES = {"missed": CAUSE_MISSED, "hardware_xrun": CAUSE_HARDWARE_XRUN, "overrun": CAUSE_OVERRUN,
           "device_away": CAUSE_DEVICE_AWAY, "driver_switch": CAUSE_DRIVER_SWITCH, "no_data": CAUSE_NO_DATA, "foreign": CAUSE_FOREIGN,
@@ -86,6 +86,18 @@ def load(object buffer, size_t at):
     finally:
         PyBuffer_Release(&view)
     return value
+
+
+def store(object buffer, size_t at, uint64_t value):
+    """Puts a 64-bit word at byte `at`, a multiple of 8, for who reads it by `load`: never half of it."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    try:
+        if at % 8 or view.len < 8 or at > <size_t>view.len - 8:
+            raise ValueError("no such word")
+        chaos_store(<uint64_t *>(<uint8_t *>view.buf + at), value)
+    finally:
+        PyBuffer_Release(&view)
 
 
 def acquire_fence():

@@ -243,7 +243,12 @@ cdef class Slots:
         cdef Writer *w = self.alive()
         cdef uint64_t head = chaos_load(&w.rt.head_frame)
         cdef uint64_t gap_first = chaos_load(&w.rt.gap_first)
-        cdef uint64_t gap_cause = w.rt.gap_cause
+        cdef uint64_t gap_cause = chaos_load(&w.rt.gap_cause)
+        cdef uint64_t again = chaos_load(&w.rt.gap_first)
+        while gap_first != again:   # another gap has begun: the cause is to be its own (`_cycle`, 4)
+            gap_first = again
+            gap_cause = chaos_load(&w.rt.gap_cause)
+            again = chaos_load(&w.rt.gap_first)
         cdef bint stalls = gap_first == NONE and chaos_load(&w.rings.stalled) == head + 1
         if stalls:
             gap_first = head

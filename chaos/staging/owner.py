@@ -208,6 +208,10 @@ class Staging:
     def _put(self, field: str, code: str, value: int | bytes) -> None:
         struct.pack_into("<" + code, self._map, _layout.OFFSETS[field], value)
 
+    def _publish(self, field: str, value: int) -> None:
+        """A word that others may be reading; by `struct` they would see it byte by byte."""
+        _layout.store(self._map, _layout.OFFSETS[field], value)
+
     def set_recording(self, recording: Path) -> None:
         """Where the recording lies, for whoever finds this file after a crash."""
         self._put("recording", "1024s", os.fsencode(recording))
@@ -224,16 +228,16 @@ class Staging:
 
     def hold(self) -> None:
         """What is captured is not a recording yet: after a crash nobody brings it in. Until `keep`."""
-        self._put("standby", "Q", 1)
+        self._publish("standby", 1)
 
     def keep(self, base_chunk: int, base_ns: int, *, n_lost: int, n_gaps: int) -> None:
         """The recording begins with this chunk, at that moment (CLOCK_MONOTONIC; 0: with the capture); so many gaps had
         ended before it, and so many frames before it were in gaps. All frames and chunks count from there. For the
         rotator's thread; `hold_on` takes it back."""
         for field, value in (("base_ns", base_ns), ("base_lost", n_lost), ("base_gaps", n_gaps)):
-            self._put(field, "Q", value)
-        self._put("base_chunk", "Q", base_chunk)
-        self._put("standby", "Q", 0)
+            self._publish(field, value)
+        self._publish("base_chunk", base_chunk)
+        self._publish("standby", 0)
         self._base_frame = base_chunk * self.form.chunk_frames
 
     def hold_on(self) -> None:

@@ -191,3 +191,10 @@ def test_a_word_is_read_whole_or_not_at_all() -> None:
     for at in (4, 16, 1 << 40):
         with pytest.raises(ValueError, match="no such word"):
             _layout.load(bytes(16), at)
+        with pytest.raises(ValueError, match="no such word"):
+            _layout.store(bytearray(16), at, 1)
+    words = bytearray(16)
+    _layout.store(words, 8, (1 << 64) - 2)
+    assert _layout.load(words, 8) == (1 << 64) - 2
+    with pytest.raises(BufferError):
+        _layout.store(bytes(16), 8, 1)
