@@ -25,6 +25,8 @@ class AudioSlots(Slots):
         asked: bool = False,
         answered: bool = False,
         denied: bool = False,
+        other_frames: int = 0,
+        whole: bool = False,
     ) -> None: ...
     def measure(
         self, slot: int, first: int, end: int, origin: int = 0

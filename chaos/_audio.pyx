@@ -109,7 +109,8 @@ cdef class AudioSlots(Slots):
     def cycle(self, uint64_t position, uint64_t n_frames, object data, *, uint32_t rate=48000, uint32_t clock_id=1,
               object monotonic_ns=None, uint32_t clock_flags=0, uint64_t xrun=0, bint interleaved=False,
               bint torn=False, bint foreign=False, bint doubting=False, bint linked=False,
-              bint doubtful=False, bint asked=False, bint answered=False, bint denied=False):
+              bint doubtful=False, bint asked=False, bint answered=False, bint denied=False,
+              uint64_t other_frames=0, bint whole=False):
         """Runs what the callback runs for one cycle, without the GIL; for tests.
 
         Args:
@@ -122,6 +123,7 @@ cdef class AudioSlots(Slots):
             doubting: leave out what the callback would not believe.
             linked: whether the device is, so that it should bring frames.
             doubtful, asked, answered, denied: of what may be made up in part, see `Cycle`.
+            other_frames, whole: of a cycle that has another length by its clock, see `Cycle`.
             foreign: pretend that somebody else's links bring audio, too; without `data`.
         """
         cdef Writer *w = self.alive()
@@ -147,6 +149,7 @@ cdef class AudioSlots(Slots):
         c.content = &buffers
         c.is_linked = linked
         c.is_doubtful, c.is_asked, c.is_answered, c.is_denied = doubtful, asked, answered, denied
+        c.other_frames, c.is_whole = other_frames, whole
         if doubting and not slots_trusts(w, &c):
             return
         if data is None or foreign:

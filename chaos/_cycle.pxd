@@ -29,6 +29,8 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     bint is_answered        # whether it is known of the cycle that was asked of, and those before it
     bint is_denied          # whether what is held was made up
     bint is_resized         # whether the device may have filled it for another length than the clock has
+    uint64_t other_frames   # the length by which its clock may count it instead, or 0
+    bint is_whole           # whether n_frames is then what the device has filled, and the other the clock's alone
 
 cdef struct Form:           # how one kind of content lies in a slot: all that the accounting does not know
     # Writes frames from_frame ... from_frame + n of the cycle to the slot and offset that the writer is at. Gives 0, or
@@ -62,6 +64,9 @@ cdef struct Writer:         # the callback's own
     Filled filled           # by the last `put`
     uint64_t confidence     # of the open gap
     uint64_t seen_end       # position behind the last cycle that called, trusted or not
+    uint64_t other_end      # where the next one may begin, too, or NONE; see `Cycle.other_frames`
+    uint64_t other_within   # the farther of both only if it comes before so many half frames
+    uint64_t recounted      # position behind the last believed cycle as its clock may count it instead, or NONE
     uint64_t seen_clock
     uint64_t seen_position  # of the last cycle that called, as its clock said
     uint64_t seen_ns
@@ -84,6 +89,7 @@ cdef struct Writer:         # the callback's own
     uint64_t lead           # before the take begins: frames of cycles, one after the other, without data
     bint trusted            # whether the buffers were that cycle's own
     bint jumped             # whether the clock said that it jumped, since the last believed cycle
+    bint leapt              # whether it has, and no frame was lost by that: the next anchor says so
 
 cdef inline uint64_t told_position(uint64_t position) noexcept nogil:
     """A clock's position as it is told: modulo 2^62, so that it fits 64 bits with a sign wherever it is kept."""

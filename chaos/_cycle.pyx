@@ -112,6 +112,12 @@ cdef bint take_free(Writer *w) noexcept nogil:
     return True
 
 
+cdef void push_anchor(Writer *w, const Cycle *c, uint64_t done) noexcept nogil:
+    """Says which frame the cycle's first one is, `done` of which are stored, and whether the clock jumped before it."""
+    push_note(w, NOTE_ANCHOR, CAUSE_CLOCK_JUMP if w.leapt else 0, 0, w.rt.head_frame - done, 0, c)
+    w.leapt = False
+
+
 cdef void close_gap(Writer *w, const Cycle *c) noexcept nogil:
     """Tells of the open gap, which ends at the head. There must be room for a note."""
     if w.rt.gap_first == NONE:
@@ -174,7 +180,7 @@ cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
             if w.rt.gap_first != NONE or w.rt.head_frame == 0:
                 signal(w)
             if w.rt.gap_first == NONE and not anchored:
-                push_note(w, NOTE_ANCHOR, 0, 0, w.rt.head_frame - done, 0, c)
+                push_anchor(w, c, done)
                 anchored = True
         n = c.n_frames - done
         if n > w.definition.chunk_frames - w.offset:
@@ -184,7 +190,7 @@ cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
         if c.live_position != NULL and chaos_peek(c.live_position) != c.live:
             w.form.take_back(w, n)
             w.rt.torn += 1
-            w.seen_end = NONE       # so that the cycle after it is not believed
+            w.seen_end = w.other_end = NONE     # so that the cycle after it is not believed
             skip(w, c, c.n_frames - done, CAUSE_MISSED, EXACT)
             return
         if cause != 0:
@@ -193,7 +199,10 @@ cdef void store_frames(Writer *w, const Cycle *c) noexcept nogil:
             continue
         if w.rt.gap_first != NONE:
             close_gap(w, c)
-            push_note(w, NOTE_ANCHOR, 0, 0, w.rt.head_frame - done, 0, c)
+            push_anchor(w, c, done)
+            anchored = True
+        elif w.leapt:
+            push_anchor(w, c, done)
             anchored = True
         w.rt.n_captured += n
         w.offset += n
@@ -226,7 +235,8 @@ cdef void hold(Writer *w, const Cycle *c) noexcept nogil:
     """Copies a doubtful cycle behind the head, which stays. Where that would take another slot, or a gap is open, it is
     lost with those held before it: what is known of them comes within a few cycles."""
     cdef bint is_torn = False
-    if w.slot >= 0 and w.rt.gap_first == NONE and w.offset + w.held + c.n_frames < w.definition.chunk_frames:
+    if (w.slot >= 0 and w.rt.gap_first == NONE and not w.leapt
+            and w.offset + w.held + c.n_frames < w.definition.chunk_frames):
         w.offset += w.held
         w.form.put(w, c, 0, c.n_frames)
         chaos_fence()
@@ -234,7 +244,7 @@ cdef void hold(Writer *w, const Cycle *c) noexcept nogil:
         if is_torn:
             w.form.take_back(w, c.n_frames)
             w.rt.torn += 1
-            w.seen_end = NONE
+            w.seen_end = w.other_end = NONE
         w.offset -= w.held
         if not is_torn:
             w.held += c.n_frames
@@ -316,15 +326,21 @@ cdef void account(Writer *w, const Cycle *c) noexcept nogil:
     cdef uint64_t elapsed = frames_between(w.rt.end_ns, c.monotonic_ns, c.rate)
     cdef uint64_t hint = chaos_load(&w.rings.hint)
     cdef uint64_t slack = 2 * c.n_frames
-    if c.clock_id == w.rt.clock_id and not w.jumped and jump >= 0:
+    cdef uint64_t unseen
+    if c.position == w.recounted and c.clock_id == w.rt.clock_id and hint == 0 and 2 * elapsed < c.n_frames:
+        elapsed = 0             # the frames go on, and so would the position if it counted them
+    elif c.clock_id == w.rt.clock_id and not w.jumped and jump >= 0:
         if hint == 0:
             if is_possible(w, c, <uint64_t>jump, elapsed):
                 book_missed(w, c, <uint64_t>jump, elapsed)
                 return
         elif <uint64_t>jump + slack >= elapsed and <uint64_t>jump <= elapsed + slack:
-            # The clock went on without us, so its position is better than the time that passed.
-            if jump > 0:
-                skip(w, c, <uint64_t>jump, hint, EXACT)
+            # The clock went on without us, so its position is better than the time that passed. What it was seen to
+            # stand for comes on top; where it is more than half a cycle behind time, it may have stood unseen.
+            unseen = not_in_position(w, c, <uint64_t>jump, elapsed)
+            if <uint64_t>jump + unseen > 0:
+                skip(w, c, <uint64_t>jump + unseen, hint,
+                     EXACT if unseen == 0 and 2 * <uint64_t>jump + c.n_frames >= 2 * elapsed else CLOCK)
             return
     w.run_position = c.position
     w.run_ns = c.monotonic_ns
@@ -337,7 +353,12 @@ cdef void account(Writer *w, const Cycle *c) noexcept nogil:
     w.rt.switches += 1
     if 2 * elapsed < c.n_frames:
         elapsed = 0
-    skip(w, c, elapsed, CAUSE_DRIVER_SWITCH, CLOCK)
+    if c.clock_id != w.rt.clock_id:
+        skip(w, c, elapsed, CAUSE_DRIVER_SWITCH, CLOCK)
+    elif elapsed > 0:
+        skip(w, c, elapsed, CAUSE_CLOCK_JUMP, CLOCK)
+    else:
+        w.leapt = True
 
 
 cdef bint count_by_time(Writer *w, Cycle *c) noexcept nogil:
@@ -354,7 +375,7 @@ cdef bint count_by_time(Writer *w, Cycle *c) noexcept nogil:
     elif w.still >= STILL_CYCLES:
         return False
     if (w.still < STILL_CYCLES and c.clock_id == w.seen_clock and w.seen_end != NONE and c.position < w.seen_end
-            and 2 * elapsed >= c.n_frames):
+            and c.position != w.other_end and 2 * elapsed >= c.n_frames):
         w.set_back += w.seen_end - c.position
     w.seen_position = c.position
     w.seen_ns = c.monotonic_ns
@@ -401,6 +422,22 @@ cdef inline bint is_steady(Writer *w, const Cycle *c, uint64_t since_ns) noexcep
         w.n_straight >= FAST_CYCLES and c.now_ns - w.jumped_ns >= <uint64_t>FAST_MS * 1000000)
 
 
+cdef inline bint follows(const Writer *w, const Cycle *c, uint64_t last_ns) noexcept nogil:
+    """Whether the cycle begins where the last one ended.
+
+    Where that had two lengths, there are two such places, and at the farther one a later cycle may begin, too: by its
+    time it is told from that.
+    """
+    if c.clock_id != w.seen_clock:
+        return False
+    if w.other_end == NONE:
+        return c.position == w.seen_end
+    if c.position == min(w.seen_end, w.other_end):
+        return True
+    return c.position == max(w.seen_end, w.other_end) and (
+        2 * frames_between(last_ns, c.monotonic_ns, c.rate) < w.other_within)
+
+
 cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil:
     """Whether the buffers hold this cycle's frames; where not, `slots_cycle` must not see it.
 
@@ -412,18 +449,21 @@ cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil:
     next believed cycle comes.
     """
     cdef uint64_t since_ns = c.now_ns - w.called_ns
+    cdef uint64_t last_ns = w.seen_ns
     cdef bint is_first = w.seen_ns == 0 and w.rt.callbacks + w.rt.distrusted == 0
     if c.n_frames == 0 or not count_by_time(w, c):
         w.rt.distrusted += 1
         return False
     w.jumped = w.jumped or c.clock_flags & CLOCK_JUMPED
-    if is_first or c.clock_id != w.seen_clock or c.position != w.seen_end or c.is_resized:
+    if is_first or not follows(w, c, last_ns) or c.is_resized:
         w.trusted = is_first and must_be_its_own(c)
         w.straight = w.steady = w.n_straight = 0
         w.jumped_ns = c.now_ns
     elif not w.trusted:
         w.trusted = is_steady(w, c, since_ns)
     w.seen_end = c.position + c.n_frames
+    w.other_end = c.position + c.other_frames if c.other_frames != 0 else NONE
+    w.other_within = c.n_frames + c.other_frames + max(c.n_frames, c.other_frames)
     w.seen_clock = c.clock_id
     w.called_ns = c.now_ns
     if not w.trusted:
@@ -439,7 +479,8 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     """
     if not (w.started and w.held == 0 and not c.is_doubtful and has_free(next) and c.lacks == 0
             and c.clock_id == w.rt.clock_id and c.position == w.rt.position
-            and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and w.set_back == 0
+            and c.rate == w.rt.seen_rate and w.rt.gap_first == NONE and w.set_back == 0 and c.other_frames == 0
+            and not w.jumped and not w.leapt
             and chaos_load(&w.rings.hint) == 0):
         return False
     next.own_clock = w.own_clock
@@ -447,6 +488,7 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     next.straight = w.straight
     next.called_ns = w.called_ns
     next.seen_end = w.seen_end
+    next.other_end = next.recounted = NONE
     next.seen_clock = w.seen_clock
     next.seen_position = w.seen_position
     next.seen_ns = w.seen_ns
@@ -534,6 +576,7 @@ cdef void slots_cycle(Writer *w, const Cycle *c) noexcept nogil:
     w.rt.quantum = c.n_frames
     w.rt.clock_id = c.clock_id
     w.rt.position = c.position + c.n_frames
+    w.recounted = c.position + c.other_frames if c.is_whole else NONE
     w.rt.end_ns = c.monotonic_ns + c.n_frames * 1000000000ULL // c.rate
     if c.lacks == 0 and c.is_doubtful:
         hold(w, c)

@@ -27,6 +27,7 @@ cdef enum:      # as chaos.terms.ledger numbers them; a test holds both against 
     CAUSE_NO_DATA = 7
     CAUSE_FOREIGN = 9
     CAUSE_MIDI_OVERFLOW = 10
+    CAUSE_CLOCK_JUMP = 11
     EXACT = 1
     CLOCK = 2
     ESTIMATED = 3
@@ -75,7 +76,7 @@ cdef struct RtState:        # written by the callback alone
     uint64_t callbacks
     uint64_t xruns          # times the clock showed that cycles had been missed
     uint64_t overruns       # times there was no slot
-    uint64_t switches       # times the clock was another one
+    uint64_t switches       # times the clock was another one, or jumped
     uint64_t torn           # buffers that the next cycle overwrote while they were copied
     uint64_t distrusted     # cycles left out because the buffers may have been another cycle's
     uint64_t short_buffers  # buffers that did not hold the cycle's frames

@@ -7,7 +7,7 @@ from chaos.atomics cimport chaos_fence, chaos_load, chaos_store
 
 CAUSES = {"missed": CAUSE_MISSED, "hardware_xrun": CAUSE_HARDWARE_XRUN, "overrun": CAUSE_OVERRUN,
           "device_away": CAUSE_DEVICE_AWAY, "driver_switch": CAUSE_DRIVER_SWITCH, "no_data": CAUSE_NO_DATA, "foreign": CAUSE_FOREIGN,
-          "midi_overflow": CAUSE_MIDI_OVERFLOW}
+          "midi_overflow": CAUSE_MIDI_OVERFLOW, "clock_jump": CAUSE_CLOCK_JUMP}
 CONFIDENCES = {"exact": EXACT, "clock": CLOCK, "estimated": ESTIMATED}
 NOTE_KINDS = {"gap": NOTE_GAP, "anchor": NOTE_ANCHOR}
 

@@ -105,6 +105,34 @@ cdef inline Verdict look_at(const spa_data *d, uint64_t n_bytes, bint is_linked,
     return USABLE if size == n_bytes and begin + size <= d.maxsize else SPOILT
 
 
+cdef inline void be_as_filled(Cycle *c, const spa_data *d, uint64_t last_frames, uint64_t frame_bytes,
+                              bint is_cut) noexcept nogil:
+    """Makes the cycle as long as the device that drives it has filled it.
+
+    Before 0.3.80 the server sets another quantum when its driver has filled the cycle, so that what the driver itself
+    brings is as long as the cycle before, and the clock says another length. Whether its position goes on by the one or
+    by the other is the driver's choice. Where the new length is the shorter one a stream's converter cuts the rest off
+    (`is_cut`), or nothing was to be cut, as the device is none that drives: then both may follow as well.
+    """
+    if last_frames == 0 or last_frames == c.n_frames or d.data == NULL:
+        return
+    if chaos_peek_32(&d.chunk.size) == last_frames * frame_bytes:
+        c.other_frames = c.n_frames
+        c.n_frames = last_frames
+        c.is_whole = True
+    elif is_cut and c.n_frames < last_frames:
+        c.other_frames = last_frames
+
+
+cdef inline uint64_t frames_before(CaptureState *s, const Cycle *c) noexcept nogil:
+    """How long the cycle before was, where a server may have changed that in mid-cycle; else 0."""
+    cdef uint64_t last = s.last_frames
+    if s.tells_xruns:
+        return 0
+    s.last_frames = c.n_frames
+    return last
+
+
 cdef inline bint is_ours(const pw_buffer *b) noexcept nogil:
     """Has a port's mixer put nobody else's buffer in place of its own? See `on_add_buffer`."""
     return b.user_data == <void *>b.buffer.datas
@@ -153,18 +181,22 @@ cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogi
     cdef bint linked = is_fed(s)
     cdef Cycle c
     cdef uint32_t k, offset
+    cdef uint64_t before = 0
     cdef Verdict verdict
     cdef spa_data *d
     memset(&c, 0, sizeof(c))
     c.is_linked = linked
     if position != NULL:
         from_clock(&c, s, position, began)
+        before = frames_before(s, &c)
     for k in range(s.channels):
         s.buffers[k] = pw_filter_dequeue_buffer(s.ports[k])
         if s.buffers[k] == NULL:
             c.lacks = CAUSE_NO_DATA
             continue
         d = &s.buffers[k].buffer.datas[0]
+        if k == 0:
+            be_as_filled(&c, d, before, 4, False)
         verdict = look_at(d, c.n_frames * 4, linked, s.tells_silence and is_ours(s.buffers[k]), &offset)
         s.planes[k] = <const uint8_t *>d.data + offset
         if verdict != USABLE:
@@ -250,6 +282,7 @@ cdef void on_stream_process(void *data) noexcept nogil:
     cdef spa_data *d
     cdef Verdict verdict
     cdef uint32_t offset, bound = 64
+    cdef uint64_t before
     memset(&c, 0, sizeof(c))
     while later != NULL and bound > 0:
         if buffer != NULL:
@@ -264,8 +297,10 @@ cdef void on_stream_process(void *data) noexcept nogil:
         c.linked_ns = 0     # a converter stands between: what it brings first is not believed by its links alone
         c.lacks = CAUSE_NO_DATA
         c.is_linked = is_fed(s)
+        before = frames_before(s, &c)
         if buffer != NULL:
             d = &buffer.buffer.datas[0]
+            be_as_filled(&c, d, before, s.channels * s.sample_bytes, True)
             verdict = look_at(d, c.n_frames * s.channels * s.sample_bytes, False, False, &offset)
             s.writer.rt.short_buffers += verdict == SPOILT
             if verdict == USABLE and c.is_linked:

@@ -21,6 +21,7 @@ _COLOURS = {
     Cause.MISSED: "tab:orange", Cause.HARDWARE_XRUN: "tab:brown", Cause.OVERRUN: "tab:red",
     Cause.DEVICE_AWAY: "tab:purple", Cause.DRIVER_SWITCH: "tab:olive", Cause.ENGINE_DOWN: "black",
     Cause.NO_DATA: "tab:pink", Cause.RETIRED: "tab:gray", Cause.FOREIGN: "tab:cyan", Cause.MIDI_OVERFLOW: "tab:red",
+    Cause.CLOCK_JUMP: "tab:green",
 }  # fmt: skip
 _MOST_CHANNELS = 16
 _MOST_NOTES = 20_000

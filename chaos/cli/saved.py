@@ -63,7 +63,8 @@ def _latency_lines(reports: Sequence[SaveReport]) -> list[str]:
     if not any(each.is_late for each in told.values()):
         return []
     late = (f"  {uri}: {_latency(latency)}" for uri, latency in told.items())
-    return ["how late each device says that it is (the files were not moved by that):", *late]
+    which = "its latest port, or of an interleaved capture the one that PipeWire tells of"
+    return [f"how late each device says that it is: {which} (the files were not moved by that):", *late]
 
 
 def _latency(latency: Latency) -> str:

@@ -33,6 +33,7 @@ __all__ = ["Intake"]
 log = logging.getLogger(__name__)
 
 _OFFSETS = 2  # a notice may come right after a tick has seen what it is of
+_CLOCK_JUMPED = "the device's clock jumped here, and its frames went on"
 
 
 class Intake:
@@ -90,6 +91,8 @@ class Intake:
                 self._enter_anchor(note.anchor(offset_ns), quality)
                 if self._watch.new_clock(note.clock_id):
                     self._stream.tell(Driven(note.first_frame, note.clock_id))
+                if note.has_jumped:
+                    self._enter_jump(note.first_frame)
                 self._watch.anchor(note.clock_id, note.position, note.monotonic_ns, note.rate)
         if self._stall is not None and stats["gap_first"] != self._stall.first_frame:
             self._close_stall()
@@ -127,6 +130,11 @@ class Intake:
             anchor, max_error_ns=max_error_ns, est_error_ns=est_error_ns, clock_state=state, step_ns=step_ns
         )
         self.ledger.append(self._anchor)
+
+    def _enter_jump(self, frame: int) -> None:
+        self._watch.measure_anew()
+        self.ledger.append(Mark(frame, _CLOCK_JUMPED))
+        self._emit(events.StreamMark(frame=frame, label=_CLOCK_JUMPED))
 
     # -- gaps that have not ended
 

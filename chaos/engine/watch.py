@@ -37,8 +37,13 @@ class Watch:
 
     def gap(self, gap: Gap) -> None:
         """Takes in a gap: behind one that its clock did not count, drift is measured anew, and unknown until then."""
-        if gap.confidence is not Confidence.EXACT or gap.cause in (Cause.DRIVER_SWITCH, Cause.DEVICE_AWAY):
-            self._first = self.drift_ppm = None
+        other = gap.cause in (Cause.DRIVER_SWITCH, Cause.CLOCK_JUMP, Cause.DEVICE_AWAY)
+        if other or gap.confidence is not Confidence.EXACT:
+            self.measure_anew()
+
+    def measure_anew(self) -> None:
+        """Forgets what the clock has shown so far of its drift."""
+        self._first = self.drift_ppm = None
 
     def wrong_rate(self, stats: dict[str, int]) -> int | None:
         """The graph's rate where that is another than the take's, of which the callback keeps nothing."""

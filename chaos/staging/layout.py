@@ -59,6 +59,11 @@ class Note(NamedTuple):
     def is_anchor(self) -> bool:
         return self.kind == _layout.NOTE_KINDS["anchor"]
 
+    @property
+    def has_jumped(self) -> bool:
+        """Of an anchor: whether the clock jumped before it, and the frames go on all the same."""
+        return self.is_anchor and self.cause == Cause.CLOCK_JUMP
+
     def gap(self) -> Gap:
         """The gap of a note that is one. Raises ValueError where its numbers make no sense."""
         return Gap(self.first_frame, self.n_frames, Cause(self.cause), Confidence(self.confidence))

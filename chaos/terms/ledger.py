@@ -77,6 +77,7 @@ class Cause(_Labelled):
     RETIRED = 8, Confidence.EXACT  # stored once, removed by retention
     FOREIGN = 9, Confidence.EXACT  # somebody had linked another source to our ports: not the device's audio alone
     MIDI_OVERFLOW = 10, Confidence.EXACT  # more events than a cycle's buffer or a chunk holds: none of these is kept
+    CLOCK_JUMP = 11, Confidence.CLOCK  # the same driver's clock went on from elsewhere
 
 
 class Gap(msgspec.Struct, frozen=True):

@@ -161,4 +161,7 @@ def test_drift_is_measured_anew_after_a_gap_that_the_clock_did_not_count() -> No
         assert watch.drift_ppm is None
         assert drift_at(30, 4 * RATE) is None
         assert drift_at(32, 6 * RATE) == 0
+    watch.measure_anew()
+    assert drift_at(33, 900 * RATE) is None
+    assert drift_at(35, 902 * RATE) == 0
     assert drift_at(40, 0) is None

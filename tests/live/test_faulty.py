@@ -114,7 +114,7 @@ def test_a_torn_cycle_and_the_one_after_it_are_missed(session: Session, driver: 
 
 
 @pytest.mark.parametrize(
-    "command", ["position 100000000000000", "position 9223372036854775807", "jump -200000", "discont"]
+    "command", ["position 100000000000000", "position 9223372036854775807", "jump -200000"]
 )
 def test_a_clock_that_leaps_costs_the_time_it_took(
     session: Session, driver: Make, client: RawClient, command: str
@@ -124,9 +124,34 @@ def test_a_clock_that_leaps_costs_the_time_it_took(
     device.do(command)
     run(client, RATE // 4)
     stopped, gaps = end(client)
-    assert [cause for cause, _ in gaps] == ["driver_switch"]
+    assert [cause for cause, _ in gaps] == ["clock_jump"]
     assert gaps[0][1] <= 4 * QUANTUM
     assert stopped["n_frames"] < 20 * RATE
+
+
+def test_a_clock_that_only_says_so_costs_nothing(session: Session, driver: Make, client: RawClient) -> None:
+    device = driver()
+    begin(session, client, device)
+    device.do("discont")
+    run(client, RATE // 8)
+    stopped, gaps = end(client)
+    with chaos.open(stopped["recording"]) as recording:
+        marks = [mark.label for mark in recording.marks]
+    if gaps:  # its cycle came late, so that time did pass
+        assert [cause for cause, _ in gaps] == ["clock_jump"]
+    else:
+        assert marks == ["the device's clock jumped here, and its frames went on"]
+
+
+def test_another_quantum_costs_the_driver_nothing(session: Session, driver: Make, client: RawClient) -> None:
+    device = driver()
+    begin(session, client, device)
+    for quantum in (64, 1024, 32, 2048, 256):
+        session.force_quantum(quantum)
+        while client.call("stream_status", uri=URI)["quantum"] != quantum:
+            client.event("stream_head_position", stream_uri=URI)
+    run(client, 4 * QUANTUM)
+    assert end(client)[1] == []
 
 
 def test_a_clock_that_comes_to_a_stand_goes_on_by_time(session: Session, driver: Make, client: RawClient) -> None:

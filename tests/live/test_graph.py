@@ -17,6 +17,7 @@ from rig.counting import Samples, check, decode
 from chaos.terms.ledger import Cause
 
 AUDIO = {"type": "audio"}
+JUMPS = (Cause.DRIVER_SWITCH, Cause.CLOCK_JUMP)
 DUPLEX = (
     "factory.name=support.null-audio-sink node.name=both-ways media.class=Audio/Duplex audio.position=[FL FR]"
 )
@@ -51,7 +52,7 @@ def assert_in_pieces(source: CountingSource, samples: Samples, gaps: list[list[i
     A source that follows the clock numbers a cycle's frames late where its own process was late.
     """
     at = 0
-    for end in [*(gap[0] for gap in gaps if gap[2] == Cause.DRIVER_SWITCH), samples.shape[1]]:
+    for end in [*(gap[0] for gap in gaps if gap[2] in JUMPS), samples.shape[1]]:
         inner = [(max(gap[0], at) - at, gap[1]) for gap in gaps if at <= gap[0] < end]
         found = check(samples[:, at:end], source.source_id, gaps=inner)
         assert (found.silent, found.foreign) == (0, 0), (at, found, gaps)

@@ -200,7 +200,7 @@ def test_somebody_elses_events_are_kept_out(session: Session, client: RawClient)
     found = stored(stopped["recording"])
     with chaos.open(Path(stopped["recording"])) as recording:
         begin, gaps = recording.anchors[0], recording.gaps
-    assert {gap.cause.label for gap in gaps} <= {"foreign", "driver_switch", "missed", "no_data"}
+    assert {gap.cause.label for gap in gaps} <= {"foreign", "driver_switch", "clock_jump", "missed", "no_data"}
     assert set(found) <= set(moved(mine, first))
     if not gaps:
         assert found == moved(mine, first)

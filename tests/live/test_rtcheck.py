@@ -34,7 +34,7 @@ def test_nor_where_a_device_breaks_every_rule(session: Session, tmp_path: Path) 
     assert platform.machine() == "x86_64", "Syscall User Dispatch is x86-64's"
     case = rtcheck.check_device(session, tmp_path, "planar")
     expect_clean(case)
-    assert {"device_away", "missed", "no_data", "driver_switch", "overrun"} <= set(case.causes)
+    assert {"device_away", "missed", "no_data", "clock_jump", "overrun"} <= set(case.causes)
 
 
 def expect_clean(case: rtcheck.Case) -> None:

@@ -13,6 +13,7 @@ from prepared import await_ready
 
 from chaos._audio import AudioSlots
 from chaos._rt import judged
+from chaos.staging.layout import Note
 from chaos.staging.owner import Staging
 from chaos.terms.form import AudioForm
 from chaos.terms.ledger import Cause, Confidence
@@ -20,7 +21,6 @@ from chaos.terms.ledger import Cause, Confidence
 N = 1024
 RATE = 48000
 CYCLE_NS = N * 10**9 // RATE
-FRAMES = bytes(4 * N)
 FREEWHEELS, JUMPED = 1 << 0, 1 << 4
 EMPTY, CORRUPTED = 1 << 1, 1 << 0
 
@@ -37,13 +37,14 @@ class Device:
 
     def run(self, cycles: int = 1, *, data: bool = True, moves: bool = True, time_ns: int = CYCLE_NS,
             flags: int = 0, xrun: int = 0, torn: bool = False, linked: bool = True,
-            clock_id: int = 1) -> None:  # fmt: skip
+            clock_id: int = 1, frames: int = N, other: int = 0, whole: bool = False) -> None:  # fmt: skip
         for _ in range(cycles):
             self.slots.cycle(
-                self.position, N, FRAMES if data else None, monotonic_ns=self.ns, clock_flags=flags, xrun=xrun,
-                torn=torn, doubting=True, linked=linked, clock_id=clock_id,
+                self.position, frames, bytes(4 * frames) if data else None, monotonic_ns=self.ns, clock_flags=flags,
+                xrun=xrun, torn=torn, doubting=True, linked=linked, clock_id=clock_id,
+                other_frames=other, whole=whole,
             )  # fmt: skip
-            self.position += N if moves else 0
+            self.position += frames if moves else 0
             self.ns += time_ns
 
     def miss(self, frames: int, seconds: float) -> None:
@@ -89,7 +90,7 @@ def test_a_clock_that_runs_away_costs_only_the_time_that_passed(device: Device, 
     device.run(5)
     device.miss(jump, 0)
     device.run(5)
-    assert device.gaps() == [(4 * N, N, Cause.DRIVER_SWITCH, Confidence.CLOCK)]
+    assert device.gaps() == [(4 * N, N, Cause.CLOCK_JUMP, Confidence.CLOCK)]
     assert head(device) == 9 * N
 
 
@@ -109,7 +110,7 @@ def test_not_for_more_than_two_seconds(device: Device) -> None:
     device.miss(3 * RATE, 0)
     device.run(5)
     ((first, n, cause, _),) = device.gaps()
-    assert (first, cause) == (5 * N, Cause.DRIVER_SWITCH)
+    assert (first, cause) == (5 * N, Cause.CLOCK_JUMP)
     assert n <= N
 
 
@@ -135,7 +136,7 @@ def test_also_a_faster_one_has_its_bound(device: Device) -> None:
     device.miss(10**14, 0.06)
     device.run(5, time_ns=CYCLE_NS // 200, flags=FREEWHEELS)
     ((first, n, cause, _),) = device.gaps()
-    assert (first, cause) == (99 * N, Cause.DRIVER_SWITCH)
+    assert (first, cause) == (99 * N, Cause.CLOCK_JUMP)
     assert n < RATE
     assert device.slots.stats()["freewheeled"] == 103
 
@@ -145,7 +146,7 @@ def test_a_clock_that_says_it_jumped_is_believed(device: Device) -> None:
     device.miss(300 * N, 1.0)
     device.run(1, flags=JUMPED)
     device.run(4)
-    assert device.gaps() == [(4 * N, RATE + N, Cause.DRIVER_SWITCH, Confidence.CLOCK)]
+    assert device.gaps() == [(4 * N, RATE + N, Cause.CLOCK_JUMP, Confidence.CLOCK)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 10**10)), max_size=12))
@@ -202,7 +203,7 @@ def test_a_driver_cannot_have_lost_more_than_there_was_time_for(device: Device) 
 
 def test_the_count_of_another_driver_is_no_loss(device: Device) -> None:
     device.run(5, xrun=100)
-    device.slots.cycle(device.position, N, FRAMES, monotonic_ns=device.ns, clock_id=2, xrun=9999)
+    device.slots.cycle(device.position, N, bytes(4 * N), monotonic_ns=device.ns, clock_id=2, xrun=9999)
     assert device.gaps() == [(4 * N, 0, Cause.DRIVER_SWITCH, Confidence.CLOCK)]
 
 
@@ -426,3 +427,81 @@ def test_positions_fit_64_bits_with_a_sign(device: Device, position: int) -> Non
     assert all(note[6] < 1 << 62 for note in notes)
     stats = device.slots.stats()
     assert stats["position"] == (position + 20 * N) % (1 << 62)
+
+
+def test_a_clock_that_says_it_jumped_while_no_time_passed_costs_nothing(device: Device) -> None:
+    """The frames go on: no gap, but an anchor that says so, where the recording has a mark."""
+    device.run(5)
+    device.run(1, flags=JUMPED)
+    device.run(4)
+    stats = device.slots.stats()
+    assert (stats["n_gaps"], stats["head_frame"], stats["n_captured"]) == (0, 9 * N, 9 * N)
+    device.slots.finish()
+    notes = [Note(*note) for note in device.slots.take_notes()]
+    assert [(note.first_frame, note.has_jumped) for note in notes] == [(0, False), (4 * N, True)]
+
+
+OTHERS = [(N, 64), (64, N), (N, N // 2), (N // 2, N), (32, 8192), (8192, 32)]
+
+
+@pytest.mark.parametrize("counts_by", ["its frames", "the new quantum"])
+@pytest.mark.parametrize(("before", "after"), OTHERS)
+def test_another_quantum_costs_nothing(device: Device, before: int, after: int, counts_by: str) -> None:
+    """Before 0.3.80 the device has filled the cycle by then: it is as long as the one before, and its clock goes on by
+    the one or by the other."""
+    ns = {n: n * 10**9 // RATE for n in (before, after)}
+    device.run(20, frames=before, time_ns=ns[before])
+    left_out = device.slots.stats()["first_position"]
+    device.run(1, frames=before, other=after, whole=True, time_ns=ns[before])
+    if counts_by == "the new quantum":
+        device.position += after - before
+    device.run(20, frames=after, time_ns=ns[after])
+    assert head(device) == 21 * before + 20 * after - left_out
+    assert device.gaps() == []
+
+
+def test_what_a_converter_cut_off_is_missed(device: Device) -> None:
+    device.run(5)
+    device.run(1, frames=64, other=N)  # the device had filled N
+    device.position += N - 64
+    device.run(50, frames=64, time_ns=64 * 10**9 // RATE)
+    assert device.gaps() == [(4 * N + 64, N - 64, Cause.MISSED, Confidence.EXACT)]
+
+
+@pytest.mark.parametrize("skipped", [1, 3])
+def test_a_cycle_that_is_left_out_after_another_quantum_is_not_taken_for_it(device: Device, skipped: int) -> None:
+    """Where the clock counts by the new quantum, a later cycle begins where the longer one would have ended."""
+    before, after = (skipped + 1) * 256, 256
+    device.run(20, frames=before, time_ns=before * 10**9 // RATE)
+    device.run(1, frames=before, other=after, whole=True, time_ns=before * 10**9 // RATE)
+    device.position += after - before
+    device.miss(skipped * after, skipped * after / RATE)
+    kept = device.slots.stats()["n_captured"]
+    device.run(1, frames=after, time_ns=after * 10**9 // RATE)
+    assert device.slots.stats()["n_captured"] == kept, "its buffers may be the last one's"
+    device.run(20, frames=after, time_ns=after * 10**9 // RATE)
+    assert len(device.gaps()) == 1
+
+
+@pytest.mark.parametrize("stood", [1, 2])
+def test_a_clock_that_stood_while_the_device_was_away_is_booked_by_time(device: Device, stood: int) -> None:
+    device.run(20)
+    before = head(device)
+    device.slots.set_hint(Cause.DEVICE_AWAY)
+    device.run(10, data=False, linked=False)
+    device.position -= N
+    device.run(stood, data=False, linked=False, moves=False)
+    device.position += N
+    device.run(20)
+    assert head(device) == before + (30 + stood) * N
+    ((_, n, cause, sure),) = device.gaps()
+    assert (n, cause, sure) == ((10 + stood) * N, Cause.DEVICE_AWAY, Confidence.CLOCK)
+
+
+@pytest.mark.parametrize(("stood", "sure"), [(0, Confidence.EXACT), (1, Confidence.CLOCK)])
+def test_a_stand_that_nobody_saw_is_not_called_exact(device: Device, stood: int, sure: Confidence) -> None:
+    device.run(20)
+    device.slots.set_hint(Cause.DEVICE_AWAY)
+    device.miss(10 * N, (10 + stood) * N / RATE)  # no cycle called
+    device.run(20)
+    assert [gap[2:] for gap in device.gaps()] == [(Cause.DEVICE_AWAY, sure)]

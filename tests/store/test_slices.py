@@ -260,7 +260,8 @@ def test_how_late_the_devices_are_is_said_and_moves_nothing(tmp_path: Path) -> N
             np.testing.assert_array_equal(soundfile.read(report.path, dtype="float32")[0], np.arange(end))
     said = saved_lines(save_aligned(recordings, tmp_path / "out", 0, 9_000))
     assert said[-2:] == [
-        "how late each device says that it is (the files were not moved by that):",
+        "how late each device says that it is: its latest port, or of an interleaved capture the one that PipeWire"
+        " tells of (the files were not moved by that):",
         "  stream://mic/twice: 1 quantum + 12 frames",
     ]
 

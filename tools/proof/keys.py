@@ -26,6 +26,7 @@ __all__ = ["Account", "account", "capture"]
 URI = "stream://truth/keys"
 KINDS = ("client_stopped", "data_thread_held", "quantum_changed", "device_lost", "disk_slow")
 APART = 1 << 40
+_JUMPS = ("driver_switch", "clock_jump")
 BURST = 100
 
 
@@ -134,8 +135,9 @@ def account(
                 continue
             found.offered += 1
             if at + 1 < len(mine) and frame >= mine[at + 1].frame:  # the clock jumped over it faster than time went on
-                if any(end == mine[at + 1].frame and cause == "driver_switch" for end, cause in ends):
-                    found.in_gaps["driver_switch"] += 1
+                jumps = [cause for end, cause in ends if end == mine[at + 1].frame and cause in _JUMPS]
+                if jumps:
+                    found.in_gaps[jumps[0]] += 1
                 else:
                     found.lost += 1
                     found.first_bad.append(f"jumped over: {event.data[:8].hex()} before frame {mine[at + 1].frame}")

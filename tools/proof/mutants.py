@@ -50,6 +50,7 @@ def mutated(mutant: Mutant, source: str) -> str:
 
 RETENTION = "tests/store/test_retention.py::"
 DURABLE = "tests/store/test_durable.py::"
+CLOCK = "tests/staging/test_clock.py::"
 SLOTS = "tests/staging/test_slots.py::"
 
 MUTANTS = (
@@ -254,6 +255,36 @@ MUTANTS = (
         "            skip(w, c, c.n_frames - done, CAUSE_MISSED, EXACT)\n",
         "            skip(w, c, c.n_frames - done, CAUSE_NO_DATA, EXACT)\n",
         (SLOTS + "test_torn_frames_were_missed",),
+    ),
+    # -- a later cycle taken for the next one after another quantum
+    Mutant(
+        "any-cycle-follows-another-quantum",
+        "chaos/_cycle.pyx",
+        "        2 * frames_between(last_ns, c.monotonic_ns, c.rate) < w.other_within)\n",
+        "        w.other_within > 0)\n",
+        (CLOCK + "test_a_cycle_that_is_left_out_after_another_quantum_is_not_taken_for_it",),
+    ),
+    Mutant(
+        "another-quantum-has-one-end",
+        "chaos/_cycle.pyx",
+        "    w.other_end = c.position + c.other_frames if c.other_frames != 0 else NONE\n",
+        "    w.other_end = NONE\n",
+        (CLOCK + "test_another_quantum_costs_nothing", CLOCK + "test_what_a_converter_cut_off_is_missed"),
+    ),
+    # -- a stand that nobody saw called exact
+    Mutant(
+        "a-stand-while-away-is-exact",
+        "chaos/_cycle.pyx",
+        "                     EXACT if unseen == 0 and 2 * <uint64_t>jump + c.n_frames >= 2 * elapsed else CLOCK)\n",
+        "                     EXACT if unseen == 0 else CLOCK)\n",
+        (CLOCK + "test_a_stand_that_nobody_saw_is_not_called_exact",),
+    ),
+    Mutant(
+        "a-stand-while-away-is-forgotten",
+        "chaos/_cycle.pyx",
+        "            unseen = not_in_position(w, c, <uint64_t>jump, elapsed)\n            if <uint64_t>jump",
+        "            unseen = 0\n            if <uint64_t>jump",
+        (CLOCK + "test_a_clock_that_stood_while_the_device_was_away_is_booked_by_time",),
     ),
     # -- WAV's limit without headroom
     Mutant(
