@@ -41,6 +41,7 @@ from chaos.client import (
     patience_for,
     result_of,
     settled_at_last,
+    told_events,
     unanswered,
     went_away,
 )
@@ -343,6 +344,7 @@ class Client(Ops):
         server_key: str | None = None,
     ) -> None:
         self.endpoint, self.events_endpoint = endpoints_for(endpoint, events_endpoint)
+        self._asks_where = endpoint is not None and events_endpoint is None and not is_remote(endpoint)
         self._keys = keys
         self._server_key = server_key
         self._timeout_s = timeout_s
@@ -411,6 +413,9 @@ class Client(Ops):
 
         What the daemon does for any later call is among them. `timeout_s`: how long a silence may last.
         """
+        if self._asks_where:
+            self.events_endpoint = told_events(await self.call("ping"), self.events_endpoint)
+            self._asks_where = False
         link = await self._connect(zmq.SUB, self.events_endpoint)
         try:
             for prefix in prefixes or ("",):

@@ -59,6 +59,7 @@ __all__ = [
     "patience_for",
     "result_of",
     "settled_at_last",
+    "told_events",
     "unanswered",
     "went_away",
 ]
@@ -159,8 +160,8 @@ class Client(Asking):
 
     `timeout_s` is how long a quick op may take. Slow ones (`verify`, `stream_stop`, ...) have longer; a
     daemon that dies is noticed at once. Endpoints left out are the default ones; events of a `tcp://` one are at the
-    port above it. `tcp://` needs keys: one's own and the daemon's from the folder `keys` (`chaosctl keys`), or the
-    daemon's public one as `server_key`.
+    port above it, those of another `ipc://` one where its daemon says that they are. `tcp://` needs keys: one's own and
+    the daemon's from the folder `keys` (`chaosctl keys`), or the daemon's public one as `server_key`.
     """
 
     def __init__(
@@ -173,6 +174,7 @@ class Client(Asking):
         server_key: str | None = None,
     ) -> None:
         self.endpoint, self.events_endpoint = endpoints_for(endpoint, events_endpoint)
+        self._asks_where = endpoint is not None and events_endpoint is None and not is_remote(endpoint)
         self._keys = keys
         self._server_key = server_key
         self._timeout_s = timeout_s
@@ -253,6 +255,9 @@ class Client(Asking):
 
         What the daemon does for any later call is among them. `timeout_s`: how long a silence may last.
         """
+        if self._asks_where:
+            self.events_endpoint = told_events(self.call("ping"), self.events_endpoint)
+            self._asks_where = False
         link = self._connect(zmq.SUB, self.events_endpoint)
         try:
             for prefix in prefixes or ("",):
@@ -283,6 +288,12 @@ def endpoints_for(endpoint: str | None, events_endpoint: str | None) -> tuple[st
     commands, events = default_endpoints()
     chosen = endpoint or commands
     return chosen, events_endpoint or (next_port(chosen) if is_remote(chosen) else events)
+
+
+def told_events(pong: Mapping[str, Any], otherwise: str) -> str:
+    """Where a daemon says that it tells events; `otherwise` of one up to 0.2.0, which doesn't say."""
+    told = pong.get("events_endpoint")
+    return told if isinstance(told, str) and told else otherwise
 
 
 def patience_for(op: str, fields: Mapping[str, Any], timeout_s: float) -> float:

@@ -55,6 +55,17 @@ def test_methods_give_typed_answers(daemon: ScriptedDaemon) -> None:
     run(body())
 
 
+def test_where_events_are_told_is_asked_of_the_daemon_itself(daemon: ScriptedDaemon) -> None:
+    daemon.script["ping"] = {**PONG, "events_endpoint": daemon.config.events_endpoint}
+
+    async def body() -> None:
+        async with Client(daemon.config.endpoint) as chaosd, await chaosd.events("stream_state", timeout_s=9) as events:
+            daemon.publish("stream_state", "stream://desk/take", state="paused", reason="")
+            assert (await anext(events))["state"] == "paused"
+
+    run(body())
+
+
 def test_answers_come_as_they_are_ready(daemon: ScriptedDaemon) -> None:
     first: Future[Any] = Future()
     daemon.script |= {"stream_list": {"streams": []}, "session_list": first}

@@ -46,6 +46,14 @@ def test_a_call_gives_the_result(client: Client) -> None:
     assert client.call("ping") == {"name": "chaosd"}
 
 
+def test_where_events_are_told_is_asked_of_the_daemon_itself(daemon: ScriptedDaemon) -> None:
+    """Not another one's, which may listen at the default place."""
+    daemon.script["ping"] = {"name": "chaosd", "events_endpoint": daemon.config.events_endpoint}
+    with Client(daemon.config.endpoint) as client, client.events("stream_state", timeout_s=20) as events:
+        daemon.publish("stream_state", URI, state="paused", reason="")
+        assert next(events)["state"] == "paused"
+
+
 def test_errors_come_back_as_what_they_are(client: Client, daemon: ScriptedDaemon) -> None:
     daemon.script["stream_stop"] = StorageFull("no space", hint="make some", details={"free": 0})
     with pytest.raises(StorageFull) as caught:

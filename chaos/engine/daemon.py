@@ -354,7 +354,8 @@ class DaemonActor(Supervised):
 
     def _ping(self, request: Ping, future: Future[Any]) -> None:
         uptime_s = time.monotonic() - self._began
-        settle(future, Pong("chaosd", __version__, PROTOCOL_VERSION, self._run_id, os.getpid(), uptime_s))
+        events_at = self._config.events_endpoint
+        settle(future, Pong("chaosd", __version__, PROTOCOL_VERSION, self._run_id, os.getpid(), uptime_s, events_at))
 
     def _mark(self, request: SetMark, future: Future[Any]) -> None:
         running = self._streams.view(request.uri) is not None

@@ -208,6 +208,7 @@ class Pong(msgspec.Struct, frozen=True):
     run_id: str
     pid: int
     uptime_s: float
+    events_endpoint: str = ""
 
 
 class PipeWireStatus(msgspec.Struct, frozen=True):
