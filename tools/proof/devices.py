@@ -31,6 +31,7 @@ GROUP = {"node.group": "truth-devices"}
 LEADS = {"priority.driver": "60000"}
 LAYOUTS = ("planar", "interleaved")
 RATE = 48000
+QUANTUM = 1024
 CHUNK_S = 0.5
 PAUSE_S = 0.06
 PATIENCE_MS = 50  # for a cycle that PipeWire runs without one of the streams while it still makes links
@@ -43,7 +44,9 @@ class Row:
     `moves`: the position doesn't go on as frames do, so that a gap's length can't be told from it. `silences`: the
     device itself brings zeros, so that they are right where nothing else is said. `hurries`: it waits for nobody
     while it makes up for lost time, and chaosd is stopped, or its data thread held, or the quantum another, after each
-    command. `ppm`: another device drives it, and its own clock is so much faster than that one's.
+    command. `then`: further commands, given `while_s` after those. `stands`: its position doesn't move on while its
+    frames do, so their own numbers tell their places, and gaps are right to a quantum. `ppm`: another device drives it,
+    and its own clock is so much faster than that one's.
     """
 
     name: str
@@ -52,6 +55,9 @@ class Row:
     moves: bool = False
     silences: bool = False
     hurries: bool = False
+    then: tuple[str, ...] = ()
+    while_s: float = 0.0
+    stands: bool = False
     ppm: float | None = None
 
 
@@ -64,6 +70,8 @@ ROWS = (
     Row("jump back", ("jump -5000",), moves=True),
     Row("jump of a day", ("jump 4147200000",), moves=True),
     Row("position of 10^14", (f"position {10**14}",), times=1, moves=True),
+    Row("stands for a moment", ("stand",), then=("go",), while_s=0.06, stands=True),
+    Row("stands for half a second", ("stand",), times=1, then=("go",), while_s=0.5, stands=True),
     Row("late by 30 ms", ("late 30",)),
     Row("late by 300 ms", ("late 300",), times=2),
     Row("makes up for lost time", ("late 20",), times=20, hurries=True),
@@ -115,7 +123,7 @@ class Account:
         return self.verified and self.captured > 0 and not (self.wrong or self.unaccounted or self.stretched)
 
 
-def capture(engine: Engine, row: Row, *, quantum: int = 1024, seed: int = 0) -> list[Account]:
+def capture(engine: Engine, row: Row, *, quantum: int = QUANTUM, seed: int = 0) -> list[Account]:
     """Plays one row against an engine, which others may have been played against: an account per layout. Raises
     RigError where the rig itself fails."""
     session = engine.session
@@ -154,6 +162,9 @@ def capture(engine: Engine, row: Row, *, quantum: int = 1024, seed: int = 0) -> 
             time.sleep(rng.uniform(0.5, 1.5) * PAUSE_S)  # it keeps the rules meanwhile
             if row.commands:
                 driver.do(*row.commands)
+            if row.then:
+                time.sleep(row.while_s)  # the fault lasts
+                driver.do(*row.then)
             if row.hurries:
                 _hinder(session, engine, rng)
         time.sleep(3 * PAUSE_S)  # and afterwards
@@ -194,6 +205,8 @@ def _weigh(
         account.in_ledger[gap.cause.label] += gap.n_frames
         in_gap[gap.first_frame : gap.first_frame + gap.n_frames] = True
     positions, numbers, silent = _read(info, source_id)
+    if row.stands:
+        positions = _numbered(positions, numbers, in_gap)
     account.before = int(positions[0]) - offered.start if info.n_frames else len(offered)
     wrap = modulus(info.definition.channels)
     own = positions
@@ -218,11 +231,22 @@ def _weigh(
         if step == 1:
             account.unaccounted += max(1, moved - 1)
             account.notes.append(f"behind frame {before} the position moves by {moved}, and no gap says so")
-        elif not row.moves:
+        elif not row.moves and (not row.stands or abs(step - moved) > QUANTUM):
             account.stretched += 1
             account.notes.append(f"the gap of {step - 1} frames behind {before} stands for {moved - 1}")
     if info.n_frames and not in_gap[-1]:
         account.unaccounted += max(0, offered.stop - 1 - int(positions[-1]))
+
+
+def _numbered(
+    positions: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64], in_gap: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """The positions that the first number of each run of frames between gaps gives to it."""
+    found = positions.copy()
+    edges = np.flatnonzero(np.diff(in_gap, prepend=True, append=True))
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        found[begin:end] = numbers[begin] + np.arange(end - begin)
+    return found
 
 
 def _read(

@@ -47,7 +47,8 @@ CASES = (
     *((2, "interleaved", "s16"), (64, "interleaved", "f32")),
 )
 MIDI_CHUNK_FRAMES = 240_000
-COMMANDS = [row.commands for row in ROWS if row.commands]
+COMMANDS = [commands for row in ROWS for commands in (row.commands, row.then) if commands]
+QUANTA = (64, 1024, 256)
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def check_midi(session: Session, folder: Path) -> Case:
 
 
 def check_device(session: Session, folder: Path, layout: str) -> Case:
-    """One of a device that breaks every rule of `proof.devices`."""
+    """One of a device that breaks every rule of `proof.devices`, in a graph whose quantum changes."""
 
     def device() -> _Source:
         return FaultyDriver(session, name="watched", patience_ms=50, hold=True)
@@ -203,6 +204,9 @@ def _watched(
                 head = engine.call("stream_status", uri=uri)["head_frame"]
                 source.do(*commands)
                 engine.await_status(uri, lambda status, head=head: status["head_frame"] > head + 2048)
+            for quantum in QUANTA:
+                session.force_quantum(quantum)
+                engine.await_status(uri, lambda status, quantum=quantum: status["quantum"] == quantum)
         n_starts = 1 if isinstance(source, FaultyDriver) else N_STARTS
         others = [_begin_beside(engine, source, request, number) for number in range(n_starts)]
         with stopped(engine.pid):

@@ -112,6 +112,7 @@ struct device {
 	uint32_t n_commands;
 	bool started, held, in_cycle, stands;
 	uint64_t position, duration, n_cycles, first;
+	uint64_t stood;		/* frames of cycles during which its position stood still: its content goes on by them */
 	int64_t due_ns;
 };
 
@@ -206,8 +207,8 @@ static inline void device_begin_cycle(struct device *d)
 		device_arm(d, now + delay);
 		return;
 	}
-	if (d->n_cycles > 0 && !d->stands)
-		d->position += d->duration;
+	if (d->n_cycles > 0)
+		*(d->stands ? &d->stood : &d->position) += d->duration;
 	device_obey(d);
 	struct clock_rest *rest = clock_rest(clock);
 	if (rest->target_duration) {
@@ -226,7 +227,7 @@ static inline void device_begin_cycle(struct device *d)
 	d->due_ns = d->speed > 0 ? SPA_MAX(d->due_ns, now - (int64_t)SPA_NSEC_PER_SEC) + length / d->speed : now;
 	d->in_cycle = true;
 	device_arm(d, SPA_MAX(d->due_ns, now + d->patience_ns));
-	d->fill(d, d->position, d->duration);
+	d->fill(d, d->position + d->stood, d->duration);
 	spa_node_call_ready(&d->callbacks, SPA_STATUS_HAVE_DATA);
 	if (d->began)
 		d->began(d);
@@ -799,7 +800,7 @@ static inline int device_run(struct device *d, struct pw_properties *props)
 	bool stop = false;
 	device_hand_over(d, device_do_start, &stop, sizeof stop);
 	printf("{\"event\": \"stopped\", \"cycles\": %" PRIu64 ", \"first\": %" PRIu64 ", \"end\": %" PRIu64 "}\n",
-	       d->n_cycles, d->first, d->position + d->duration);
+	       d->n_cycles, d->first, d->position + d->stood + d->duration);
 	if (d->registry != NULL)
 		pw_proxy_destroy((struct pw_proxy *)d->registry);
 	if (d->proxy != NULL)

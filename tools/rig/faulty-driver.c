@@ -1,7 +1,7 @@
 /* faulty-driver: a microphone that drives the graph, and breaks the rules of clocks and buffers when it is told to.
  *
- * Its frames carry numbers as a counting source's do (numbers.h): frame i of a cycle is clock.position + i. A line on
- * stdin is a command; each takes effect in the next cycle that begins, in the order in which they came:
+ * Its frames carry numbers as a counting source's do (numbers.h): frame i of a cycle is clock.position + i, and as many more
+ * as it brought while that stood still. A line on stdin is a command; each takes effect in the next cycle that begins, in the order in which they came:
  *
  *   xrun N           clock.xrun grows by N frames
  *   discont          SPA_IO_CLOCK_FLAG_DISCONT for one cycle
