@@ -31,6 +31,8 @@ def found(slow: float) -> Findings:
                 data_thread=[thread],
                 threads={"data thread": [0.5], "chaosd-rotator": [0.25], "chaosd-pump": [0.1]},
                 lost={OURS: [64.0], BARE: [128.0]},
+                times={OURS: [1.0], BARE: [2.0]},
+                stolen_ms={OURS: [30.0], BARE: [0.0]},
             )
             for n in (2, 64)
         ],
@@ -62,7 +64,7 @@ def test_nothing_is_said_where_all_is_met() -> None:
         "told by it 0.100; 58% is left",
         "By thread: data thread 0.500, chaosd-rotator 0.250, chaosd-pump 0.100.",
         "| 1.00, 1.00 |",
-        "64 / 128 / -",
+        "64 (1; 30) / 128 (2; 0) / -",
         "CPU at 64 channels",
         "64 channels faster than real time: the graph, as fast as it goes, offers 0.70 of what the disk writes",
         "stores 0.65. Of its time names take 0.20, one after the other",

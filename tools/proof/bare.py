@@ -18,13 +18,14 @@ __all__ = ["Bare", "bare"]
 @dataclass
 class Bare:
     """`copy_us` is the mean time of its memcpy per cycle, in its data thread, `callback_us` that of its whole callback;
-    of `n_frames` of the graph's it missed `lost_frames`. Only known once it has ended."""
+    of `n_frames` of the graph's it missed `lost_frames`, `times` times. Only known once it has ended."""
 
     pid: int
     copy_us: float = 0.0
     callback_us: float = 0.0
     n_frames: int = 0
     lost_frames: int = 0
+    times: int = 0
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def bare(session: Session, source: CountingSource) -> Iterator[Bare]:
         said = json.loads(child.stdout.readline())
         if not said["cycles"]:
             raise RigError(f"no cycle reached bare: {session.log('bare')}")
-        found.n_frames, found.lost_frames = said["frames"], said["lost"]
+        found.n_frames, found.lost_frames, found.times = said["frames"], said["lost"], said["times"]
         found.copy_us, found.callback_us = (said[name] / said["cycles"] / 1000 for name in ("copy_ns", "callback_ns"))
     finally:
         session.end(child)

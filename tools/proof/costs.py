@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 import time
@@ -45,7 +46,8 @@ class Cost:
 
     `BARE` is a client of the graph that only copies; `threads` is chaosd's CPU by the threads' names. `failed` says why
     a recorder is missing. `lost` are the frames a minute that a recorder missed: of ours those in its ledger, of the
-    others those that the graph's clock, or what they wrote, says.
+    others those that the graph's clock, or what they wrote, says. `times` is how often a minute it missed any,
+    `stolen_ms` how long a minute another guest of the host had one of this machine's processors that was wanted here.
     """
 
     channels: int
@@ -55,6 +57,8 @@ class Cost:
     data_thread: list[DataThread] = field(default_factory=list)
     threads: dict[str, list[float]] = field(default_factory=dict)
     lost: dict[str, list[float]] = field(default_factory=dict)
+    times: dict[str, list[float]] = field(default_factory=dict)
+    stolen_ms: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     def ratio(self, name: str, to: str) -> float:
@@ -104,7 +108,7 @@ def _measure(
                 elif recorder == BARE:
                     with bare(session, source) as client:
                         _window(cost, BARE, client.pid, window_s)
-                    _lost(cost, BARE, client.lost_frames, client.n_frames)
+                    _lost(cost, BARE, client.lost_frames, client.n_frames, client.times)
                 elif isinstance(recorder, Peer) and not (number and recorder.name in once):
                     _theirs(cost, session, source, recorder, window_s)
     session.force_quantum(0)
@@ -126,12 +130,19 @@ def _ours(cost: Cost, session: Session, source: CountingSource, window_s: float)
         add_threads(cost, threads, spent, data_thread(engine.pid), time.monotonic() - began)
         after, passed_s = _Counters.now(engine, uri), time.monotonic() - began
         cost.data_thread.append(after.since(before, passed_s))
+        times = engine.call("stream_status", uri=uri)["xruns"]
         ended = engine.call("stream_stop", uri=uri)
-        _lost(cost, OURS, ended["lost_frames"], ended["n_frames"])
+        _lost(cost, OURS, ended["lost_frames"], ended["n_frames"], times)
 
 
-def _lost(cost: Cost, name: str, n_lost: int, n_frames: int) -> None:
+def _lost(cost: Cost, name: str, n_lost: int, n_frames: int, times: int) -> None:
     cost.lost.setdefault(name, []).append(n_lost / n_frames * RATE * 60)
+    cost.times.setdefault(name, []).append(times / n_frames * RATE * 60)
+
+
+def _stolen_ms() -> float:
+    fields = Path("/proc/stat").read_text().split(maxsplit=9)
+    return int(fields[8]) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def add_threads(
@@ -190,21 +201,23 @@ def _theirs(cost: Cost, session: Session, source: CountingSource, peer: Peer, wi
             _lost(cost, peer.name, *_missed(Path(folder) / "out.wav", source.channels))
 
 
-def _missed(path: Path, channels: int) -> tuple[int, int]:
-    """How many frames a WAV file of f32 lacks of the counting source's, and how many it should have."""
+def _missed(path: Path, channels: int) -> tuple[int, int, int]:
+    """How many frames a WAV file of f32 lacks of the counting source's, how many it should have, and at how many places
+    it lacks them."""
     content = path.read_bytes()
     at = content.index(b"data") + 8
     n_frames = (len(content) - at) // (4 * channels)
     samples = np.frombuffer(content, "<f4", n_frames * channels, at).reshape(n_frames, channels).T
     numbers = decode(samples)
     steps = np.diff(numbers[numbers >= 0]) % modulus(channels)
-    return int(steps.sum()) - len(steps), int(steps.sum()) + 1
+    return int(steps.sum()) - len(steps), int(steps.sum()) + 1, int(np.count_nonzero(steps != 1))
 
 
 def _window(cost: Cost, name: str, pid: int, seconds: float, *, settle_s: float = SETTLE_S) -> None:
     time.sleep(settle_s)
-    before = usage(pid)
+    before, stolen_ms = usage(pid), _stolen_ms()
     time.sleep(seconds)
     after = usage(pid)
+    cost.stolen_ms.setdefault(name, []).append((_stolen_ms() - stolen_ms) / seconds * 60)
     cost.cpu.setdefault(name, []).append(after.cpu_per_minute(before))
     cost.switches.setdefault(name, []).append(after.switches_per_second(before))

@@ -273,14 +273,21 @@ def _spread(values: Sequence[float], digits: int = 2) -> str:
     return middle if len(values) < 2 else f"{middle} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
+def _lost(cost: Cost, name: str) -> str:
+    if name not in cost.lost:
+        return "-"
+    lost, times, stolen_ms = (median(each[name]) for each in (cost.lost, cost.times, cost.stolen_ms))
+    return f"{lost:.0f} ({times:.0f}; {stolen_ms:.0f})"
+
+
 def _cost_parts(found: Findings) -> list[str]:
     told = dict.fromkeys(name for cost in found.costs for name in (*cost.cpu, *cost.failed))
     names = [OURS, BARE, *(name for name in told if name not in (OURS, BARE))]
     rows = []
     for cost in found.costs:
         cells = [_spread(cost.cpu[name]) if name in cost.cpu else "-" for name in names]
-        lost = (f"{median(cost.lost[name]):.0f}" if name in cost.lost else "-" for name in _LOSERS)
-        rows.append((f"{cost.channels} ch, q{cost.quantum}", *cells, " / ".join(lost)))
+        lost = " / ".join(_lost(cost, name) for name in _LOSERS)
+        rows.append((f"{cost.channels} ch, q{cost.quantum}", *cells, lost))
     reasons = sorted({f"{name}: {why.splitlines()[0]}" for cost in found.costs for name, why in cost.failed.items()})
     storing = {one.channels: one for one in found.storing}
     return [
@@ -290,8 +297,11 @@ def _cost_parts(found: Findings) -> list[str]:
         " is a client whose callback does one memcpy per channel, into memory, and nothing else: what none can go"
         " below. Its data thread, chaosd's and that of “pw-record, RT” have real-time priority where it is permitted.",
         f"Lost are the frames a minute that {', '.join(_LOSERS)} missed, each in its own window: the device begins a"
-        " cycle when it is due, as a sound card does, whether all were called in time for the last or not.",
-        _table(("", *names, "lost: " + " / ".join(_LOSERS)), rows),
+        " cycle when it is due, as a sound card does, whether all were called in time for the last or not. Behind them"
+        " how often, and how many ms a minute another guest of the host had one of this machine's processors meanwhile."
+        " Each time costs chaosd also 5 ms, in which its callback shows that it is in step again; the others keep what"
+        " they were brought then, whether it was that cycle's or not.",
+        _table(("", *names, "lost (times; stolen ms): " + " / ".join(_LOSERS)), rows),
         *(["Missing: " + "; ".join(reasons)] if reasons else []),
         "### Where chaosd's time goes",
         "CPU seconds per minute. PipeWire's part is its data thread without our callback; “storing” is the recording's"

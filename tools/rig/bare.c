@@ -8,9 +8,9 @@
  *
  * One JSON object per line on stdout:
  *   {"event": "ready"}                                       its ports are there
- *   {"event": "done", "cycles": N, "copy_ns": T, "callback_ns": U, "frames": F, "lost": L}
- *                                  at SIGTERM or SIGINT: T in memcpy, U in the whole callback, of N cycles with data;
- *                                  by the graph's clock L of F frames from the first on were in cycles that it missed
+ *   {"event": "done", "cycles": N, "copy_ns": T, "callback_ns": U, "frames": F, "lost": L,
+ *    "times": M}                   at SIGTERM or SIGINT: T in memcpy, U in the whole callback, of N cycles with data;
+ *                                  by the graph's clock L of F frames from the first on were in cycles that it missed, M times
  * Exit codes: 0, 1 failed, 2 usage.
  */
 #define _GNU_SOURCE
@@ -40,7 +40,7 @@ struct bare {
 	int exit_code;
 
 	/* the data thread's */
-	uint64_t at, n_cycles, copy_ns, callback_ns, due, n_frames, n_lost;
+	uint64_t at, n_cycles, copy_ns, callback_ns, due, n_frames, n_lost, n_times;
 };
 
 static uint64_t now_ns(void)
@@ -73,6 +73,7 @@ static void on_process(void *data, struct spa_io_position *position)
 		b->copy_ns += now_ns() - began;
 		const uint64_t missed = b->n_cycles && position->clock.position > b->due ? position->clock.position - b->due : 0;
 		b->n_lost += missed;
+		b->n_times += missed > 0;
 		b->n_frames += missed + n;
 		b->due = position->clock.position + n;
 		b->n_cycles++;
@@ -153,8 +154,8 @@ int main(int argc, char *argv[])
 	spa_hook_remove(&filter_hook);
 	pw_filter_destroy(b.filter);
 	printf("{\"event\": \"done\", \"cycles\": %" PRIu64 ", \"copy_ns\": %" PRIu64 ", \"callback_ns\": %" PRIu64
-	       ", \"frames\": %" PRIu64 ", \"lost\": %" PRIu64 "}\n",
-	       b.n_cycles, b.copy_ns, b.callback_ns, b.n_frames, b.n_lost);
+	       ", \"frames\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"times\": %" PRIu64 "}\n",
+	       b.n_cycles, b.copy_ns, b.callback_ns, b.n_frames, b.n_lost, b.n_times);
 	client_close(&b.client);
 	pw_deinit();
 	return b.exit_code;
