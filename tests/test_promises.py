@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from proof.abuse import ABUSES, held_by
+from proof.abuse import ABUSES, held_by, reworded
 from proof.promises import PROMISES, Promise
 
 import chaos
@@ -39,6 +39,15 @@ def test_what_holds_a_promise_is_there(promise: Promise) -> None:
 def test_the_page_tells_of_every_promise() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text()
     assert [line for line in held_by() if line not in page.splitlines()] == []
+
+
+def test_new_words_leave_what_the_run_found() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    assert reworded(page) == page
+    found = [line for line in page.splitlines() if line.startswith(("| a ", "| commands ", "chaosd "))]
+    old = page.replace("## What stands in for what", "## Old words").replace("Every frame was looked at", "Old")
+    assert len(found) > 20
+    assert reworded(old) == page
 
 
 @pytest.mark.parametrize(("text", "tests"), ROWS, ids=[text[:40] for text, _ in ROWS])

@@ -276,4 +276,16 @@ PROMISES = (
         ),
         "removed by another program",
     ),
+    Promise(
+        "Who reads frames while they are captured gets those of that place, or is told that they are gone",
+        (
+            "staging/memory_order::it_holds_in_every_order",
+            "staging/memory_order::each_of_its_orders_is_needed",
+            "staging/stress::nothing_is_lost_doubled_or_mixed_while_all_three_race",
+        ),
+    ),
+    Promise(
+        "A request that two readers could understand in two ways, or that is for a moment that is over, is refused",
+        ("protocol/wire::refusals_name_what_was_wrong", "engine/schedule::a_moment_that_is_over_is_refused"),
+    ),
 )
