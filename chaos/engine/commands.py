@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -26,6 +27,7 @@ __all__ = ["MOST_WAITING", "Commands", "clean_environment", "end_all"]
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 64
+GATHER_S = 60.0
 WITHIN_S = 300.0
 KILL_AFTER_S = 2.0
 _NICE = 10
@@ -42,11 +44,60 @@ class _Due(NamedTuple):
     uri: str
 
 
+@dataclass
+class _Alike:
+    """What was warned of once, and of how many more since then nothing was said yet."""
+
+    until: float
+    n_more: int = 0
+    latest: str = ""
+
+
+class _Warnings:
+    """The log of one stream's commands: the first of equal warnings at once, those of the minute after it in one line.
+    From any thread."""
+
+    def __init__(self, gather_s: float) -> None:
+        self._gather_s = gather_s
+        self._lock = threading.Lock()
+        self._told: dict[str, _Alike] = {}
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a line is due once a minute has gone by."""
+        with self._lock:
+            return any(each.n_more for each in self._told.values())
+
+    def say(self, kind: str, path: str) -> None:
+        """That a command went wrong in this way, for this path."""
+        self.tell_the_rest()
+        with self._lock:
+            if (alike := self._told.get(kind)) is None:
+                self._told[kind] = _Alike(time.monotonic() + self._gather_s)
+            else:
+                alike.n_more += 1
+                alike.latest = path
+        if alike is None:
+            log.warning("%s (%s)", kind, path)
+
+    def tell_the_rest(self, *, of_all: bool = False) -> None:
+        """Of those whose minute is over, or `of_all`."""
+        now = time.monotonic()
+        with self._lock:
+            over = {kind: each for kind, each in self._told.items() if of_all or now >= each.until}
+            for kind in over:
+                del self._told[kind]
+        for kind, each in over.items():
+            if each.n_more:
+                log.warning("%s: %d more times, the last for %s", kind, each.n_more, each.latest)
+
+
 class Commands:
     """Those of one stream: one runs at a time, in order; at most `MOST_WAITING` wait, what comes beyond is skipped.
 
     `on_seal` and `on_roll` are the words of a command, None for none. What does not come to its good end is told by
-    `emit`, and in the log. `sealed` and `rolled` never wait; from any thread.
+    `emit`, each, and in the log, equal ones in sum. `sealed` and `rolled` never wait; from any thread. What waits is in
+    memory alone: it is gone with a process that is killed.
     """
 
     def __init__(
@@ -56,12 +107,15 @@ class Commands:
         on_seal: list[str] | None = None,
         on_roll: list[str] | None = None,
         within_s: float = WITHIN_S,
+        gather_s: float = GATHER_S,
     ) -> None:
         self._stream_uri = stream_uri
         self._emit = emit
         self._on_seal = on_seal
         self._on_roll = on_roll
         self._within_s = within_s
+        self._gather_s = gather_s
+        self._warnings = _Warnings(gather_s)
         self._waiting: queue.Queue[_Due | None] = queue.Queue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -106,6 +160,7 @@ class Commands:
         with self._lock:
             thread = self._thread
         if thread is None:
+            self._warnings.tell_the_rest(of_all=True)
             return
         self._waiting.put(None)
         thread.join(max(0.0, deadline - time.monotonic()))
@@ -115,10 +170,19 @@ class Commands:
         if child is not None:
             _kill(child)
         thread.join(2 * KILL_AFTER_S)
+        self._warnings.tell_the_rest(of_all=True)
+
+    def _next(self) -> _Due | None:
+        """Waits for the next one; warnings that were gathered are told meanwhile."""
+        while self._warnings.is_waiting:
+            with suppress(queue.Empty):
+                return self._waiting.get(timeout=self._gather_s)
+            self._warnings.tell_the_rest()
+        return self._waiting.get()
 
     def _run(self) -> None:
         os.nice(_NICE)  # on Linux this is of the thread alone, and its commands have it from their first moment on
-        while (due := self._waiting.get()) is not None:
+        while (due := self._next()) is not None:
             try:
                 if self._is_over:
                     self._tell(due, "skipped", None, "chaosd is stopping")
@@ -128,6 +192,7 @@ class Commands:
                 log.exception("a command of %s failed", self._stream_uri)
             with self._lock:
                 self._n_waiting -= 1
+        self._warnings.tell_the_rest(of_all=True)
 
     def _carry_out(self, due: _Due) -> None:
         try:
@@ -155,7 +220,7 @@ class Commands:
             self._tell(due, "failed", child.returncode, f"its exit code was {child.returncode}")
 
     def _tell(self, due: _Due, outcome: Outcome, exit_code: int | None, text: str) -> None:
-        log.warning("%s: the command on %s of %s: %s", self._stream_uri, due.when, due.path, text)
+        self._warnings.say(f"{self._stream_uri}: the command on {due.when}: {text}", due.path)
         told = StreamCommand(on=due.when, path=due.path, take=due.uri, outcome=outcome, exit_code=exit_code, text=text)
         self._emit(told)
 

@@ -165,3 +165,32 @@ def test_what_is_no_command_is_refused(text: str) -> None:
 def test_the_environment_is_the_person_s_and_not_chaosd_s() -> None:
     own = {"PATH": "/bin", "HOME": "/h", "LC_ALL": "C", "NOTIFY_SOCKET": "/n", "LD_PRELOAD": "x", "PYTHONPATH": "y"}
     assert clean_environment(own) == {"PATH": "/bin", "HOME": "/h", "LC_ALL": "C"}
+
+
+def test_equal_warnings_are_one_line_with_their_number(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    commands = Commands(URI, told.put, on_seal=["/bin/false"], on_roll=["/bin/false"], gather_s=ALWAYS)
+    for number in range(20):
+        commands.sealed(f"/c/{number}", URI)
+    commands.rolled("/store/1.zarr", URI)
+    commands.end(time.monotonic() + ALWAYS)
+    assert len(drained(told)) == 21, "each is an event of its own"
+    assert [each.getMessage() for each in caplog.records] == [
+        f"{URI}: the command on seal: its exit code was 1 (/c/0)",
+        f"{URI}: the command on roll: its exit code was 1 (/store/1.zarr)",
+        f"{URI}: the command on seal: its exit code was 1: 19 more times, the last for /c/19",
+    ]
+
+
+def test_what_was_gathered_is_told_though_nothing_more_comes(
+    told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    commands = Commands(URI, told.put, on_seal=["/bin/false"], gather_s=0.01)
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+    caplog.handler.emit = lambda record: said.put(record.getMessage())  # type: ignore[method-assign]
+    found = 0
+    for number in range(4):
+        commands.sealed(f"/c/{number}", URI)
+    while found < 4:  # whichever of them fall into one minute
+        line = said.get(timeout=ALWAYS)
+        found += int(line.split(" more times")[0].rpartition(" ")[2]) if "more times" in line else 1
+    commands.end(time.monotonic() + ALWAYS)
