@@ -89,6 +89,7 @@ class ChunkFiles:
         """The durable file of a chunk that gets its name now, linked in the object store; adds the folders whose names
         are not durable yet."""
         ready = fresh = self._fresh_path(each.chunk)
+        is_short = each.n_frames < self._form.chunk_frames  # the last one of a take: what is behind its end is zeros
         if not (each.is_ahead and fresh.exists() and not self._objects.has(each.digest)):
             fresh.unlink(missing_ok=True)
             if self._objects.link(each.digest, fresh):
@@ -97,13 +98,13 @@ class ChunkFiles:
             if part:
                 try:
                     part.commit(each.data, each.n_frames)
-                    part.finish(each.data)
+                    part.finish(each.data, is_sparse=is_short)
                 except OSError as error:
                     self._give_up_part(each.chunk, error)
                     raise
                 ready = part_path(self.folder, each.chunk)
             else:
-                write_new(fresh, each.data, read_only=True)
+                write_new(fresh, each.data, read_only=True, is_sparse=is_short)
         changed.update(dict.fromkeys(self._objects.take_in(each.digest, ready)))
         return ready
 

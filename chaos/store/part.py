@@ -15,6 +15,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from chaos.system.files import make_read_only, open_regular, write_all
+from chaos.system.holes import punch_zeros
 from chaos.terms.form import Form
 
 __all__ = ["Part", "checkpointed_frames", "committed_frames"]
@@ -73,15 +74,17 @@ class Part:
         self.n_frames = n_frames
         self._n_records += 1
 
-    def finish(self, data: memoryview) -> None:
-        """Fills up with what `data` has behind the committed frames, drops the records, makes the file
-        durable and read-only, and closes it."""
+    def finish(self, data: memoryview, *, is_sparse: bool = False) -> None:
+        """Fills up with what `data` has behind the committed frames, drops the records, makes the file durable and
+        read-only, and closes it. With `is_sparse` long runs of zeros take no space."""
         if self._fd < 0:
             return
         for span in self._form.spans(self.n_frames, self._form.chunk_frames, data):
             with data[span] as rest:
                 write_all(self._fd, rest, span.start)
         os.ftruncate(self._fd, self._form.chunk_bytes)
+        if is_sparse:
+            punch_zeros(self._fd, data)
         make_read_only(self._fd)
         os.fsync(self._fd)
         self.close()

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from chaos.system.holes import punch_zeros
 from chaos.terms.errors import StorageFailed, StorageFull
 
 __all__ = [
@@ -179,10 +180,18 @@ def is_taken(path: Path) -> bool:
         return True
 
 
-def write_new(path: Path, data: bytes | memoryview, *, read_only: bool = False, durable: bool = True) -> None:
+def write_new(
+    path: Path,
+    data: bytes | memoryview,
+    *,
+    read_only: bool = False,
+    durable: bool = True,
+    is_sparse: bool = False,
+) -> None:
     """Writes a file of this content and syncs it (if `durable`); what stood there under the name is dropped first.
 
-    For names that only we use. On an error nothing stays. The folder is not synced.
+    For names that only we use. On an error nothing stays. The folder is not synced. With `is_sparse` long runs of zeros
+    take no space.
     """
     path.unlink(missing_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -190,6 +199,8 @@ def write_new(path: Path, data: bytes | memoryview, *, read_only: bool = False, 
         done = _write_direct(fd, data)
         with memoryview(data) as view, view[done:] as rest:
             write_all(fd, rest, done)
+            if is_sparse:
+                punch_zeros(fd, view)
         if read_only:
             make_read_only(fd)
         if durable:

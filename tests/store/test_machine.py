@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chaos.engine import rotator
+from chaos.engine import intake
 from chaos.engine.messages import RetireChunks
 from chaos.export.save import save
 from chaos.read import recording as reader
@@ -63,7 +63,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._store = self._folder / "store"
         self._slots = self._folder / "slots"
         self._clock = WallClock()
-        for module in (rotator, about, age, completion):
+        for module in (intake, about, age, completion):
             self._stack.enter_context(mock.patch.object(module, "time", self._clock))
         self._catalog = self._stack.enter_context(Catalog(Store(self._store)))
         self._takes: list[CrashingStream] = []

@@ -565,3 +565,30 @@ def test_gaps_are_integers_in_the_array_and_labels_in_the_journal(tmp_path: Path
     assert row == (0, 5, 4, 2)
     journal = (writer.path / "journal.jsonl").read_text()
     assert '"first_frame":0,"n_frames":5,"cause":"device_away","confidence":"clock"}\n' in journal
+
+
+@pytest.mark.parametrize("n_checkpointed", [0, 20_000])
+def test_a_short_take_does_not_take_a_whole_chunk_of_the_disk(tmp_path: Path, n_checkpointed: int) -> None:
+    """A chunk is 3.7 MiB, of which the take fills 0.4; its bytes and its hash are those of the whole chunk."""
+    n_frames, chunk_frames = 48_000, 480_000
+    samples = np.zeros((2, chunk_frames), "<f4")
+    samples[:, :n_frames] = np.arange(1, n_frames + 1)
+    data = samples.tobytes()
+    store = Store(tmp_path / "store")
+    writer = RecordingWriter.create(store, definition(chunk_frames=chunk_frames))
+    if n_checkpointed:
+        writer.checkpoint(0, memoryview(data), n_checkpointed)
+    sealed = writer.seal(0, memoryview(data), 0, n_frames)
+    writer.finish(n_frames, clean=True)
+    file_of_it = Path(sealed.path)
+    assert file_of_it.read_bytes() == data
+    assert sealed.hash == blake3(data).hexdigest()
+    report = verify(writer.path)
+    assert (report.ok, report.bad, report.n_frames) == (True, [], n_frames)
+    with reader.open(writer.path) as recording:
+        assert np.array_equal(recording[:], samples[:, :n_frames])
+    probe = tmp_path / "probe"
+    with probe.open("wb") as file:
+        file.truncate(1 << 20)
+    if probe.stat().st_blocks == 0:  # the file system knows holes
+        assert file_of_it.stat().st_blocks * 512 < len(data) // 4

@@ -180,8 +180,8 @@ def test_a_part_file_that_goes_in_mid_seal_is_tried_again(folder: Path, monkeypa
     stream.tick()
     real, gone = part.Part.finish, []
 
-    def finish(self: part.Part, data: memoryview) -> None:
-        real(self, data)
+    def finish(self: part.Part, data: memoryview, *, is_sparse: bool = False) -> None:
+        real(self, data, is_sparse=is_sparse)
         if not gone:
             gone.append(self.path.unlink())
 
