@@ -181,7 +181,7 @@ class Sessions:
             self._end_if_over(name)
             return
         there = [each.result().uri for each in begun if each.exception() is None]
-        stopped = [self._stop_stream(uri) for uri in there]
+        stopped = [self._stop_stream(uri) for uri in there if self._streams.view(uri) is not None]
 
         def refuse_all() -> None:
             self._forget(name)
@@ -229,6 +229,9 @@ class Sessions:
         if shut is not None and shut[1] is gate:
             self._pump.cancel(("session", name))
             del self._shut[name]
+            for uri in self._running.get(name, ()):
+                if self._streams.view(uri) is not None:
+                    self._stop_stream(uri)  # behind the gate no frame comes, for which its start would wait
 
     def _release(self, name: str) -> tuple[set[str], int] | None:
         """Opens its gate: who is still awaited, and when the others begin (CLOCK_MONOTONIC); None if it is open."""
