@@ -1032,7 +1032,10 @@ def test_damage_of_chunks_that_share_a_file_is_told_once(run: Run, tmp_path: Pat
 
 
 def own_files(store: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in store.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    """What each holds; of the catalogue, which whoever reads may bring up to date, only that it is a database."""
+    files = (path for path in store.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path: path.read_bytes()[: 16 if path.name == "catalog.db" else None]
+            for path in files if not path.name.startswith("catalog.db-")}  # fmt: skip
 
 
 @pytest.mark.parametrize("by_path", [True, False])
