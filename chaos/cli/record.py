@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chaos.cli.out import check_takes_samples, say
-from chaos.cli.recorded import finish, kept_lines, there_lines
+from chaos.cli.recorded import finish, kept_lines, leave_with
 from chaos.cli.recorder import Ending, Take
 from chaos.cli.session import Session, json_option, strict_option
 from chaos.cli.streams import target_device, uri_for
@@ -104,10 +104,10 @@ def record(
                 if take.sample_rate:
                     say(*kept_lines(take.uri), err=True)
                 raise
-            except ChaosError:  # chaosd ended meanwhile
-                if take.is_finished():  # else what is left of it is told, as after any command
-                    say(*there_lines(take.uri), err=True)
-                raise
+            except ChaosError as error:  # chaosd ended meanwhile
+                if take.is_finished():
+                    leave_with(error, take.uri)
+                raise  # what is left of it is told, as after any command
         # an engine of our own has ended, and its umask with it: the file is the person's
         finish(take, stopped, out, ending.breakable, force=force, strict=strict, as_json=as_json)
 

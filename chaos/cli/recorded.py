@@ -6,8 +6,11 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import click
+
+from chaos.cli.failing import say_failure
 from chaos.cli.out import say
 from chaos.cli.session import EXIT_LOST, leave, print_json
 from chaos.terms.counting import counted
@@ -16,7 +19,7 @@ from chaos.terms.errors import ChaosError, InvalidRequest, PathNotAllowed
 if TYPE_CHECKING:
     from chaos.cli.recorder import Take
 
-__all__ = ["file_line", "finish", "kept_lines", "there_lines"]
+__all__ = ["file_line", "finish", "kept_lines", "leave_with"]
 
 EXIT_BROKEN_OFF = 130
 
@@ -29,6 +32,13 @@ def kept_lines(uri: str) -> tuple[str, str]:
 def there_lines(uri: str) -> tuple[str, str]:
     """What is said where the recording is whole and the file is not."""
     return f"the recording is there: {uri}", f"  save it with: chaosctl save {uri} FILE"
+
+
+def leave_with(error: ChaosError, uri: str) -> NoReturn:
+    """Ends the command with an error, and then the recording that is there all the same."""
+    say_failure(click.get_current_context(), error)
+    say(*there_lines(uri), err=True)
+    leave(error.exit_code)
 
 
 def finish(
@@ -66,11 +76,13 @@ def finish(
     except KeyboardInterrupt:
         say(*kept_lines(take.uri), err=True)
         leave(EXIT_BROKEN_OFF)
-    except (ChaosError, OSError) as error:
+    except BrokenPipeError:
         say(*there_lines(take.uri), err=True)
-        if isinstance(error, BrokenPipeError | ChaosError):
-            raise
-        raise InvalidRequest(f"standard output refused: {error}", hint="save it as above") from error
+        raise
+    except ChaosError as error:
+        leave_with(error, take.uri)
+    except OSError as error:
+        leave_with(InvalidRequest(f"standard output refused: {error}", hint="save it in a file"), take.uri)
     n_frames = stopped["n_frames"] if take.pipe is None else take.pipe.n_written
     account = saved or {**stopped, "n_frames": n_frames, "gaps": [None] * stopped["n_gaps"]}
     line = file_line(take, account, stopped.get("signal"))

@@ -26,7 +26,7 @@ from chaos.cli.when import Times, chosen_times, until_when, words
 from chaos.client import Asking, DaemonUnreachable
 from chaos.local import Local
 from chaos.protocol.config import Config
-from chaos.terms.errors import ChaosError, DeviceNotFound, InvalidRequest, StreamExists, TimedOut
+from chaos.terms.errors import ChaosError, DeviceNotFound, InvalidRequest, StorageFull, StreamExists, TimedOut
 
 URI = "stream://desk/1"
 STOPPED: dict[str, Any] = {
@@ -280,6 +280,22 @@ def asked() -> Any:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("refused", [StorageFull("the disk is full", hint="make room"), OSError(5, "no luck")])
+def test_where_the_file_fails_the_last_lines_name_the_recording(
+    refused: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise refused
+
+    monkeypatch.setattr("chaos.cli.recorded._saved", fail)
+    done = finished(take(), Ending())
+    assert done.exit_code == (6 if isinstance(refused, StorageFull) else 2)
+    error, hint, there, how = done.stderr.splitlines()
+    assert error.startswith("chaosctl: ")
+    assert hint.startswith("  ")
+    assert (there, how) == (f"the recording is there: {URI}", f"  save it with: chaosctl save {URI} FILE")
+
+
 @pytest.mark.parametrize("when", ["while it ends", "while it saves"])
 def test_a_second_ctrl_c_breaks_off_the_export_and_says_so(
     when: str, asked: tuple[Ending, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
@@ -336,7 +352,7 @@ def test_where_chaosd_goes_meanwhile_a_finished_recording_is_named(
         done = CliRunner().invoke(main, [*words, str(folder / "k2.wav")])
     assert (done.exit_code, "chaosd went away" in done.output) == (7, True), done.output
     said = f"the recording is there: {URI}\n  save it with: chaosctl save {URI} FILE\n"
-    assert (said in done.output) == is_shut_down, done.output
+    assert done.output.endswith(said) == is_shut_down, "what is there comes last"
 
 
 def test_a_third_ctrl_c_ends_it_anywhere(asked: tuple[Ending, Callable[[], None]]) -> None:
