@@ -39,7 +39,7 @@ cdef struct Tracked:                # a global that is there now
     pw_proxy *proxy                 # NULL where it isn't bound
     spa_hook proxy_hook
     spa_hook object_hook
-    int n_asked                     # syncs under way: what is told before the last is answered is one news
+    int asked                       # the last sync: what is told before it is answered is one news
     bint known[N_PARAMS]
     uint32_t flags[N_PARAMS]
 

@@ -77,8 +77,7 @@ cdef void on_proxy_removed(void *data) noexcept nogil:
 
 cdef void on_proxy_done(void *data, int seq) noexcept nogil:
     cdef Tracked *t = <Tracked *>data
-    t.n_asked -= 1
-    if t.n_asked == 0:
+    if seq == t.asked:      # PipeWire uses a proxy's id again, and answers that one with what the former one asked
         push(t, RECORD_NODE_SYNCED, next_sequence(t), 0)
 
 
@@ -96,8 +95,7 @@ cdef void on_node_info(void *data, const pw_node_info *info) noexcept nogil:
     if info.change_mask & PW_NODE_CHANGE_MASK_PARAMS:
         for i in range(info.n_params):
             ask_param(t, &info.params[i])
-    t.n_asked += 1
-    pw_proxy_sync(t.proxy, 0)
+    t.asked = pw_proxy_sync(t.proxy, 0)
 
 
 cdef void ask_param(Tracked *t, const spa_param_info *param) noexcept nogil:

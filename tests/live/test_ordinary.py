@@ -71,6 +71,13 @@ def await_channels(client: RawClient, n: int) -> None:
         pass
 
 
+def await_added(client: RawClient, name: str) -> int:
+    """Waits until the next device of that name is told; its node's serial."""
+    while (told := client.event("device_added")["device"])["name"] != name:
+        pass
+    return int(told["object_serial"])
+
+
 def await_reason(client: RawClient, uri: str, part: str) -> dict[str, Any]:
     """Waits until the stream waits for that reason, whatever it waited for before."""
     while part not in (told := client.event("stream_state", stream_uri=uri, state="waiting"))["reason"]:
@@ -100,6 +107,24 @@ def test_ports_that_come_and_go_are_seen_and_a_capture_goes_on(
         client.event("stream_state", stream_uri=uri, state="streaming")
         client.event("stream_head_position", stream_uri=uri)
         assert client.call("stream_stop", uri=uri)["clean"] is True
+
+
+def test_a_device_that_comes_back_while_chaosd_can_not_look_is_listed(
+    session: Session, daemon: Daemon, client: RawClient
+) -> None:
+    """It is told that the old one begins to run, of its end and of the new one in one go: PipeWire's answer to what it
+    asks of the old one then comes to the new one, whose number at PipeWire is the same."""
+    with slow_node(session, "again", "FL", "FR") as node:
+        before = await_added(client, "again")
+        os.kill(daemon.pid, signal.SIGSTOP)
+        try:
+            session.run("pw-link", "again:capture_FL", "virtual-mic:input_FL")
+            node.close()
+            with slow_node(session, "again", "FL", "FR"):
+                os.kill(daemon.pid, signal.SIGCONT)
+                assert await_added(client, "again") > before
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
 
 
 def test_a_node_whose_ports_come_slowly_is_listed(session: Session, loud: CountingSource, client: RawClient) -> None:

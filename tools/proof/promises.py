@@ -140,6 +140,7 @@ PROMISES = (
         (
             "live/ordinary::ports_that_come_and_go_are_seen_and_a_capture_goes_on",
             "live/ordinary::a_node_whose_ports_come_slowly_is_listed",
+            "live/ordinary::a_device_that_comes_back_while_chaosd_can_not_look_is_listed",
         ),
         "ports that come and go",
     ),
