@@ -209,7 +209,7 @@ class Staging:
         struct.pack_into("<" + code, self._map, _layout.OFFSETS[field], value)
 
     def _publish(self, field: str, value: int) -> None:
-        """A word that others may be reading; by `struct` they would see it byte by byte."""
+        """A word that others may be reading: whole, and after those that were written before it."""
         _layout.store(self._map, _layout.OFFSETS[field], value)
 
     def set_recording(self, recording: Path) -> None:

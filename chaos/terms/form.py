@@ -17,7 +17,8 @@ __all__ = ["MIDI_CODE", "AudioForm", "Form", "MidiForm", "Record", "form_of", "r
 
 MIDI_CODE: Final = 16
 _FORMATS: dict[int, SampleFormat] = {sample.code: name for name, sample in SAMPLES.items()}
-_RECORD = struct.Struct("<II")
+_RECORD = struct.Struct("<Q")  # read as the callback writes it, in one: by halves it could be of two moments
+_FRAME_MASK = (1 << 32) - 1
 _SIZE_MASK = (1 << 24) - 1
 
 Content = bytes | bytearray | memoryview
@@ -150,8 +151,8 @@ def records(chunk: Content) -> Iterator[Record]:
     """The records of a chunk of events, whatever bytes it has: where one would not fit in, they end."""
     at, n_bytes = 0, len(chunk)
     while at + _RECORD.size <= n_bytes:
-        frame, what = _RECORD.unpack_from(chunk, at)
-        record = Record(at, frame, what >> 24, what & _SIZE_MASK)
+        (word,) = _RECORD.unpack_from(chunk, at)
+        record = Record(at, word & _FRAME_MASK, word >> 56, word >> 32 & _SIZE_MASK)
         if not record.kind or record.end > n_bytes:
             return
         yield record

@@ -7,11 +7,16 @@ that the rotator still reads) this model can't show, as its loads see nothing of
 
 from __future__ import annotations
 
+import mmap
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from weakmemory import FENCE, Load, Program, Step, Store, Unordered, outcomes
+
+from chaos.terms.form import Record, records
 
 NONE, OLD, NEW = 0, 1, 2
 Orders = dict[str, bool]
@@ -148,6 +153,33 @@ def test_each_of_its_orders_is_needed(case: Callable[[Orders], bool], left_out: 
     except Unordered:
         return
     assert not holds
+
+
+WRITER = """
+import mmap, sys
+from chaos import _layout
+with open(sys.argv[1], "r+b") as file:
+    chunk = mmap.mmap(file.fileno(), 64)
+print("begins", flush=True)
+while True:
+    _layout.store(chunk, 0, 300 | 8 << 32 | 2 << 56)
+    _layout.store(chunk, 0, 0)
+"""
+
+
+def test_an_event_that_is_being_written_is_there_as_it_will_be_or_not_at_all(tmp_path: Path) -> None:
+    """Read by halves it was one at the chunk's first frame, thousands of times in this test."""
+    path = tmp_path / "chunk"
+    path.write_bytes(bytes(64))
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"begins\n"
+            with path.open("r+b") as file, mmap.mmap(file.fileno(), 64) as chunk:
+                found = {tuple(records(chunk)) for _ in range(150_000)}
+        finally:
+            writer.kill()
+    assert found <= {(), (Record(0, 300, 2, 8),)}
 
 
 IN_THE_CODE = {
