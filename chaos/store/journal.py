@@ -53,8 +53,8 @@ class Journal:
         self._fd = fd
         self._durable = size
         self._tail = tail
-        self._pending = b""
-        self._written = True
+        self._pending = bytearray()
+        self._n_written = 0  # of what is pending: a line more costs no more where many wait for the disk
         self._first = _first_line(fd)
 
     @classmethod
@@ -132,14 +132,13 @@ class Journal:
         self._pending += raw + b"\n"
         if self._tail is not None:
             self._tail = link(raw)
-        self._written = False
         with suppress(OSError):
             self._write()
 
     def _write(self) -> None:
-        if not self._written:
-            write_all(self._fd, self._pending, self._durable)
-            self._written = True
+        if (done := self._n_written) < len(self._pending):
+            write_all(self._fd, bytes(self._pending[done:]), self._durable + done)
+            self._n_written = len(self._pending)
 
     def flush(self) -> None:
         """Makes all lines durable; does nothing if they are."""
@@ -150,11 +149,12 @@ class Journal:
                 self._write()
                 os.fdatasync(self._fd)
             except OSError:
-                self._written = False
+                self._n_written = 0
                 self._renewed = self._open_anew() or self._renewed
                 raise
         self._durable += len(self._pending)
-        self._pending = b""
+        self._pending.clear()
+        self._n_written = 0
 
     def look_again(self) -> bool:
         """Goes on in the file that has the name now, if it is another of the same recording: its filesystem may have
@@ -176,7 +176,7 @@ class Journal:
                 is_ours = False
             if is_ours:
                 fd, self._fd = self._fd, fd
-                self._written = not self._pending
+                self._n_written = 0
             os.close(fd)
         return is_ours
 

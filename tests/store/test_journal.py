@@ -238,6 +238,24 @@ def test_a_line_that_storage_refused_is_written_by_a_later_flush(tmp_path: Path)
     assert JournalReader(tmp_path / "journal.jsonl").poll() == [Header(JOURNAL_VERSION, definition()), *LINES[:5]]
 
 
+def test_a_line_is_written_once_however_many_wait_for_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal.create(path, definition())
+    before, sizes, pwrite = path.stat().st_size, list[int](), os.pwrite
+
+    def counted(fd: int, data: memoryview, offset: int) -> int:
+        sizes.append(len(data))
+        return pwrite(fd, data, offset)
+
+    with mock.patch.object(os, "pwrite", counted):
+        for line in LINES[:5] * 20:
+            journal.append(line)
+        journal.flush()
+    journal.close()
+    assert (len(sizes), sum(sizes)) == (100, path.stat().st_size - before)
+    assert len(JournalReader(path).poll()) == 101
+
+
 def test_what_is_no_journal_is_told(tmp_path: Path) -> None:
     with pytest.raises(RecordingNotFound):
         load(tmp_path / "nothing")
@@ -276,8 +294,9 @@ def test_labels_are_names_in_lower_case() -> None:
         "retired",
         "foreign",
         "midi_overflow",
+        "clock_jump",
     ]
-    assert [int(cause) for cause in Cause] == list(range(1, 11))
+    assert [int(cause) for cause in Cause] == list(range(1, 12))
     assert [(int(one), one.label) for one in Confidence] == [(1, "exact"), (2, "clock"), (3, "estimated")]
     assert all(Cause.from_label(cause.label) is cause for cause in Cause)
     with pytest.raises(ValueError, match="gremlins"):
