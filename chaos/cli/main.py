@@ -109,7 +109,12 @@ class _Commands(click.Group):
             ctx.exit(128 + signal.SIGPIPE)
         except KeyboardInterrupt:
             ctx.exit(130)
-        except (click.exceptions.Exit, click.Abort):
+        except click.Abort as e:
+            if not isinstance(e.__context__, KeyboardInterrupt):
+                raise
+            say(err=True)  # off the line of the question
+            ctx.exit(128 + signal.SIGINT)
+        except click.exceptions.Exit:
             raise
         except Exception as e:
             odd = ctx.meta[HEARD].fault(e) if HEARD in ctx.meta else None

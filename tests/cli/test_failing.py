@@ -141,3 +141,18 @@ def test_chaosd_need_not_tell_heads_unless_they_are_asked_for(
         while not daemon.heads_wanted.empty():
             heard.append(daemon.heads_wanted.get())
     assert (True in heard) is expected
+
+
+@pytest.mark.parametrize(("answer", "code"), [(KeyboardInterrupt, 130), (EOFError, 1)])
+def test_ctrl_c_at_a_question_ends_as_it_does_elsewhere(
+    answer: type[BaseException], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def person(_: str) -> str:
+        raise answer
+
+    def ask() -> None:
+        monkeypatch.setattr("click.termui.visible_prompt_func", person)
+        click.confirm("Delete for good?", abort=True)
+
+    group = type(main)(commands={"ask": click.Command("ask", callback=ask)})
+    assert CliRunner().invoke(group, ["ask"]).exit_code == code
