@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -34,6 +35,7 @@ __all__ = ["COMMANDS"]
 _METERS_S = 0.2
 _ASK_S = 1.0
 _LATE_S = 1.5
+_ONE_KEY = re.compile(r"\x1b[\[O][0-9;]*.|[\s\S]")
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 
@@ -74,6 +76,7 @@ class _Screen:
     def __init__(self) -> None:
         self.is_dumb = os.environ.get("TERM", "dumb") in ("dumb", "")
         self.frame_s = 1.0 if self.is_dumb else _METERS_S
+        self._typed = ""
 
     def size(self) -> tuple[int, int]:
         columns, rows = shutil.get_terminal_size()
@@ -88,9 +91,14 @@ class _Screen:
         sys.stdout.flush()
 
     def key(self, timeout_s: float) -> str:
-        """The next key, as it came; "" where none was pressed."""
-        ready, _, _ = select.select([sys.stdin], [], [], max(0.0, timeout_s))
-        return os.read(sys.stdin.fileno(), 16).decode(errors="replace") if ready else ""
+        """The next key, an arrow's whole sequence; "" where none was pressed. Those typed faster await their turn."""
+        if not self._typed:
+            ready, _, _ = select.select([sys.stdin], [], [], max(0.0, timeout_s))
+            self._typed = os.read(sys.stdin.fileno(), 16).decode(errors="replace") if ready else ""
+        found = _ONE_KEY.match(self._typed)
+        key = found[0] if found is not None else ""
+        self._typed = self._typed[len(key) :]
+        return key
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,3 +106,13 @@ def test_what_a_key_asked_for_is_awaited_where_chaosd_answers(
     assert watch(chaosd, tmp_path, "s", "y", "q") == "stopped: 5 frames of stream://desk/1, 0 lost"
     del chaosd.answers["stream_stop"]
     assert watch(chaosd, tmp_path, "s", "y", "q") == "no such stream"
+
+
+def test_keys_that_are_typed_fast_are_heard_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as typed, os.fdopen(writing, "wb", buffering=0) as keyboard:
+        monkeypatch.setattr("sys.stdin", typed)
+        screen = _Screen()
+        keyboard.write(b"sy\x1b[Aq")
+        assert [screen.key(HANGS_S) for _ in range(4)] == ["s", "y", "\x1b[A", "q"]
+        assert screen.key(0) == ""
