@@ -87,14 +87,14 @@ def test_no_committed_frame_is_lost_or_doubled(session: Session, tmp_path: Path)
             "stream_start", uri="stream://keep/1", device_identity="virtual-mic", format={"type": "audio"}
         )
         options = ("--staging-dir", str(session.runtime_dir / "slots"))
-        with (
-            CountingSource(session, channels=2, driver=True, patience_ms=20) as source,
-            Daemon(session, tmp_path / "killed", *options) as daemon,
-        ):
+        with Daemon(session, tmp_path / "killed", *options) as daemon:
             clocks: list[RecordingInfo] = []
             followed: dict[str, str] = {}
             for take in range(KILLS):
-                heads = capture_and_kill(daemon, [source.name, "virtual-mic"], take, chance)
+                # One for each take: a buffer that the killed one didn't take stays in the source's stream from PipeWire
+                # 1.6 on, and all that comes behind it is a cycle late there.
+                with CountingSource(session, channels=2, driver=True, patience_ms=20) as source:
+                    heads = capture_and_kill(daemon, [source.name, "virtual-mic"], take, chance)
                 daemon.start()
                 told = recovered(daemon)
                 assert told.keys() == heads.keys()
