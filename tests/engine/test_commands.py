@@ -182,11 +182,12 @@ def test_equal_warnings_are_one_line_with_their_number(told: Told, caplog: pytes
 
 
 def test_what_was_gathered_is_told_though_nothing_more_comes(
-    told: Told, caplog: pytest.LogCaptureFixture
+    told: Told, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = Commands(URI, told.put, on_seal=["/bin/false"], gather_s=0.01)
     said: queue.SimpleQueue[str] = queue.SimpleQueue()
-    caplog.handler.emit = lambda record: said.put(record.getMessage())  # type: ignore[method-assign]
+    # pytest has one handler for all tests: what is put in its way must go again.
+    monkeypatch.setattr(caplog.handler, "emit", lambda record: said.put(record.getMessage()))
     found = 0
     for number in range(4):
         commands.sealed(f"/c/{number}", URI)
