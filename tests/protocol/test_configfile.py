@@ -252,7 +252,8 @@ def looked_at(tmp_path: Path, text: str) -> list[str]:
 def test_all_that_this_machine_refuses_is_told_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     other = tmp_path / "other"
-    other.mkdir(mode=0o755)
+    other.mkdir()
+    other.chmod(0o755)  # whatever umask a test before has left
     (other / "holiday.jpg").touch()
     found = looked_at(
         tmp_path,
