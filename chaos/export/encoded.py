@@ -130,11 +130,16 @@ def _comments(body: bytes, at: int) -> Iterator[str]:
 def _storage_errors(out: Path) -> Iterator[None]:
     """libsndfile doesn't tell why it couldn't write; the filesystem does. (A short write is an AssertionError of
     soundfile's.)"""
+    import traceback
+
     import soundfile
 
     try:
         yield
     except (soundfile.SoundFileError, AssertionError) as error:
+        # soundfile's frames hold a buffer on what was to be written: before 3.12.7 Python may crash where it finds that
+        # among what it collects (CPython's issue 77894).
+        traceback.clear_frames(error.__traceback__)
         folder = os.statvfs(out.parent)
         details = {"path": str(out.parent)}
         if folder.f_bavail * folder.f_frsize < 1 << 20:

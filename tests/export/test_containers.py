@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import cffi
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from sequences import MIDI1
 
 from chaos.cli.main import main
 from chaos.export import save as export
-from chaos.export.encoded import ENCODED
+from chaos.export.encoded import ENCODED, _storage_errors
 from chaos.export.plain import PLAIN
 from chaos.export.report import SaveReport
 from chaos.protocol.requests import Slice
@@ -28,7 +29,7 @@ from chaos.read import recording as reader
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
 from chaos.terms.containers import CONTAINERS, MIDI_CONTAINERS, SUBTYPES, Container, Subtype
-from chaos.terms.errors import FormatUnsupported, InvalidRequest
+from chaos.terms.errors import FormatUnsupported, InvalidRequest, StorageFailed
 from chaos.terms.form import SampleFormat
 from chaos.terms.ledger import Cause, Confidence, Gap
 
@@ -286,3 +287,17 @@ def test_each_container_is_known_wherever_it_is_named(tmp_path: Path, container:
 def test_the_lists_are_those_of_the_types() -> None:
     assert get_args(Container) == CONTAINERS
     assert get_args(Subtype) == SUBTYPES
+
+
+def test_what_could_not_be_written_is_not_held_by_the_error(tmp_path: Path) -> None:
+    """Else Python before 3.12.7 may crash when it collects the error."""
+    frames = memoryview(bytearray(16))
+
+    def write() -> None:
+        held = cffi.FFI().from_buffer(frames)  # as soundfile does
+        raise soundfile.SoundFileRuntimeError(f"no room for {len(held)} bytes")
+
+    with pytest.raises(StorageFailed, match="no room for 16 bytes") as caught, _storage_errors(tmp_path / "out.flac"):
+        write()
+    frames.release()  # which is refused while anything holds it
+    assert isinstance(caught.value.__cause__, soundfile.SoundFileRuntimeError)
