@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Daemon, SourceFactory
+from harness import Daemon, SourceFactory, is_pipewire_from
 from rig import Session
 
 COMMAND = str(Path(sys.executable).with_name("chaosctl"))
@@ -23,6 +23,8 @@ CHECKS = {
 PATIENT: dict[str, Any] = {
     "description": "Patient desk", "driver": True, "speed": 4, "properties": {"priority.session": "9000"},
 }  # fmt: skip
+
+BRINGS_SILENCE = is_pipewire_from(1, 7)  # a sink that nobody plays into, there
 
 
 @pytest.fixture
@@ -79,7 +81,10 @@ def test_with_a_daemon_it_asks_that_one_and_deletes_the_trial(
 
 def test_a_device_that_brings_nothing_is_told_and_the_test_source_recorded(env: dict[str, str]) -> None:
     """There is only the virtual microphone, which nobody plays into."""
-    told = doctor(env, code={5, 8})
+    told = doctor(env, code={0, 5, 8} if BRINGS_SILENCE else {5, 8})
+    if BRINGS_SILENCE:
+        assert (told["account"]["device"], told["account"]["peak_dbfs"]) == ("Virtual microphone", None)
+        return
     device = next(each for each in told["checks"] if each["name"] == "device")
     assert device["state"] == "missing"
     assert device["text"].startswith("Virtual microphone brought nothing: ")
