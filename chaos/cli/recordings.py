@@ -91,8 +91,8 @@ def _verify(
     is_one_of_several: bool = False,
 ) -> int:
     """Says what is found of one; the exit code."""
-    from chaos.cli.show import is_broken_off, proof_lines, verify_lines
     from chaos.cli.tables import progress
+    from chaos.cli.verdict import is_broken_off, proof_lines, verify_lines
 
     with progress("verifying") as advance:
         report = _verified(session, what, share, advance)
@@ -179,8 +179,8 @@ def sign(session: Session, uris: tuple[str, ...], as_json: bool) -> None:
 
     import msgspec
 
-    from chaos.cli.show import verify_lines
     from chaos.cli.tables import progress
+    from chaos.cli.verdict import verify_lines
     from chaos.store.info import load
     from chaos.store.signature import check_ended
     from chaos.store.signature import sign as sign_here

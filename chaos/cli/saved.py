@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from chaos.cli.show import duration, lost, told_once
+from chaos.cli.show import duration, lost
+from chaos.cli.verdict import told_once
 from chaos.terms.counting import counted
 
 if TYPE_CHECKING:

@@ -398,8 +398,8 @@ def verify(session: Session, name: str, strict: bool, as_json: bool) -> None:
     """
     import msgspec
 
-    from chaos.cli.show import is_broken_off, verify_lines
     from chaos.cli.tables import progress
+    from chaos.cli.verdict import is_broken_off, verify_lines
     from chaos.store.store import Store
     from chaos.store.verify import verify_uri
 

@@ -14,7 +14,7 @@ from recorded import Rotator, checked, definition
 from rolled import URI, three_takes
 
 from chaos.cli.main import main
-from chaos.cli.show import proof_lines
+from chaos.cli.verdict import proof_lines
 from chaos.store.info import load
 from chaos.store.marking import mark_ended
 from chaos.store.retention import retire

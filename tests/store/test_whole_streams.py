@@ -13,7 +13,7 @@ from recorded import Rotator, definition
 from rolled import URI, begin, three_takes
 
 import chaos
-from chaos.cli.show import verify_lines
+from chaos.cli.verdict import verify_lines
 from chaos.store.digest import read_digest
 from chaos.store.info import load
 from chaos.store.marking import mark_in
