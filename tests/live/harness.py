@@ -133,7 +133,11 @@ class RawClient:
             return bool(value(event.get(key)) if callable(value) else event.get(key) == value)
 
         found: dict[int, dict[str, Any]] = {}
+        deadline = time.monotonic() + self._timeout_ms / 1000
         while len(found) < len(wanted):
+            left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+            missing = [values for number, values in enumerate(wanted) if number not in found]
+            assert self._events.poll(left_ms), f"not all events in {self._timeout_ms} ms: no {missing}"
             event = self.next_event()
             for number, values in enumerate(wanted):
                 if number not in found and all(has(event, key, value) for key, value in values.items()):
