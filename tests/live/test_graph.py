@@ -192,6 +192,53 @@ def test_a_rate_change_is_waited_out(
     assert samples[:, gaps[-1][0] + gaps[-1][1] :].any()
 
 
+@pytest.fixture
+def two_rates(session: Session) -> Iterator[None]:
+    """The graph may run at either rate, so that no setting tells which it is."""
+    set_rate(session, 0)
+    allow_rates(session, 44100, 48000)
+    yield
+    allow_rates(session, 48000)
+
+
+def allow_rates(session: Session, *rates: int) -> None:
+    allowed = " ".join(map(str, rates))
+    session.run("pw-metadata", "-n", "settings", "0", "clock.allowed-rates", f"[ {allowed} ]")
+
+
+@pytest.mark.usefixtures("two_rates")
+@pytest.mark.parametrize("layout", ["planar", "interleaved"])
+def test_a_rate_that_only_the_graph_itself_shows_is_waited_out(
+    counting_source: SourceFactory, client: RawClient, layout: str
+) -> None:
+    """Another device that takes the graph to its own rate: no setting changes, and the callback alone can tell."""
+    source = counting_source(f"taken-along-{layout}")
+    uri = f"stream://taken/{layout}"
+    start(client, source.name, uri, layout=layout)
+    await_frames(client, uri, 12_000)
+    other = counting_source(
+        f"forces-44100-{layout}", rate=44100, driver=True, properties={"node.force-rate": "44100"}
+    )
+    start(client, other.name, f"stream://forces/{layout}")
+    told = client.event("stream_state", stream_uri=uri, state="waiting")
+    assert told["reason"].startswith("the graph runs at 44100 Hz")
+    assert "recorded at 48000 Hz" in told["reason"]
+    await_frames(client, f"stream://forces/{layout}", 22_050)
+    assert client.call("stream_status", uri=uri)["state"] == "waiting"
+    assert other.check(stop(client, f"stream://forces/{layout}")[0]).ok
+    other.stop()
+    client.event("stream_state", stream_uri=uri, state="streaming")
+    await_frames(client, uri, 12_000)
+    stopped = client.call("stream_stop", uri=uri)
+    assert stopped["clean"] is True
+    samples, gaps = recorded(stopped)
+    # What was read of the other recording came within a cycle or two of its time.
+    assert sum(gap[1] for gap in gaps if gap[2] == Cause.DEVICE_AWAY) >= 24_000 - 4 * 1024, gaps
+    found = source.check(samples[:, : gaps[0][0]])
+    assert (found.silent, found.foreign) == (0, 0), (found, gaps)
+    assert samples[:, gaps[-1][0] + gaps[-1][1] :].any()
+
+
 def test_a_driver_switch_is_in_the_ledger(
     session: Session, counting_source: SourceFactory, client: RawClient
 ) -> None:
