@@ -213,9 +213,12 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 class Marked(msgspec.Struct, frozen=True):
+    """`note`, where it isn't empty, says on what it depends whether the mark is kept."""
+
     uri: str
     at: Amount
     label: str
+    note: str = ""
 
 
 class RecordingLine(msgspec.Struct, frozen=True):

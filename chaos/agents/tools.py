@@ -229,7 +229,7 @@ class Tools:
                 path, frame = Path(marked.recording), marked.frame
                 if not marked.recording:  # in standby
                     rate = _rate_of(chaosd.stream_status(given.uri))
-                    return told.Marked(given.uri, amount(frame, rate), given.label)
+                    return told.Marked(given.uri, amount(frame, rate), given.label, marked.note)
             else:
                 from chaos.store.marking import mark_in
 

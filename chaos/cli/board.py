@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chaos.cli.lines import shown_width
 from chaos.cli.meter import FLOOR_DB, bar
 from chaos.cli.show import dbfs, duration, held_state, level, size
-from chaos.cli.tables import shown_width
 from chaos.terms.counting import counted
 
 __all__ = ["Board"]

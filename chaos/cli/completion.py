@@ -30,7 +30,7 @@ def completion(shell: str, as_json: bool) -> None:
     if as_json:
         print_json({"shell": shell, "line": _LINES[shell][1]})
     else:
-        say(*_LINES[shell])
+        say(*_LINES[shell], whole=True)
 
 
 COMMANDS = (completion,)

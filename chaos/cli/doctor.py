@@ -86,9 +86,11 @@ def _lines(found: Checkup) -> list[str]:
 def _account(account: dict[str, Any] | None) -> str:
     if account is None:
         return "nothing was recorded"
+    from chaos.cli.show import dbfs
+
     early = account["unsettled_frames"]
     unsettled = f" ({early} before its clock was known to stand still)" if early else ""
-    peak = "silent" if account["peak_dbfs"] is None else f"peak {account['peak_dbfs']:.0f} dBFS"
+    peak = "silent" if account["peak_dbfs"] is None else f"peak {dbfs(account['peak_dbfs'])} dBFS"
     return (
         f"{account['device']}, {account['seconds']:.1f} s at {account['sample_rate']} Hz: "
         f"{counted(account['n_frames'], 'frame')}, {counted(account['n_gaps'], 'gap')}, "

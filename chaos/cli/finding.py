@@ -220,7 +220,8 @@ def mark(session: Session, label: str, uri: str | None, at: str | None, as_json:
         take = _take_marked(marked["uri"], marked["recording"])
         say(f"{take}: frame {marked['frame']} is marked {marked['label']!r}")
         if not marked["recording"]:
-            say("  nothing is recorded yet: the mark goes into the recording that its frame is kept in")
+            later = "nothing is recorded yet: the mark goes into the recording that its frame is kept in"
+            say(f"  {marked.get('note') or later}")
 
 
 def _held(chaosd: Client | None, uri: str) -> Timeline | None:

@@ -62,7 +62,8 @@ def mark_on(hosts: Sequence[str], uri: str | None, label: str, *, as_json: bool)
         return chaosd.call("mark", uri=uri or _only(chaosd, "--uri URI"), label=label)
 
     def line(marked: Answer) -> list[str]:
-        return [f"{marked['uri']}: frame {marked['frame']} is marked {label!r}"]
+        note = f"; {marked['note']}" if marked.get("note") else ""
+        return [f"{marked['uri']}: frame {marked['frame']} is marked {label!r}{note}"]
 
     _show(_asked(hosts, ask), line, ("mark",), as_json=as_json)
 

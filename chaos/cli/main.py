@@ -179,7 +179,8 @@ def main(
     """Record from PipeWire with chaosd, and account for every frame.
 
     Exit codes: 0 success, 1 internal error, 2 usage error, 3 device not found or ambiguous, 4 unsupported format,
-    5 frames missing (with --strict), 6 storage error, 7 chaosd or PipeWire not reachable, 8 verification failed.
+    5 frames missing (with --strict) or not one captured, 6 storage error, 7 chaosd or PipeWire not reachable,
+    8 verification failed, 130 broken off (Ctrl-C).
     """
     for option, given in (("--host", host), ("--endpoint", endpoint), ("--events", events)):
         if given is not None and not given.strip():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from chaos.cli.out import say
+from chaos.cli.lines import columns_of
+from chaos.cli.out import say, show
 from chaos.cli.show import dbfs, duration, level
 from chaos.terms.counting import counted
 from chaos.terms.visible import visible
@@ -37,9 +37,8 @@ class Meter:
     def show(self, status: Mapping[str, Any], sample_rate: int) -> None:
         """How the stream stands now."""
         if self._is_shown:
-            width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write(_CLEAR + visible(self.line(status, sample_rate, width, time.monotonic())))
-            sys.stderr.flush()
+            width = columns_of(sys.stderr) - 1
+            show(_CLEAR + visible(self.line(status, sample_rate, width, time.monotonic())))
 
     def line(self, status: Mapping[str, Any], sample_rate: int, width: int, now_s: float) -> str:
         """What fits into that many columns."""
@@ -79,8 +78,7 @@ class Meter:
 
     def _clear(self) -> None:
         if self._is_shown:
-            sys.stderr.write(_CLEAR)
-            sys.stderr.flush()
+            show(_CLEAR)
 
 
 def bar(peak: float | None, held: float, size: int) -> str:

@@ -7,14 +7,16 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
 
+from chaos.cli.lines import columns_of, wrapped
 from chaos.terms.errors import StorageFailed
 from chaos.terms.visible import visible
 
-__all__ = ["SAMPLES", "check_takes_samples", "json_text", "open_closed", "say", "say_heading", "say_json"]
+__all__ = ["SAMPLES", "check_takes_samples", "json_text", "open_closed", "say", "say_heading", "say_json", "show"]
 
 SAMPLES = "chaos.samples"  # set in the context where standard output takes samples and nothing else
 
@@ -42,9 +44,28 @@ def check_takes_samples() -> None:
         context.meta[SAMPLES] = True
 
 
-def say(*lines: str, err: bool = False) -> None:
-    """Prints each as one line, control characters made visible."""
-    click.echo("\n".join(map(visible, lines)), err=err)
+def say(*lines: str, err: bool = False, whole: bool = False) -> None:
+    """Prints each as one line, control characters made visible. On a terminal those that are too long are broken at
+    spaces, but not where they are text that somebody may copy into a file (`whole`)."""
+    shown, stream = [visible(line) for line in lines], sys.stderr if err else sys.stdout
+    if not whole and stream.isatty():
+        width = columns_of(stream)
+        shown = [part for line in shown for part in wrapped(line, width)]
+    text = "\n".join(shown)
+    if err:
+        show(f"{text}\n")
+    else:
+        click.echo(text)
+
+
+def show(text: str) -> None:
+    """Writes to standard error at once. Where nobody can be told any more (its terminal is closed, its disk is full)
+    nothing is, from then on: that is no reason to end what a command does."""
+    try:
+        click.echo(text, nl=False, err=True)
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def say_heading(line: str) -> None:

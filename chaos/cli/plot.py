@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chaos.cli.lines import columns_of
 from chaos.cli.out import say
 from chaos.cli.session import Session, chosen_range, ended_by_signals, json_option, print_json, range_options
 from chaos.terms.errors import PathNotAllowed
@@ -41,7 +41,7 @@ def show(
     overview, so a long one takes no longer. With --json all numbers: per column the lowest and highest sample, the
     RMS, and how many frames are missing.
     """
-    columns = shutil.get_terminal_size((_PIPED_COLUMNS, 24)).columns if sys.stdout.isatty() else _PIPED_COLUMNS
+    columns = columns_of() if sys.stdout.isatty() else _PIPED_COLUMNS
     with _stretch(session, what, last, first, end) as (recording, begin, stop):
         found = recording.overview(begin, stop, points or columns)
         if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chaos.cli.out import check_takes_samples, say
-from chaos.cli.recorded import finish, kept_lines, leave_with
+from chaos.cli.recorded import broken_off_lines, finish, leave_with, left_lines_of
 from chaos.cli.recorder import Ending, Take
 from chaos.cli.session import Session, json_option, strict_option
 from chaos.cli.streams import target_device, uri_for
@@ -68,48 +68,48 @@ def record(
     It uses the chaosd that is running, or else records by itself. Either way there is a recording with its gap ledger;
     the file is saved from it, and if that fails the recording is still there.
     """
-    from chaos.terms.units import parse_duration_s
-
-    name, out = device_and_file(arguments)
-    if session.is_elsewhere:
-        raise click.UsageError("record writes a file here, so chaosd must be on this machine: see chaosctl start")
-    times = chosen_times(at, for_, until, dt.datetime.now().astimezone())
-    if times.seconds is not None and times.seconds < _SHORTEST_S:
-        raise InvalidRequest(f"--for: {str(for_)!r} can't be used", hint=f"use {_SHORTEST_S:g}s or more")
-    silence = {
-        "silent_below_dbfs": silent_below,
-        "silent_after_s": None if silent_after is None else parse_duration_s(silent_after),
-    }
-    if str(out) == "-":
-        check_takes_samples()
-    elif out is not None:
-        _check_file(out, midi, force)
-    kind = "midi" if midi else "audio"
-    form = {"type": kind} if midi else {"type": kind, "sample_format": sample_format}
+    take: Take | None = None
     with ExitStack() as asking:
-        with _asked(session) as (chaosd, store):
-            device = chosen_device(chaosd, name, kind)
-            is_exact = name is not None and name.startswith(("node:", "object:"))
-            request: dict[str, Any] = {"device_identity": name if is_exact else device["identity"], "format": form}
-            if channel_map is not None:
-                request["channel_map"] = [each.strip() for each in channel_map.split(",")]
-            request |= {field: value for field, value in silence.items() if value is not None}
-            if times.begin is not None:
-                request["start_at"] = wire(times.begin)
-            ending = asking.enter_context(_until_asked())
-            take = Take(chaosd, store, uri_for(device["description"] or device["name"]), ending, times)
-            try:
+        with _telling_what_is_left(lambda: take):
+            name, out = device_and_file(arguments)
+            if session.is_elsewhere:
+                raise click.UsageError("record writes a file here, so chaosd must run here, too: see chaosctl start")
+            times = chosen_times(at, for_, until, dt.datetime.now().astimezone())
+            if times.seconds is not None and times.seconds < _SHORTEST_S:
+                raise InvalidRequest(f"--for: {str(for_)!r} can't be used", hint=f"use {_SHORTEST_S:g}s or more")
+            kind = "midi" if midi else "audio"
+            wanted = _wanted(kind, sample_format, channel_map, silent_below, silent_after)
+            if str(out) == "-":
+                check_takes_samples()
+            elif out is not None:
+                _check_file(out, midi, force)
+            with _asked(session) as (chaosd, store):
+                device = chosen_device(chaosd, name, kind)
+                is_exact = name is not None and name.startswith(("node:", "object:"))
+                request = {"device_identity": name if is_exact else device["identity"], **wanted}
+                if times.begin is not None:
+                    request["start_at"] = wire(times.begin)
+                ending = asking.enter_context(_until_asked())
+                take = Take(chaosd, store, uri_for(device["description"] or device["name"]), ending, times)
                 stopped = take.run(request, pipes=str(out) == "-" and not midi)
-            except KeyboardInterrupt:
-                if take.sample_rate:
-                    say(*kept_lines(take.uri), err=True)
-                raise
-            except ChaosError as error:  # chaosd ended meanwhile
-                if take.is_finished():
-                    leave_with(error, take.uri)
-                raise  # what is left of it is told, as after any command
         # an engine of our own has ended, and its umask with it: the file is the person's
         finish(take, stopped, out, ending.breakable, force=force, strict=strict, as_json=as_json)
+
+
+def _wanted(
+    kind: str, sample_format: str, channel_map: str | None, silent_below: float | None, silent_after: str | None
+) -> dict[str, Any]:
+    """The fields of `stream_start` that are chosen by options. Raises InvalidRequest."""
+    from chaos.terms.units import parse_duration_s
+
+    wanted: dict[str, Any] = {"format": {"type": kind} | ({} if kind == "midi" else {"sample_format": sample_format})}
+    if channel_map is not None:
+        wanted["channel_map"] = [each.strip() for each in channel_map.split(",")]
+    if silent_below is not None:
+        wanted["silent_below_dbfs"] = silent_below
+    if silent_after is not None:
+        wanted["silent_after_s"] = parse_duration_s(silent_after)
+    return wanted
 
 
 def device_and_file(arguments: Sequence[str]) -> tuple[str | None, Path | None]:
@@ -156,6 +156,20 @@ def _asked(session: Session) -> Iterator[tuple[Asking, Path]]:
     config = Config() if session.store is None else Config(store=session.store.absolute())
     with Local(config) as own:
         yield own, config.store
+
+
+@contextmanager
+def _telling_what_is_left(take: Callable[[], Take | None]) -> Iterator[None]:
+    """Where Ctrl-C or an error ends the body says what there is of the take: an engine of our own has ended by then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(*broken_off_lines(take()), err=True)
+        raise
+    except ChaosError as error:
+        if (begun := take()) is not None and (lines := left_lines_of(begun)):
+            leave_with(error, lines)
+        raise
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,16 +12,18 @@ import click
 
 from chaos.cli.failing import say_failure
 from chaos.cli.out import say
+from chaos.cli.recovering import left_in, left_lines
 from chaos.cli.session import EXIT_LOST, leave, print_json
 from chaos.terms.counting import counted
-from chaos.terms.errors import ChaosError, InvalidRequest, PathNotAllowed
+from chaos.terms.errors import ChaosError, PathNotAllowed, StorageFailed
 
 if TYPE_CHECKING:
     from chaos.cli.recorder import Take
 
-__all__ = ["file_line", "finish", "kept_lines", "leave_with"]
+__all__ = ["broken_off_lines", "file_line", "finish", "kept_lines", "leave_with", "left_lines_of"]
 
 EXIT_BROKEN_OFF = 130
+_MOMENT_S = 2.0
 
 
 def kept_lines(uri: str) -> tuple[str, str]:
@@ -29,15 +31,41 @@ def kept_lines(uri: str) -> tuple[str, str]:
     return f"not saved; the recording is kept: {uri}", f"  save it with: chaosctl save {uri}"
 
 
+def broken_off_lines(take: Take | None) -> tuple[str, ...]:
+    """What is said where Ctrl-C broke off the recording itself: what is known to be there, and what to type."""
+    if take is None or take.is_begun is False:
+        return ("interrupted: nothing was recorded",)
+    if take.is_finished(_MOMENT_S):
+        return kept_lines(take.uri)
+    if not take.has_daemon and not take.is_in_store():
+        return ("interrupted: nothing was recorded",)
+    if not take.has_daemon:
+        return (f"interrupted: the recording has no end yet: {take.uri}", "  bring it in with: chaosctl recover")
+    return (
+        f"interrupted before chaosd said that it has ended: {take.uri}",
+        f"  if it still runs, end it with: chaosctl stop {take.uri}",
+    )
+
+
 def there_lines(uri: str) -> tuple[str, str]:
     """What is said where the recording is whole and the file is not."""
     return f"the recording is there: {uri}", f"  save it with: chaosctl save {uri} FILE"
 
 
-def leave_with(error: ChaosError, uri: str) -> NoReturn:
-    """Ends the command with an error, and then the recording that is there all the same."""
+def left_lines_of(take: Take) -> tuple[str, ...]:
+    """What is said of a take behind the error that ended it; nothing where there is nothing of it."""
+    if take.is_finished():
+        return there_lines(take.uri)
+    from chaos.store.store import Store
+
+    left = [each for each in left_in(Store(take.store)) if each.uri == take.uri] if take.is_begun else []
+    return tuple(left_lines(left)) if left else ()
+
+
+def leave_with(error: ChaosError, lines: Sequence[str]) -> NoReturn:
+    """Ends the command with an error, and then what is there all the same."""
     say_failure(click.get_current_context(), error)
-    say(*there_lines(uri), err=True)
+    say(*lines, err=True)
     leave(error.exit_code)
 
 
@@ -80,11 +108,11 @@ def finish(
         say(*there_lines(take.uri), err=True)
         raise
     except ChaosError as error:
-        leave_with(error, take.uri)
+        leave_with(error, there_lines(take.uri))
     except OSError as error:
-        leave_with(InvalidRequest(f"standard output refused: {error}", hint="save it in a file"), take.uri)
-    n_frames = stopped["n_frames"] if take.pipe is None else take.pipe.n_written
-    account = saved or {**stopped, "n_frames": n_frames, "gaps": [None] * stopped["n_gaps"]}
+        refused = StorageFailed(f"standard output refused: {error.strerror}", hint="save it in a file")
+        leave_with(refused, there_lines(take.uri))
+    account = saved or _piped(take, stopped)
     line = file_line(take, account, stopped.get("signal"))
     if as_json and str(out) != "-":
         print_json({**stopped, "file": saved})
@@ -135,6 +163,18 @@ def _saved(take: Take, out: Path | None, force: bool) -> dict[str, Any]:
                     if out is not None or not path.exists():
                         raise
     return dict(msgspec.to_builtins(report))
+
+
+def _piped(take: Take, stopped: dict[str, Any]) -> dict[str, Any]:
+    """The account of what went through the pipe, which may have ended before the recording did."""
+    from chaos.read.recording import open as open_recording
+
+    assert take.pipe is not None
+    n_frames = take.pipe.n_written
+    with open_recording(take.uri, take.store) as recording:
+        gaps = recording.gaps_between(0, n_frames)
+    lost = sum(max(0, min(gap.end_frame, n_frames) - gap.first_frame) for gap in gaps)
+    return {**stopped, "n_frames": n_frames, "gaps": gaps, "lost_frames": lost}
 
 
 def _signal_words(signal: dict[str, Any] | None, sample_rate: int) -> list[str]:

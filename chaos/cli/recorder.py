@@ -25,6 +25,7 @@ __all__ = ["Ending", "Pipe", "Take"]
 _LOOK_S = 0.1
 _LATE_S = 1.0  # how much longer than asked it waits for frames that do not come
 _ENDING_S = 5.0  # a chaosd that is shut down no longer answers while it stores the rest
+_MOST_BORNE = 2  # signals that ask for the end, before one that takes it
 _NO_ROLL = "3650d"  # a pipe has one take
 
 
@@ -32,7 +33,7 @@ class Ending(threading.Event):
     """Set by the first Ctrl-C, SIGTERM or SIGHUP (or by `set`): the recording is to end.
 
     A second signal breaks off what is `breakable`, now or as soon as that begins, and never the end of the recording
-    itself; a third raises KeyboardInterrupt wherever we are.
+    itself; a third raises KeyboardInterrupt wherever we are, or behind what is `whole`, which a fourth breaks off.
     """
 
     def __init__(self) -> None:
@@ -40,13 +41,25 @@ class Ending(threading.Event):
         self._counting = itertools.count(1)
         self._n_asked = 0
         self._is_breakable = False
+        self._n_borne = _MOST_BORNE
 
     def ask(self, _number: int, _frame: object) -> None:
         """The signals' handler. It sets the event once: that takes a lock, which an interrupted `set` holds."""
         self._n_asked = n_asked = next(self._counting)
         if n_asked == 1:
             self.set()
-        elif n_asked > 2 or self._is_breakable:
+        elif n_asked > self._n_borne or self._is_breakable:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """The third signal raises KeyboardInterrupt only when the body is done."""
+        self._n_borne += 1
+        try:
+            yield
+        finally:
+            self._n_borne -= 1
+        if self._n_asked > self._n_borne:
             raise KeyboardInterrupt
 
     @contextmanager
@@ -62,19 +75,21 @@ class Ending(threading.Event):
 
 
 class Take:
-    """One recording from its start to its end. `sample_rate` is 0 before the first frame."""
+    """One recording from its start to its end. `sample_rate` is 0 before the first frame; `is_begun` says whether
+    there is a stream of ours of that URI, or was (None: a start was broken off, and nobody knows)."""
 
     def __init__(
         self,
         chaosd: Asking,
         store: Path,
         uri: str,
-        stop: threading.Event,
+        stop: Ending,
         times: Times,
     ) -> None:
         self.uri = uri
         self.store = store
         self.sample_rate = 0
+        self.is_begun: bool | None = False
         self.pipe: Pipe | None = None
         self.error: ChaosError | None = None  # why it ended by itself
         self.causes: set[str] = set()  # of its gaps
@@ -86,6 +101,13 @@ class Take:
         self._end_ns: int | None = None
 
     @property
+    def has_daemon(self) -> bool:
+        """Whether a chaosd records it, which goes on without us."""
+        from chaos.client import Client
+
+        return isinstance(self._chaosd, Client)
+
+    @property
     def is_early(self) -> bool:
         """Whether the time that it is to begin at has not come."""
         return self._begin_at is not None and dt.datetime.now().astimezone() < self._begin_at
@@ -95,15 +117,15 @@ class Take:
         """How many frames were asked for; None without a length, and until the rate is known."""
         return None if self._seconds is None or not self.sample_rate else round(self._seconds * self.sample_rate)
 
-    def is_finished(self) -> bool:
+    def is_finished(self, patience_s: float = _ENDING_S) -> bool:
         """Whether the recording is in the store with its end, also where no chaosd can be asked; waits for one that
         is just ending it."""
         from chaos.store.info import load
         from chaos.store.store import Store
 
-        if not self.sample_rate:  # none of it: the URI may be somebody else's
+        if not self.is_begun:  # the URI may be somebody else's
             return False
-        deadline = time.monotonic() + _ENDING_S
+        deadline = time.monotonic() + patience_s
         with suppress(ChaosError, OSError):
             while (info := load(Store(self.store).path(self.uri))).state == "recording":
                 if time.monotonic() >= deadline:
@@ -111,6 +133,15 @@ class Take:
                 time.sleep(_LOOK_S)
             return info.finish is not None
         return False
+
+    def is_in_store(self) -> bool:
+        """Whether there is a recording of it, with its end or without."""
+        from chaos.store.store import Store
+
+        try:
+            return bool(self.is_begun) and Store(self.store).path(self.uri).is_dir()
+        except (ChaosError, OSError):
+            return False
 
     def run(self, request: dict[str, Any], *, pipes: bool) -> dict[str, Any]:
         """Records until it is to end; what `stream_stop` answers. `uri` is the next that is free from then on."""
@@ -125,19 +156,49 @@ class Take:
         kinds = ("started", "gap", "error", "silent", "clipping", "not_finite")
         topics = [f"stream_{kind} {self.uri}" for kind in kinds]
         with self._chaosd.events(*topics, timeout_s=_LOOK_S) as told:
-            started = self._chaosd.start(**request | ({"roll": _NO_ROLL} if pipes else {}))
-            what = started["device"]["description"] if started["device"] else request["device_identity"]
-            now = dt.datetime.now().astimezone()
-            told_times = [words("from", self._begin_at, now)] if self._begin_at is not None else []
-            told_times += [words("until", self._end_at, now)] if self._end_at is not None else []
-            when = f"recording {', '.join(told_times)}; " if told_times else ""
-            say(f"{started['state']}: {what}, {when}Ctrl-C ends it", err=True)
-            with Meter() as meter:
-                try:
+            started = self._started(request | ({"roll": _NO_ROLL} if pipes else {}))
+            try:
+                self._tell_start(started, request)
+                with Meter() as meter:
                     self._watch(told, meter, pipes)
-                finally:
-                    stopped = self._end()
+            except ChaosError as error:
+                if not _hangs(self._chaosd, error):
+                    raise
+                say(f"{error.message}; waiting for it to end the recording: a third Ctrl-C gives up", err=True)
+            finally:
+                stopped = self._end()
         return stopped
+
+    def _started(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Starts it. What can't be known to run is not left running behind our back."""
+        try:
+            with self._stop.whole():
+                self.is_begun = None
+                try:
+                    started = self._chaosd.start(**request)
+                except TimedOut as error:  # it neither runs nor waits, and would go on without us
+                    self.is_begun = True
+                    with suppress(ChaosError):
+                        self._end()
+                    raise TimedOut(error.message, hint="it was stopped; see: chaosctl doctor") from None
+                except ChaosError as error:
+                    self.is_begun = None if _hangs(self._chaosd, error) else False
+                    raise
+                self.is_begun = True
+        except KeyboardInterrupt:
+            if self.is_begun:
+                with suppress(ChaosError):
+                    self._end()
+            raise
+        return started
+
+    def _tell_start(self, started: dict[str, Any], request: dict[str, Any]) -> None:
+        what = started["device"]["description"] if started["device"] else request["device_identity"]
+        now = dt.datetime.now().astimezone()
+        told_times = [words("from", self._begin_at, now)] if self._begin_at is not None else []
+        told_times += [words("until", self._end_at, now)] if self._end_at is not None else []
+        when = f"recording {', '.join(told_times)}; " if told_times else ""
+        say(f"{started['state']}: {what}, {when}Ctrl-C ends it", err=True)
 
     def _watch(self, told: Told, meter: Meter, pipes: bool) -> None:
         looked = 0.0
@@ -188,6 +249,13 @@ class Take:
             nothing = {"uri": self.uri, "recording": "", "n_frames": 0, "n_chunks": 0, "n_gaps": 0, "lost_frames": 0}
             found = self._chaosd.call("recording_list", uri=self.uri, limit=1)["recordings"]
             return {name: (found[0] if found else nothing)[name] for name in nothing} | {"clean": False}
+
+
+def _hangs(chaosd: Asking, error: ChaosError) -> bool:
+    """Whether it is a daemon that listens, and did not answer in time."""
+    from chaos.client import Client, DaemonUnreachable
+
+    return isinstance(error, DaemonUnreachable) and isinstance(chaosd, Client) and chaosd.reachable()
 
 
 class Pipe(threading.Thread):

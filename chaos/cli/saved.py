@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from chaos.cli.show import duration, lost
+from chaos.cli.show import dbfs, duration, lost
 from chaos.cli.verdict import told_once
 from chaos.terms.counting import counted
 
@@ -35,7 +35,7 @@ def saved_lines(reports: Sequence[SaveReport]) -> list[str]:
         if report.max_error is None:
             lines.append(f"  not exact: {report.subtype} is a lossy codec")
         elif not report.is_exact and report.max_error:
-            error = f"{20 * math.log10(report.max_error):.0f} dBFS"
+            error = f"{dbfs(20 * math.log10(report.max_error))} dBFS"
             lines.append(
                 f"  not exact: converted to {report.subtype}, largest error {error},"
                 f" {counted(report.clipped, 'sample')} clipped"

@@ -92,7 +92,7 @@ def install(session: Session, config_file: Path | None, dry_run: bool, force: bo
         print_json({"path": str(path), "unit": text, "state": state, "done": done, "linger": linger,
                     "dropped": dropped})  # fmt: skip
         return
-    say(*text.splitlines())
+    say(*text.splitlines(), whole=True)
     for name, value in dropped.items():
         say(f"# the unit before this one had {name} {shlex.quote(value)}: it is dropped")
     if dry_run:

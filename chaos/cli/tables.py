@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from chaos.cli.lines import broken, columns_of, shown_width
 from chaos.cli.out import say, say_heading
 from chaos.terms.visible import visible
 
-__all__ = ["Progress", "broken", "fitted", "progress", "shown_width", "table", "watching"]
+__all__ = ["Progress", "fitted", "progress", "table", "watching"]
 
 Progress = Callable[[int, int], None]
 Rows = Sequence[Sequence[str]]
@@ -24,7 +23,7 @@ def table(headers: Sequence[str], rows: Rows) -> None:
     if not sys.stdout.isatty():
         say(*fitted(headers, rows, None))
         return
-    columns = shutil.get_terminal_size().columns
+    columns = columns_of()
     lines = fitted(headers, rows, columns)
     if len(lines) == 1 + len(rows):
         say_heading(lines.pop(0))
@@ -69,35 +68,6 @@ def _flowing(said: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def broken(text: str, width: int) -> list[str]:
-    """Broken at spaces, and within words that are longer than a line."""
-    lines, line = [], ""
-    for word in text.split(" "):
-        joined = f"{line} {word}" if line else word
-        if shown_width(joined) <= width:
-            line = joined
-            continue
-        if line:
-            lines.append(line)
-        line = word
-        while shown_width(line) > width:
-            part = line
-            while shown_width(part) > width and len(part) > 1:
-                part = part[:-1]
-            lines.append(part)
-            line = line[len(part) :]
-    return [*lines, line]
-
-
-def shown_width(text: str) -> int:
-    """How many columns of a terminal it takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
-    )
-
-
 def _filled(cell: str, width: int) -> str:
     return cell + " " * (width - shown_width(cell))
 
@@ -112,7 +82,7 @@ def watching(headers: Sequence[str]) -> Iterator[Callable[[Rows], None]]:
     from rich.text import Text
 
     def lines(rows: Rows) -> Text:
-        return Text("\n".join(fitted(headers, rows, shutil.get_terminal_size().columns)), no_wrap=True)
+        return Text("\n".join(fitted(headers, rows, columns_of())), no_wrap=True)
 
     with Live(auto_refresh=False) as live:
         yield lambda rows: live.update(lines(rows), refresh=True)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from chaos.cli.lines import broken
 from chaos.cli.show import dbfs, duration
-from chaos.cli.tables import broken
 from chaos.terms.counting import counted
 from chaos.terms.ledger import Cause
 

@@ -591,7 +591,13 @@ class ChunkRotatorActor(Supervised):
             settle(future, Marked(take.uri, take.recording, mark.frame - take.first, label))
             return
         recording = str(self._recording.path) if self._recording is not None else ""
-        settle(future, Marked(uri, recording, mark.frame, label))
+        settle(future, Marked(uri, recording, mark.frame, label, self._note_on_mark()))
+
+    def _note_on_mark(self) -> str:
+        """Of a stream by level: the takes that have ended, and the one that runs, don't have the frame."""
+        if self._plan.levels is None:
+            return ""
+        return f"no take has this frame: the mark is kept only if one begins within {self._plan.levels.pre_s:g} s of it"
 
     def _finish(self, end_ns: int | None) -> None:
         """Stores the rest and closes the recording. What storage refuses stays in staging for another start; what was

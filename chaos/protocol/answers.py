@@ -303,12 +303,14 @@ class PortAccepted(msgspec.Struct, frozen=True):
 
 
 class Marked(msgspec.Struct, frozen=True):
-    """`frame` counts from the take's first; in standby, where `recording` is empty, from the begin of the capture."""
+    """`frame` counts from the take's first; in standby, where `recording` is empty, from the begin of the capture.
+    `note`, where it isn't empty, says on what it depends whether the mark is kept."""
 
     uri: str
     recording: str
     frame: int
     label: str
+    note: str = ""
 
 
 class StreamKept(msgspec.Struct, frozen=True):

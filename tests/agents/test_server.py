@@ -264,7 +264,7 @@ def test_the_daemon_s_absence_is_told_and_its_return_noticed(served: Callable[..
             assert (error["code"], "start it" in error["hint"]) == ("timeout", True)
         assert (await call(client, "recording_list"))["recordings"]  # needs none
         marked = await call(client, "mark", uri=URI, label="later", frame=48)
-        assert marked == {"uri": URI, "at": {"frames": 48, "seconds": 0.001}, "label": "later"}
+        assert marked == {"uri": URI, "at": {"frames": 48, "seconds": 0.001}, "label": "later", "note": ""}
         with ScriptedDaemon(tmp_path, {"device_list": {"devices": [DEVICE]}}):
             assert len((await call(client, "device_list"))["devices"]) == 1
         assert (await refused(client, "device_list"))["code"] == "timeout"

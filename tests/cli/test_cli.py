@@ -845,7 +845,7 @@ def test_save_to_a_pipe_gives_samples_alone(run: Run, store: Path) -> None:
 
 def test_save_says_what_flac_costs(run: Run, store: Path, tmp_path: Path) -> None:
     done = run("--store", store, "save", URI, tmp_path / "o.flac", "--to", "2")
-    assert "not exact: converted to PCM_24, largest error -138 dBFS, 1 sample clipped" in done.stdout
+    assert "not exact: converted to PCM_24, largest error -138.5 dBFS, 1 sample clipped" in done.stdout
 
 
 def test_save_of_several_needs_a_folder(run: Run, store: Path, tmp_path: Path) -> None:

@@ -197,3 +197,6 @@ def test_a_place_in_standby_can_be_marked(daemon: ScriptedDaemon, run: Run) -> N
     assert done.exit_code == 0, done.output
     assert asked == [480_000 - 96_000]
     assert done.stdout.splitlines()[1].startswith("  nothing is recorded yet: the mark goes into the recording")
+    told = {"uri": URI, "recording": "", "frame": 1, "label": "there", "note": "no take has this frame"}
+    daemon.script["mark"] = lambda _: told
+    assert run("mark", "there", "--at", "-2s").stdout.splitlines()[1] == "  no take has this frame"

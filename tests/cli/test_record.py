@@ -20,7 +20,7 @@ from chaos.cli.main import main
 from chaos.cli.meter import Meter, bar, told_line
 from chaos.cli.record import chosen_device, device_and_file
 from chaos.cli.recorded import file_line, finish
-from chaos.cli.recorder import Ending, Take
+from chaos.cli.recorder import Ending, Pipe, Take
 from chaos.cli.show import signal_lines
 from chaos.cli.when import Times, chosen_times, until_when, words
 from chaos.client import Asking, DaemonUnreachable
@@ -289,7 +289,7 @@ def test_where_the_file_fails_the_last_lines_name_the_recording(
 
     monkeypatch.setattr("chaos.cli.recorded._saved", fail)
     done = finished(take(), Ending())
-    assert done.exit_code == (6 if isinstance(refused, StorageFull) else 2)
+    assert done.exit_code == 6
     error, hint, there, how = done.stderr.splitlines()
     assert error.startswith("chaosctl: ")
     assert hint.startswith("  ")
@@ -361,6 +361,145 @@ def test_a_third_ctrl_c_ends_it_anywhere(asked: tuple[Ending, Callable[[], None]
     ctrl_c()
     with pytest.raises(KeyboardInterrupt):
         ctrl_c()
+
+
+class Starting(NoDevice):
+    """Interrupted while it starts; `wrote` is made when it ends. What it was asked for is in `calls`."""
+
+    def __init__(self, presses: int, wrote: Callable[[], object] = lambda: None) -> None:
+        self.presses, self.wrote, self.calls = presses, wrote, [""]
+
+    def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
+        self.calls.append(op)
+        self.wrote()
+        return STOPPED
+
+    def start(self, **fields: Any) -> dict[str, Any]:
+        for _ in range(self.presses):
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().start(**fields)
+
+
+def recorded_by(chaosd: Asking, store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`chaosctl record` of a device, by this one."""
+    monkeypatch.setattr("chaos.cli.record._asked", lambda _: nullcontext((chaosd, store)))
+    monkeypatch.setattr("chaos.cli.record.chosen_device", lambda *_: {"identity": "name:mic", "description": "Mic"})
+    monkeypatch.setattr("chaos.cli.record.uri_for", lambda _: URI)
+    words = ["--endpoint", f"ipc://{store.parent}/none", "--store", str(store), "record", "mic"]
+    return CliRunner().invoke(main, [*words, str(store.parent / "take.wav")])
+
+
+@pytest.mark.parametrize("has_frames", [True, False])
+def test_a_third_ctrl_c_while_it_starts_leaves_no_stream_and_names_what_is_there(
+    has_frames: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fast_folder() as folder:
+        (folder / "slots").mkdir(mode=0o700)
+
+        def record() -> None:
+            stream = CrashingStream(folder / "store", folder / "slots", URI, channels=1, seed=1)
+            stream.write(40)
+            stream.stop()
+
+        chaosd = Starting(3, record if has_frames else lambda: None)
+        done = recorded_by(chaosd, folder / "store", monkeypatch)
+    kept = f"not saved; the recording is kept: {URI}\n  save it with: chaosctl save {URI}\n"
+    assert (done.exit_code, chaosd.calls[1:]) == (130, ["stream_stop"])
+    assert done.stderr == (kept if has_frames else "interrupted: nothing was recorded\n")
+
+
+def test_where_a_start_is_broken_off_by_force_it_is_told_what_may_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Take, "has_daemon", True)
+    done = recorded_by(chaosd := Starting(4), tmp_path / "store", monkeypatch)
+    assert (done.exit_code, chaosd.calls[1:]) == (130, []), "it may be somebody else's"
+    assert done.stderr.endswith(f"  if it still runs, end it with: chaosctl stop {URI}\n")
+
+
+def test_ctrl_c_before_anything_is_asked_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("chaos.cli.record.chosen_times", press)
+    done = CliRunner().invoke(main, ["record", "mic", f"{tmp_path}/take.wav"])
+    assert (done.exit_code, done.stderr) == (130, "interrupted: nothing was recorded\n")
+
+
+def test_a_start_that_does_not_settle_is_not_left_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Unsettled(Starting):
+        def start(self, **fields: Any) -> dict[str, Any]:
+            raise TimedOut("it is still linking", hint=f"chaosctl stop {URI}")
+
+    done = recorded_by(chaosd := Unsettled(0), tmp_path / "store", monkeypatch)
+    assert (done.exit_code, chaosd.calls[1:]) == (7, ["stream_stop"])
+    assert done.stderr == "chaosctl: it is still linking\n  it was stopped; see: chaosctl doctor\n"
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_chaosd_that_does_not_answer_is_waited_for(
+    hangs: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Suspended(NoDevice):
+        def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
+            if op == "stream_status":
+                raise DaemonUnreachable("chaosd did not answer")
+            return {**STOPPED, "recording": ""}
+
+        def events(self, *prefixes: str, timeout_s: float | None = None) -> Any:
+            return nullcontext(iter([{"type": "stream_started", "stream_uri": URI, "sample_rate": 48_000}]))
+
+    monkeypatch.setattr("chaos.cli.recorder._hangs", lambda *_: hangs)
+    done = recorded_by(Suspended(), tmp_path / "store", monkeypatch)
+    assert done.exit_code == (5 if hangs else 7)
+    assert ("waiting for it to end the recording: a third Ctrl-C gives up" in done.stderr) == hangs
+
+
+def test_where_storage_refuses_the_end_what_waits_for_recovery_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(NoDevice):
+        def call(self, op: str, /, **fields: Any) -> dict[str, Any]:
+            raise StorageFull("the disk is full", hint="make room")
+
+    with fast_folder() as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder / "run"))
+        slots = folder / "run" / "chaos" / "staging"
+        slots.mkdir(mode=0o700, parents=True)
+        (folder / "run").chmod(0o700)
+        (folder / "run" / "chaos").chmod(0o700)
+        stream = CrashingStream(folder / "store", slots, URI, channels=1, seed=1)
+        stream.write(40)
+        stream.crash()
+        monkeypatch.setattr("chaos.protocol.config._staging", lambda: slots)
+        done = recorded_by(Full(), folder / "store", monkeypatch)
+    assert done.exit_code == 6
+    error, hint, left, how = done.stderr.splitlines()[-4:]
+    assert (error, hint) == ("chaosctl: the disk is full", "  make room")
+    assert left.startswith(f"not recovered yet: {URI}, 40 frames")
+    assert "chaosctl recover" in how
+
+
+def test_a_pipe_is_told_of_the_gaps_that_went_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recording goes on a little, and may lose something there."""
+    with fast_folder() as folder:
+        (folder / "slots").mkdir(mode=0o700)
+        stream = CrashingStream(folder / "store", folder / "slots", URI, channels=1, seed=1)
+        stream.write(40)
+        stream.miss(8)
+        stream.write(16)
+        stream.stop()
+        of = Take(NoDevice(), folder / "store", URI, Ending(), Times(None, None, None))
+        of.sample_rate = 48_000
+        for n_written, told in ((40, "0 gaps, 0 frames"), (45, "1 gap, 5 frames"), (64, "1 gap, 8 frames")):
+            of.pipe = Pipe(URI, folder / "store", None, Ending())
+            of.pipe.n_written = n_written
+            monkeypatch.setattr(of.pipe, "join", lambda: None)
+
+            @click.command()
+            def run() -> None:
+                stopped = {**STOPPED, "n_frames": 64, "n_gaps": 1, "lost_frames": 8}
+                finish(of, stopped, Path("-"), nullcontext, force=False, strict=False, as_json=False)
+
+            assert f"({n_written} frames), {told} lost" in CliRunner().invoke(run).stderr
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chaos.cli.board import Board
+from chaos.cli.lines import shown_width
 from chaos.cli.show import (
     DEVICE_HEADERS,
     RECORDING_HEADERS,
@@ -17,7 +18,7 @@ from chaos.cli.show import (
     stream_format,
     stream_rows,
 )
-from chaos.cli.tables import fitted, shown_width, table
+from chaos.cli.tables import fitted, table
 
 
 def device(**more: Any) -> dict[str, Any]:

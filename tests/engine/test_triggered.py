@@ -152,9 +152,11 @@ def test_a_mark_during_a_take_is_told_as_of_that_take(loud: Loud) -> None:
 
     loud.play(SECOND)
     assert mark("nothing runs").recording == ""
+    assert mark("nothing runs").note.startswith("no take has this frame: the mark is kept only if one begins within ")
     loud.play(CYCLE * 8, (100, 110))
     first = SECOND + 100 - PRE
     marked = mark("in it")
+    assert marked.note == ""
     take = load(Path(marked.recording))
     assert (marked.uri, marked.frame) == (take.definition.uri, len(loud.signal) - first)
     loud.play(2 * SECOND)

@@ -244,7 +244,7 @@ def test_a_person_chooses_the_device_and_sees_the_meters(
     assert all(len(found.group()) < 80 for found in re.finditer(METER, shown)), text
     [file] = tmp_path.glob("solo-desk-*.wav")
     samples = soundfile.read(file, dtype="float32")[0].T
-    assert f"({samples.shape[-1]} frames)" in text[text.index(f"{file.name}: ") :]
+    assert f"({samples.shape[-1]} frames)" in " ".join(text[text.index(f"{file.name}: ") :].split()), text
     found = source.check(samples)
     assert found.ok, found
 
