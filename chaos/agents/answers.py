@@ -183,12 +183,14 @@ class StreamsFound(msgspec.Struct, frozen=True):
 
 class Kept(msgspec.Struct, frozen=True):
     """`held` is what was in memory: the recording begins with it, and has `n_marks` that were set meanwhile;
-    `n_marks_gone` were of frames before its first."""
+    `n_marks_gone` were of frames before its first. Of it `lost` is missing, in `n_gaps` gaps."""
 
     uri: str
     held: Amount
     n_marks: int = 0
     n_marks_gone: int = 0
+    n_gaps: int = 0
+    lost: Amount = Amount(0, None)
 
 
 class Saved(msgspec.Struct, frozen=True):

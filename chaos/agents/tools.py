@@ -183,7 +183,8 @@ class Tools:
         with self._client() as chaosd:
             kept = chaosd.stream_keep(given.uri)
         held = amount(kept.n_frames, kept.sample_rate)
-        return told.Kept(kept.uri, held, kept.n_marks, kept.n_marks_gone)
+        lost = amount(kept.lost_frames, kept.sample_rate)
+        return told.Kept(kept.uri, held, kept.n_marks, kept.n_marks_gone, kept.n_gaps, lost)
 
     def _stopped(self, ended: StreamEnded) -> told.StreamStopped:
         store = self.store

@@ -23,7 +23,7 @@ from chaos.cli.session import (
     whole,
 )
 from chaos.cli.sessionfolder import recorded, said_of_running, uris_running, write_session
-from chaos.cli.standby import keep_held, mark_lines
+from chaos.cli.standby import keep_held, mark_lines, missing_lines
 from chaos.cli.streams import target_device
 from chaos.terms.containers import CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
 from chaos.terms.counting import counted
@@ -335,7 +335,7 @@ def keep(session: Session, name: str | None, as_json: bool) -> None:
     for each in kept["streams"]:
         held = f"the last {duration(each['n_frames'], each['sample_rate'])}"
         say(f"  {each['uri']}: {held if each['recording'] else 'from the first frame on: nothing has come yet'}")
-        for line in mark_lines(each):
+        for line in (*missing_lines(each), *mark_lines(each)):
             say(f"  {line}")
     for each in kept["refused"]:
         say(f"  NOT kept: {each['uri']}: {each['error']['message']}", err=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chaos.client import Client
     from chaos.read.take import Recording
 
-__all__ = ["COMMANDS", "keep_held", "mark_lines", "named_by_itself", "what_and_where", "what_runs"]
+__all__ = ["COMMANDS", "keep_held", "mark_lines", "missing_lines", "named_by_itself", "what_and_where", "what_runs"]
 
 
 @click.command()
@@ -41,10 +41,24 @@ def keep(session: Session, uri: str | None, as_json: bool) -> None:
     elif uri not in held:
         say(f"{uri} is already kept, and recording on", f"  stop it with: chaosctl stop {uri}")
     elif kept["recording"]:
-        say(f"kept the last {duration(kept['n_frames'], kept['sample_rate'])}, and recording on", *mark_lines(kept))
+        length = duration(kept["n_frames"], kept["sample_rate"])
+        say(f"kept the last {length}, and recording on", *missing_lines(kept), *mark_lines(kept))
         say(f"  {kept['uri']}", f"  {kept['recording']}", f"  stop it with: chaosctl stop {kept['uri']}")
     else:
         say(f"{kept['uri']}: nothing has come yet; recording from the first frame on")
+
+
+def missing_lines(kept: Mapping[str, Any]) -> list[str]:
+    """How much of what was kept is missing."""
+    from chaos.cli.show import lost
+
+    n_lost = kept.get("lost_frames", 0)
+    if not n_lost:
+        return []
+    if n_lost >= kept["n_frames"]:
+        return ["  all of it is missing: nothing but gaps was held"]
+    of_it, gaps = counted(n_lost, "frame"), counted(kept["n_gaps"], "gap")
+    return [f"  {of_it}{lost(n_lost, kept['sample_rate'])} of it {'is' if n_lost == 1 else 'are'} missing, in {gaps}"]
 
 
 def mark_lines(kept: Mapping[str, Any]) -> list[str]:

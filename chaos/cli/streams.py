@@ -335,17 +335,29 @@ def _stopped_lines(stopped: dict[str, Any]) -> list[str]:
     from chaos.cli.show import lost, signal_lines
 
     ending, rate = "" if stopped["clean"] else " after an error", stopped.get("sample_rate")
-    if (n_takes := stopped.get("n_takes")) is not None:
+    all_of_it, n_takes = whole(stopped), stopped.get("n_takes")
+    if n_takes is not None and all_of_it is stopped:  # of an older chaosd, or none
         return [f"stopped{ending}: {counted(n_takes, 'take')}", "  see them with: chaosctl list"]
-    if not stopped["recording"]:
+    if n_takes is None and not stopped["recording"]:
         return [f"stopped{ending}; nothing was kept"]
-    all_of_it = whole(stopped)
     what = "chunk" if all_of_it is stopped else "take"
-    return [
+    figures = (
         f"stopped{ending}: {counted(all_of_it['n_frames'], 'frame')} in {counted(all_of_it[f'n_{what}s'], what)},"
         f" {counted(all_of_it['n_gaps'], 'gap')}, {counted(all_of_it['lost_frames'], 'frame')} lost"
-        f"{lost(all_of_it['lost_frames'], rate)}",
-        *(f"  {line}" for line in signal_lines(stopped.get("signal"), rate)),
+        f"{lost(all_of_it['lost_frames'], rate)}"
+    )
+    signal = stopped.get("signal")
+    if "n_clipped" in all_of_it:  # of all takes, so that no one moment is the first
+        words = ((all_of_it["n_clipped"], "clipped"), (all_of_it["n_not_finite"], "NaN or infinite"))
+        heard = [f"{counted(n, 'sample')} {word}" for n, word in words if n]
+        heard += signal_lines(signal and {**signal, "n_clipped": 0, "n_not_finite": 0}, rate)
+    else:
+        heard = signal_lines(signal, rate)
+    if n_takes is not None:
+        return [figures, *(f"  {line}" for line in heard), "  see them with: chaosctl list"]
+    return [
+        figures,
+        *(f"  {line}" for line in heard),
         f"  {stopped['recording']}",
         f"  next: chaosctl verify {stopped['uri']}",
     ]

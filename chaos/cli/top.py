@@ -228,7 +228,7 @@ class _Top:
             return
         held = any(stream["uri"] == uri and stream.get("standby_s") is not None for stream in self._streams)
         if held:
-            self._have_done(lambda chaosd: f"kept {chaosd.stream_keep(uri).n_frames} frames of {uri}")
+            self._have_done(lambda chaosd: _kept(chaosd, uri))
             return
         self._board.note = f"saving the last {self._last_s:g} s of {uri}"
         self._saving = threading.Thread(target=self._do, args=(lambda: self._saved(uri),), daemon=True)
@@ -245,6 +245,11 @@ class _Top:
             out = named_by_itself([recording], None, begin)
             report = save(recording, out, begin, n_frames - begin, "zeros", None, lambda done, total: None)
         return f"saved {report.path}, {report.missing_frames} frames missing"
+
+
+def _kept(chaosd: Asking, uri: str) -> str:
+    kept = chaosd.stream_keep(uri)
+    return f"kept {kept.n_frames} frames of {uri}, {kept.lost_frames} of them missing"
 
 
 def _stopped(chaosd: Asking, uri: str) -> str:

@@ -113,7 +113,7 @@ class Logbook:
                 self._troubled.discard(uri)
                 self._flowed.discard(uri)
                 n_takes = self._held.pop(uri, None)
-                if n_takes is not None:
+                if n_takes is not None and event.total is None:
                     counts = counted(n_takes, "take") if n_takes else "nothing was recorded"
                 else:
                     counts = _counts(event) if event.total is None else _all_counts(event.total)

@@ -228,12 +228,14 @@ class Rolled(msgspec.Struct, frozen=True):
 
 
 class Triggered(msgspec.Struct, frozen=True):
-    """How many takes a trigger has begun, and the one that runs, with how many frames it has so far."""
+    """How many takes a trigger has begun, and the one that runs, with how many frames it has so far; or that one has
+    `ended`, with so many frames, gaps and lost frames."""
 
     n_takes: int
     take: str | None
     recording: str
     n_frames: int = 0
+    ended: tuple[int, int, int] | None = None
 
 
 class WrongRate(msgspec.Struct, frozen=True):

@@ -127,7 +127,7 @@ class ChunkRotatorActor(Supervised):
         self._has_failed = False
         self._signal: Signal | None = None  # from the first samples on
         self._holding: Holding | None = None  # in standby, until it is kept
-        self._n_held = 0  # frames that it was kept with
+        self._n_held = self._n_held_gaps = self._n_held_lost = 0  # frames that it was kept with; of those in gaps
         self._n_marks = self._n_marks_gone = 0  # of the time in standby: in the recording, and of frames before it
         if plan.standby_s is not None:
             self._holding = Holding(plan.standby_s, staging, self._intake)
@@ -293,16 +293,18 @@ class ChunkRotatorActor(Supervised):
         self._work()
         recording = str(self._recording.path) if self._recording is not None else ""
         rate = self._slots.stats()["sample_rate"]
-        settle(future, StreamKept(uri, recording, self._n_held, rate, self._n_marks, self._n_marks_gone))
+        marks, missing = (self._n_marks, self._n_marks_gone), (self._n_held_gaps, self._n_held_lost)
+        settle(future, StreamKept(uri, recording, self._n_held, rate, *marks, *missing))
 
     def _begin_recording(self, holding: Holding) -> None:
         begin = holding.keep()
         if begin is None:  # then it begins with the first frame
             self._holding = None
             return
-        n_held = self._slots.stats()["head_frame"]
+        held = self._slots.stats()
         self._create(self._defined(begin.monotonic_ns, begin.wall_ns))
-        self._holding, self._n_held, self._n_marks_gone = None, n_held, begin.n_marks
+        self._holding, self._n_held, self._n_marks_gone = None, held["head_frame"], begin.n_marks
+        self._n_held_gaps, self._n_held_lost = held["n_gaps"], held["lost_frames"]
         self._n_marks = sum(isinstance(entry, Mark) for entry in begin.entries)
         if begin.n_marks:
             log.info("%s: %d marks were of frames before the oldest held one", self._plan.definition.uri, begin.n_marks)
@@ -637,6 +639,7 @@ class ChunkRotatorActor(Supervised):
         error: ChaosError | None = None
         try:
             if self._slots.stats()["first_ns"]:
+                self._listen()
                 self._trigger(triggers, checkpoint=False)
                 triggers.finish(n_frames)
         except ChaosError as refused:

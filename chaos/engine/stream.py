@@ -226,7 +226,11 @@ class InputStreamActor(Supervised):
                 self._answer_start()
             case Triggered():
                 if (trigger := self._view.trigger) is not None:
-                    self._view.trigger = msgspec.structs.replace(trigger, **msgspec.structs.asdict(message))
+                    told = msgspec.structs.asdict(message)
+                    ended = told.pop("ended")
+                    self._view.trigger = msgspec.structs.replace(trigger, **told)
+                    if ended is not None:
+                        self._takes.ended_by_level(*ended)
             case WrongRate(found):
                 self._on_wrong_rate(found)
             case Driven(frame, clock_id):
@@ -585,6 +589,7 @@ class InputStreamActor(Supervised):
         stats = self._view.stats()
         clean = stored.error is None and self._error is None
         counts = self._view.standby_s is None  # what was in standby counts for nothing
+        by_level = self._view.trigger is not None
         stopped = events.StreamStopped(
             recording=self._view.recording,
             n_frames=stored.n_frames,
@@ -592,11 +597,13 @@ class InputStreamActor(Supervised):
             n_gaps=stats["n_gaps"] if counts else 0,
             lost_frames=stats["lost_frames"] if counts else 0,
             clean=clean,
-            total=self._takes.total(stats),
+            total=self._takes.total(stats, by_level=by_level) if counts or by_level else None,
         )
         signal = self._view.progress.signal if counts else None
         told = msgspec.structs.asdict(stopped)
         n_takes = self._view.trigger.n_takes if self._view.trigger is not None else None
+        if by_level and stopped.total is not None:
+            n_takes = stopped.total.n_takes
         result = StreamEnded(
             uri=self._view.uri, signal=signal, **told, sample_rate=self._view.sample_rate, n_takes=n_takes
         )

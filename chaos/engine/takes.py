@@ -28,7 +28,8 @@ class Takes:
         self._make = make
         self._past: dict[int, Take] = {}
         self._stored: Stored | None = None
-        self._ended = [0, 0, 0, 0]  # takes, frames, gaps and lost frames of those that are past and stored
+        self._ended = [0, 0, 0, 0, 0, 0]  # the TakesTotal of those that are past and stored
+        self._by_level = [0, 0, 0, 0]  # takes, frames, gaps and lost frames of those that a trigger made
         self.current: Take | None = None
         self.following: Take | None = None
 
@@ -86,16 +87,22 @@ class Takes:
         take = self._past.pop(number)
         stats = take.staging.slots.stats()
         if stats["head_frame"]:  # else it was made, and dropped before it began
-            self._ended = [*map(sum, zip(self._ended, (1, *_counted(stats)), strict=True))]
+            self._ended = _sum(self._ended, _counted(take, stats))
         take.close(keep_staging=end.error is not None)
 
-    def total(self, stats: dict[str, int]) -> TakesTotal | None:
+    def ended_by_level(self, n_frames: int, n_gaps: int, lost_frames: int) -> None:
+        """A trigger has ended a take."""
+        self._by_level = _sum(self._by_level, [1, n_frames, n_gaps, lost_frames])
+
+    def total(self, stats: dict[str, int], *, by_level: bool = False) -> TakesTotal | None:
         """All takes together, once the past ones are stored; `stats` are those of the current one. None where there
-        was but one."""
-        if not self._ended[0]:
+        was but one, or `by_level` none at all."""
+        if not (self._by_level if by_level else self._ended)[0]:
             return None
-        last = (1, *_counted(stats)) if stats["head_frame"] else (0, 0, 0, 0)
-        return TakesTotal(*map(sum, zip(self._ended, last, strict=True)))
+        whole = self._ended
+        if self.current is not None and stats["head_frame"]:
+            whole = _sum(whole, _counted(self.current, stats))
+        return TakesTotal(*(self._by_level + whole[4:] if by_level else whole))
 
     @property
     def stored(self) -> Stored | None:
@@ -117,5 +124,11 @@ class Takes:
                 take.abandon()
 
 
-def _counted(stats: dict[str, int]) -> tuple[int, int, int]:
-    return stats["head_frame"], stats["n_gaps"], stats["lost_frames"]
+def _counted(take: Take, stats: dict[str, int]) -> list[int]:
+    signal = take.turn.progress.signal
+    samples = [0, 0] if signal is None else [signal.n_clipped, signal.n_not_finite]
+    return [1, stats["head_frame"], stats["n_gaps"], stats["lost_frames"], *samples]
+
+
+def _sum(one: list[int], other: list[int]) -> list[int]:
+    return [a + b for a, b in zip(one, other, strict=True)]

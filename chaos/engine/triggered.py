@@ -320,6 +320,6 @@ class Triggers:
                 take=uri, recording=path, n_frames=n_frames, n_gaps=take.n_gaps, lost_frames=take.lost_frames
             )
         )
-        self._tell(Triggered(self._n_takes, None, ""))
+        self._tell(Triggered(self._n_takes, None, "", ended=(n_frames, take.n_gaps, take.lost_frames)))
         if self._commands is not None:
             self._commands.rolled(path, uri)

@@ -315,7 +315,8 @@ class Marked(msgspec.Struct, frozen=True):
 
 class StreamKept(msgspec.Struct, frozen=True):
     """`n_frames` were held when it was kept: the recording begins with them. `recording` is empty where none had
-    come. `n_marks` that were set in standby are in it; `n_marks_gone` were of frames before the oldest held one."""
+    come. `n_marks` that were set in standby are in it; `n_marks_gone` were of frames before the oldest held one. Of the
+    held frames `lost_frames` are missing, in `n_gaps` gaps."""
 
     uri: str
     recording: str
@@ -323,6 +324,8 @@ class StreamKept(msgspec.Struct, frozen=True):
     sample_rate: int
     n_marks: int = 0
     n_marks_gone: int = 0
+    n_gaps: int = 0
+    lost_frames: int = 0
 
 
 class StreamEnded(msgspec.Struct, frozen=True):
@@ -336,7 +339,7 @@ class StreamEnded(msgspec.Struct, frozen=True):
     signal: SignalStatus | None = None
     sample_rate: int | None = None  # None where no frame ever came
     n_takes: int | None = None  # of a trigger; each is a recording of its own
-    total: TakesTotal | None = None  # of a stream that has rolled; the other figures are the last take's
+    total: TakesTotal | None = None  # as in StreamStopped
 
 
 class SessionBegun(msgspec.Struct, frozen=True):

@@ -317,16 +317,18 @@ class ClockStepped(Event, frozen=True, kw_only=True):
 
 
 class TakesTotal(msgspec.Struct, frozen=True):
-    """All takes of a stream that has rolled, together."""
+    """All takes of a stream that has rolled or records by level, together; samples are counted over all channels."""
 
     n_takes: int
     n_frames: int
     n_gaps: int
     lost_frames: int
+    n_clipped: int = 0
+    n_not_finite: int = 0
 
 
 class StreamStopped(Event, frozen=True, kw_only=True):
-    """`total`: of a stream that has rolled; the other figures are the last take's."""
+    """`total`: of a stream that has rolled or records by level; the other figures are the last take's, 0 by level."""
 
     recording: str
     n_frames: int

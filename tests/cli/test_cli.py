@@ -560,6 +560,23 @@ def test_stop_finds_the_only_stream_and_is_strict_on_demand(daemon: ScriptedDaem
     assert run("stop").exit_code == 2
 
 
+def test_stop_of_a_stream_that_records_by_level_says_what_is_missing(daemon: ScriptedDaemon, run: Run) -> None:
+    total = {"n_takes": 2, "n_frames": 96_000, "n_gaps": 1, "lost_frames": 4096, "n_clipped": 3, "n_not_finite": 0}
+    ended = {**STOPPED, "recording": "", "n_frames": 0, "sample_rate": RATE, "n_takes": 2}
+    daemon.script["stream_stop"] = {**ended, "total": total}
+    stopped = run("stop", "--strict", URI)
+    assert (stopped.exit_code, stopped.stdout.splitlines()) == (
+        5,
+        [
+            "stopped: 96000 frames in 2 takes, 1 gap, 4096 frames lost (85.3 ms)",
+            "  3 samples clipped",
+            "  see them with: chaosctl list",
+        ],
+    )
+    daemon.script["stream_stop"] = {**ended, "n_takes": 0}
+    assert run("stop", URI).stdout.splitlines()[0] == "stopped: 0 takes"
+
+
 def test_a_stream_that_records_by_level_is_shown_as_it_is(daemon: ScriptedDaemon, run: Run) -> None:
     trigger = {"above_dbfs": -40.0, "pre_s": 2.0, "hold_s": 5.0, "n_takes": 1, "take": f"{URI}-1", "recording": "/r/1"}
     runs = {**STREAM, "state": "streaming", "standby_s": 4.0, "trigger": {**trigger, "n_frames": 96_000}}

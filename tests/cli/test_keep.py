@@ -72,6 +72,13 @@ def kept(daemon: ScriptedDaemon) -> list[str]:
     return [request.uri for request in daemon.requests if isinstance(request, StreamKeep)]
 
 
+def test_keep_says_how_much_of_it_is_missing(daemon: ScriptedDaemon, run: Run) -> None:
+    daemon.script["stream_keep"] = {**KEPT, "n_gaps": 2, "lost_frames": 4800}
+    assert run("keep").stdout.splitlines()[1] == "  4800 frames (100 ms) of it are missing, in 2 gaps"
+    daemon.script["stream_keep"] = {**KEPT, "n_gaps": 1, "lost_frames": KEPT["n_frames"]}
+    assert run("keep").stdout.splitlines()[1] == "  all of it is missing: nothing but gaps was held"
+
+
 def test_keep_finds_the_only_stream_and_says_how_much_it_kept(daemon: ScriptedDaemon, run: Run) -> None:
     said = run("keep")
     assert (said.exit_code, kept(daemon)) == (0, [URI])

@@ -140,6 +140,7 @@ def test_gaps_that_began_in_standby_are_in_the_ledger_as_they_were(held: Held) -
     held.count(4000)
     kept = held.keep()
     first = held.n_frames - kept.n_frames
+    assert (kept.n_gaps, kept.lost_frames) == (1, 5 * CYCLE)
     gap = held.n_frames - 4096 - 5 * CYCLE - first
     status = held.view.status()
     assert (status.n_gaps, status.lost_frames) == (1, 5 * CYCLE)

@@ -185,6 +185,26 @@ def test_a_take_is_exact_and_the_ring_goes_on_without_a_seam(loud: Loud) -> None
     assert len(loud.recordings()) == 3
 
 
+def test_a_stop_tells_the_figures_of_all_takes_together(loud: Loud) -> None:
+    """A gap and clipping in one of them are told where nobody has looked at it yet."""
+    loud.play(SECOND)
+    loud.play(8 * CYCLE, (500, 600))
+    loud.play(4096, missing=True)
+    loud.play(SECOND, (100, 200))
+    loud.play(SECOND)
+    loud.capture.cycle(np.full((2, CYCLE), 1.5, dtype="<f4").tobytes())
+    loud.catch_up()
+    stopped = loud.stop()
+    ended = loud.told("stream_trigger_ended")
+    assert len(ended) >= 2
+    total = stopped.total
+    assert total.n_takes == stopped.n_takes == len(ended)
+    for figure in ("n_frames", "n_gaps", "lost_frames"):
+        assert getattr(total, figure) == sum(each[figure] for each in ended)
+    assert total.lost_frames >= 4096
+    assert (total.n_clipped, total.n_not_finite) == (2 * CYCLE, 0)
+
+
 def test_where_the_ring_does_not_reach_back_it_is_said(loud: Loud) -> None:
     loud.play(3 * CYCLE, (300, 301))
     loud.play(SECOND)
