@@ -17,6 +17,7 @@ __all__ = ["Meter", "bar", "told_line"]
 
 FLOOR_DB = -60.0
 HOLD_S = 1.5
+_ECHOED = 3  # columns for the ^C that a terminal shows: it must not begin a line of its own
 _CLEAR = "\r\x1b[K"
 
 
@@ -37,7 +38,7 @@ class Meter:
     def show(self, status: Mapping[str, Any], sample_rate: int) -> None:
         """How the stream stands now."""
         if self._is_shown:
-            width = columns_of(sys.stderr) - 1
+            width = columns_of(sys.stderr) - _ECHOED
             show(_CLEAR + visible(self.line(status, sample_rate, width, time.monotonic())))
 
     def line(self, status: Mapping[str, Any], sample_rate: int, width: int, now_s: float) -> str:

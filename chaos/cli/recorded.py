@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from chaos.cli.failing import say_failure
-from chaos.cli.out import say
+from chaos.cli.out import say, say_json
 from chaos.cli.recovering import left_in, left_lines
-from chaos.cli.session import EXIT_LOST, leave, print_json
+from chaos.cli.session import EXIT_LOST, leave
 from chaos.terms.counting import counted
 from chaos.terms.errors import ChaosError, PathNotAllowed, StorageFailed
 
@@ -83,15 +83,17 @@ def finish(
     if not stopped["recording"]:
         if take.error is not None:
             raise take.error
-        if as_json and str(out) != "-":
-            print_json({**stopped, "file": None})
+        if as_json:
+            _print_json({**stopped, "file": None}, out)
         if take.is_early:
             say("ended before the time that it was to begin at: nothing was recorded", err=True)
             leave(EXIT_BROKEN_OFF)
         say("not one frame came, so there is no recording", err=True)
         leave(EXIT_LOST)
     if stopped["n_frames"] <= stopped["lost_frames"]:
-        _tell_nothing(take, stopped, as_json=as_json and str(out) != "-")
+        if as_json:
+            _print_json({**stopped, "file": None}, out)
+        _tell_nothing(take)
     saved: dict[str, Any] | None = None
     try:
         with breakable():
@@ -105,6 +107,7 @@ def finish(
         say(*kept_lines(take.uri), err=True)
         leave(EXIT_BROKEN_OFF)
     except BrokenPipeError:
+        say(f"standard output is closed, which ended the recording: {_what(take, _counted(stopped))}", err=True)
         say(*there_lines(take.uri), err=True)
         raise
     except ChaosError as error:
@@ -112,24 +115,26 @@ def finish(
     except OSError as error:
         refused = StorageFailed(f"standard output refused: {error.strerror}", hint="save it in a file")
         leave_with(refused, there_lines(take.uri))
-    account = saved or _piped(take, stopped)
-    line = file_line(take, account, stopped.get("signal"))
-    if as_json and str(out) != "-":
-        print_json({**stopped, "file": saved})
+    account = saved or _piped(take)
+    if as_json:
+        _print_json({**stopped, "file": account}, out)
         for each in _signal_words(stopped.get("signal"), take.sample_rate):
             say(each, err=True)
     else:
-        say(line, err=str(out) == "-")
+        say(file_line(take, account, stopped.get("signal")), err=str(out) == "-")
     if take.error is not None:
         raise take.error
     if strict and (account["lost_frames"] or account.get("damaged")):
         leave(EXIT_LOST)
 
 
-def _tell_nothing(take: Take, stopped: dict[str, Any], *, as_json: bool) -> None:
+def _print_json(account: dict[str, Any], out: Path | None) -> None:
+    """On standard error where samples go to standard output."""
+    say_json(account, err=str(out) == "-")
+
+
+def _tell_nothing(take: Take) -> None:
     """Ends the command where every frame was lost: a file would have nothing but zeros."""
-    if as_json:
-        print_json({**stopped, "file": None})
     others = ", ".join(sorted(cause.replace("_", " ") for cause in take.causes - {"no_data"}))
     why = f"every frame was lost ({others})" if others else "the device delivered no data"
     say(f"nothing was captured: {why}", f"  no file was written; the gaps are in {take.uri}", err=True)
@@ -165,8 +170,10 @@ def _saved(take: Take, out: Path | None, force: bool) -> dict[str, Any]:
     return dict(msgspec.to_builtins(report))
 
 
-def _piped(take: Take, stopped: dict[str, Any]) -> dict[str, Any]:
+def _piped(take: Take) -> dict[str, Any]:
     """The account of what went through the pipe, which may have ended before the recording did."""
+    import msgspec
+
     from chaos.read.recording import open as open_recording
 
     assert take.pipe is not None
@@ -174,7 +181,12 @@ def _piped(take: Take, stopped: dict[str, Any]) -> dict[str, Any]:
     with open_recording(take.uri, take.store) as recording:
         gaps = recording.gaps_between(0, n_frames)
     lost = sum(max(0, min(gap.end_frame, n_frames) - gap.first_frame) for gap in gaps)
-    return {**stopped, "n_frames": n_frames, "gaps": gaps, "lost_frames": lost}
+    return {"path": "-", "n_frames": n_frames, "gaps": msgspec.to_builtins(gaps), "lost_frames": lost}
+
+
+def _counted(stopped: dict[str, Any]) -> dict[str, Any]:
+    """The account of the whole recording, as that of a file."""
+    return {**stopped, "gaps": [None] * stopped["n_gaps"]}
 
 
 def _signal_words(signal: dict[str, Any] | None, sample_rate: int) -> list[str]:
@@ -188,6 +200,15 @@ def _signal_words(signal: dict[str, Any] | None, sample_rate: int) -> list[str]:
 
 def file_line(take: Take, account: dict[str, Any], signal: dict[str, Any] | None) -> str:
     """The last line: the file, how long it is, what is missing, and what is wrong with the samples."""
+    heard = "".join(f", {words}" for words in _signal_words(signal, take.sample_rate))
+    proof = f", hash {account['root_hash']}" if "root_hash" in account else ""
+    path = Path(account.get("path", "-"))
+    name = path.name if path.parent == Path.cwd() else path
+    return f"{name}: {_what(take, account)}{proof}{heard}, recording {take.uri}"
+
+
+def _what(take: Take, account: dict[str, Any]) -> str:
+    """How long it is, and what is missing."""
     from chaos.cli.show import duration
 
     lost, midi = account["lost_frames"], account.get("midi")
@@ -195,8 +216,4 @@ def file_line(take: Take, account: dict[str, Any], signal: dict[str, Any] | None
     length = counted(account["n_frames"], "frame")
     if take.sample_rate:
         length = f"{duration(account['n_frames'], take.sample_rate)} ({length})"
-    what = f"{length}{events}, {counted(len(account['gaps']), 'gap')}, {counted(lost, 'frame')} lost"
-    heard = "".join(f", {words}" for words in _signal_words(signal, take.sample_rate))
-    proof = f", hash {account['root_hash']}" if "root_hash" in account else ""
-    path = Path(account.get("path", "-"))
-    return f"{path.name if path.parent == Path.cwd() else path}: {what}{proof}{heard}, recording {take.uri}"
+    return f"{length}{events}, {counted(len(account['gaps']), 'gap')}, {counted(lost, 'frame')} lost"

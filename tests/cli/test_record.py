@@ -136,6 +136,22 @@ def test_bars() -> None:
     assert bar(-200.0, -60.0, 6) == "[------]"
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_line_leaves_room_for_what_the_terminal_echoes(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`^C` that begins on one line and ends on the next leaves the first one behind."""
+    shown: list[str] = []
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("chaos.cli.meter.show", shown.append)
+    meter = Meter()
+    long = {**LOUD, "state": "stalled", "reason": "nothing comes " * 20}
+    meter.show(long, 48_000)
+    [line] = [each.removeprefix("\r\x1b[K") for each in shown]
+    assert len(line) + len("^C") < columns
+
+
 @pytest.mark.parametrize("width", [20, 40, 79, 200])
 def test_the_line_fits_the_terminal(width: int) -> None:
     meter = Meter()
@@ -500,6 +516,22 @@ def test_a_pipe_is_told_of_the_gaps_that_went_through_it(monkeypatch: pytest.Mon
                 finish(of, stopped, Path("-"), nullcontext, force=False, strict=False, as_json=False)
 
             assert f"({n_written} frames), {told} lost" in CliRunner().invoke(run).stderr
+
+        @click.command()
+        def as_json() -> None:
+            stopped = {**STOPPED, "n_frames": 64, "n_gaps": 1, "lost_frames": 8}
+            finish(of, stopped, Path("-"), nullcontext, force=False, strict=False, as_json=True)
+
+        assert of.pipe is not None
+        of.pipe.n_written = 45
+        told_json = json.loads(CliRunner().invoke(as_json).stderr)
+        file = told_json["file"]
+        assert (file["path"], file["n_frames"], file["lost_frames"], len(file["gaps"])) == ("-", 45, 5, 1)
+        assert (told_json["n_frames"], told_json["lost_frames"]) == (64, 8)
+        of.pipe.error = BrokenPipeError()
+        said = CliRunner().invoke(as_json).stderr
+        why = "standard output is closed, which ended the recording: 0:00:00.001 (64 frames), 1 gap, 8 frames lost"
+        assert said.startswith(f"{why}\nthe recording is there: {URI}\n")
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -167,8 +167,9 @@ def test_a_reader_that_has_enough_ends_it_and_the_recording_is_there(
     done = subprocess.run(["bash", "-c", line], env=alone, cwd=tmp_path, capture_output=True, timeout=60, check=True)
     found = source.check(np.frombuffer(done.stdout, "<f4").reshape(-1, 2).T)
     assert (found.ok, found.n_frames) == (True, 10_000)
-    begun, there, how = done.stderr.decode().splitlines()[-3:]
-    assert begun.startswith(("streaming", "samples are clipped"))
+    why, there, how = done.stderr.decode().splitlines()[-3:]
+    assert why.startswith("standard output is closed, which ended the recording: 0:00:")
+    assert why.endswith(" frames), 0 gaps, 0 frames lost")
     assert there.startswith("the recording is there: stream://solo/")
     uri = there.rpartition(" ")[2]
     assert how == f"  save it with: chaosctl save {uri} FILE"
@@ -247,6 +248,51 @@ def test_a_person_chooses_the_device_and_sees_the_meters(
     assert f"({samples.shape[-1]} frames)" in " ".join(text[text.index(f"{file.name}: ") :].split()), text
     found = source.check(samples)
     assert found.ok, found
+
+
+def test_where_nothing_can_be_told_it_records_all_the_same(
+    daemon: Daemon, client: RawClient, counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    source = counting_source("mute", driver=True, speed=4)
+    client.call("device_wait", name=source.name, timeout_s=50)
+    env = {**os.environ, **daemon.session.env, "CHAOS_ENDPOINT": daemon.command, "CHAOS_EVENTS": daemon.events}
+    words = [COMMAND, "record", source.name, "take.wav", "--for", "1s"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            words, env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=full, timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout.split(b",")[0]) == (0, b"take.wav: 0:00:01.000 (48000 frames)")
+    assert soundfile.info(tmp_path / "take.wav").frames == RATE
+    assert client.call("stream_list")["streams"] == []
+
+
+@pytest.mark.parametrize("hears", [True, False], ids=["SIGHUP", "nohup"])
+def test_where_the_terminal_is_closed_the_file_is_written(
+    hears: bool, daemon: Daemon, client: RawClient, counting_source: SourceFactory, tmp_path: Path
+) -> None:
+    source = counting_source("mute", driver=True, speed=4)
+    client.call("device_wait", name=source.name, timeout_s=50)
+    env = {**os.environ, **daemon.session.env, "CHAOS_ENDPOINT": daemon.command, "CHAOS_EVENTS": daemon.events}
+    main_end, terminal = pty.openpty()
+    length = [] if hears else ["--for", "3s"]
+    words = [COMMAND, "record", source.name, "take.wav", *length]
+    with subprocess.Popen(
+        words, env={**env, "TERM": "xterm"}, cwd=tmp_path, stdin=terminal, stdout=terminal, stderr=terminal
+    ) as child:
+        os.close(terminal)
+        shown = b""
+        while re.search(METER, shown) is None:
+            shown += os.read(main_end, 65536)
+        os.close(main_end)
+        if hears:
+            child.send_signal(signal.SIGHUP)
+        assert child.wait(60) == 6, "its last line could not be written"
+    samples = soundfile.read(tmp_path / "take.wav", dtype="float32")[0].T
+    assert samples.shape[-1] > 0 if hears else samples.shape[-1] == 3 * RATE
+    found = source.check(samples)
+    assert found.ok, found
+    assert client.call("stream_list")["streams"] == []
 
 
 def test_those_that_begin_in_the_same_second_have_names_of_their_own(
