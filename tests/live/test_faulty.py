@@ -137,7 +137,9 @@ def test_another_quantum_costs_the_driver_nothing(session: Session, driver: Make
         while client.call("stream_status", uri=URI)["quantum"] != quantum:
             client.event("stream_head_position", stream_uri=URI)
     run(client, 4 * QUANTUM)
-    assert end(client)[1] == []
+    causes = {cause for cause, _ in end(client)[1]}
+    # Newer servers suspend the device and its clients for that: nobody gets a cycle that runs at that moment.
+    assert causes <= ({"missed"} if is_pipewire_from(1, 0) else set())
 
 
 def test_a_clock_that_comes_to_a_stand_goes_on_by_time(session: Session, driver: Make, client: RawClient) -> None:
