@@ -119,6 +119,7 @@ cdef class Capture:
         self.state.writer = writer
         self.state.records = connection.records
         self.state.tells_xruns = connection.records.version >= 3080      # 0.3.80, see `book_missed`
+        self.state.counts_cycles = connection.records.version >= 1002000    # 1.2, see `is_behind`
         self.state.tells_silence = version_code(pw_get_library_version()) >= 1007000     # see `look_at`
         self.state.handle = next_handle
         next_handle += 1

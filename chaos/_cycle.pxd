@@ -19,6 +19,8 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     const uint64_t *live_position   # where the clock's position stands; moves on when the next cycle begins
     uint64_t live           # that position when the callback began
     uint64_t now_ns         # CLOCK_MONOTONIC when the callback began
+    uint32_t count          # of the driver's cycles; it moves on after the buffers, the position before them
+    bint is_counted         # whether the server counts them
     uint64_t linked_ns      # CLOCK_MONOTONIC when links were asked for that had not been there; 0: not known
     const void *content     # what the form's `put` reads; only where the cycle lacks nothing
     uint64_t lacks          # the Cause for which none of its frames may be kept, or 0
@@ -81,6 +83,11 @@ cdef struct Writer:         # the callback's own
     uint64_t n_straight     # cycles since then
     uint64_t jumped_ns      # when it did, and when the last cycle called (CLOCK_MONOTONIC)
     uint64_t called_ns
+    uint64_t step_position  # of the last believed cycle that was counted: its clock, that's position, length and count
+    uint64_t step_frames    # 0: there is none
+    uint32_t step_count
+    uint32_t step_clock
+    uint64_t behind_ns      # when a call first was a cycle behind that, or 0
     uint64_t own_clock      # the only clock whose frames are kept; 0: any. Any thread may set it
     uint64_t other_clock    # the one that drives the device instead, once it has for REFUSE_MS, or 0; as any may read
     uint64_t refused        # frames of its cycles in a row

@@ -52,6 +52,7 @@ cdef enum:
     STEADY_CYCLES = 3       # what has been mixed is believed after so many that keep pace with time;
     FAST_CYCLES = 16        # cycles of a clock that is faster than time after so many
     FAST_MS = 100           # and so long
+    BEHIND_MS = 1000        # a clock that leaves out one cycle's frames may look so long as if the callback were behind
     CATCH_UP_S = 2          # a driver that was late may run so many seconds of cycles without a pause
 
 
@@ -422,6 +423,27 @@ cdef inline bint is_steady(Writer *w, const Cycle *c, uint64_t since_ns) noexcep
         w.n_straight >= FAST_CYCLES and c.now_ns - w.jumped_ns >= <uint64_t>FAST_MS * 1000000)
 
 
+cdef inline bint is_behind(Writer *w, const Cycle *c) noexcept nogil:
+    """Whether the callback is one cycle behind, as the server's count of cycles tells.
+
+    A driver moves its position on, fills the buffers, and then the count moves on. So against the last cycle that was
+    believed a call amid that has the frames of one cycle more in its position than cycles in its count, also where such
+    calls come as steadily as right ones: a busy machine can have the callback run, each time, where the driver is
+    interrupted. A clock that left out just as much itself looks the same; that costs BEHIND_MS, once.
+    """
+    cdef uint64_t counted = <uint32_t>(c.count - w.step_count)     # modulo 2^32
+    if (not c.is_counted or w.step_frames != c.n_frames or c.clock_id != w.step_clock or counted == 0
+            or c.live - w.step_position != (counted + 1) * c.n_frames):
+        w.behind_ns = 0
+        return False
+    if w.behind_ns == 0:
+        w.behind_ns = c.now_ns
+    if c.now_ns - w.behind_ns < <uint64_t>BEHIND_MS * 1000000:
+        return True
+    w.behind_ns = w.step_frames = 0
+    return False
+
+
 cdef inline bint follows(const Writer *w, const Cycle *c, uint64_t last_ns) noexcept nogil:
     """Whether the cycle begins where the last one ended.
 
@@ -460,7 +482,7 @@ cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil:
         w.straight = w.steady = w.n_straight = 0
         w.jumped_ns = c.now_ns
     elif not w.trusted:
-        w.trusted = is_steady(w, c, since_ns)
+        w.trusted = is_steady(w, c, since_ns) and not is_behind(w, c)
     w.seen_end = c.position + c.n_frames
     w.other_end = c.position + c.other_frames if c.other_frames != 0 else NONE
     w.other_within = c.n_frames + c.other_frames + max(c.n_frames, c.other_frames)
@@ -468,6 +490,11 @@ cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil:
     w.called_ns = c.now_ns
     if not w.trusted:
         w.rt.distrusted += 1
+    elif c.is_counted:
+        w.step_position = c.live
+        w.step_frames = c.n_frames
+        w.step_count = c.count
+        w.step_clock = c.clock_id
     return w.trusted
 
 
@@ -491,6 +518,10 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     next.other_end = next.recounted = NONE
     next.seen_clock = w.seen_clock
     next.seen_position = w.seen_position
+    next.step_position = w.step_position
+    next.step_frames = w.step_frames
+    next.step_count = w.step_count
+    next.step_clock = w.step_clock
     next.seen_ns = w.seen_ns
     next.still = w.still
     next.rt.stands = w.rt.stands

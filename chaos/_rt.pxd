@@ -29,6 +29,7 @@ cdef struct CaptureState:
     pw_buffer *buffers[MAX_CHANNELS]
     const uint8_t *planes[MAX_CHANNELS]
     bint tells_xruns                    # whether the server's clock has the field
+    bint counts_cycles                  # and that one
     bint tells_silence                  # whether a port's mixer hands on what a device says of its silence
     AudioBuffers content                # those planes, or a stream's one buffer
     MidiEvents events                   # or a cycle's events

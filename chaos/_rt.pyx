@@ -12,7 +12,7 @@ from chaos._cycle cimport Cycle, Writer, slots_cycle, slots_hand_over, slots_tim
 from chaos._layout cimport CAUSE_FOREIGN, CAUSE_MIDI_OVERFLOW, CAUSE_NO_DATA
 from chaos._midi cimport BROKEN, EVENTS, SEQUENCE_BYTES, UNFIT, Looked, midi_look
 from chaos._silence cimport silence_look
-from chaos.atomics cimport chaos_load, chaos_peek_32, chaos_store
+from chaos.atomics cimport chaos_load, chaos_peek, chaos_peek_32, chaos_store
 from chaos.clock cimport now_ns
 from chaos.pipewire cimport *
 
@@ -43,8 +43,16 @@ cdef extern from *:
         memcpy(&xrun, (const char *)clock + offsetof(struct spa_io_clock, next_nsec) + 32, sizeof(xrun));
         return xrun;
     }
+
+    /* And of the one before that, which counts cycles since 1.2. Read before the position, it is never newer. */
+    static inline uint32_t chaos_clock_cycle(const struct spa_io_clock *clock)
+    {
+        return __atomic_load_n((const uint32_t *)((const char *)clock + offsetof(struct spa_io_clock, next_nsec) + 28),
+                               __ATOMIC_ACQUIRE);
+    }
     """
     uint64_t chaos_clock_xrun(const spa_io_clock *clock) nogil
+    uint32_t chaos_clock_cycle(const spa_io_clock *clock) nogil
 
 
 cdef inline void be_late(Cycle *c, CaptureState *s) noexcept nogil:
@@ -61,8 +69,15 @@ cdef inline void be_late(Cycle *c, CaptureState *s) noexcept nogil:
 
 cdef inline void from_clock(Cycle *c, CaptureState *s, const spa_io_position *position,
                             uint64_t now) noexcept nogil:
-    cdef uint64_t ns = position.clock.nsec
-    c.position = position.clock.position
+    cdef uint64_t ns
+    c.is_counted = s.counts_cycles
+    c.count = chaos_clock_cycle(&position.clock) if s.counts_cycles else 0
+    # A driver writes the time before the position. Of two cycles they would look like a clock that stood.
+    c.position = chaos_load(&position.clock.position)
+    ns = chaos_load(&position.clock.nsec)
+    if chaos_peek(&position.clock.position) != c.position:
+        c.position = chaos_load(&position.clock.position)
+        ns = chaos_load(&position.clock.nsec)
     c.n_frames = position.clock.duration
     # A driver's time that is seconds off is none.
     c.monotonic_ns = ns if ns < now + OFF_NS and now < ns + OFF_NS else now

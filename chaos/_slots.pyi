@@ -15,6 +15,7 @@ class Slots:
         lacks: int = 0,
         mixed: bool = False,
         resized: bool = False,
+        count: int | None = None,
     ) -> bool: ...
     def hands_over(
         self, following: Slots, position: int, n_frames: int, *, rate: int = 48000, clock_id: int = 1

@@ -86,7 +86,7 @@ cdef class Slots:
 
     def trusts(self, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000, uint32_t clock_id=1,
                object monotonic_ns=None, uint64_t linked_ns=0, uint64_t now_ns=0, uint64_t lacks=0,
-               bint mixed=False, bint resized=False):
+               bint mixed=False, bint resized=False, object count=None):
         """Whether the callback would believe that the buffers hold this cycle; to be asked once per cycle, which is at
         `now_ns`, or as soon as its clock has it begin."""
         cdef Cycle c
@@ -101,6 +101,9 @@ cdef class Slots:
         c.lacks = lacks
         c.is_mixed = mixed
         c.is_resized = resized
+        c.live = position
+        c.is_counted = count is not None
+        c.count = count or 0
         return bool(slots_trusts(self.alive(), &c))
 
     def hands_over(self, Slots following, uint64_t position, uint64_t n_frames, *, uint32_t rate=48000,

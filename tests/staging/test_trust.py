@@ -197,3 +197,51 @@ def test_frames_of_a_driver_that_makes_up_for_lost_time_are_not_believed_until_i
 def test_frames_of_a_clock_that_is_faster_than_time_are_believed_later(slots: Slots) -> None:
     calls = Calls(slots, 1024, mixed=False)
     assert calls.believed(110, MS) == [False] * 100 + [True] * 10
+
+
+QUANTUM = 64
+
+
+def counted(slots: Slots, cycle: int, count: int, *, n_frames: int = QUANTUM, clock_id: int = 1) -> bool:
+    """Whether the call is believed that sees this cycle's position and that count."""
+    return slots.trusts(cycle * n_frames, n_frames, count=count % (1 << 32), clock_id=clock_id)
+
+
+def in_step(slots: Slots, first: int, *, offset: int = 0) -> None:
+    assert [counted(slots, k, k + offset) for k in range(first, first + 8)][-1]
+
+
+@pytest.mark.parametrize("offset", [0, 7, (1 << 32) - 25], ids=["", "any count", "over its end"])
+def test_a_call_that_is_steadily_a_cycle_behind_is_not_believed(slots: Slots, offset: int) -> None:
+    in_step(slots, 0, offset=offset)
+    assert not any(counted(slots, k, k - 1 + offset) for k in range(20, 320))
+    assert not counted(slots, 319, 319 + offset), "in step from here on, by the position that comes twice"
+    assert [counted(slots, k, k + offset) for k in range(320, 325)] == [False] * 3 + [True] * 2
+
+
+def test_what_is_a_cycle_behind_goes_on_being_it_after_each_jump(slots: Slots) -> None:
+    in_step(slots, 0)
+    for first in range(20, 320, 10):
+        assert not any(counted(slots, k, k - 1) for k in range(first, first + 6))
+
+
+def test_a_clock_that_left_out_a_cycle_is_believed_after_a_second(slots: Slots) -> None:
+    in_step(slots, 0)
+    believed = [counted(slots, k, k - 1) for k in range(20, 1000)]
+    waited = believed.index(True)
+    assert waited - 4 in (750, 751), "cycles of a second, from the one on that would have been believed"
+    assert all(believed[waited:])
+    in_step(slots, 2000, offset=-1)  # and from then on it costs nothing more
+
+
+@pytest.mark.parametrize("left_out", [-1, 0, 2, 5])
+def test_a_clock_that_left_out_something_else_is_believed_as_ever(slots: Slots, left_out: int) -> None:
+    in_step(slots, 0)
+    assert [counted(slots, k, k - left_out) for k in range(20, 25)] == [False] * 4 + [True]
+
+
+def test_another_clock_and_another_length_have_no_count_to_compare(slots: Slots) -> None:
+    in_step(slots, 0)
+    assert [counted(slots, k, k - 1, clock_id=2) for k in range(20, 25)] == [False] * 4 + [True]
+    slots.trusts(0, 1024, count=0, clock_id=2)
+    assert counted(slots, 1, 15, n_frames=1024, clock_id=2)

@@ -51,6 +51,7 @@ def mutated(mutant: Mutant, source: str) -> str:
 RETENTION = "tests/store/test_retention.py::"
 DURABLE = "tests/store/test_durable.py::"
 CLOCK = "tests/staging/test_clock.py::"
+TRUST = "tests/staging/test_trust.py::"
 SLOTS = "tests/staging/test_slots.py::"
 
 MUTANTS = (
@@ -257,6 +258,27 @@ MUTANTS = (
         (SLOTS + "test_torn_frames_were_missed",),
     ),
     # -- a later cycle taken for the next one after another quantum
+    Mutant(
+        "steadily-a-cycle-behind-is-in-step",
+        "chaos/_cycle.pyx",
+        "        w.trusted = is_steady(w, c, since_ns) and not is_behind(w, c)\n",
+        "        w.trusted = is_steady(w, c, since_ns)\n",
+        (TRUST + "test_a_call_that_is_steadily_a_cycle_behind_is_not_believed",),
+    ),
+    Mutant(
+        "a-clock-that-left-out-a-cycle-is-never-believed-again",
+        "chaos/_cycle.pyx",
+        "    if c.now_ns - w.behind_ns < <uint64_t>BEHIND_MS * 1000000:\n",
+        "    if True:\n",
+        (TRUST + "test_a_clock_that_left_out_a_cycle_is_believed_after_a_second",),
+    ),
+    Mutant(
+        "another-clocks-count-is-compared",
+        "chaos/_cycle.pyx",
+        "c.clock_id != w.step_clock or counted == 0",
+        "counted == 0",
+        (TRUST + "test_another_clock_and_another_length_have_no_count_to_compare",),
+    ),
     Mutant(
         "any-cycle-follows-another-quantum",
         "chaos/_cycle.pyx",

@@ -83,12 +83,13 @@ static void fill(const struct source *s, struct spa_buffer *buffer, uint64_t fir
 static void advance_clock(struct source *s)
 {
 	struct spa_io_clock *clock = &s->client.position->clock;
-	clock->position += s->duration ? s->duration : clock->duration;
+	clock->nsec = now_ns();		/* before the position, as PipeWire's own drivers do */
+	clock->next_nsec = clock->nsec + clock->duration * SPA_NSEC_PER_SEC / clock->rate.denom;
+	__atomic_store_n(&clock->position, clock->position + (s->duration ? s->duration : clock->duration),
+			 __ATOMIC_RELEASE);
 	s->duration = clock->duration;
 	clock->rate_diff = 1.0;
 	clock->delay = 0;
-	clock->nsec = now_ns();
-	clock->next_nsec = clock->nsec + clock->duration * SPA_NSEC_PER_SEC / clock->rate.denom;
 }
 
 static void on_process(void *data)
