@@ -36,6 +36,7 @@ from chaos.system.pump import Pump
 from chaos.terms.errors import ForeignLink, InternalError
 from chaos.terms.latency import Latency
 from chaos.terms.ledger import Cause, Confidence
+from chaos.terms.marks import MAX_LABEL
 from chaos.terms.uri import parse_uri
 
 __all__ = ["Feed"]
@@ -70,6 +71,7 @@ class Feed:
         self._capture: Capture | None = None
         self._node = "unconnected"  # what it was last told to be
         self._links: Pairs = ()
+        self._doubted: int | None = None  # the node that was linked last: a doubt is told once of each
         self._active: set[int] = set()  # which of them PipeWire has made
         self._latencies: dict[int, Latency] = {}  # what each port was told last
         self._is_held = False  # whether it is *waiting* since its first frame is not due yet
@@ -97,8 +99,9 @@ class Feed:
         handle, node_id = (None, None) if capture is None else (capture.handle, capture.node_id)
         tell(self._registry, Follow(self._stream, self._wanted, self._channels, handle, node_id))
 
-    def attach(self, connection: Connection, device: DeviceInfo, pairs: Pairs, take: Take) -> None:
-        """The device is there: makes the node if there is none, and these links; without any it waits for ports.
+    def attach(self, connection: Connection, device: DeviceInfo, pairs: Pairs, take: Take, doubt: str = "") -> None:
+        """The device is there: makes the node if there is none, and these links; without any it waits for ports. Where
+        there is a `doubt` that it is the same as before, the recording has that as a mark at its first frame.
 
         Raises as `Capture`.
         """
@@ -113,7 +116,9 @@ class Feed:
             self._links = pairs
             self._view.trace.note("links_asked")
             self._active.clear()
-            take.tell(Linked())
+            is_news = doubt and self._view.has_begun and device.object_serial != self._doubted
+            self._doubted = device.object_serial
+            take.tell(Linked(f"from here: {doubt}"[:MAX_LABEL] if is_news else ""))
 
     def stand_by(self, reason: str, take: Take | None, cause: Cause = Cause.DEVICE_AWAY) -> None:
         """The device is away, or is not what is recorded, or PipeWire or our own node is not there."""

@@ -10,9 +10,10 @@ import pykka
 
 from chaos._connection import Connection
 from chaos.engine.messages import CaptureState, Follow, Intruder, LinkState, PortLatency, Target, tell
-from chaos.graph.channels import find_ports
+from chaos.graph.channels import Channel, find_ports
 from chaos.graph.devices import DeviceInfo, DeviceMap
 from chaos.graph.followed import Followed
+from chaos.graph.objects import Port
 from chaos.terms.errors import ChannelsMismatch
 
 __all__ = ["Followers", "Unported"]
@@ -34,6 +35,8 @@ class _Follower(msgspec.Struct):
     followed: Followed
     told: Target | None = None
     whole: tuple[str | None, int] | None = None  # its own node once that had all ports: the serial, and how many
+    linked: dict[Channel, int] = {}  # the serial of the port that each channel was linked to last
+    beside: frozenset[int] = frozenset()  # those of other ports with their names that were there then
 
 
 class Followers:
@@ -56,6 +59,8 @@ class Followers:
         self._followers[urn] = made = _Follower(message, followed)
         if known is not None and (known.follow.handle, known.follow.node_id) == (message.handle, message.node_id):
             made.whole = known.whole
+        if known is not None:
+            made.linked, made.beside = known.linked, known.beside
         if message.handle is not None:
             waiting = [said for owner, said in self._unclaimed if owner == message.handle]
             others = [each for each in self._unclaimed if each[0] != message.handle]
@@ -110,7 +115,7 @@ class Followers:
             follower.followed.lose()
             # Its node has gone with PipeWire, which gives the id to anybody's after a restart.
             follower.follow = msgspec.structs.replace(follower.follow, handle=None, node_id=None)
-            follower.whole = None
+            follower.whole, follower.linked, follower.beside = None, {}, frozenset()
             return Target(None, None, ()), None
         found = follower.followed.locate(present, self._shared)
         device, follow = found.device, follower.follow
@@ -118,9 +123,9 @@ class Followers:
             return Target(connection, device, (), found.reason, has_lost_node=True), None
         if device is None:
             return Target(connection, None, (), found.reason), None
-        target = Target(connection, device, (), graph_rate=self._devices.graph_rate)
+        target = Target(connection, device, (), graph_rate=self._devices.graph_rate, doubt=found.doubt)
         try:
-            outs = find_ports(follow.channels, device.ports) if device.ports else ()
+            outs = _ports_for(follower, device) if device.ports else ()
         except ChannelsMismatch:
             return target, None
         node_id = follow.node_id
@@ -131,6 +136,12 @@ class Followers:
             return target, None
         pairs = tuple((device.node_id, out.id, node_id, to.id, out.serial) for out, to in zip(outs, own, strict=True))
         follower.whole = self._serial(node_id), len(own)
+        follower.linked = dict(zip(follow.channels, (out.serial for out in outs), strict=True))
+        follower.beside = frozenset(
+            port.serial
+            for port in self._devices.ports(device.node_id, "output")
+            if port not in outs and any(port.channel == channel.name for channel in follow.channels)
+        )
         return msgspec.structs.replace(target, pairs=pairs), None
 
     def _has_lost_node(self, follower: _Follower) -> bool:
@@ -142,3 +153,7 @@ class Followers:
 
     def _serial(self, node_id: int) -> str | None:
         return self._devices.node_props(node_id).get("object.serial")
+
+
+def _ports_for(follower: _Follower, device: DeviceInfo) -> tuple[Port, ...]:
+    return find_ports(follower.follow.channels, device.ports, follower.linked, follower.beside)

@@ -68,6 +68,7 @@ class Intake:
         self._offsets: deque[tuple[int, int]] = deque(maxlen=_OFFSETS)  # of the wall clock, and when that was
         self._step_due = False  # the clock was set since the last anchor
         self._stall: Gap | None = None  # told as an open gap, though it may turn out to be none
+        self._owed_mark = ""  # of the frame that the next gap ends at
 
     @property
     def drift_ppm(self) -> float | None:
@@ -116,6 +117,7 @@ class Intake:
         if gap.n_frames:
             self.closed = gap.first_frame
         self._emit(events.StreamGap.of(gap))
+        self._enter_owed_mark(gap.end_frame)
 
     def _enter_anchor(self, anchor: ClockAnchor, quality: ClockQuality) -> None:
         """Enters an anchor with what is known of the clock's error, and whether the clock was set since the last."""
@@ -133,8 +135,16 @@ class Intake:
 
     def _enter_jump(self, frame: int) -> None:
         self._watch.measure_anew()
-        self.ledger.append(Mark(frame, _CLOCK_JUMPED))
-        self._emit(events.StreamMark(frame=frame, label=_CLOCK_JUMPED))
+        self._enter_mark(frame, _CLOCK_JUMPED)
+
+    def _enter_owed_mark(self, frame: int) -> None:
+        label, self._owed_mark = self._owed_mark, ""
+        if label:
+            self._enter_mark(frame, label)
+
+    def _enter_mark(self, frame: int, label: str) -> None:
+        self.ledger.append(Mark(frame, label))
+        self._emit(events.StreamMark(frame=frame, label=label))
 
     # -- gaps that have not ended
 
@@ -160,6 +170,7 @@ class Intake:
         """The graph goes on with the very next frame: what was open is nothing."""
         assert self._stall is not None
         self._emit(events.StreamGap.of(self._stall))
+        self._enter_owed_mark(self._stall.first_frame)
         self._stall = None
 
     def _tell_open(self, gap: Gap) -> None:
@@ -176,8 +187,11 @@ class Intake:
 
     # -- the graph and the clocks
 
-    def await_frames(self) -> None:
-        """Whether frames come is no longer known: the next ones are told, and so is a second without any."""
+    def await_frames(self, mark: str = "") -> None:
+        """Whether frames come is no longer known: the next ones are told, and so is a second without any. The first of
+        them, where the gap ends, gets that mark."""
+        self.take_over()  # what has ended by now is not that gap
+        self._owed_mark = mark or self._owed_mark
         self._watch.await_frames(self._slots.stats(), time.monotonic_ns())
 
     def look_at_rate(self, stats: dict[str, int]) -> None:

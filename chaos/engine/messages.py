@@ -158,7 +158,7 @@ class Target(msgspec.Struct, frozen=True):
     `connection` is None without PipeWire, `device` None while it is away or can't be told for sure, for `reason`.
     `pairs` are the links to make, once all ports on both sides are known and every channel has one. `graph_rate` is the
     rate at which the graph must run, where that is set. `has_lost_node`: the stream's own node, or a port of it, was
-    taken out of the graph by somebody else.
+    taken out of the graph by somebody else. `doubt`: why the device may be another one than before.
     """
 
     connection: Connection | None
@@ -167,6 +167,7 @@ class Target(msgspec.Struct, frozen=True):
     reason: str = ""
     graph_rate: int | None = None
     has_lost_node: bool = False
+    doubt: str = ""
 
 
 class Intruder(msgspec.Struct, frozen=True):
@@ -334,7 +335,10 @@ class Interrupted(msgspec.Struct, frozen=True):
 
 
 class Linked(msgspec.Struct, frozen=True):
-    """The device was linked anew: its frames may come, and `Flow` is due when they do."""
+    """The device was linked anew: its frames may come, and `Flow` is due when they do. The first one gets that `mark`,
+    if there is any."""
+
+    mark: str = ""
 
 
 class SwitchChunk(msgspec.Struct, frozen=True):

@@ -182,8 +182,8 @@ class ChunkRotatorActor(Supervised):
                 self._retire(chunks, gaps)
             case Interrupted(cause, confidence):
                 self._intake.interrupted(cause, confidence)
-            case Linked():
-                self._intake.await_frames()
+            case Linked(mark):
+                self._intake.await_frames(mark)
             case StoreRest(end_ns):
                 self._finish(end_ns)
 

@@ -334,9 +334,11 @@ class InputStreamActor(Supervised):
         if take is None:
             take = self._begin_take(device, check_start(device, form, self._request.channel_map, target.graph_rate))
         elif device.ports:
-            find_ports(take.channels, device.ports)
-        self._tell_remarks(device, check_again(device, form, target.graph_rate))
-        self._feed.attach(target.connection, device, target.pairs, take)
+            linked = {channel: pair[4] for channel, pair in zip(take.channels, target.pairs, strict=False)}
+            find_ports(take.channels, device.ports, linked)
+        remarks = check_again(device, form, target.graph_rate)
+        self._tell_remarks(device, [*remarks, *([target.doubt] if target.doubt else [])])
+        self._feed.attach(target.connection, device, target.pairs, take, target.doubt)
 
     def _begin_take(self, device: DeviceInfo, channels: tuple[Channel, ...]) -> Take:
         take = self._takes.begin(device, channels)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -16,13 +15,18 @@ from chaos.terms.formats import MidiFormat
 __all__ = ["Channel", "check_again", "check_start", "choose_channels", "find_ports"]
 
 _NAMELESS = "UNK"
+_NO_SERIAL = -1
 
 
 class Channel(msgspec.Struct, frozen=True):
-    """One channel of a device: its name ("FL", "AUX3", "UNK" for none) and its place among all, from 1."""
+    """One channel of a device: its name ("FL", "AUX3", "UNK" for none) and its place among all, from 1.
+
+    `alike`: the places of all channels that had this name when it was chosen; empty where it was the only one.
+    """
 
     name: str
     number: int
+    alike: tuple[int, ...] = ()
 
 
 def choose_channels(device: DeviceInfo, chosen: Sequence[str] | None) -> tuple[Channel, ...]:
@@ -30,7 +34,10 @@ def choose_channels(device: DeviceInfo, chosen: Sequence[str] | None) -> tuple[C
 
     Raises ChannelsMismatch where one is not there, is there twice, or was named twice.
     """
-    there = [Channel(name, number) for number, name in enumerate(device.positions, 1)]
+    there = [
+        Channel(name, number, places if len(places := _places(name, device.positions)) > 1 else ())
+        for number, name in enumerate(device.positions, 1)
+    ]
     if chosen is None:
         return tuple(there)
     found = [_find(device, there, each) for each in chosen]
@@ -92,26 +99,46 @@ class _AnyChannels:
         self.sample_format = form.sample_format
 
 
-def find_ports(channels: Sequence[Channel], ports: Sequence[Port]) -> tuple[Port, ...]:
-    """The port of each channel: by its name, or where several have that name or none has one, by its place.
+def find_ports(
+    channels: Sequence[Channel],
+    ports: Sequence[Port],
+    linked: Mapping[Channel, int] | None = None,
+    beside: Collection[int] = (),
+) -> tuple[Port, ...]:
+    """The port of each channel: the one that it was `linked` to last, by its serial; else by its name; or where several
+    had that name or none has one, by its place, if just those places have that name now. Never one that was another
+    channel's, or was there `beside` that one with its name (serials).
 
-    Raises ChannelsMismatch where one is not there (any more); no other is taken in its place.
+    Raises ChannelsMismatch where one is not there (any more) or several could be it; none is taken in its place.
     """
-    named = Counter(port.channel for port in ports)
-    by_name = {port.channel: port for port in ports}
+    names = [port.channel for port in ports]
+    by_serial = {port.serial: port for port in ports}
+    linked = linked or {}
+    others = {*linked.values(), *beside}
     found = []
     for channel in channels:
-        if channel.name != _NAMELESS and named[channel.name] == 1:
-            found.append(by_name[channel.name])
-        elif channel.number <= len(ports) and ports[channel.number - 1].channel == channel.name:
-            found.append(ports[channel.number - 1])
-        else:
+        port = by_serial.get(linked.get(channel, _NO_SERIAL))
+        if port is None or port.channel != channel.name:
+            port = _port_of(channel, ports, _places(channel.name, names))
+            port = port if port is None or port.serial not in others else None
+        if port is None:
             raise ChannelsMismatch(
-                f"the device has the channels {', '.join(port.channel for port in ports)} now, "
+                f"the device has the channels {', '.join(names)} now, "
                 f"{', '.join(channel.name for channel in channels)} are recorded",
                 hint="nothing is remixed: stop the stream and start another to record it as it is now",
             )
+        found.append(port)
     return tuple(found)
+
+
+def _port_of(channel: Channel, ports: Sequence[Port], places: tuple[int, ...]) -> Port | None:
+    if channel.name != _NAMELESS and not channel.alike:
+        return ports[places[0] - 1] if len(places) == 1 else None
+    return ports[channel.number - 1] if places == (channel.alike or (channel.number,)) else None
+
+
+def _places(name: str, names: Sequence[str]) -> tuple[int, ...]:
+    return tuple(number for number, each in enumerate(names, 1) if each == name)
 
 
 def _find(device: DeviceInfo, there: Sequence[Channel], wanted: str) -> Channel:

@@ -88,6 +88,37 @@ def test_a_port_that_goes_takes_the_links_along_until_it_is_back(desk: Desk) -> 
     assert len(desk.target.pairs) == 2
 
 
+def test_another_port_of_the_same_name_leaves_the_links_as_they_are(desk: Desk) -> None:
+    """What is linked is that very port, whatever comes beside it; and when it goes, the other is not it."""
+    mic = desk.world.node("mic", names=("FL", "FR"))
+    ours = desk.world.node("ours", "Stream/Input/Audio/Sink", names=("FL", "FR"))
+    pairs = desk.follow((Channel("FL", 1), Channel("FR", 2)), ours).pairs
+    linked = desk.ports(mic, "output")["FL"]
+    desk.world.port(mic, 2, "out", channel="FL")
+    desk.look()
+    assert desk.target.pairs == pairs
+    assert desk.follow((Channel("FL", 1), Channel("FR", 2)), ours).pairs == pairs
+    desk.world.remove(linked)
+    desk.look()
+    assert desk.target.pairs == (), "the other FL was there beside it"
+    desk.world.remove(mic)
+    again = desk.world.node("mic", names=("FL", "FR"))
+    desk.look()
+    assert [pair[0] for pair in desk.target.pairs] == [again, again]
+
+
+def test_of_two_ports_of_one_name_the_other_is_never_linked(desk: Desk) -> None:
+    mic = desk.world.node("mic", names=("FL", "FL", "FR"))
+    ours = desk.world.node("ours", "Stream/Input/Audio/Sink", names=("FL",))
+    desk.look()
+    channels = choose_channels(desk.devices.find("mic"), ["1"])
+    [pair] = desk.follow(channels, ours).pairs
+    desk.world.remove(pair[1])
+    desk.look()
+    assert [port.channel for port in desk.devices.ports(mic, "output")] == ["FL", "FR"]
+    assert desk.target.pairs == ()
+
+
 def test_a_device_that_lacks_ports_is_named(desk: Desk) -> None:
     desk.world.node("mic")
     assert desk.follow().pairs == ()

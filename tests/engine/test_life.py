@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
 import pytest
 from lone import CYCLE, URI, LoneStream, microphone
 from world import audio_format
@@ -386,6 +387,41 @@ def test_whose_clock_drives_the_device_is_told_and_marked_while_it_does(folder: 
     marks = [(call.args[0].frame, call.args[0].label) for call in told.call_args_list]
     assert marks == [(512, "resampled from here: runs by the clock of loud"), (768, "by its own clock from here")]
     assert "by the clock of loud" in stream.view.status().notes[0]
+    stream.close()
+
+
+@pytest.mark.parametrize("n_missing", [0, 3])
+def test_a_doubt_whose_audio_it_is_is_told_and_marked_at_its_first_frame(folder: Path, n_missing: int) -> None:
+    """Once, however often that node is linked; and also where its first frame is the very next one."""
+    stream = running(folder)
+    stream.catch_up()
+    end = stream.actor._takes.current.staging.slots.stats()["head_frame"]  # type: ignore[union-attr]
+    stream.unplug()
+    stream.catch_up()
+    device = microphone()
+    device = msgspec.structs.replace(device, object_serial=device.object_serial + 100)
+    pairs = tuple((device.node_id, port.id, 99, 200 + k, port.serial + 100) for k, port in enumerate(device.ports))
+    ports = tuple(msgspec.structs.replace(port, serial=port.serial + 100) for port in device.ports)
+    device = msgspec.structs.replace(device, ports=ports)
+    doubt = "it may be another device than before"
+    stream.give(m.Target(stream.connection, device, pairs, doubt=doubt))
+    stream.catch_up()
+    stream.capture._position += n_missing * CYCLE
+    stream.run(4)
+    stream.catch_up()
+    stream.give(m.Target(stream.connection, device, (), doubt=doubt))
+    stream.give(m.Target(stream.connection, device, pairs, doubt=doubt))
+    stream.run(4)
+    stream.catch_up()
+    assert doubt in stream.view.status().notes
+    told = []
+    while not stream.events.empty():
+        told.append(stream.events.get())
+    marks = [(fields["frame"], fields["label"]) for kind, fields in told if kind == "stream_mark"]
+    assert marks == [(end + n_missing * CYCLE, f"from here: {doubt}")]
+    assert [kind for kind, fields in told if kind == "stream_notice" and doubt in fields["notes"]] == ["stream_notice"]
+    stream.stop()
+    assert [mark.frame for mark in load(Store(folder / "store").path(URI)).marks] == [end + n_missing * CYCLE]
     stream.close()
 
 

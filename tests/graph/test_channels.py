@@ -35,7 +35,7 @@ def test_what_is_not_there_or_named_twice_is_refused(chosen: list[str]) -> None:
 
 def test_nameless_channels_are_chosen_by_number() -> None:
     desk = device("UNK", "UNK", "UNK")
-    assert choose_channels(desk, ["3"]) == (Channel("UNK", 3),)
+    assert choose_channels(desk, ["3"]) == (Channel("UNK", 3, (1, 2, 3)),)
     with pytest.raises(ChannelsMismatch, match="3 channels UNK"):
         choose_channels(desk, ["UNK"])
 
@@ -66,6 +66,34 @@ def test_nameless_channels_are_found_by_their_place() -> None:
     assert [port.index for port in ports] == [1, 2]
     with pytest.raises(ChannelsMismatch):
         find_ports(channels, device("UNK", "FL").ports)
+
+
+@pytest.mark.parametrize(
+    ("before", "chosen", "now"),
+    [
+        (("FL", "FR", "LFE"), None, ("FL", "FL", "FR", "LFE")),
+        (("FL", "FR", "LFE"), ["1"], ("FL", "FL", "FR", "LFE")),
+        (("FL", "FL", "FR"), None, ("FL", "FR")),
+        (("FL", "FL", "FR"), ["1"], ("FL", "FR")),
+        (("FL", "FL", "FR"), ["2"], ("FR", "FL", "FL")),
+        (("FL", "FL", "FR"), ["2"], ("FL", "FL", "FL", "FR")),
+        (("UNK", "FL"), ["1"], ("UNK", "UNK", "FL")),
+        (("UNK", "UNK"), ["2"], ("UNK", "UNK", "UNK")),
+    ],
+)
+def test_of_several_that_could_be_it_none_is_taken(
+    before: tuple[str, ...], chosen: list[str] | None, now: tuple[str, ...]
+) -> None:
+    channels = choose_channels(device(*before), chosen)
+    with pytest.raises(ChannelsMismatch, match=f"the device has the channels {', '.join(now)} now"):
+        find_ports(channels, device(*now).ports)
+
+
+def test_one_of_two_alike_goes_on_by_its_number_where_both_are_where_they_were() -> None:
+    channels = choose_channels(device("FL", "FL", "FR"), ["2", "FR"])
+    for now in (("FL", "FL", "FR"), ("FL", "FL", "LFE", "FR")):
+        ports = find_ports(channels, device(*now).ports)
+        assert [port.index for port in ports] == [1, now.index("FR")]
 
 
 def test_a_start_with_a_channel_map_needs_no_number_of_channels() -> None:

@@ -42,6 +42,9 @@ class Desk:
         device = followed.locate(self.devices.devices(), self.shared).device
         return None if device is None else device.node_id
 
+    def doubt(self, followed: Followed) -> str:
+        return followed.locate(self.devices.devices(), self.shared).doubt
+
     def reason(self, followed: Followed) -> str:
         return followed.locate(self.devices.devices(), self.shared).reason
 
@@ -208,3 +211,116 @@ def test_a_node_id_or_an_object_serial_chooses_among_equal_names(desk: Desk) -> 
     first, second = desk.plug("mic"), desk.plug("mic")
     assert desk.devices.find(f"node:{second}").node_id == second
     assert desk.devices.find(f"object:{desk.world.serial(first)}").node_id == first
+
+
+ALIKE = [A, {"device.vendor.id": "1", "device.product.id": "2", "device.bus-path": "usb-1"}]
+"""By a serial number that both have, and by the model where neither has one."""
+
+
+def at(props: Mapping[str, str], port: str) -> dict[str, str]:
+    return {**props, "device.bus-path": port}
+
+
+@pytest.mark.parametrize("props", ALIKE, ids=["serial", "model"])
+@pytest.mark.parametrize("left_first", [False, True])
+def test_one_that_was_beside_it_is_not_taken_at_its_port(
+    desk: Desk, props: Mapping[str, str], left_first: bool
+) -> None:
+    """It has its port then, and not its node's name."""
+    own, other = desk.plug("usbA", props=props), desk.plug("usbB", props=at(props, "usb-2"))
+    followed = follow(desk, "usbA")
+    assert desk.node_of(followed) == own
+    for node in (other, own) if left_first else (own, other):
+        desk.unplug(node)
+        desk.node_of(followed)
+    moved = desk.plug("usbB", props=props)
+    assert desk.node_of(followed) is None
+    assert "usbB instead of usbA" in desk.reason(followed)
+    desk.unplug(moved)
+    back = desk.plug("usbA", props=props)
+    assert desk.node_of(followed) == back
+
+
+@pytest.mark.parametrize("props", ALIKE, ids=["serial", "model"])
+def test_where_one_like_it_has_left_its_port_there_is_a_doubt(desk: Desk, props: Mapping[str, str]) -> None:
+    """All names are the same: it may be either."""
+    own, other = desk.plug(props=props), desk.plug(props=at(props, "usb-2"))
+    followed = follow(desk, f"node:{own}")
+    assert (desk.node_of(followed), desk.doubt(followed)) == (own, "")
+    desk.unplug(own)
+    assert desk.node_of(followed) is None
+    desk.unplug(other)
+    assert desk.node_of(followed) is None
+    back = desk.plug(props=props)
+    assert desk.node_of(followed) == back
+    assert desk.doubt(followed) == "it may be another device than before: one like it has left port usb-2"
+    desk.plug(props=at(props, "usb-2"))
+    assert desk.node_of(followed) == back
+    desk.unplug(back)
+    assert desk.node_of(followed) is None
+    again = desk.plug(props=props)
+    assert (desk.node_of(followed), desk.doubt(followed)) == (again, "")
+
+
+@pytest.mark.parametrize("props", ALIKE, ids=["serial", "model"])
+def test_two_that_may_have_changed_places_are_doubted(desk: Desk, props: Mapping[str, str]) -> None:
+    own, other = desk.plug(props=props), desk.plug(props=at(props, "usb-2"))
+    followed = follow(desk, f"node:{own}")
+    for node in (own, other):
+        desk.node_of(followed)
+        desk.unplug(node)
+    desk.node_of(followed)
+    desk.plug(props=at(props, "usb-2"))
+    desk.node_of(followed)
+    assert desk.node_of(followed) is None
+    back = desk.plug(props=props)
+    assert desk.node_of(followed) == back
+    assert "usb-2" in desk.doubt(followed)
+
+
+def test_while_one_like_it_stays_where_it_is_nothing_is_doubted(desk: Desk) -> None:
+    own = desk.plug(props=A)
+    desk.plug(props=B)
+    followed = follow(desk, f"node:{own}")
+    for _ in range(3):
+        assert (desk.node_of(followed), desk.doubt(followed)) == (own, "")
+        desk.unplug(own)
+        assert desk.node_of(followed) is None
+        own = desk.plug(props=A)
+    assert (desk.node_of(followed), desk.doubt(followed)) == (own, "")
+
+
+def test_a_restart_of_pipewire_alone_is_no_doubt(desk: Desk) -> None:
+    own = desk.plug(props=A)
+    desk.plug(props=B)
+    followed = follow(desk, f"node:{own}")
+    assert desk.node_of(followed) == own
+    followed.lose()
+    after = Desk()
+    after.shared = desk.shared
+    back = after.plug(props=A)
+    assert (after.node_of(followed), after.doubt(followed)) == (back, "")
+
+
+def test_one_that_sat_elsewhere_meanwhile_is_doubted(desk: Desk) -> None:
+    own = desk.plug(props=A)
+    followed = follow(desk)
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    moved = desk.plug(props=B)
+    assert desk.node_of(followed) is None
+    desk.unplug(moved)
+    assert desk.node_of(followed) is None
+    back = desk.plug(props=A)
+    assert desk.node_of(followed) == back
+    assert desk.doubt(followed)
+
+
+def test_its_own_serial_number_at_its_port_is_enough(desk: Desk) -> None:
+    """An ALSA card may get another name when it comes back."""
+    own = desk.plug("usbA", props=A)
+    followed = follow(desk, "usbA")
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    back = desk.plug("usbA.2", props=A | {"alsa.id": "Thing_1"})
+    assert (desk.node_of(followed), desk.doubt(followed)) == (back, "")

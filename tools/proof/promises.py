@@ -158,8 +158,25 @@ PROMISES = (
             "live/ordinary::another_with_the_same_serial_at_another_port",
             "graph/followed::a_serial_that_was_seen_twice_tells_nobody_apart",
             "engine/followers::a_serial_number_that_two_devices_had_at_once_counts_for_nothing_from_then_on",
+            "graph/followed::one_that_was_beside_it_is_not_taken_at_its_port",
         ),
         "serial number",
+    ),
+    Promise(
+        "Where nothing tells which of two equal devices has come back, a notice and a mark at the frame say so",
+        (
+            "graph/followed::where_one_like_it_has_left_its_port_there_is_a_doubt",
+            "graph/followed::two_that_may_have_changed_places_are_doubted",
+            "engine/life::a_doubt_whose_audio_it_is_is_told_and_marked_at_its_first_frame",
+        ),
+    ),
+    Promise(
+        "Of two ports of one name none is linked in another's place",
+        (
+            "graph/channels::of_several_that_could_be_it_none_is_taken",
+            "engine/followers::another_port_of_the_same_name_leaves_the_links_as_they_are",
+            "engine/followers::of_two_ports_of_one_name_the_other_is_never_linked",
+        ),
     ),
     Promise(
         "Channels in another order are not swapped",
