@@ -58,7 +58,7 @@ def say(*lines: str, err: bool = False, whole: bool = False) -> None:
         click.echo(text)
 
 
-def show(text: str) -> None:
+def show(text: str | bytes) -> None:
     """Writes to standard error at once. Where nobody can be told any more (its terminal is closed, its disk is full)
     nothing is, from then on: that is no reason to end what a command does."""
     try:
@@ -76,7 +76,11 @@ def say_heading(line: str) -> None:
 
 def say_json(value: Any, *, indent: int | None = 2, err: bool = False) -> None:
     """Prints it in UTF-8 whatever the locale: the escapes of another would not be JSON's."""
-    click.echo(json_text(value, indent=indent).encode(errors="backslashreplace"), err=err)
+    text = json_text(value, indent=indent).encode(errors="backslashreplace")
+    if err:
+        show(text + b"\n")
+    else:
+        click.echo(text)
 
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:

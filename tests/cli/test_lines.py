@@ -13,7 +13,7 @@ import pytest
 
 from chaos.cli.doctor import _account
 from chaos.cli.lines import columns_of, shown_width, wrapped
-from chaos.cli.out import say
+from chaos.cli.out import say, say_json
 from chaos.cli.show import dbfs
 
 SAVED = (
@@ -71,6 +71,7 @@ def test_a_terminal_that_is_closed_ends_nothing(monkeypatch: pytest.MonkeyPatch)
         os.close(other_end)
         with pytest.raises(OSError, match="Input"):
             os.write(sys.stderr.fileno(), b"?")
+        say_json({"n_frames": 1}, err=True)
         say("gap at 0:00:01.000", err=True)
         say("and again", err=True)
 
