@@ -14,6 +14,7 @@ class AudioSlots(Slots):
         rate: int = 48000,
         clock_id: int = 1,
         monotonic_ns: int | None = None,
+        now_ns: int = 0,
         clock_flags: int = 0,
         xrun: int = 0,
         interleaved: bool = False,

@@ -107,7 +107,7 @@ cdef class AudioSlots(Slots):
         self.writer.form = &AUDIO
 
     def cycle(self, uint64_t position, uint64_t n_frames, object data, *, uint32_t rate=48000, uint32_t clock_id=1,
-              object monotonic_ns=None, uint32_t clock_flags=0, uint64_t xrun=0, bint interleaved=False,
+              object monotonic_ns=None, uint64_t now_ns=0, uint32_t clock_flags=0, uint64_t xrun=0, bint interleaved=False,
               bint torn=False, bint foreign=False, bint doubting=False, bint linked=False,
               bint doubtful=False, bint asked=False, bint answered=False, bint denied=False,
               uint64_t other_frames=0, bint whole=False):
@@ -117,6 +117,7 @@ cdef class AudioSlots(Slots):
             position: the clock's position where the cycle begins, frames.
             data: bytes-like, (channels, n_frames) samples of f32, or (n_frames, channels) interleaved of what is
                 recorded; None where the device delivered nothing.
+            now_ns: when the callback began, where it was late.
             clock_flags: of the driver's clock, as PipeWire numbers them.
             xrun: frames that the driver has lost so far.
             torn: pretend that the next cycle began during the copy.
@@ -141,7 +142,7 @@ cdef class AudioSlots(Slots):
         c.rate = rate
         c.clock_id = clock_id
         c.monotonic_ns = position * 1000000000ULL // rate if monotonic_ns is None else <uint64_t>monotonic_ns
-        c.now_ns = c.monotonic_ns
+        c.now_ns = now_ns if now_ns != 0 else c.monotonic_ns
         c.clock_flags = clock_flags
         c.xrun = xrun
         c.live_position = &live

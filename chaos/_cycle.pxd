@@ -18,6 +18,8 @@ cdef struct Cycle:          # one run of the graph, as the callback sees it
     uint64_t xrun           # frames that the driver has lost so far, as it estimates; 0 where it can't tell
     const uint64_t *live_position   # where the clock's position stands; moves on when the next cycle begins
     uint64_t live           # that position when the callback began
+    const uint64_t *live_ns # where the clock's time stands, and what it said; the same where the position doesn't move
+    uint64_t begun_ns
     uint64_t now_ns         # CLOCK_MONOTONIC when the callback began
     uint32_t count          # of the driver's cycles; it moves on after the buffers, the position before them
     bint is_counted         # whether the server counts them
@@ -73,6 +75,8 @@ cdef struct Writer:         # the callback's own
     uint64_t seen_position  # of the last cycle that called, as its clock said
     uint64_t seen_ns
     uint64_t still          # times in a row that time went on and the clock's position did not
+    uint64_t due_position   # while it stands: behind the last believed cycle, and when the next one should begin
+    uint64_t due_ns
     uint64_t set_back       # frames by which the clock's position went back or stood while time went on, since the last
                             # believed cycle
     uint64_t run_position   # where this clock began to count, and when
@@ -95,6 +99,7 @@ cdef struct Writer:         # the callback's own
     uint64_t asked          # of them, those that were asked of
     uint64_t lead           # before the take begins: frames of cycles, one after the other, without data
     bint trusted            # whether the buffers were that cycle's own
+    bint off_pace           # whether the last cycle of a clock that stands came at a time that is not its own
     bint jumped             # whether the clock said that it jumped, since the last believed cycle
     bint leapt              # whether it has, and no frame was lost by that: the next anchor says so
 

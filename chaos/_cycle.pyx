@@ -50,6 +50,7 @@ cdef enum:
     BEGIN_S = 1             # cycles without data for so long begin the take
     FIRST_PART = 4          # a device has its frames before so much (1/n) of the cycle has passed
     STEADY_CYCLES = 3       # what has been mixed is believed after so many that keep pace with time;
+    FOLLOW = 8              # one of so many parts of what a cycle is late moves the time kept for a clock that stands
     FAST_CYCLES = 16        # cycles of a clock that is faster than time after so many
     FAST_MS = 100           # and so long
     BEHIND_MS = 1000        # a clock that leaves out one cycle's frames may look so long as if the callback were behind
@@ -340,8 +341,8 @@ cdef void account(Writer *w, const Cycle *c) noexcept nogil:
             # stand for comes on top; where it is more than half a cycle behind time, it may have stood unseen.
             unseen = not_in_position(w, c, <uint64_t>jump, elapsed)
             if <uint64_t>jump + unseen > 0:
-                skip(w, c, <uint64_t>jump + unseen, hint,
-                     EXACT if unseen == 0 and 2 * <uint64_t>jump + c.n_frames >= 2 * elapsed else CLOCK)
+                skip(w, c, <uint64_t>jump + unseen, hint, CLOCK if unseen > 0 or w.rt.stands
+                     or 2 * <uint64_t>jump + c.n_frames < 2 * elapsed else EXACT)
             return
     w.run_position = c.position
     w.run_ns = c.monotonic_ns
@@ -362,31 +363,57 @@ cdef void account(Writer *w, const Cycle *c) noexcept nogil:
         w.leapt = True
 
 
-cdef bint count_by_time(Writer *w, Cycle *c) noexcept nogil:
-    """Gives the cycle of a clock that stands still a position; False where it is the last cycle once more.
+cdef void count_by_time(Writer *w, Cycle *c) noexcept nogil:
+    """Gives the cycle of a clock that stands still a position, and says whether it comes in step.
 
     Some drivers never move their position on. After STILL_CYCLES of that the frames are counted: a cycle follows the
-    last one, unless the time that passed has room for others between them.
+    last one if it begins within half a cycle of when it should. One that does not may be a later one, the last one once
+    more, or one of those by which a driver makes up for lost time: which can't be known, so it is not believed, nor are
+    those after it before they are steady. Then `place_by_time` says where they stand.
     """
     cdef uint64_t elapsed = frames_between(w.seen_ns, c.monotonic_ns, c.rate)
+    cdef int64_t off_ns
     if c.clock_id != w.seen_clock or c.position != w.seen_position:
         w.still = 0
     elif 2 * elapsed >= c.n_frames:
         w.still += 1
-    elif w.still >= STILL_CYCLES:
-        return False
     if (w.still < STILL_CYCLES and c.clock_id == w.seen_clock and w.seen_end != NONE and c.position < w.seen_end
             and c.position != w.other_end and 2 * elapsed >= c.n_frames):
         w.set_back += w.seen_end - c.position
     w.seen_position = c.position
     w.seen_ns = c.monotonic_ns
-    w.rt.stands = w.still >= STILL_CYCLES
-    if w.rt.stands:
-        c.live_position = NULL
-        c.position = w.seen_end
-        if 2 * elapsed > 5 * c.n_frames:
-            c.position += (elapsed + c.n_frames // 2) // c.n_frames * c.n_frames - c.n_frames
-    return True
+    w.off_pace = False
+    if w.still < STILL_CYCLES:
+        w.rt.stands = False
+        return
+    if not w.rt.stands:
+        w.rt.stands = True
+        w.trusted = False
+        if w.started and c.clock_id == w.rt.clock_id:
+            w.due_position, w.due_ns = w.rt.position, w.rt.end_ns
+        else:
+            w.due_position, w.due_ns = w.seen_end, c.monotonic_ns
+    w.set_back = 0              # the time tells all of it
+    c.live_position = c.live_ns
+    c.live = c.begun_ns
+    c.is_counted = False        # the count says nothing beside a position that stands
+    w.step_frames = 0
+    c.position = w.seen_end
+    if not w.trusted:
+        w.off_pace = 2 * elapsed < c.n_frames or 2 * elapsed >= 3 * c.n_frames
+        return
+    off_ns = <int64_t>(c.monotonic_ns - w.due_ns)
+    w.off_pace = (off_ns if off_ns > 0 else -off_ns) * 2 >= <int64_t>(c.n_frames * 1000000000ULL // c.rate)
+    if not w.off_pace:
+        w.due_ns += <uint64_t>(off_ns // FOLLOW)
+
+
+cdef inline void place_by_time(Writer *w, Cycle *c) noexcept nogil:
+    """Where a clock stands still and cycles are steady again: as many cycles on as there was time for, but one at least,
+    as one has been left out."""
+    cdef uint64_t missed = (frames_between(w.due_ns, c.monotonic_ns, c.rate) + c.n_frames // 2) // c.n_frames
+    c.position = w.due_position + (missed if missed > 0 else 1) * c.n_frames
+    w.due_ns = c.monotonic_ns
 
 
 cdef bint must_be_its_own(const Cycle *c) noexcept nogil:
@@ -413,13 +440,14 @@ cdef inline bint is_steady(Writer *w, const Cycle *c, uint64_t since_ns) noexcep
     neither for as long as it is late each time by what lies between two cycles. That is next to nothing where a driver
     makes up for lost time by cycles without a pause. So only cycles that come as far apart as they are long are counted,
     TRUST_MS of them, or many over a time in which nothing could be made up for. What has been copied can't be checked
-    afterwards: there it takes STEADY_CYCLES of them, too.
+    afterwards, nor what a clock that stands still has left out: there it takes STEADY_CYCLES of them, too.
     """
     w.n_straight += 1
     if since_ns * 2 >= c.n_frames * 1000000000ULL // c.rate or c.clock_flags & CLOCK_FREEWHEELS:
         w.steady += 1
         w.straight += c.n_frames
-    return (w.straight * 1000 >= <uint64_t>TRUST_MS * c.rate and (not c.is_mixed or w.steady >= STEADY_CYCLES)) or (
+    return (w.straight * 1000 >= <uint64_t>TRUST_MS * c.rate
+            and (w.steady >= STEADY_CYCLES or not (c.is_mixed or w.rt.stands))) or (
         w.n_straight >= FAST_CYCLES and c.now_ns - w.jumped_ns >= <uint64_t>FAST_MS * 1000000)
 
 
@@ -473,16 +501,22 @@ cdef bint slots_trusts(Writer *w, Cycle *c) noexcept nogil:
     cdef uint64_t since_ns = c.now_ns - w.called_ns
     cdef uint64_t last_ns = w.seen_ns
     cdef bint is_first = w.seen_ns == 0 and w.rt.callbacks + w.rt.distrusted == 0
-    if c.n_frames == 0 or not count_by_time(w, c):
+    if c.n_frames == 0:
         w.rt.distrusted += 1
         return False
+    count_by_time(w, c)
     w.jumped = w.jumped or c.clock_flags & CLOCK_JUMPED
-    if is_first or not follows(w, c, last_ns) or c.is_resized:
+    if is_first or w.off_pace or not follows(w, c, last_ns) or c.is_resized:
         w.trusted = is_first and must_be_its_own(c)
         w.straight = w.steady = w.n_straight = 0
         w.jumped_ns = c.now_ns
     elif not w.trusted:
         w.trusted = is_steady(w, c, since_ns) and not is_behind(w, c)
+        if w.trusted and w.rt.stands:
+            place_by_time(w, c)
+    if w.trusted and w.rt.stands:
+        w.due_position = c.position + c.n_frames
+        w.due_ns += c.n_frames * 1000000000ULL // c.rate
     w.seen_end = c.position + c.n_frames
     w.other_end = c.position + c.other_frames if c.other_frames != 0 else NONE
     w.other_within = c.n_frames + c.other_frames + max(c.n_frames, c.other_frames)
@@ -525,6 +559,7 @@ cdef bint slots_hand_over(Writer *w, Writer *next, const Cycle *c) noexcept nogi
     next.seen_ns = w.seen_ns
     next.still = w.still
     next.rt.stands = w.rt.stands
+    next.due_position, next.due_ns = w.due_position, w.due_ns
     return True
 
 

@@ -87,6 +87,8 @@ cdef inline void from_clock(Cycle *c, CaptureState *s, const spa_io_position *po
     c.xrun = chaos_clock_xrun(&position.clock) if s.tells_xruns else 0
     c.live_position = &position.clock.position
     c.live = c.position
+    c.live_ns = &position.clock.nsec
+    c.begun_ns = ns
     c.now_ns = now
     c.linked_ns = chaos_load(&s.linked_ns)
     if chaos_load(&s.n_late) != 0:

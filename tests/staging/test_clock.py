@@ -208,7 +208,7 @@ def test_the_count_of_another_driver_is_no_loss(device: Device) -> None:
 
 
 def test_a_clock_that_stands_still_is_counted_by_time(device: Device) -> None:
-    device.run(10, moves=False)
+    device.run(14, moves=False)
     assert head(device) > 0
     before = head(device)
     device.run(40, moves=False)
@@ -217,16 +217,72 @@ def test_a_clock_that_stands_still_is_counted_by_time(device: Device) -> None:
     device.ns += 10 * CYCLE_NS
     device.run(5, moves=False)
     ((first, n, cause, sure),) = device.gaps()
-    assert (first, n, cause, sure) == (before + 40 * N, 11 * N, Cause.MISSED, Confidence.CLOCK)
+    assert (first, n, cause, sure) == (before + 40 * N, 13 * N, Cause.MISSED, Confidence.CLOCK)
 
 
 def test_late_and_early_calls_under_a_clock_that_stands_lose_nothing(device: Device) -> None:
-    device.run(10, moves=False)
+    device.run(14, moves=False)
     before = head(device)
     for early in range(40):
         device.run(1, moves=False, time_ns=CYCLE_NS * (6 if early % 2 else 14) // 10)
     assert head(device) == before + 40 * N
     assert device.gaps() == []
+
+
+STOPS = st.lists(st.tuples(st.integers(1, 100), st.integers(10, 120)), min_size=1, max_size=25)  # ms: runs, is stopped
+
+
+@given(STOPS, st.booleans())
+def test_cycles_of_a_clock_that_stands_keep_their_place_or_are_in_a_gap(
+    stops: list[tuple[int, int]], waits: bool
+) -> None:
+    """chaosd is stopped again and again. A device that `waits` begins no cycle before it has been called for the last
+    one, then makes up for the time; one that doesn't goes on, and after a stop shows a later cycle than it was called
+    for."""
+    wake = os.eventfd(0, os.EFD_NONBLOCK)
+    path = Path(f"/dev/shm/test-{os.getpid()}-{os.urandom(4).hex()}.staging")
+    staging = Staging(
+        path, uri="stream://t/1", recording="", run_id="0" * 32, form=AudioForm(1, 1 << 18, "f32"),
+        n_slots=3, sample_rate=0, wake_fd=wake,
+    )  # fmt: skip
+    await_ready(staging)
+    slots, ms, origin = staging.slots, 10**6, 10**12
+    stopped, at = list[tuple[int, int]](), origin + 500 * ms
+    for runs_ms, stopped_ms in stops:
+        stopped.append((at + runs_ms * ms, at + (runs_ms + stopped_ms) * ms))
+        at = stopped[-1][1]
+    places = dict[int, int]()  # of each believed cycle: where its first frame is
+
+    def call(cycle: int, shown_ns: int, call_ns: int) -> None:
+        before = slots.stats()
+        slots.cycle(0, N, bytes(4 * N), monotonic_ns=shown_ns, now_ns=call_ns, doubting=True, linked=True)
+        after = slots.stats()
+        if after["n_captured"] > before["n_captured"]:
+            assert cycle not in places
+            places[cycle] = after["head_frame"] - N
+
+    def runs_at(ns: int) -> int:
+        return next((end for begin, end in stopped if begin <= ns < end), ns)
+
+    try:
+        last_call = 0
+        for cycle in range((at - origin) // CYCLE_NS + 60):
+            due = origin + cycle * CYCLE_NS
+            begun = max(due, last_call + ms // 10) if waits else due
+            last_call = runs_at(begun + ms // 10)
+            shown = begun if waits else due + (last_call - due) // CYCLE_NS * CYCLE_NS
+            if not waits and shown > due:
+                if runs_at(due - CYCLE_NS + ms // 10) < last_call:  # woken once, however many cycles have passed
+                    call(cycle, shown, last_call)
+            else:
+                call(cycle, begun, last_call)
+        assert len(places) > 30
+        (first, begin), *_ = places.items()
+        assert places == {cycle: begin + (cycle - first) * N for cycle in places}
+        assert slots.stats()["head_frame"] == begin + (max(places) - first + 1) * N
+    finally:
+        staging.close()
+        os.close(wake)
 
 
 def test_a_call_for_the_same_cycle_again_is_no_clock_that_stands(device: Device) -> None:

@@ -297,8 +297,8 @@ MUTANTS = (
     Mutant(
         "a-stand-while-away-is-exact",
         "chaos/_cycle.pyx",
-        "                     EXACT if unseen == 0 and 2 * <uint64_t>jump + c.n_frames >= 2 * elapsed else CLOCK)\n",
-        "                     EXACT if unseen == 0 else CLOCK)\n",
+        "                     or 2 * <uint64_t>jump + c.n_frames < 2 * elapsed else EXACT)\n",
+        "                     else EXACT)\n",
         (CLOCK + "test_a_stand_that_nobody_saw_is_not_called_exact",),
     ),
     Mutant(
@@ -307,6 +307,21 @@ MUTANTS = (
         "            unseen = not_in_position(w, c, <uint64_t>jump, elapsed)\n            if <uint64_t>jump",
         "            unseen = 0\n            if <uint64_t>jump",
         (CLOCK + "test_a_clock_that_stood_while_the_device_was_away_is_booked_by_time",),
+    ),
+    # -- a clock that stands still: a late cycle taken for the next one
+    Mutant(
+        "a-late-cycle-of-a-clock-that-stands-is-believed",
+        "chaos/_cycle.pyx",
+        "    w.off_pace = (off_ns if off_ns > 0 else -off_ns) * 2 >= ",
+        "    w.off_pace = (off_ns if off_ns > 0 else -off_ns) * 2 >= 4 * ",
+        (CLOCK + "test_cycles_of_a_clock_that_stands_keep_their_place_or_are_in_a_gap",),
+    ),
+    Mutant(
+        "cycles-made-up-for-are-believed",
+        "chaos/_cycle.pyx",
+        "        w.off_pace = 2 * elapsed < c.n_frames or 2 * elapsed >= 3 * c.n_frames\n",
+        "        w.off_pace = False\n",
+        (CLOCK + "test_cycles_of_a_clock_that_stands_keep_their_place_or_are_in_a_gap",),
     ),
     # -- WAV's limit without headroom
     Mutant(
