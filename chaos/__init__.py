@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from chaos import aio
     from chaos.client import Client
     from chaos.hosts import Hosts
     from chaos.live import Capture, capture
@@ -24,6 +25,7 @@ __all__ = [
     "MidiFormat",
     "Recording",
     "__version__",
+    "aio",
     "capture",
     "fleet",
     "open",
@@ -33,8 +35,16 @@ __all__ = [
 __version__ = "0.2.0"
 
 
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+
+
 def __getattr__(name: str) -> Any:
     """Each is loaded when it is asked for: `import chaos` costs next to nothing, and the daemon has no numpy."""
+    if name == "aio":
+        import chaos.aio as loaded
+
+        return loaded
     if name in ("open", "Recording"):
         from chaos.read import recording
 

@@ -18,8 +18,16 @@ from typing import TYPE_CHECKING, Any, Self
 from chaos.client import Asking, Client
 from chaos.protocol.answers import Marked, StreamEnded, StreamStatus
 from chaos.protocol.config import is_remote
-from chaos.terms.errors import InvalidRange, InvalidRequest, StreamNotFound, TimedOut, error_from_code
-from chaos.terms.formats import AudioFormat, Format
+from chaos.terms.errors import (
+    ChaosError,
+    InvalidFormat,
+    InvalidRange,
+    InvalidRequest,
+    StreamNotFound,
+    TimedOut,
+    error_from_code,
+)
+from chaos.terms.formats import MIDI, SAMPLES, AudioFormat, Format, MidiFormat
 from chaos.terms.ledger import Gap, lost_frames
 from chaos.terms.uri import of_free, uri_by_time
 from chaos.terms.visible import visible
@@ -41,7 +49,7 @@ def capture(
     device: str | None = None,
     *,
     uri: str | None = None,
-    format: Format = _AUDIO,  # noqa: A002
+    format: Format | str = _AUDIO,  # noqa: A002
     channel_map: list[str] | None = None,
     keep: str | None = None,
     store: Path | None = None,
@@ -51,16 +59,18 @@ def capture(
 ) -> Capture:
     """A capture of a device, to be entered: `with chaos.capture("Scarlett") as stream`.
 
-    `device` is an identity, a name or a part of the description; left out, the default one. `uri` is the recording's;
-    left out, it is named by the device and the time. `keep` ("1h", "2GB") is what stays of it while it goes on.
+    `device` is an identity, a name or a part of the description; left out, the default one. `format` is a sample
+    format ("f32", "s16", "s32"), "audio", "midi", an AudioFormat or a MidiFormat. `uri` is the recording's; left out,
+    it is named by the device and the time. `keep` ("1h", "2GB") is what stays of it while it goes on.
     A chaosd that runs, at `endpoint` or the default one, does the capture; where none does it is an engine in this
     process, with its recordings in `store` (left out, the user's). Entering it waits, for at most `settle_s`, until
     there are frames.
 
-    Raises InvalidRequest for a chaosd on another machine, whose memory can't be read from here; entering it raises what
+    Raises InvalidFormat for another format, and InvalidRequest for a chaosd on another machine, whose memory can't be
+    read from here; entering it raises what
     `stream_start` does (DeviceNotFound, DeviceAmbiguous, FormatUnsupported ...), PipeWireUnavailable, and TimedOut.
     """
-    return Capture(device, uri, format, channel_map, keep, store, endpoint, events_endpoint, settle_s)
+    return Capture(device, uri, _form(format), channel_map, keep, store, endpoint, events_endpoint, settle_s)
 
 
 class Capture:
@@ -103,6 +113,13 @@ class Capture:
     def __enter__(self) -> Self:
         if self._recording is not None:
             raise InvalidRequest("a capture runs once", hint="make another one with chaos.capture")
+        try:
+            return self._entered()
+        except ChaosError as error:
+            error.hint = _in_python(error.hint)
+            raise
+
+    def _entered(self) -> Self:
         with ExitStack() as stack:
             chaosd, store = self._asked(stack)
             device = self._device(chaosd)
@@ -274,6 +291,35 @@ class Capture:
         if missing is not None:
             return missing
         return "nan" if self.recording.definition.sample_format == "f32" else "error"
+
+
+def _form(given: Any) -> Format:
+    """What a capture was asked for, also by a name. Raises InvalidFormat."""
+    if isinstance(given, AudioFormat | MidiFormat):
+        return given
+    if given == "audio":
+        return _AUDIO
+    if given == MIDI:
+        return MidiFormat()
+    if isinstance(given, str) and given in SAMPLES:
+        return AudioFormat(sample_format=given)
+    names = ", ".join(f'"{name}"' for name in (*SAMPLES, "audio", MIDI))
+    hint = f"use one of {names}, or chaos.AudioFormat(...)"
+    raise InvalidFormat(f"{visible(repr(given)[:40])} is not a format", hint=hint)
+
+
+_IN_PYTHON = (
+    ("leave out --midi, or in a session use --audio", 'leave out format="midi"'),
+    ("use --midi", 'use format="midi"'),
+    ("leave --channel-map out", "leave out channel_map"),
+)
+"""What people type, and what a caller writes in its place."""
+
+
+def _in_python(hint: str) -> str:
+    for typed, written in _IN_PYTHON:
+        hint = hint.replace(typed, written)
+    return hint
 
 
 def _open(uri: str, store: Path) -> Recording:

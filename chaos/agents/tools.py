@@ -105,9 +105,12 @@ class Tools:
 
     @property
     def store(self) -> Store:
-        """That of --store, else the running daemon's, else the usual one."""
+        """That of --store, else the running daemon's, else the usual one. Raises StorageFailed where it was named and
+        is not there."""
         if self._settings.store is not None:
-            return Store(self._settings.store.absolute())
+            named = Store(self._settings.store.absolute())
+            named.check()
+            return named
         with self._client() as chaosd:
             if chaosd.reachable():
                 return Store(Path(chaosd.status().store.path))

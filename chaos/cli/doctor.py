@@ -59,7 +59,7 @@ def _asked(session: Session) -> Iterator[tuple[Asking, Path, int | None]]:
     from chaos.local import Local
     from chaos.protocol.config import Config, absolute
 
-    store = absolute(session.store_of(None))
+    store = absolute(session.store or Config().store)
     folder = next(each for each in store.parents if each.is_dir())
     with (
         ended_by_signals(),

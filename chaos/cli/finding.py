@@ -99,7 +99,8 @@ def list_(
     if left:
         say(*left_lines(left), err=True)
     if not found:
-        say("No recordings." if store.root.is_dir() else f"No recordings: there is no folder {store.root}.", err=True)
+        where = f" in {store.root}." if store.root.is_dir() else f": there is no folder {store.root}."
+        say(f"No recordings{where}", err=True)
         return
     table(RECORDING_HEADERS, recording_rows(found))
     if uri is not None and (lines := mark_lines(found)):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from chaos.cli.out import say, say_json
-from chaos.terms.errors import InvalidRequest, StreamNotFound
+from chaos.terms.errors import InvalidRequest, StorageFailed, StreamNotFound
+from chaos.terms.visible import visible
 
 if TYPE_CHECKING:
     from chaos.client import Asking, Client
@@ -29,6 +30,7 @@ __all__ = [
     "TYPED",
     "PickOne",
     "Session",
+    "check_store",
     "chosen_range",
     "ended_by_signals",
     "json_option",
@@ -118,8 +120,12 @@ class Session:
                 yield own
 
     def store_of(self, client: Client | None) -> Path:
-        """The folder of --store, else the running daemon's, else the default one."""
+        """The folder of --store, else the running daemon's, else the default one, which need not be there yet.
+
+        Raises StorageFailed for a --store that is not there: a mistyped one is not to pass for an empty one.
+        """
         if self.store is not None:
+            check_store(self.store)
             return self.store
         if client is not None:
             return Path(client.call("status")["store"]["path"])
@@ -141,6 +147,17 @@ class Session:
         """The store's folder, absolute, whether or not a daemon runs."""
         with self.client_if_running() as client:
             return self.store_of(client).absolute()
+
+
+def check_store(folder: Path) -> None:
+    """Raises StorageFailed where the folder that somebody has named is none."""
+    if folder.is_dir():
+        return
+    what = "is not a folder" if folder.exists() else "is not there"
+    raise StorageFailed(
+        f"the store {visible(str(folder.absolute()))} {what}",
+        hint="check --store (or CHAOS_STORE), and that its disk is mounted; chaosd and chaosctl record make a new one",
+    )
 
 
 def json_option(command: F) -> F:

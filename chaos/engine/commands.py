@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 64
 GATHER_S = 60.0
 WITHIN_S = 300.0
+SLOW_S = 10.0  # from when on it is said that others wait for one
 KILL_AFTER_S = 2.0
 _NICE = 10
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_RUNTIME_DIR")
@@ -108,7 +109,10 @@ class Commands:
         on_roll: list[str] | None = None,
         within_s: float = WITHIN_S,
         gather_s: float = GATHER_S,
+        slow_s: float = SLOW_S,
     ) -> None:
+        self._slow_s = slow_s
+        self._running: tuple[When, float] | None = None  # what runs, and since when (time.monotonic())
         self._stream_uri = stream_uri
         self._emit = emit
         self._on_seal = on_seal
@@ -143,13 +147,26 @@ class Commands:
                     self._thread = threading.Thread(target=self._run, name="chaosd-commands", daemon=True)
                     self._thread.start()
         if not is_taken:
-            self._tell(due, "skipped", None, f"{MOST_WAITING} others are waiting already")
+            self._tell(due, "skipped", None, f"it was not run: {MOST_WAITING} others are waiting already")
 
     @property
     def is_busy(self) -> bool:
         """Whether one runs, or waits."""
         with self._lock:
             return self._n_waiting > 0
+
+    @property
+    def notes(self) -> list[str]:
+        """That others wait for one that has run for long; nothing else is worth a word."""
+        with self._lock:
+            running, n_waiting = self._running, self._n_waiting - 1
+        if running is None or n_waiting < 1 or (runs_s := time.monotonic() - running[1]) < self._slow_s:
+            return []
+        waits = "1 more waits" if n_waiting == 1 else f"{n_waiting} more wait"
+        return [
+            f"the command on {running[0]} has been running for {runs_s:.0f} s, and {waits} for it; it is ended after"
+            f" {self._within_s:g} s"
+        ]
 
     def finish(self) -> None:
         """Nothing more comes; what waits is run."""
@@ -185,7 +202,7 @@ class Commands:
         while (due := self._next()) is not None:
             try:
                 if self._is_over:
-                    self._tell(due, "skipped", None, "chaosd is stopping")
+                    self._tell(due, "skipped", None, "it was not run: chaosd is stopping")
                 else:
                     self._carry_out(due)
             except Exception:
@@ -202,22 +219,35 @@ class Commands:
             self._tell(due, "failed", None, f"it could not be run: {error}")
             return
         if child is None:
-            self._tell(due, "skipped", None, "chaosd is stopping")
+            self._tell(due, "skipped", None, "it was not run: chaosd is stopping")
             return
-        is_late = False
-        try:
-            child.wait(self._within_s)
-        except subprocess.TimeoutExpired:
-            is_late = True
+        is_late = not self._waited_for(child, due)
+        if is_late:
             _kill(child)
         with self._lock:
-            self._child, is_over = None, self._is_over
+            self._child, self._running, is_over = None, None, self._is_over
         if is_late:
             self._tell(due, "timed_out", child.returncode, f"it took longer than {self._within_s:g} s and was ended")
         elif is_over and child.returncode:
             self._tell(due, "ended", child.returncode, "chaosd was stopping, and ended it")
         elif child.returncode:
             self._tell(due, "failed", child.returncode, f"its exit code was {child.returncode}")
+
+    def _waited_for(self, child: subprocess.Popen[bytes], due: _Due) -> bool:
+        """Whether it has ended in time; that it takes long is in the log."""
+        begun = time.monotonic()
+        with self._lock:
+            self._running = due.when, begun
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(min(self._slow_s, self._within_s))
+            return True
+        if self._slow_s < self._within_s:
+            ended = f"what comes next waits for it; it is ended after {self._within_s:g} s"
+            self._warnings.say(f"{self._stream_uri}: the command on {due.when} takes long: {ended}", due.path)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, begun + self._within_s - time.monotonic()))
+                return True
+        return False
 
     def _tell(self, due: _Due, outcome: Outcome, exit_code: int | None, text: str) -> None:
         self._warnings.say(f"{self._stream_uri}: the command on {due.when}: {text}", due.path)

@@ -138,7 +138,7 @@ class InputStreamActor(Supervised):
         self._registry = registry
         self._emit = emit
         self._member = member
-        self._commands = commands
+        self._commands = view.commands = commands
         self._replies = Replies(start_future, with_trace=request.trace)
         self._life = Life.SEEKING
         self._feed = Feed(

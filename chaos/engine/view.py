@@ -32,6 +32,7 @@ from chaos.terms.latency import Latency
 from chaos.terms.moments import utc_text, wall_ns_of
 
 if TYPE_CHECKING:
+    from chaos.engine.commands import Commands
     from chaos.staging.owner import Staging
 
 __all__ = ["StreamView"]
@@ -78,6 +79,7 @@ class StreamView:
     schedule: Schedule | None = None
     uploaded: tuple[str, int] = ("", 0)  # of which recording, and up to which frame; the daemon writes it
     trigger: TriggerStatus | None = None
+    commands: Commands | None = None
 
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""
@@ -121,9 +123,9 @@ class StreamView:
         ]
 
     def remarked(self) -> list[str]:
-        """All that is to be said of it: those notes, and what may cost it frames."""
+        """All that is to be said of it: those notes, what may cost it frames, and commands that take long."""
         costs = [*_of_its_clock(self.stats()), *self.priority, *_of_its_memory(self.staging)]
-        return [*self.notes, *self._of_storage(), *costs]
+        return [*self.notes, *self._of_storage(), *costs, *(self.commands.notes if self.commands is not None else [])]
 
     def _of_storage(self) -> list[str]:
         turn, stats = self.turn, self.stats()

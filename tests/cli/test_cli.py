@@ -680,6 +680,36 @@ def test_verify_without_a_daemon(run: Run, store: Path, by_path: bool) -> None:
     assert run("--store", store, "verify", what, "--strict").exit_code == 5
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list"],
+        ["list", "--json"],
+        ["verify", URI],
+        ["save", URI, "x.wav"],
+        ["show", URI],
+        ["rm", URI],
+        ["retire", "--keep", "1d"],
+        ["recover"],
+        ["pin", "x", URI],
+        ["unpin", "x"],
+        ["mark", "here", "--uri", URI],
+        ["session", "save", "jam", "x"],
+        ["session", "verify", "jam"],
+    ],
+)
+def test_a_store_that_is_not_there_does_not_pass_for_an_empty_one(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistyped folder."""
+    ends = ["--endpoint", f"ipc://{tmp_path}/nobody"]
+    for store, what in ((tmp_path / "mistyped", "is not there"), (tmp_path / "file", "is not a folder")):
+        (tmp_path / "file").touch()
+        done = CliRunner().invoke(main, [*ends, "--store", str(store), *words])
+        assert (done.exit_code, f"the store {store} {what}" in done.output) == (6, True), done.output
+    assert not (tmp_path / "mistyped").exists()
+
+
 def test_several_are_verified_one_after_the_other(run: Run, store: Path) -> None:
     path = store / "recordings" / "desk" / "take.zarr"
     done = run("--store", store, "verify", URI, path)
@@ -1288,9 +1318,9 @@ def test_list_finds_recordings_without_a_daemon(run: Run, days: Path) -> None:
 
 
 def test_list_of_nothing(run: Run, tmp_path: Path) -> None:
-    assert listed(run, tmp_path / "nowhere") == []
-    assert "no folder" in run("--store", tmp_path / "nowhere", "list").stderr
-    assert not (tmp_path / "nowhere").exists()
+    (tmp_path / "empty").mkdir()
+    assert listed(run, tmp_path / "empty") == []
+    assert f"No recordings in {tmp_path}/empty." in run("--store", tmp_path / "empty", "list").stderr
 
 
 def test_marks_are_kept_listed_and_saved(run: Run, days: Path, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_at_the_end_what_runs_is_killed_and_the_rest_skipped(told: Told, fifo: P
         ("archive", ["archive", "/p a"]),
         ("archive '{path}' --uri={uri}", ["archive", "/p a", f"--uri={URI}"]),
         ("archive ; rm -rf '$HOME'", ["archive", ";", "rm", "-rf", "$HOME", "/p a"]),
-        ("archive {other} {path}", ["archive", "{other}", "/p a"]),
+        ("sh -c 'x ${other} {}' {path}", ["sh", "-c", "x ${other} {}", "/p a"]),
     ],
 )
 def test_a_command_is_words_and_never_a_shell_s(text: str, expected: list[str]) -> None:
@@ -154,6 +154,30 @@ def test_a_command_is_words_and_never_a_shell_s(text: str, expected: list[str]) 
 
 def test_what_is_filled_in_is_not_looked_at_again() -> None:
     assert command_for(["a", "{path}"], "/{uri}", URI) == ["a", "/{uri}"]
+
+
+@pytest.mark.parametrize("text", ["archive {bogus}", "archive --to={PATH} {path}", "{path}", "{uri} {path}"])
+def test_a_place_that_is_never_filled_in_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_command(text)
+    assert "{path}" in refused.value.hint
+
+
+def test_that_others_wait_for_one_that_hangs_is_in_status_and_log(
+    told: Told, fifo: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    commands = Commands(URI, told.put, on_roll=sh(f"echo $$ > {fifo}; exec sleep 1000"), slow_s=0.0)
+    commands.rolled("/r/1", URI)
+    read(fifo)
+    assert commands.notes == []
+    commands.rolled("/r/2", URI)
+    commands.rolled("/r/3", URI)
+    assert await_true(lambda: bool(commands.notes))
+    assert "the command on roll has been running for 0 s, and 2 more wait for it" in commands.notes[0]
+    assert await_true(lambda: "takes long" in caplog.text)
+    commands.end(time.monotonic())
+    assert [each.text for each in drained(told)][1:] == ["it was not run: chaosd is stopping"] * 2
+    assert commands.notes == []
 
 
 @pytest.mark.parametrize("text", ["", "  ", "'", "./here", "bin/x", "a\0b"])
