@@ -88,3 +88,27 @@ def test_what_zeromq_has_not_read_yet_is_nobodys_greed(monkeypatch: pytest.Monke
     scene.rounds()
     assert not scene.look()
     scene.close()
+
+
+def test_many_who_send_a_little_each_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has sent whole messages meanwhile is not among them, and what is whole counts no more."""
+    scene = Scene(monkeypatch)
+    pairs = [socket.socketpair() for _ in range(20)]
+    for server, _ in pairs:
+        scene.arrivals.opened(server.fileno())
+    told: set[int] = set()
+    for _ in range(2):
+        for server, client in pairs:
+            scene.held += GROWN // 20
+            client.send(b"xx")
+            assert server.recv(1)
+            told.update(scene.look())
+            scene.arrivals.round()
+            scene.arrivals.finished(scene.fd)
+    told.update(scene.look())
+    assert len(told) > 10
+    assert scene.fd not in told
+    for server, client in pairs:
+        server.close()
+        client.close()
+    scene.close()

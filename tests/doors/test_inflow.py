@@ -4,40 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
 
 import pytest
 import zmq
+from peers import Most, await_given_back, frame, peer
 from serving import Serving
-
-from chaos.client import Client
-
-GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL" + bytes(16) + bytes(32)
-READY = b"\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"
-
-
-def frame(body: bytes, flags: int = 0) -> bytes:
-    head = bytes([flags, len(body)]) if len(body) < 256 else bytes([flags | 2]) + len(body).to_bytes(8, "big")
-    return head + body
-
-
-@contextmanager
-def subscriber(path: Path) -> Iterator[socket.socket]:
-    """A connection to the events' socket that has said what it is, without a library of its own."""
-    with socket.socket(socket.AF_UNIX) as raw:
-        raw.settimeout(60)
-        raw.connect(str(path))
-        raw.sendall(GREETING + frame(READY, 4))
-        told = b""
-        while b"READY" not in told:
-            told += raw.recv(4096)
-        yield raw
 
 
 def is_cut_off(raw: socket.socket, says: bytes) -> bool:
@@ -53,35 +27,6 @@ def is_cut_off(raw: socket.socket, says: bytes) -> bool:
     return True
 
 
-class Most:
-    """The most memory of its own that a door has had since; looked at often."""
-
-    def __init__(self, serving: Serving) -> None:
-        self._serving = serving
-        self._over = threading.Event()
-        self.mib = serving.own_mib()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.01):
-            self.mib = max(self.mib, self._serving.own_mib())
-
-
-def await_given_back(serving: Serving, client: Client, before: int) -> None:
-    deadline = time.monotonic() + 60
-    while (held := serving.own_mib()) > before + 8:
-        assert time.monotonic() < deadline, f"{before} MiB before, {held} after"
-        assert client.call("ping")
-
-
 def test_who_subscribes_faster_than_can_be_taken_in_is_cut_off(tmp_path: Path) -> None:
     """20 with 9,000 prefixes of 800 bytes each cost 6.7 GB, and events came 78 s late."""
     many = [b"".join(frame(b"\1" + os.urandom(500)) for _ in range(9000))] * 20
@@ -90,11 +35,11 @@ def test_who_subscribes_faster_than_can_be_taken_in_is_cut_off(tmp_path: Path) -
         assert client.call("ping")
         before = serving.own_mib()
         with ExitStack() as stack, Most(serving) as most, ThreadPoolExecutor(len(many)) as pool:
-            raws = [stack.enter_context(subscriber(tmp_path / "events")) for _ in many]
+            raws = [stack.enter_context(peer(tmp_path / "events", b"SUB")) for _ in many]
             assert all(pool.map(is_cut_off, raws, many))
         assert most.mib - before < 300  # 200 is the aim; a machine that has no time to look lets in more
         await_given_back(serving, client, before)
-        with subscriber(tmp_path / "events") as too_long:
+        with peer(tmp_path / "events", b"SUB") as too_long:
             assert is_cut_off(too_long, frame(b"\1" + bytes(600)))
 
 
@@ -105,7 +50,7 @@ def test_a_subscriber_whose_message_does_not_end_fills_no_memory(tmp_path: Path,
         serving.go()
         assert client.call("ping")
         before = serving.own_mib()
-        with Most(serving) as most, subscriber(tmp_path / "events") as raw:
+        with Most(serving) as most, peer(tmp_path / "events", b"SUB") as raw:
             assert is_cut_off(raw, frame(first + bytes(99), 1) * 2_000_000)
         assert most.mib - before < 400
         await_given_back(serving, client, before)

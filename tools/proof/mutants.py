@@ -376,6 +376,13 @@ MUTANTS = (
         ("tests/doors/test_inflow.py::test_who_subscribes_faster_than_can_be_taken_in_is_cut_off",),
     ),
     Mutant(
+        "half-messages-counted-one-by-one",
+        "chaos/doors/zmq/arrivals.py",
+        "found += self._many(n_bytes, set(found))",
+        "pass",
+        ("tests/doors/test_arrivals.py::test_many_who_send_a_little_each_are_told_together",),
+    ),
+    Mutant(
         "unread-events-unbounded",
         "chaos/doors/zmq/readers.py",
         "if n_bytes <= MAX_BYTES:",

@@ -110,6 +110,8 @@ PROMISES = (
             "doors/bus::a_client_that_does_not_read_is_dropped_in_time",
             "doors/bus::a_deaf_client_that_is_only_ever_refused_is_dropped",
             "doors/bus::a_message_that_does_not_end_fills_no_memory",
+            "doors/half_messages::half_messages_of_many_clients_fill_no_memory",
+            "doors/half_messages::what_half_messages_below_the_bound_cost_is_given_back",
             "doors/inflow::a_subscriber_whose_message_does_not_end_fills_no_memory",
             "doors/bus::subscribers_that_do_not_read_are_bounded_together",
             "doors/bus::ids_are_short",

@@ -22,6 +22,7 @@ _LOOK_AFTER_S = 0.02
 _TRIM_AFTER_S = 0.2
 _TRIM_AGAIN_AFTER_S = 2.0  # ZeroMQ frees what it has when its thread gets to it
 _ROUNDS = 2
+_LEVEL_LASTS_S = 5.0
 _SMALL_BYTES = 4096
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
@@ -35,6 +36,9 @@ class Arrivals:
     process holds is, and what of that are answers (`ours`, in bytes). Nobody is accused before all messages that were
     whole have been taken (`round`), nor at the first look, nor while the little that has come is still where it came:
     while many large answers are made, a small command may wait its turn, and ZeroMQ's thread be too busy to read it.
+    Many may send a little each: what the process grows by from look to look is shared out among those who were heard
+    meanwhile and whose message is not whole (`unfinished_bytes`). Where that is too much in sum, all go who have at
+    least half of the mean.
     `watch` becomes readable, and `wait_ms` is how long to wait at most, for the next `greedy`.
     """
 
@@ -43,6 +47,9 @@ class Arrivals:
         self._heard: set[int] = set()
         self._held_before: dict[int, _Held] = {}
         self._suspects: set[int] = set()
+        self._shares: dict[int, float] = {}
+        self._sharers: set[int] = set()
+        self._level, self._level_at = _Level(0, 0), -math.inf
         self._round = 0
         self.ours: Callable[[], int] = lambda: 0
         self._look_at: float | None = None
@@ -67,7 +74,13 @@ class Arrivals:
     def finished(self, fd: int) -> None:
         """A message is whole, or the connection has ended: that the kernel notices by itself."""
         self._held_before.pop(fd, None)
+        self._shares.pop(fd, None)
         self._suspects.discard(fd)
+        self._sharers.discard(fd)
+
+    def unfinished_bytes(self, fd: int) -> int:
+        """About so much is kept of a message that is not whole yet."""
+        return int(self._shares.get(fd, 0))
 
     def round(self) -> None:
         """Whatever message was whole at the last call has been taken."""
@@ -75,9 +88,11 @@ class Arrivals:
 
     def greedy(self) -> list[int]:
         """The descriptors of those who are in the midst of a message, if the process has grown by more than
-        MAX_UNFINISHED_BYTES since it began.
+        MAX_UNFINISHED_BYTES since it began, or messages in whose midst many are hold more than that together.
         """
         for fd, _ in self._epoll.poll(0):
+            if not self._heard and time.monotonic() > self._level_at + _LEVEL_LASTS_S:
+                self._find_level(_own_memory_bytes())
             self._heard.add(fd)
             if fd not in self._held_before:
                 self._held_before[fd] = self._held(fd, min(_own_memory_bytes(), self._before_greed))
@@ -93,6 +108,8 @@ class Arrivals:
         self._suspects = seen
         if found:
             self._before_greed = min(self._held_before[fd].n_bytes for fd in found)
+        found += self._many(n_bytes, set(found))
+        if found:
             self._trim_at, self._trims_again = now + _TRIM_AFTER_S, True  # anew: they may still send
         for fd in self._heard:
             with suppress(OSError):
@@ -117,6 +134,30 @@ class Arrivals:
             return False
         return before.is_greed(now)
 
+    def _many(self, n_bytes: int, found: set[int]) -> list[int]:
+        """Those, beside the ones found already, whose unfinished messages are too much together at two looks."""
+        before, now = self._level, self._find_level(n_bytes)
+        grown = now.n_bytes - before.n_bytes - max(0, now.ours - before.ours)
+        senders = [fd for fd in self._heard if fd in self._held_before]
+        if grown > 0:
+            for fd in senders:
+                self._shares[fd] = self._shares.get(fd, 0) + grown / len(senders)
+        last = self._sharers
+        self._sharers = set()
+        n_shared = sum(self._shares.values())
+        if n_shared <= MAX_UNFINISHED_BYTES:
+            return []
+        at_least = n_shared / len(self._shares) / 2
+        for fd, share in self._shares.items():
+            is_late = self._round >= self._held_before[fd].round + _ROUNDS
+            if is_late and share >= at_least and fd not in found:
+                self._sharers.add(fd)
+        return [fd for fd in self._sharers if fd in last]
+
+    def _find_level(self, n_bytes: int) -> _Level:
+        self._level, self._level_at = _Level(n_bytes, self.ours()), time.monotonic()
+        return self._level
+
     def _held(self, fd: int, n_bytes: float) -> _Held:
         return _Held(n_bytes, self.ours(), self._round, in_kernel(fd))
 
@@ -127,6 +168,13 @@ class Arrivals:
             self._trims_again, self._before_greed = False, math.inf
             if _malloc_trim is not None:
                 _malloc_trim(0)
+
+
+class _Level(NamedTuple):
+    """What the process holds, and how much of it are answers."""
+
+    n_bytes: int
+    ours: int
 
 
 class _Held(NamedTuple):

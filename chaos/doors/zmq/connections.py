@@ -117,7 +117,8 @@ class Connections:
         self._notices.tell_the_rest()
         for fd in self._arrivals.greedy():
             if (connection := self._open.get(fd)) is not None:
-                self.drop(connection, f"it sent more than {MAX_UNFINISHED_BYTES} bytes that are not a whole message")
+                why = f"what is not a whole message yet, of it and others, took more than {MAX_UNFINISHED_BYTES} bytes"
+                self.drop(connection, why)
 
     def of(self, frame: zmq.Frame) -> Connection | None:
         """The connection that a message's frame came over, None when it has ended."""
@@ -192,7 +193,7 @@ class Connections:
         connection = self._open.pop(fd, None)
         if connection is not None:
             connection.end()
-            self.forgot(sum(connection.latest_bytes))
+            self.forgot(sum(connection.latest_bytes) + self._arrivals.unfinished_bytes(fd))
         self.finished(fd)
 
     def _shut(self, fd: int) -> None:
