@@ -156,7 +156,8 @@ class ByLevel(msgspec.Struct, frozen=True):
 
 
 class StreamLine(msgspec.Struct, frozen=True):
-    """`recording` is the full account, given where one stream was asked for: of a stream that records by level that of
+    """`state` is also `standby` of one that only holds what comes, and then `recording` while a take by level runs.
+    `recording` is the full account, given where one stream was asked for: of a stream that records by level that of
     the take that runs, which is in `by_level`."""
 
     uri: str

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
+import msgspec.inspect
 
 from chaos.protocol.requests import STANDBY_SECONDS
 from chaos.terms.containers import GapFill
@@ -273,10 +274,12 @@ def _check_text(value: Any) -> None:
 def _explained(tool: str, given: dict[str, Any], complaint: str) -> InvalidRequest:
     match = _COMPLAINT.fullmatch(complaint)
     what, path = (match["what"], match["path"] or "") if match else (complaint, "")
-    names = list(TOOLS[tool].__struct_fields__)
     if unknown := _UNKNOWN.fullmatch(what):
         where = f"`{path}` of {tool}" if path else tool
-        near = get_close_matches(unknown[1][:100], names, n=1)
+        names = _names_at(tool, path)
+        near = get_close_matches(unknown[1][:100], names, n=1) or [
+            name for name in names if unknown[1] and name.startswith(unknown[1])
+        ]
         guess = f"did you mean `{near[0]}`?" if near else f"it takes {', '.join(names)}."
         hint = f"{guess} {_example(tool)}"
         return InvalidRequest(f"{where} has no argument `{_shown(unknown[1])}`", hint=hint)
@@ -307,6 +310,22 @@ def _choices(tool: str, path: str) -> list[str]:
 
     look(schema_of(TOOLS[tool]), False)
     return list(found)
+
+
+def _names_at(tool: str, path: str) -> list[str]:
+    """What an object at that place may have."""
+    kinds: list[Any] = [msgspec.inspect.type_info(TOOLS[tool])]
+    for step in [*(each for each in _steps(path) if not each.isdecimal()), None]:
+        found: list[Any] = []
+        for kind in kinds:
+            while isinstance(kind, msgspec.inspect.Metadata | msgspec.inspect.ListType):
+                kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind.item_type
+            found += kind.types if isinstance(kind, msgspec.inspect.UnionType) else [kind]
+        fields = [field for kind in found if isinstance(kind, msgspec.inspect.StructType) for field in kind.fields]
+        if step is None:
+            return list(dict.fromkeys(field.encode_name for field in fields))
+        kinds = [field.type for field in fields if field.encode_name == step]
+    return []
 
 
 def _steps(path: str) -> list[str]:

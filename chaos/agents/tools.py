@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -18,7 +18,7 @@ from chaos.agents import arguments as asked
 from chaos.agents.account import SHOWN_GAPS, account_of, clock_of, gap_lines
 from chaos.agents.answers import amount
 from chaos.agents.once import Once
-from chaos.client import Client
+from chaos.client import Client, DaemonUnreachable
 from chaos.protocol.answers import StreamBegun, StreamEnded, StreamStatus
 from chaos.protocol.config import Config, is_remote
 from chaos.protocol.requests import SessionStream
@@ -28,6 +28,8 @@ from chaos.terms.errors import (
     ChaosError,
     InvalidRequest,
     PathNotAllowed,
+    RecordingNotFound,
+    StreamNotFound,
     Unauthorized,
     UnknownOp,
 )
@@ -164,7 +166,9 @@ class Tools:
                 format=_form(given.format),
                 **{name: value for name, value in options.items() if value is not None},
             )
-        return _started(msgspec.convert(begun, StreamBegun))
+        started = _started(msgspec.convert(begun, StreamBegun))
+        is_held = given.standby_s is not None and started.state == "streaming"
+        return msgspec.structs.replace(started, state="standby") if is_held else started
 
     def _stream_stop(self, given: asked.StreamStop) -> told.StreamStopped:
         with self._client() as chaosd:
@@ -206,11 +210,18 @@ class Tools:
         check_session(given.session)
         with self._client() as chaosd:
             streams: list[SessionStream] = []
+            named: dict[tuple[Any, ...], str] = {}
             for each in given.devices:
                 form = _form(each.format)
                 identity = _meant(chaosd, each.device_identity)
+                kind: Literal["audio", "midi"] = "midi" if isinstance(form, MidiFormat) else "audio"
+                device = chaosd.device_find(identity, format=kind)
+                key = kind, device.object_serial, device.direction, device.is_monitor
+                if key in named:
+                    same = f"{visible(named[key])!r} and {visible(each.device_identity)!r} are the same device"
+                    raise InvalidRequest(same, hint="name each device once; chaosctl devices lists them")
+                named[key] = each.device_identity
                 if each.uri is None:
-                    device = chaosd.device_find(identity, format="midi" if isinstance(form, MidiFormat) else "audio")
                     uri = _free_uri(device.description or device.name, given.session, [one.uri for one in streams])
                 else:
                     uri = each.uri
@@ -255,7 +266,12 @@ class Tools:
         out = self._permitted(given.path)
         store = self.store
         check_not_of_store(store, out)
-        with open_recording(given.uri, store.root) as recording:
+        try:
+            opened = open_recording(given.uri, store.root)
+        except RecordingNotFound:
+            self._refuse_held(given.uri)
+            raise
+        with opened as recording:
             timeline = Timeline(recording.n_frames, recording.frame_of, recording.moment_of)
             if given.end is None or given.end.startswith("-"):
                 check_recovered(store, [given.uri], [recording])
@@ -283,6 +299,21 @@ class Tools:
             clock=clock,
             notes=list(notes),
         )
+
+    def _refuse_held(self, uri: str) -> None:
+        """Raises InvalidRequest for a stream in standby, of which nothing is recorded yet."""
+        with self._client() as chaosd:
+            try:
+                stream = chaosd.stream_status(uri)
+            except (DaemonUnreachable, StreamNotFound):
+                return
+        if stream.standby_s is None:
+            return
+        if stream.trigger is not None:
+            hint = "chaosctl list shows its takes; save one of those"
+            raise InvalidRequest(f"{uri} records by level: each take is a recording with a name of its own", hint=hint)
+        hint = "chaosctl keep makes a recording of what it holds; then save can be called"
+        raise InvalidRequest(f"{uri} is in standby: nothing of it is recorded yet", hint=hint)
 
     def _permitted(self, path: str) -> Path:
         """Where that file would be. Raises PathNotAllowed for one outside of the folder, through links or not."""
@@ -428,7 +459,7 @@ def _line(status: StreamStatus) -> told.StreamLine:
         )
     return told.StreamLine(
         uri=status.uri,
-        state=status.state,
+        state=_state(status),
         reason=status.reason,
         device=_device(status.device),
         sample_rate=rate,
@@ -442,6 +473,13 @@ def _line(status: StreamStatus) -> told.StreamLine:
         notes=status.notes,
         by_level=by_level,
     )
+
+
+def _state(status: StreamStatus) -> str:
+    """Of one that holds its frames in memory `standby`, or `recording` while a take by level runs."""
+    if status.standby_s is None or status.state != "streaming":
+        return status.state
+    return "recording" if status.trigger is not None and status.trigger.take else "standby"
 
 
 def _wall_ns(which: str, text: str | None) -> int | None:

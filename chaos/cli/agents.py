@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from pathlib import Path
+from types import FrameType
 
 import click
 
+from chaos.cli.out import say
 from chaos.cli.session import Session
 from chaos.terms.errors import InvalidRequest
 
@@ -30,6 +35,14 @@ def mcp(session: Session, folder: Path, allow_delete: bool) -> None:
 
     An agent's program starts it: docs/agents.md has what to write into its settings. First pip install 'chaosd[mcp]'.
     """
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _end)
+    if sys.stdin is not None and sys.stdin.isatty():
+        say(
+            "chaosctl mcp is started by an agent's program, which talks to it in JSON over standard input and output",
+            "  write into that program's settings: command chaosctl, arguments mcp (docs/agents.md); Ctrl-C ends it",
+            err=True,
+        )
     try:
         from chaos.agents.server import serve
     except ModuleNotFoundError as e:
@@ -41,6 +54,11 @@ def mcp(session: Session, folder: Path, allow_delete: bool) -> None:
     from chaos.agents.tools import Settings
 
     serve(Settings(session.endpoint, session.events, session.store, folder, allow_delete))
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """At once: the thread that reads standard input waits for a line that may never come."""
+    os._exit(128 + number)
 
 
 COMMANDS = (mcp,)

@@ -58,8 +58,10 @@ class Board:
         shown = list(enumerate(self._streams))[self._first : self._first + n_shown]
         free = "disk ?" if self._free is None else f"disk {size(self._free)} free"
         below = len(self._streams) - self._first - len(shown)
+        now, n_streams = time.strftime("%H:%M:%S"), counted(len(self._streams), "stream")
+        heads = (f"chaosd  {n_streams}  {free}  {now}", f"{n_streams}  {free}  {now}", f"{n_streams}  {now}")
         lines = [
-            f"chaosd  {counted(len(self._streams), 'stream')}  {free}  {time.strftime('%H:%M:%S')}",
+            next((head for head in heads if len(head) <= columns), now),
             _head(columns),
             *(self._line(stream, columns, is_chosen=k == self._chosen) for k, stream in shown),
         ]

@@ -95,6 +95,12 @@ def _topics(_: _Asked) -> Iterator[tuple[str, str]]:
     return ((name, "") for name in EVENTS)
 
 
+def _samples(_: _Asked) -> Iterator[tuple[str, str]]:
+    from chaos.terms.formats import SAMPLES
+
+    return ((name, each.data_type) for name, each in SAMPLES.items())
+
+
 _OF_RUNNING = frozenset({"stop", "status", "keep", "accept-port"})
 _BY_NAME: dict[str, tuple[_Names, ...]] = {
     "uri": (_streams, _recordings),
@@ -106,6 +112,7 @@ _BY_NAME: dict[str, tuple[_Names, ...]] = {
     "audio": (_audio,),
     "midi": (_midi,),
     "prefixes": (_topics,),
+    "sample_format": (_samples,),
 }
 
 

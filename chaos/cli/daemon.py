@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from chaos.cli.numbers import WholeNumber
 from chaos.cli.out import say, say_json
 from chaos.cli.session import Session, json_option, print_json
 
@@ -32,7 +33,7 @@ def ping(session: Session, as_json: bool) -> None:
 
 @click.command()
 @click.argument("prefixes", metavar="[TOPIC]...", nargs=-1)
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
+@click.option("--count", type=WholeNumber(min=1), metavar="N", help="Stop after N events.")
 @click.option(
     "--timeout", type=float, metavar="S", help="Give up, with exit code 7, when no event comes for S seconds."
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chaos.cli.numbers import WholeNumber
 from chaos.cli.out import say
 from chaos.cli.recovering import left_in, left_lines
 from chaos.cli.session import Session, json_option, only_stream, print_json, running_streams
@@ -29,7 +30,7 @@ _NEWEST = 50
 @click.argument("uri", required=False)
 @click.option("--on", metavar="DATE", help="Only what was recorded on this day: 2026-11-24, today or yesterday.")
 @click.option("--device", metavar="TEXT", help="Only devices with this in their name.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help=f"The newest N. Default: {_NEWEST}.")
+@click.option("--limit", type=WholeNumber(min=1), metavar="N", help=f"The newest N. Default: {_NEWEST}.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.option("--running", is_flag=True, help="List running streams instead, as chaosd sees them.")
 @click.option("--recordings", is_flag=True, hidden=True)  # what `list` shows anyway
@@ -64,8 +65,10 @@ def list_(
             streams = chaosd.call("stream_list")
         if as_json:
             print_json(streams)
-        else:
+        elif streams["streams"]:
             table(STREAM_HEADERS, stream_rows(streams["streams"]))
+        else:
+            say("No stream is running; start one with: chaosctl start", err=True)
         return
     since_ns, until_ns = (None, None) if on is None else _day(on)
     most = None if everything or on else limit or _NEWEST

@@ -7,6 +7,7 @@ from typing import Any
 
 from chaos.terms.commands import parse_command
 from chaos.terms.errors import InvalidRequest
+from chaos.terms.units import duration_text
 
 __all__ = ["check_options"]
 
@@ -44,6 +45,7 @@ def check_options(request: Mapping[str, Any]) -> None:
         try:
             if field in ("on_seal", "on_roll"):
                 parse_command(value)
-            check_field(field, value, f"{value:.12g}{unit}" if unit else value, unit, struct)
+            told = duration_text(value) if unit == "s" else f"{value:.12g}{unit}" if unit else value
+            check_field(field, value, told, unit, struct)
         except InvalidRequest as error:
             raise InvalidRequest(f"{option}: {error.message}", hint=error.hint) from None

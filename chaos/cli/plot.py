@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chaos.cli.lines import columns_of
+from chaos.cli.numbers import WholeNumber
 from chaos.cli.out import say
 from chaos.cli.session import Session, chosen_range, ended_by_signals, json_option, print_json, range_options
 from chaos.terms.errors import PathNotAllowed
@@ -29,7 +30,7 @@ _PIPED_COLUMNS = 100
 @click.command()
 @click.argument("what", metavar="URI|PATH")
 @range_options
-@click.option("--points", type=click.IntRange(1, 1_000_000), metavar="N", help="Columns (default: as many as fit).")
+@click.option("--points", type=WholeNumber(1, 1_000_000), metavar="N", help="Columns (default: as many as fit).")
 @json_option
 @click.pass_obj
 def show(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chaos.cli.numbers import WholeNumber
 from chaos.cli.out import check_takes_samples, say
 from chaos.cli.recorded import broken_off_lines, finish, leave_with, left_lines_of
 from chaos.cli.recorder import Ending, Take
@@ -200,7 +201,7 @@ def chosen_device(chaosd: Asking, name: str | None, kind: str) -> dict[str, Any]
         say(f"{number:3}  {each['description']}  ({device_format(each['format'])})", err=True)
     defaults = [number for number, each in enumerate(found, 1) if each["is_default"] and not each["is_monitor"]]
     number = click.prompt(
-        "Record which one", type=click.IntRange(1, len(found)), default=defaults[0] if defaults else 1, err=True
+        "Record which one", type=WholeNumber(1, len(found)), default=defaults[0] if defaults else 1, err=True
     )
     return dict(found[number - 1])
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chaos.cli.numbers import Number
 from chaos.cli.out import check_takes_samples, say, say_json
 from chaos.cli.session import (
     EXIT_BAD,
@@ -239,7 +240,7 @@ def sign(session: Session, uris: tuple[str, ...], as_json: bool) -> None:
 @click.option("--split-channels", "split", is_flag=True, help="Write one file per channel.")
 @click.option(
     "--tempo",
-    type=click.FloatRange(4, 1000),
+    type=Number(4, 1000),
     metavar="BPM",
     help="Give a MIDI file bars of so many beats a minute; events go to the nearest tick. Default: a tick is a frame.",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaos.cli.out import say, say_json
 from chaos.cli.session import EXIT_BAD, EXIT_LOST, Session, chosen_range, ended_by_signals, leave
-from chaos.terms.errors import RecordingNotFound, SessionNotFound
+from chaos.terms.errors import PathNotAllowed, RecordingNotFound, SessionNotFound
 
 if TYPE_CHECKING:
     from chaos.client import Client
@@ -111,6 +111,8 @@ def write_session(
         stretch = stretch_of(name, recordings)
         chosen = chosen_range(*places, Timeline(stretch.n_frames, stretch.frame_of, stretch.moment_of))
         folder = folder or named_by_itself(recordings, None, session=name)
+        if not folder.absolute().parent.is_dir():
+            raise PathNotAllowed(f"there is no folder {folder.absolute().parent}", hint="make it first")
         check_not_of_store(Store(store), folder.absolute() / "take")
         advance = stack.enter_context(progress(f"saving {name}"))
         first, end = chosen.first or 0, chosen.end

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chaos.cli.numbers import Number
 from chaos.cli.out import say
 from chaos.cli.session import (
     EXIT_BAD,
@@ -200,6 +201,8 @@ def list_sessions(session: Session, as_json: bool) -> None:
         found = chaosd.call("session_list")
     if as_json:
         print_json(found)
+    elif not found["sessions"]:
+        say("No sessions; start one with: chaosctl session start NAME", err=True)
     else:
         table(
             ("SESSION", "STATE", "STARTED", "STREAMS"),
@@ -271,7 +274,8 @@ def _begun_lines(
     lines = [f"session {begun['session']}: {counted(len(begun['streams']), 'stream')}"]
     for stream in begun["streams"]:
         device = stream["device"]
-        lines.append(f"  {stream['state']}: {stream['uri']}" + (f", {device['description']}" if device else ""))
+        state = "standby" if standby is not None and stream["state"] == "streaming" else stream["state"]
+        lines.append(f"  {state}: {stream['uri']}" + (f", {device['description']}" if device else ""))
         if device is None and not is_early:
             lines.append("    its device is not there yet: it begins when that comes")
     if when:
@@ -348,7 +352,7 @@ def keep(session: Session, name: str | None, as_json: bool) -> None:
 @click.option("--gaps", type=click.Choice(GAP_FILLS), default="zeros", show_default=True, help="What to put in gaps.")
 @click.option("--container", type=click.Choice(CONTAINERS), help="File type, where it fits. Default: wav and mid.")
 @click.option("--subtype", type=click.Choice(SUBTYPES, case_sensitive=False), help="Sample type. Default: as recorded.")
-@click.option("--tempo", type=click.FloatRange(4, 1000), metavar="BPM", help="Of MIDI files, as in chaosctl save.")
+@click.option("--tempo", type=Number(4, 1000), metavar="BPM", help="Of MIDI files, as in chaosctl save.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @strict_option
 @json_option

@@ -187,20 +187,23 @@ def stream_lines(stream: Wire) -> list[str]:
     rate = stream["format"].get("sample_rate")
     slots, drift, head = stream["slots"], stream["drift_ppm"], stream["head_frame"]
     frames, gaps = counted(stream["lost_frames"], "frame"), counted(stream["n_gaps"], "gap")
+    graph = (
+        f"  graph      quantum {stream['quantum']}, {stream['callbacks']} callbacks,"
+        f" drift {'not known yet' if drift is None else f'{drift:+.1f} ppm'}"
+    )
     return [
         f"{stream['uri']}: {held_state(stream)}{', ' + stream['reason'] if stream.get('reason') else ''}",
         f"  device     {_device_name(stream['device'])}",
-        f"  format     {stream_format(stream['format'])}",
+        *([f"  format     {form}"] if (form := stream_format(stream["format"])) else []),
         *_times(stream),
         *_trigger(stream),
         f"  head       {f'{duration(head, rate)} (frame {head})' if rate else f'frame {head}'}",
-        f"  chunks     {stream['n_chunks_sealed']} sealed, of {stream['chunk_frames']} frames",
+        *([f"  chunks     {stream['n_chunks_sealed']} sealed, of {n} frames"] if (n := stream["chunk_frames"]) else []),
         f"  loss       {frames}{lost(stream['lost_frames'], rate)} in {gaps},"
         f" {counted(stream['overruns'], 'overrun')}, {counted(stream['xruns'], 'xrun')}",
-        f"  slots      {slots['free']} free, {slots['full']} full, {slots['total']} in total",
-        f"  graph      quantum {stream['quantum']}, {stream['callbacks']} callbacks,"
-        f" drift {'not known yet' if drift is None else f'{drift:+.1f} ppm'}",
-        _heard(stream),
+        *([f"  slots      {slots['free']} free, {slots['full']} full, {n} in total"] if (n := slots["total"]) else []),
+        *([graph] if stream["quantum"] else []),
+        *([_heard(stream)] if stream.get("activity") or stream["levels"] else []),
         f"  recording  {_where(stream)}",
         *_sealed_lines(stream),
         *([f"  take       {stream['take']}, continues {stream['continues']}"] if stream.get("continues") else []),
@@ -265,7 +268,7 @@ def signal_lines(signal: Wire | None, sample_rate: int | None) -> list[str]:
 def _where(stream: Wire) -> str:
     held_s, trigger = stream.get("standby_s"), stream.get("trigger")
     if held_s is None:
-        return str(stream["recording"])
+        return str(stream["recording"]) or "none yet: no frame has come"
     if trigger is not None:
         return trigger["recording"] or f"none now: it holds the last {held_s:g} s, and records what is louder"
     return f"none: it holds the last {held_s:g} s until chaosctl keep"

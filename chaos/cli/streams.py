@@ -213,7 +213,8 @@ def start(
     from chaos.cli.show import note_lines, stream_format
 
     what = request["device_identity"] if device is None else device["description"]
-    say(f"{started['state']}: {what}, {stream_format(started['format'])}")
+    is_held = (standby is not None or trigger is not None) and started["state"] == "streaming"
+    say(f"{'standby' if is_held else started['state']}: {what}, {stream_format(started['format'])}")
     if started.get("reason"):
         say(f"  {started['reason']}")
     if when := told(times, for_, now):
@@ -409,7 +410,9 @@ def status(session: Session, uri: str | None, watch: bool, as_json: bool) -> Non
         print_json({**found, **({"captures": others} if others else {})})
         return
     say(*daemon_lines(found))
-    if found["streams"]:
+    if not found["streams"]:
+        say("", "no stream is running; start one with: chaosctl start")
+    else:
         say("")
         table(STREAM_HEADERS, stream_rows(found["streams"]))
         say(*(f"{each['uri']} is {each['state']}: {each['reason']}" for each in found["streams"] if each.get("reason")))

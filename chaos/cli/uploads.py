@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chaos.cli.numbers import Number
 from chaos.cli.out import say
 from chaos.cli.session import Session, json_option, only_stream, print_json
 from chaos.terms.errors import InvalidRequest, RecordingNotFound, StorageFailed, TimedOut
@@ -20,7 +21,7 @@ __all__ = ["COMMANDS"]
 @click.command()
 @click.argument("uri", required=False)
 @click.option("--uploaded", is_flag=True, help="Wait until it is in the object store (chaosd --upload).")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Give up after S seconds, with exit code 7.")
+@click.option("--timeout", type=Number(min=0), metavar="S", help="Give up after S seconds, with exit code 7.")
 @json_option
 @click.pass_obj
 def wait(session: Session, uri: str | None, uploaded: bool, timeout: float | None, as_json: bool) -> None:

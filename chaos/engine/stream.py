@@ -533,7 +533,7 @@ class InputStreamActor(Supervised):
             )
         elif current is None:
             why = self._schedule.reason() if self._is_early else "the device has not been there yet"
-            error = InvalidRequest(why, hint="try again once frames come")
+            error = InvalidRequest(f"{self._view.uri} has no frames yet: {why}", hint="try again once frames come")
         elif current.tell(message):
             return
         else:

@@ -176,7 +176,8 @@ class Config:
         _check("event_history", self.event_history, 1, 1_000_000)
         _check("event_history_bytes", self.event_history_bytes, 1 << 16, 1 << 40)
         _check("stop_within_s", self.stop_within_s, 1, 86400)
-        _check("free_margin_bytes", self.free_margin_bytes, 0, 1 << 60)
+        if not 0 <= self.free_margin_bytes <= 1 << 60:
+            raise InvalidRequest(f"free_margin_bytes is {self.free_margin_bytes}", hint="use a size from 0 to 1048576T")
         if self.store_mode & 0o700 != 0o700 or self.store_mode & ~0o775:
             raise InvalidRequest(
                 f"{self.store_mode:o} can't be the mode of the store",
@@ -284,7 +285,9 @@ def absolute(path: Path | str, base: Path = Path()) -> Path:
 
 def _check(name: str, value: float, least: float, most: float) -> None:
     if not (math.isfinite(value) and least <= value <= most):
-        raise InvalidRequest(f"{name} is {value}", hint=f"use a value from {least:g} to {most:g}")
+        raise InvalidRequest(
+            f"{name} is {value}", hint=f"use a value from {least:.15g} to {most:.15g}"
+        )
 
 
 def _share(store: Path, mode: int) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import codecs
 import datetime as dt
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
@@ -58,6 +59,8 @@ from chaos.terms.uri import check_session, make_uri
 __all__ = ["BadConfig", "ConfigFile", "ConfiguredSession", "ConfiguredStream", "Problem", "read_config"]
 
 _MAX_BYTES = 1 << 20
+_TWICE = re.compile(r"Cannot declare \((.*)\) twice")  # tomllib, of a table
+_KEYS = re.compile(r"'([^']*)'")
 _MOST_LEVELS = 8  # a channel of a session's stream has six
 _TOO_DEEP = ("this is nested too deeply", "a configuration has settings, [[stream]] and [[session]]")
 _TOO_LARGE = ("this number is too large", "TOML's whole numbers have 64 bits")
@@ -182,6 +185,10 @@ class _Checked:
             message, _, place = str(error).partition(" (at ")
             line = number_in(place) or self._text.rstrip("\n").count("\n") + 1
             hint = "text is written in quotes, a list in [ ], a stream begins with [[stream]]"
+            if twice := _TWICE.fullmatch(message):
+                table = ".".join(_KEYS.findall(twice[1]))
+                hint = f"put all its keys under one [{table}]; streams, of which there may be several, are [[stream]]"
+                raise BadConfig(path, [Problem(line, f"[{table}] is there twice", hint)]) from None
             raise BadConfig(path, [Problem(line, f"this is not TOML: {message}", hint)]) from None
         except (RecursionError, ValueError) as error:  # where tomllib itself gives up
             what = _TOO_DEEP if isinstance(error, RecursionError) else _TOO_LARGE

@@ -10,6 +10,7 @@ import msgspec.inspect
 
 from chaos.protocol.requests import StreamStart, shown
 from chaos.terms.errors import InvalidRequest
+from chaos.terms.units import duration_text
 
 __all__ = ["check_field"]
 
@@ -27,14 +28,22 @@ def check_field(name: str, value: Any, written: Any, unit: str = "", struct: Any
         raise InvalidRequest(f"{text} can't be used", hint=_allowed(wanted, unit)) from None
 
 
+def _told(value: float | None, unit: str) -> str:
+    if value is None:
+        return "any number"
+    return duration_text(value) if unit == "s" else f"{value:.15g}{unit}"
+
+
 def _allowed(wanted: Any, unit: str) -> str:
     found = msgspec.inspect.type_info(wanted)
     for each in found.types if isinstance(found, msgspec.inspect.UnionType) else (found,):
         match each:
             case msgspec.inspect.FloatType(ge=least, lt=most) if most is not None:
-                return f"use a value from {least:g}{unit} to less than {most:g}{unit}"
+                return f"use a value from {_told(least, unit)} to less than {_told(most, unit)}"
             case msgspec.inspect.IntType(ge=least, le=most) | msgspec.inspect.FloatType(ge=least, le=most):
-                return f"use a value from {least:g}{unit} to {most:g}{unit}"
+                return f"use a value from {_told(least, unit)} to {_told(most, unit)}"
+            case msgspec.inspect.LiteralType(values=(one,)):
+                return f"use {one}, or leave it out"
             case msgspec.inspect.LiteralType(values=values):
                 return f"use one of {', '.join(map(str, values))}"
             case msgspec.inspect.StrType(min_length=int(least), max_length=int(most)):

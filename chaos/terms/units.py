@@ -9,6 +9,7 @@ from chaos.terms.errors import InvalidRequest
 
 __all__ = [
     "Keep",
+    "duration_text",
     "parse_decibels",
     "parse_duration_s",
     "parse_keep",
@@ -37,6 +38,14 @@ def parse_duration_s(text: str) -> float:
     if seconds > _LONGEST_S:
         raise InvalidRequest(f"{text[:40]!r} is too long", hint="use at most 36500d, a hundred years")
     return seconds
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as people write them; more than a day in whole days or hours: "366d", "99999h", "3600s", "0.1s"."""
+    longer = (("d", 86_400), ("h", 3600))
+    is_long = seconds > 86_400
+    unit, length = next((each for each in longer if is_long and not seconds % each[1]), ("s", 1))
+    return f"{seconds / length:.12g}{unit}"
 
 
 def parse_decibels(text: str) -> float:

@@ -65,6 +65,13 @@ def test_an_example_works_and_fits_the_schema(tool: str) -> None:
         ("stream_create", {"uri": URI, "device_identity": "x", "format": {"type": "wav"}}, "'wav'", 'or "midi"'),
         ("session_start", {"session": "a", "devices": [{"device_identity": "x", "format": "b"}]}, "'b'", 'or "midi"'),
         ("session_start", {"session": "a", "devices": [{"device_identity": "x" * 2000}]}, 'got "xxx', "for example"),
+        ("session_start", {"session": "a", "devices": [{"device": "x"}]}, "`device`", "mean `device_identity`?"),
+        (
+            "session_start",
+            {"session": "a", "devices": [{"device_identity": "x", "format": {"type": "audio", "sample": 1}}]},
+            "no argument `sample`",
+            "did you mean `sample_rate`?",
+        ),
         ("save", {"uri": URI, "path": ["a.wav"]}, "expected `str`, got `array`", "for example"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -287,6 +288,52 @@ def test_text_of_devices_is_data(served: Callable[..., None], daemon: ScriptedDa
         assert asked.device_identity == DEVICE["identity"]  # type: ignore[attr-defined]
 
     served(body)
+
+
+def test_a_device_is_in_a_session_once(served: Callable[..., None], daemon: ScriptedDaemon) -> None:
+    """By two of its names, or by one twice."""
+    daemon.script |= {"device_find": {"device": DEVICE}, "session_start": {"session": "jam", "streams": []}}
+
+    async def body(client: Client) -> None:
+        for names in (["mic", "mic"], ["mic", "Mic"]):
+            devices = [{"device_identity": name, "uri": f"stream://{n}/jam"} for n, name in enumerate(names)]
+            error = await refused(client, "session_start", session="jam", devices=devices)
+            assert (error["code"], "the same device" in error["message"]) == ("invalid_request", True)
+        assert not [each for each in daemon.requests if type(each).__name__ == "SessionStart"]
+        await call(client, "session_start", session="jam", devices=[{"device_identity": "mic"}])
+
+    served(body)
+
+
+def test_a_stream_in_standby_is_told_as_such(served: Callable[..., None], daemon: ScriptedDaemon) -> None:
+    held = {**STATUS, "standby_s": 60.0}
+    daemon.script |= {"stream_start": STARTED, "stream_status": held}
+
+    async def body(client: Client) -> None:
+        started = await call(client, "stream_create", uri=URI, device_identity="mic", standby_s=60)
+        assert started["state"] == "standby"
+        assert (await call(client, "stream_create", uri=URI, device_identity="mic"))["state"] == "streaming"
+        [line] = (await call(client, "stream_status", uri=held["uri"]))["streams"]
+        assert line["state"] == "standby"
+        error = await refused(client, "save", uri=held["uri"], path="x.wav")
+        assert (error["code"], error["hint"]) == (
+            "invalid_request",
+            "keep makes a recording of what it holds; then save can be called",
+        )
+
+    served(body)
+
+
+def test_at_a_terminal_it_says_what_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "chaos.cli.main", "--endpoint", f"ipc://{tmp_path}/none", "mcp"]
+    terminal, theirs = os.openpty()
+    with subprocess.Popen(words, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        os.close(theirs)
+        assert child.stderr is not None
+        assert "is started by an agent's program" in child.stderr.readline()
+        child.send_signal(signal.SIGINT)
+        assert child.wait(60) == 130
+        os.close(terminal)
 
 
 def test_a_repeated_start_is_done_once(served: Callable[..., None], daemon: ScriptedDaemon) -> None:
