@@ -44,20 +44,21 @@ def with_pipewire(name: str) -> Extension:
     )
 
 
-setup(
-    ext_modules=cythonize(
-        [
-            *map(plain, ("_memory", "_layout", "_cycle", "_slots", "_silence", "_audio", "_midi", "_overview")),
-            *map(with_pipewire, ("_connection", "_link", "_tracked", "_registry", "_rt", "_capture")),
-        ],
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": False,
-            "wraparound": False,
-            "initializedcheck": False,
-            "cdivision": True,
-        },
-        nthreads=PROCESSORS,
-    ),
-    options={"build_ext": {"parallel": PROCESSORS}},
-)
+if __name__ == "__main__":  # the processes that compile import this file where they aren't forked
+    setup(
+        ext_modules=cythonize(
+            [
+                *map(plain, ("_memory", "_layout", "_cycle", "_slots", "_silence", "_audio", "_midi", "_overview")),
+                *map(with_pipewire, ("_connection", "_link", "_tracked", "_registry", "_rt", "_capture")),
+            ],
+            compiler_directives={
+                "language_level": 3,
+                "boundscheck": False,
+                "wraparound": False,
+                "initializedcheck": False,
+                "cdivision": True,
+            },
+            nthreads=PROCESSORS,
+        ),
+        options={"build_ext": {"parallel": PROCESSORS}},
+    )
