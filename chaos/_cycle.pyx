@@ -115,8 +115,9 @@ cdef bint take_free(Writer *w) noexcept nogil:
 
 
 cdef void push_anchor(Writer *w, const Cycle *c, uint64_t done) noexcept nogil:
-    """Says which frame the cycle's first one is, `done` of which are stored, and whether the clock jumped before it."""
-    push_note(w, NOTE_ANCHOR, CAUSE_CLOCK_JUMP if w.leapt else 0, 0, w.rt.head_frame - done, 0, c)
+    """Says which frame the cycle's first one is, `done` of which are stored, whether the clock jumped before it, and
+    whether its position is counted by time."""
+    push_note(w, NOTE_ANCHOR, CAUSE_CLOCK_JUMP if w.leapt else 0, CLOCK if w.rt.stands else 0, w.rt.head_frame - done, 0, c)
     w.leapt = False
 
 

@@ -67,6 +67,15 @@ cdef inline void be_late(Cycle *c, CaptureState *s) noexcept nogil:
         c.monotonic_ns -= n * 1000000000ULL // c.rate
 
 
+cdef inline uint64_t time_of(uint64_t ns, uint64_t now, uint64_t seen) noexcept nogil:
+    """When a cycle began: as its driver says where that can be, else now.
+
+    A driver's time that is seconds off is none. But a cycle that waited while chaosd was stopped may be as old as the
+    one before it, which began at `seen`.
+    """
+    return ns if ns < now + OFF_NS and (now < ns + OFF_NS or (seen != 0 and seen < ns)) else now
+
+
 cdef inline void from_clock(Cycle *c, CaptureState *s, const spa_io_position *position,
                             uint64_t now) noexcept nogil:
     cdef uint64_t ns
@@ -79,8 +88,7 @@ cdef inline void from_clock(Cycle *c, CaptureState *s, const spa_io_position *po
         c.position = chaos_load(&position.clock.position)
         ns = chaos_load(&position.clock.nsec)
     c.n_frames = position.clock.duration
-    # A driver's time that is seconds off is none.
-    c.monotonic_ns = ns if ns < now + OFF_NS and now < ns + OFF_NS else now
+    c.monotonic_ns = time_of(ns, now, s.writer.seen_ns)
     c.rate = position.clock.rate.denom
     c.clock_id = position.clock.id
     c.clock_flags = position.clock.flags
@@ -492,3 +500,9 @@ def judged(uint32_t offset, uint32_t size, uint32_t flags, uint32_t maxsize, uin
     chunk.offset, chunk.size, chunk.flags = offset, size, <int32_t>flags
     d.data, d.chunk, d.maxsize = &byte, &chunk, maxsize
     return {USABLE: "usable", UNFED: "unfed", SPOILT: "spoilt"}[look_at(&d, n_bytes, linked, made_up, &begin)]
+
+
+def begun(uint64_t ns, uint64_t now, uint64_t seen):
+    """When a cycle began for the process callback (CLOCK_MONOTONIC): its driver says `ns`, and it is called `now`; the
+    cycle before began at `seen`, or 0. For tests."""
+    return time_of(ns, now, seen)

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _OFFSETS = 2  # a notice may come right after a tick has seen what it is of
 _CLOCK_JUMPED = "the device's clock jumped here, and its frames went on"
+_BY_TIME = "counted by time from here: the device's clock stands still"
+_BY_POSITION = "counted by the device's clock from here"
 
 
 class Intake:
@@ -67,6 +69,7 @@ class Intake:
         self._anchor: ClockAnchor | None = None  # the last one
         self._offsets: deque[tuple[int, int]] = deque(maxlen=_OFFSETS)  # of the wall clock, and when that was
         self._step_due = False  # the clock was set since the last anchor
+        self._is_by_time = False  # what the last mark of it says
         self._stall: Gap | None = None  # told as an open gap, though it may turn out to be none
         self._owed_mark = ""  # of the frame that the next gap ends at
 
@@ -92,6 +95,9 @@ class Intake:
                 self._enter_anchor(note.anchor(offset_ns), quality)
                 if self._watch.new_clock(note.clock_id):
                     self._stream.tell(Driven(note.first_frame, note.clock_id))
+                if note.is_by_time != self._is_by_time:
+                    self._is_by_time = note.is_by_time
+                    self._enter_mark(note.first_frame, _BY_TIME if note.is_by_time else _BY_POSITION)
                 if note.has_jumped:
                     self._enter_jump(note.first_frame)
                 self._watch.anchor(note.clock_id, note.position, note.monotonic_ns, note.rate)

@@ -64,6 +64,11 @@ class Note(NamedTuple):
         """Of an anchor: whether the clock jumped before it, and the frames go on all the same."""
         return self.is_anchor and self.cause == Cause.CLOCK_JUMP
 
+    @property
+    def is_by_time(self) -> bool:
+        """Of an anchor: whether the clock stands still, so that its position is counted by time."""
+        return self.is_anchor and self.confidence == Confidence.CLOCK
+
     def gap(self) -> Gap:
         """The gap of a note that is one. Raises ValueError where its numbers make no sense."""
         return Gap(self.first_frame, self.n_frames, Cause(self.cause), Confidence(self.confidence))

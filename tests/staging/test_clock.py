@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prepared import await_ready
 
 from chaos._audio import AudioSlots
-from chaos._rt import judged
+from chaos._rt import begun, judged
 from chaos.staging.layout import Note
 from chaos.staging.owner import Staging
 from chaos.terms.form import AudioForm
@@ -561,3 +561,19 @@ def test_a_stand_that_nobody_saw_is_not_called_exact(device: Device, stood: int,
     device.miss(10 * N, (10 + stood) * N / RATE)  # no cycle called
     device.run(20)
     assert [gap[2:] for gap in device.gaps()] == [(Cause.DEVICE_AWAY, sure)]
+
+
+@pytest.mark.parametrize(
+    ("says_s", "seen_s", "is_believed"),
+    [
+        (99.9, 0, True),
+        (97, 96.9, True),  # chaosd was stopped since, and the cycle waited
+        (97, 97.1, False),
+        (97, 0, False),
+        (101.5, 96, False),
+        (0, 96, False),
+    ],
+)
+def test_a_cycles_time_is_its_drivers_where_that_can_be(says_s: float, seen_s: float, is_believed: bool) -> None:
+    says, seen, now = (int(s * 10**9) for s in (says_s, seen_s, 100))
+    assert begun(says, now, seen) == (says if is_believed else now)

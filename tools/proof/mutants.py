@@ -323,6 +323,14 @@ MUTANTS = (
         "        w.off_pace = False\n",
         (CLOCK + "test_cycles_of_a_clock_that_stands_keep_their_place_or_are_in_a_gap",),
     ),
+    # -- what passed before a cycle that waited
+    Mutant(
+        "a-cycle-that-waited-is-of-now",
+        "chaos/_rt.pyx",
+        "(now < ns + OFF_NS or (seen != 0 and seen < ns))",
+        "now < ns + OFF_NS",
+        (CLOCK + "test_a_cycles_time_is_its_drivers_where_that_can_be",),
+    ),
     # -- WAV's limit without headroom
     Mutant(
         "wav-limit-without-headroom",
