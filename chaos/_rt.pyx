@@ -109,10 +109,10 @@ cdef enum Verdict:
     SPOILT          # CORRUPTED, or not the cycle's length, or not where it could be
 
 
-cdef inline Verdict look_at(const spa_data *d, uint64_t n_bytes, bint is_linked, bint is_made_up,
+cdef inline Verdict look_at(const spa_data *d, uint64_t n_bytes, uint32_t width, bint is_linked, bint is_made_up,
                             uint32_t *offset) noexcept nogil:
-    """Whether a buffer holds the cycle's `n_bytes`, and from which byte on. `is_made_up`: if it says EMPTY, that is not
-    the device's word.
+    """Whether a buffer holds the cycle's `n_bytes`, samples of `width`, and from which byte on. `is_made_up`: if it
+    says EMPTY, that is not the device's word.
 
     Its chunk is shared memory: what it says is read once, so that what was checked is what is used.
     """
@@ -127,7 +127,7 @@ cdef inline Verdict look_at(const spa_data *d, uint64_t n_bytes, bint is_linked,
     # From 1.7 on both are as long as the cycle, but a device's is in the device's buffer.
     if flags & SPA_CHUNK_FLAG_EMPTY and (not is_linked or is_made_up or (size >= d.maxsize and size != n_bytes)):
         return UNFED
-    return USABLE if size == n_bytes and begin + size <= d.maxsize else SPOILT
+    return USABLE if size == n_bytes and begin % width == 0 and begin + size <= d.maxsize else SPOILT
 
 
 cdef inline void be_as_filled(Cycle *c, const spa_data *d, uint64_t last_frames, uint64_t frame_bytes,
@@ -222,7 +222,7 @@ cdef void on_filter_process(void *data, spa_io_position *position) noexcept nogi
         d = &s.buffers[k].buffer.datas[0]
         if k == 0:
             be_as_filled(&c, d, before, 4, False)
-        verdict = look_at(d, c.n_frames * 4, linked, s.tells_silence and is_ours(s.buffers[k]), &offset)
+        verdict = look_at(d, c.n_frames * 4, 4, linked, s.tells_silence and is_ours(s.buffers[k]), &offset)
         s.planes[k] = <const uint8_t *>d.data + offset
         if verdict != USABLE:
             c.lacks = CAUSE_NO_DATA
@@ -326,7 +326,7 @@ cdef void on_stream_process(void *data) noexcept nogil:
         if buffer != NULL:
             d = &buffer.buffer.datas[0]
             be_as_filled(&c, d, before, s.channels * s.sample_bytes, True)
-            verdict = look_at(d, c.n_frames * s.channels * s.sample_bytes, False, False, &offset)
+            verdict = look_at(d, c.n_frames * s.channels * s.sample_bytes, s.sample_bytes, False, False, &offset)
             s.writer.rt.short_buffers += verdict == SPOILT
             if verdict == USABLE and c.is_linked:
                 s.content.interleaved = <const uint8_t *>d.data + offset
@@ -499,7 +499,7 @@ def judged(uint32_t offset, uint32_t size, uint32_t flags, uint32_t maxsize, uin
     memset(&chunk, 0, sizeof(chunk))
     chunk.offset, chunk.size, chunk.flags = offset, size, <int32_t>flags
     d.data, d.chunk, d.maxsize = &byte, &chunk, maxsize
-    return {USABLE: "usable", UNFED: "unfed", SPOILT: "spoilt"}[look_at(&d, n_bytes, linked, made_up, &begin)]
+    return {USABLE: "usable", UNFED: "unfed", SPOILT: "spoilt"}[look_at(&d, n_bytes, 4, linked, made_up, &begin)]
 
 
 def begun(uint64_t ns, uint64_t now, uint64_t seen):

@@ -577,3 +577,8 @@ def test_a_stand_that_nobody_saw_is_not_called_exact(device: Device, stood: int,
 def test_a_cycles_time_is_its_drivers_where_that_can_be(says_s: float, seen_s: float, is_believed: bool) -> None:
     says, seen, now = (int(s * 10**9) for s in (says_s, seen_s, 100))
     assert begun(says, now, seen) == (says if is_believed else now)
+
+
+@pytest.mark.parametrize(("offset", "verdict"), [(0, "usable"), (4, "usable"), (1, "spoilt"), (2, "spoilt")])
+def test_samples_begin_where_a_sample_can(offset: int, verdict: str) -> None:
+    assert judged(offset, 4 * N, 0, 8 * N, 4 * N) == verdict
