@@ -44,6 +44,7 @@ from chaos.cli.out import open_closed, say
 from chaos.cli.recovering import with_what_is_left
 from chaos.cli.session import EXIT_STORAGE, HEARD, TYPED, Session
 from chaos.terms.errors import ChaosError
+from chaos.terms.visible import visible
 
 __all__ = ["main"]
 
@@ -131,7 +132,7 @@ def _with_what_is_taken(error: click.ClickException) -> click.ClickException:
         return error
     command, extra = context.command, error.message.partition("(")[2].rpartition(")")[0]
     takes = [each for each in command.collect_usage_pieces(context) if each != command.options_metavar]
-    told = f"{context.command_path} takes {' '.join(takes) or 'no argument'}: {extra} is too much."
+    told = f"{context.command_path} takes {' '.join(takes) or 'no argument'}: {visible(extra)} is too much."
     return click.UsageError(f"{told} What has spaces needs quotes." if takes else told, context)
 
 

@@ -364,10 +364,17 @@ def check_default(endpoint: str) -> None:
     try:
         _check_own(ipc_path(endpoint).parent)
     except InvalidRequest as error:
-        if os.getuid() != 0:
+        if os.getuid() != 0 or not _is_somebody_elses(ipc_path(endpoint).parent):
             raise
         hint = f"root has to name another user's chaosd: chaosctl --endpoint {commands} --events {events}"
         raise InvalidRequest(error.message, hint=hint) from None
+
+
+def _is_somebody_elses(folder: Path) -> bool:
+    try:
+        return any(each.stat().st_uid != os.getuid() for each in (folder.parent, folder) if each.exists())
+    except OSError:
+        return False
 
 
 def _check_own(folder: Path) -> None:
@@ -378,6 +385,8 @@ def _check_own(folder: Path) -> None:
             found = find(each)
         except FileNotFoundError:
             continue
+        except OSError as error:
+            raise InvalidRequest(f"the folder {each} can't be used: {error.strerror}", hint=_OWN_HINT) from None
         if found.st_uid not in (os.getuid(), 0):
             raise InvalidRequest(f"the folder {each} belongs to another user", hint=_OWN_HINT)
         if each == folder and stat.S_ISLNK(found.st_mode):

@@ -733,6 +733,7 @@ def test_several_are_verified_one_after_the_other(run: Run, store: Path) -> None
         (["show", "a", "b"], "show takes URI|PATH: b is too much. What has spaces needs quotes."),
         (["status", "a", "b", "c"], "status takes [URI]: b c is too much. What has spaces needs quotes."),
         (["ping", "a"], "ping takes no argument: a is too much."),
+        (["ping", "\x1b[2J"], "ping takes no argument: \\x1b[2J is too much."),
     ],
 )
 def test_of_too_many_words_it_is_said_what_would_work(run: Run, arguments: list[str], told: str) -> None:

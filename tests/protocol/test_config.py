@@ -251,3 +251,14 @@ def test_what_only_looks_has_its_files_in_memory(
     """`chaosctl devices` was told that its staging would stall a capture that it never makes."""
     monkeypatch.setattr("chaos.protocol.config.file_system_of", lambda _: kind)
     assert in_memory() == expected
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "loop"])
+def test_an_odd_runtime_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    odd = {"below a file": "file/x"}.get(kind, kind)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / odd))
+    with pytest.raises(InvalidRequest, match="can't be used: ") as caught:
+        check_default(f"ipc://{tmp_path / odd}/chaos/command")
+    assert "XDG_RUNTIME_DIR" in f"{caught.value.hint} {caught.value.message}"
