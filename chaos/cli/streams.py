@@ -306,7 +306,7 @@ def accept_port(session: Session, uri: str | None, as_json: bool) -> None:
     if as_json:
         print_json(accepted)
     else:
-        say(f"{accepted['uri']} goes on with its device at any port")
+        say(f"{accepted['uri']} takes the device for the same, at any port")
 
 
 @click.command()

@@ -90,7 +90,8 @@ class Feed:
 
     def accept_port_change(self) -> None:
         """From now on the device is the same at any port; asks how things stand."""
-        self._wanted = msgspec.structs.replace(self._wanted, accept_port_change=True)
+        n_accepted = self._wanted.n_accepted + 1
+        self._wanted = msgspec.structs.replace(self._wanted, accept_port_change=True, n_accepted=n_accepted)
         self.follow()
 
     def follow(self) -> None:

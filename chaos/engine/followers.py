@@ -56,6 +56,8 @@ class Followers:
         wanted = message.wanted
         followed = known.followed if known else Followed(wanted.identity, wanted.device, kind=wanted.kind)
         followed.accepts_port_change = wanted.accept_port_change
+        if known is not None and wanted.n_accepted > known.follow.wanted.n_accepted:
+            followed.accept()
         self._followers[urn] = made = _Follower(message, followed)
         if known is not None and (known.follow.handle, known.follow.node_id) == (message.handle, message.node_id):
             made.whole = known.whole

@@ -116,12 +116,14 @@ class Quiet(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """The device that a stream follows. `device`: as it was found at the start, where it was there then."""
+    """The device that a stream follows. `device`: as it was found at the start, where it was there then. `n_accepted`:
+    how often a person has said that what is there now is the same."""
 
     identity: str
     device: DeviceInfo | None = None
     accept_port_change: bool = False
     kind: DeviceKind = "audio"
+    n_accepted: int = 0
 
 
 class Membership(msgspec.Struct, frozen=True):

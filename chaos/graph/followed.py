@@ -17,6 +17,7 @@ __all__ = ["Followed", "Whereabouts"]
 
 _GONE = -1
 _MAX_KIN = 256
+_ACCEPT = "`chaosctl accept-port` takes it for the same"
 
 
 class Whereabouts(msgspec.Struct, frozen=True):
@@ -61,6 +62,7 @@ class Followed:
         # Devices like it at other ports, by bus path and node's name: which node it was when this one was last there.
         self._kin: dict[tuple[str, str], int | None] = {}
         self._doubt = ""
+        self._is_accepted = False  # in spite of what was beside it
 
     def lose(self) -> None:
         """PipeWire has gone: its successor counts serials anew."""
@@ -68,6 +70,11 @@ class Followed:
         self._lost_track = self._lost_track or bool(self._twins)
         self._twins = set()
         self._kin = {key: serial if serial == _GONE else None for key, serial in self._kin.items()}
+
+    def accept(self) -> None:
+        """Somebody who can see it says that the one with its names is the same, whatever was beside it."""
+        self._is_accepted = self._is_accepted or bool(self._twins) or self._lost_track
+        self._twins, self._lost_track = set(), False
 
     def locate(self, present: Sequence[DeviceInfo], shared: Collection[str] = ()) -> Whereabouts:
         """`present`: all devices; `shared`: serial numbers' names that several of them have had at once."""
@@ -80,14 +87,15 @@ class Followed:
             # A program says something else with each title: what it was called at first is in the recording.
             self._device = known = self._device if here.is_program else here
             twins = {each.object_serial for each in there if each.rungs == known.rungs and not _is_part_of(here, each)}
-            self._twins, self._lost_track = twins - {here.object_serial}, False
+            self._twins, self._lost_track, self._is_accepted = twins - {here.object_serial}, False, False
             return Whereabouts(here, doubt=self._doubt)
         self._lost_track = self._lost_track or not self._twins <= {device.object_serial for device in there}
         others = [device for device in there if device.object_serial not in self._twins]
         found = self._find_again([device for device in others if _may_be(self._device, device)], shared)
         beside = [f"node:{device.node_id}" for device in there if device.object_serial in self._twins]
         if found.device is None and beside:
-            reason = f"{found.reason}; {' and '.join(beside)} has the same name, but was there beside it"
+            taken = f"; {_ACCEPT}" if len(beside) == 1 else ""
+            reason = f"{found.reason}; {' and '.join(beside)} has the same name, but was there beside it{taken}"
             return Whereabouts(None, reason)
         return found
 
@@ -108,7 +116,8 @@ class Followed:
         exact = [device for device in here if device.rungs == self._device.rungs]
         found = exact or [device for device in here if self._is_sure_of(self._device, device, shared)]
         if len(found) > 1 or (found and self._lost_track):
-            return Whereabouts(None, f"{self.identity} can't be told from another that had the same name")
+            taken = f"; {_ACCEPT}" if len(found) == 1 else ""
+            return Whereabouts(None, f"{self.identity} can't be told from another that had the same name{taken}")
         if here and not found:
             return Whereabouts(None, self._name_changed(self._device, here[0]))
         if not found and alike:
@@ -119,6 +128,8 @@ class Followed:
             return Whereabouts(None, f"{self.identity} is away")
         left = [bus for (bus, _), serial in self._kin.items() if serial == _GONE] if here else []
         self._doubt = f"it may be another device than before: one like it has left {_at(left[0])}" if left else ""
+        if self._is_accepted:
+            self._doubt = "it was taken for the same as before by accept-port: another of its name was beside that"
         self._device, self._node = found[0], found[0].object_serial
         self._kin = {key: serial for key, serial in self._kin.items() if key[0] != _bus(found[0])}
         return Whereabouts(found[0], doubt=self._doubt)
@@ -161,7 +172,7 @@ class Followed:
         before, now = _name(self._device, "port"), _name(alike[0], "port")
         place = f"is at another port ({now} instead of {before})" if now else f"does not say its port ({before} before)"
         return [], (
-            f"a device with the serial number of {self.identity} {place}; `chaosctl accept-port` takes it for the same"
+            f"a device with the serial number of {self.identity} {place}; {_ACCEPT}"
         )
 
 

@@ -532,7 +532,7 @@ def test_start_says_which_channels_and_what_may_change(daemon: ScriptedDaemon, r
 
 def test_a_port_is_accepted_by_a_command(daemon: ScriptedDaemon, run: Run) -> None:
     daemon.script["stream_accept_port"] = {"uri": URI}
-    assert run("accept-port", URI).stdout == f"{URI} goes on with its device at any port\n"
+    assert run("accept-port", URI).stdout == f"{URI} takes the device for the same, at any port\n"
     assert json.loads(run("accept-port", URI, "--json").stdout) == {"uri": URI}
 
 

@@ -30,9 +30,12 @@ class Desk:
         self._seen = len(self.world.events)
         self.unported = self.followers.inform(self.connection)
 
-    def follow(self, channels: tuple[Channel, ...] = (), node_id: int | None = None) -> Target:
+    def follow(
+        self, channels: tuple[Channel, ...] = (), node_id: int | None = None, *, n_accepted: int = 0
+    ) -> Target:
         """As a stream does once it has a capture of these channels."""
-        self.followers.follow(Follow(self.stream, Wanted("name:mic"), channels, 1, node_id))
+        wanted = Wanted("name:mic", accept_port_change=n_accepted > 0, n_accepted=n_accepted)
+        self.followers.follow(Follow(self.stream, wanted, channels, 1, node_id))
         self.look()
         return self.target
 
@@ -218,3 +221,19 @@ def test_a_serial_number_that_two_devices_had_at_once_counts_for_nothing_from_th
     desk.look()
     assert desk.target.device is None
     assert "others with its serial number" in desk.target.reason
+
+
+def test_each_time_that_somebody_says_so_one_that_was_beside_it_is_taken(desk: Desk) -> None:
+    """Once for all would take whatever comes later."""
+    nodes = [desk.world.node("mic")]
+    desk.follow()
+    for n_accepted in (1, 2):
+        nodes.append(desk.world.node("mic"))
+        desk.look()
+        desk.world.remove(nodes[-2])
+        desk.look()
+        assert desk.target.device is None
+        assert desk.follow(n_accepted=n_accepted - 1).device is None
+        target = desk.follow(n_accepted=n_accepted)
+        assert target.device is not None
+        assert target.device.node_id == nodes[-1]

@@ -75,10 +75,45 @@ def test_one_that_was_beside_it_never_takes_its_place(desk: Desk) -> None:
     assert desk.node_of(followed) == own
     desk.unplug(own)
     assert desk.node_of(followed) is None
-    assert desk.reason(followed).endswith(f"is away; node:{second} has the same name, but was there beside it")
+    assert desk.reason(followed).endswith(
+        f"is away; node:{second} has the same name, but was there beside it; "
+        "`chaosctl accept-port` takes it for the same"
+    )
     again = desk.plug()
     assert desk.node_of(followed) == again
     assert again != second
+
+
+def test_one_that_was_beside_it_is_taken_once_somebody_says_so(desk: Desk) -> None:
+    own = desk.plug()
+    followed = follow(desk)
+    second = desk.plug()
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    assert desk.node_of(followed) is None
+    followed.accept()
+    assert "taken for the same as before by accept-port" in desk.doubt(followed)
+    assert desk.node_of(followed) == second
+
+
+def test_one_that_comes_when_others_of_its_name_have_gone_is_taken_once_somebody_says_so(desk: Desk) -> None:
+    """A device that is plugged in anew, fast, may be listed twice for a moment: then nobody knows which one left."""
+    own = desk.plug()
+    followed = follow(desk)
+    second = desk.plug()
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    assert desk.node_of(followed) is None
+    desk.unplug(second)
+    assert desk.node_of(followed) is None
+    third = desk.plug()
+    assert desk.reason(followed).endswith("`chaosctl accept-port` takes it for the same")
+    fourth = desk.plug()
+    followed.accept()
+    assert desk.node_of(followed) is None, "two, and nobody said which"
+    assert "accept-port" not in desk.reason(followed)
+    desk.unplug(fourth)
+    assert desk.node_of(followed) == third
 
 
 @pytest.mark.parametrize("channels", [2, 1])
