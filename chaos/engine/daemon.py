@@ -35,8 +35,8 @@ from chaos.engine.messages import (
 from chaos.engine.recordings import Recordings
 from chaos.engine.registry import DeviceRegistryActor
 from chaos.engine.sessions import Sessions
-from chaos.engine.space import LOOK_S, Room, Space, StoreWatch
-from chaos.engine.streams import Running, Stream, Streams
+from chaos.engine.space import IDLE_LOOK_S, LOOK_S, Room, Space, StoreWatch
+from chaos.engine.streams import Running, Stream, Streams, are_stored
 from chaos.engine.supervised import Supervised, as_chaos_error
 from chaos.engine.uploading import Uploading
 from chaos.graph.devices import DeviceMap
@@ -148,12 +148,13 @@ class DaemonActor(Supervised):
             self._streams, pump, self.actor_ref, self._recordings.work, self._recordings.catalog, self._emit
         )
         self._space = Space(config.store, config.staging_dir, pump)
-        self._store_watch = StoreWatch(running, self._emit)
+        self._store_watch = StoreWatch(config.store, running, self._emit)
+        self._looked_s = -IDLE_LOOK_S
         self._told_upload = ("", "")
         self._uploading = Uploading(config, lambda told: tell(self.actor_ref, Call(lambda: self._on_uploaded(told))))
         self._registry: pykka.ActorRef[Any] | None = None
         self._doubted: set[str] = set()
-        self._ending: Future[None] | None = None
+        self._ending: Future[bool] | None = None  # whether all is stored
         self._recovery: Future[RecoveryReport] = Future()
         self._may_start: Future[None] = Future()
         self._put_off: list[Command] | None = []  # starts, and what follows them, until `_may_start`; None after it
@@ -192,7 +193,7 @@ class DaemonActor(Supervised):
         self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
         self._streams.begin(self._registry)
         self._look_at_store()
-        self._pump.every("store", LOOK_S, lambda: tell(self.actor_ref, Call(self._look_at_store)))
+        self._pump.every("store", LOOK_S, lambda: tell(self.actor_ref, Call(self._look_if_due)))
         self._uploading.start()
         self._pump.after("recovery", RECOVERY_WITHIN_S, lambda: settle(self._may_start, None))
         self._may_start.add_done_callback(lambda _: self._pump.cancel("recovery"))
@@ -229,7 +230,7 @@ class DaemonActor(Supervised):
             case HeadsWanted(wanted):
                 self._on_heads(wanted)
             case End(done):
-                self._end(done, None)
+                self._end(done)
             case Call(function):
                 function()
 
@@ -273,11 +274,21 @@ class DaemonActor(Supervised):
         if uri is not None and uri not in self._running:
             self._history.forget(uri)
 
+    def _look_if_due(self) -> None:
+        if self._running or time.monotonic() - self._looked_s >= IDLE_LOOK_S:
+            self._look_at_store()
+
     def _look_at_store(self, uri: str | None = None) -> None:
         def hear(done: Future[Room]) -> None:
-            tell(self.actor_ref, Call(lambda: self._store_watch.hear(done.result(), uri)))
+            tell(self.actor_ref, Call(lambda: self._hear_of_store(done.result(), uri)))
 
+        self._looked_s = time.monotonic()
         self._space.ask().add_done_callback(hear)
+
+    def _hear_of_store(self, room: Room, uri: str | None) -> None:
+        self._store_watch.hear(room, uri)
+        for stream in self._running.values():
+            stream.view.astray = self._store_watch.reason
 
     def _on_heads(self, wanted: bool) -> None:
         """Heads are told only while somebody listens for them."""
@@ -402,19 +413,22 @@ class DaemonActor(Supervised):
         settle(future, status)
 
     def _shutdown(self, request: Shutdown, future: Future[Any]) -> None:
-        self._end(future, Nothing())
+        ended: Future[bool] = Future()
+        ended.add_done_callback(lambda _: settle(future, Nothing()))
+        self._end(ended)
         self._on_shutdown()
 
-    def _end(self, done: Future[Any], result: Any) -> None:
-        """Stops every stream cleanly; `done` is settled when the last one is stored. More than once is harmless."""
+    def _end(self, done: Future[bool]) -> None:
+        """Stops every stream cleanly; when the last one has ended `done` is settled with whether all is stored. More
+        than once is harmless."""
         if self._ending is None:
-            ending: Future[None] = Future()
+            ending: Future[bool] = Future()
             self._ending = ending
             self._emit(events.DaemonStopping())
             ended = self._streams.end()
-            when_all(ended, lambda: self._streams.end_commands(lambda: settle(ending, None)))
+            when_all(ended, lambda: self._streams.end_commands(lambda: settle(ending, are_stored(ended))))
             self._begin_put_off()  # they are refused
-        self._ending.add_done_callback(lambda _: settle(done, result))
+        self._ending.add_done_callback(lambda ending: settle(done, ending.result()))
 
     # -- devices
 

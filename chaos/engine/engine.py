@@ -112,8 +112,8 @@ class Engine:
         """Stops every stream cleanly, and stores all they have. Twice is harmless.
 
         What has not ended after `within_s` (the config's `stop_within_s`) is left behind and named in the log: a disk
-        that hangs must not keep a process alive. Its frames are in staging, for the next start. False then, and where
-        a defect has ended it.
+        that hangs must not keep a process alive. Its frames are in staging, for the next start. False then, where
+        storage refuses some of it, and where a defect has ended it.
         """
         with self._lock:
             daemon, self._daemon = self._daemon, None
@@ -121,9 +121,12 @@ class Engine:
             return True
         within_s = self._config.stop_within_s if within_s is None else within_s
         deadline = time.monotonic() + within_s
-        ended: Future[None] = Future()
-        is_clean = tell(daemon, End(ended)) and _is_done(ended, deadline - within_s / 2)
-        if not is_clean:
+        ended: Future[bool] = Future()
+        if tell(daemon, End(ended)) and _is_done(ended, deadline - within_s / 2):
+            is_clean = ended.result()
+            if not is_clean:
+                log.error("storage did not take all frames; those that wait are in staging, for the next start")
+        else:
             is_clean = self._stop_streams(deadline)
         try:
             daemon.stop(timeout=max(HANGS_AFTER_S, deadline - time.monotonic()))
@@ -172,7 +175,7 @@ class Engine:
             self._pending.discard(future)
 
 
-def _is_done(future: Future[None], deadline: float) -> bool:
+def _is_done(future: Future[Any], deadline: float) -> bool:
     try:
         future.result(max(0.0, deadline - time.monotonic()))
     except Exception:

@@ -62,9 +62,9 @@ class HeadsWanted(msgspec.Struct, frozen=True):
 
 
 class End(msgspec.Struct, frozen=True):
-    """Stop every stream cleanly; the future is settled when the last one is stored."""
+    """Stop every stream cleanly; when the last one has ended the future is settled with whether all is stored."""
 
-    done: Future[None]
+    done: Future[bool]
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -286,10 +286,12 @@ class Broken(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """The rotator has stored all there was; `error` where it could not."""
+    """The rotator has stored all there was; `error` where it could not, `misplaced` where the recording isn't where it
+    was said to be any more."""
 
     n_frames: int
     error: ChaosError | None
+    misplaced: ChaosError | None = None
 
 
 class PastStored(msgspec.Struct, frozen=True):

@@ -142,6 +142,7 @@ class ChunkRotatorActor(Supervised):
         if self._holding is not None:
             return
         try:
+            RecordingWriter.check_store(self._plan.store)
             self._made = RecordingWriter.half_made(self._plan.store, self._plan.definition)
         except ChaosError as error:
             log.info("%s: %s", self._plan.definition.uri, error.message)  # tried again, and told, with the first frame
@@ -332,6 +333,7 @@ class ChunkRotatorActor(Supervised):
         )
 
     def _create(self, definition: Definition) -> None:
+        RecordingWriter.check_store(self._plan.store)
         definition = succeed(self._plan.store, definition)
         made, self._made = self._made, None
         self._recording = RecordingWriter.create(self._plan.store, definition, made)
@@ -615,6 +617,7 @@ class ChunkRotatorActor(Supervised):
             self._plan.emit(events.StreamGap.of(gap))
         self._intake.take_over()
         error: ChaosError | None = None
+        misplaced: ChaosError | None = None
         if self._triggers is not None:
             self._finish_triggered(self._triggers, n_frames)
             return
@@ -626,13 +629,16 @@ class ChunkRotatorActor(Supervised):
                     self._seal()
                 assert self._recording is not None
                 self._recording.finish(n_frames, clean=True)
+                if (misplaced := self._recording.misplaced) is not None:
+                    log.warning("%s: %s", self._plan.definition.uri, misplaced.message)
+                    self._plan.emit(events.StreamError.of(misplaced, recoverable=True))
                 if self._plan.commands is not None:
                     self._plan.commands.rolled(str(self._recording.path), self._plan.definition.uri)
         except ChaosError as refused:
             self._tell_refusal(refused)
             error = refused
         self._close()
-        self._stream.tell(Stored(n_frames, error))
+        self._stream.tell(Stored(n_frames, error, misplaced))
         self.stop()
 
     def _finish_triggered(self, triggers: Triggers, n_frames: int) -> None:
@@ -646,7 +652,7 @@ class ChunkRotatorActor(Supervised):
             self._tell_refusal(refused)
             error = refused
         self._close()
-        self._stream.tell(Stored(0, error))
+        self._stream.tell(Stored(0, error, triggers.misplaced))
         self.stop()
 
     def _find_place(self, chunk: int) -> None:

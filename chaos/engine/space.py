@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,23 +20,26 @@ from chaos.system.pump import Pump
 from chaos.system.workers import Workers
 from chaos.terms.errors import StorageFailed
 
-__all__ = ["LOOK_S", "Room", "Space", "StoreWatch"]
+__all__ = ["IDLE_LOOK_S", "LOOK_S", "Room", "Space", "StoreWatch"]
 
 log = logging.getLogger(__name__)
 
 WITHIN_S = 2.0
-LOOK_S = 60.0
-"""So often somebody is to look whether the store is still where it was."""
+LOOK_S = 1.0
+IDLE_LOOK_S = 60.0
+"""So often somebody is to look whether the store is still where it was: while something is recorded, and while nothing
+is."""
 
 
 class Room(NamedTuple):
-    """`store_free` and `staging_size` in bytes, None where they can't be had; `error` says why, or that another folder
-    has the store's name now (`is_another`)."""
+    """`store_free` and `staging_size` in bytes, None where they can't be had; `error` says why. `is_away`: the store's
+    name leads to no folder, or to another one (`is_another`)."""
 
     store_free: int | None
     staging_size: int | None
     error: str | None
     is_another: bool = False
+    is_away: bool = False
 
 
 class Space:
@@ -78,18 +82,24 @@ class Space:
 
     def _look(self) -> None:
         staging = free = error = None
-        is_another = False
+        is_another = is_away = False
         try:
             staging = shutil.disk_usage(self._staging).total
-            found = folder_identity(self._store)
-            self._opened = self._opened or found
-            if found != self._opened:
-                is_another = True
-                error = f"{self._store} is not the folder that chaosd opened: that was moved or replaced"
-            free = shutil.disk_usage(self._store).free
         except OSError as refused:
             error = f"{refused.filename}: {refused.strerror}"
-        self._tell(Room(free, staging, error, is_another))
+        try:
+            found = folder_identity(self._store)
+        except OSError as refused:
+            is_away = True
+            error = f"{refused.filename}: {refused.strerror}"
+        else:
+            self._opened = self._opened or found
+            if found != self._opened:
+                is_another = is_away = True
+                error = f"{self._store} is not the folder that chaosd opened: that was moved, replaced or unmounted"
+            with suppress(OSError):
+                free = shutil.disk_usage(self._store).free
+        self._tell(Room(free, staging, error, is_another, is_away))
 
     def _tell(self, room: Room) -> None:
         with self._lock:
@@ -100,25 +110,37 @@ class Space:
 
 
 class StoreWatch:
-    """Says so where another folder has the store's name: takes that begin then lie in there.
+    """Says so where the store's name leads to no folder, or to another one, and once it leads to the store again.
 
-    Nothing is stopped, since frames are worth more than their place. For one thread.
+    Nothing is stopped, since frames are worth more than their place: they go on into the files that are open. `reason`
+    is what is to be said of each stream meanwhile. For one thread.
     """
 
-    def __init__(self, running: Iterable[str], emit: Callable[[events.Event, str], None]) -> None:
+    def __init__(self, store: Path, running: Iterable[str], emit: Callable[[events.Event, str], None]) -> None:
+        self._store = store
         self._running = running
         self._emit = emit
-        self._is_told = False
+        self._told = ""
+        self.reason = ""
 
     def hear(self, room: Room, uri: str | None = None) -> None:
         """What a look found, after a take of the stream `uri` began. Every stream is told once, and each such take."""
-        told = ([] if uri is None else [uri]) if self._is_told else list(self._running)
-        self._is_told = room.is_another
-        if not room.is_another or room.error is None:
-            return
-        hint = "takes that begin now lie in there; put the folder back, or stop chaosd and start it again"
-        error = StorageFailed(room.error, hint=hint)
-        if told:
-            log.error("%s; %s", error.message, hint)
+        if room.is_away and room.error is not None:
+            self._tell_away(room, room.error, uri)
+        elif self._told and room.error is None:
+            self._told = self.reason = ""
+            log.warning("%s is back", self._store)
+            for each in list(self._running):
+                self._emit(events.StorageRestored(path=str(self._store)), each)
+
+    def _tell_away(self, room: Room, message: str, uri: str | None) -> None:
+        told = ([] if uri is None else [uri]) if self._told == message else list(self._running)
+        hint = "what is recorded goes on into the files that are open: put the folder back, or mount it again"
+        if room.is_another:
+            hint = f"{hint}; takes that begin now lie in the folder that has its name"
+        error = StorageFailed(message, hint=hint)
+        if told or self._told != message:
+            log.error("%s; %s", message, hint)
+        self._told, self.reason = message, f"the store is away: {message}"
         for each in told:
             self._emit(events.StorageFailed(error=error.to_wire()), each)

@@ -589,7 +589,8 @@ class InputStreamActor(Supervised):
     def _finish(self, stored: Stored) -> None:
         """Everything is stored, as far as storage took it: whoever waits is answered."""
         stats = self._view.stats()
-        clean = stored.error is None and self._error is None
+        unsound = stored.error or stored.misplaced
+        clean = unsound is None and self._error is None
         counts = self._view.standby_s is None  # what was in standby counts for nothing
         by_level = self._view.trigger is not None
         stopped = events.StreamStopped(
@@ -614,7 +615,7 @@ class InputStreamActor(Supervised):
             self._answer_start()
         self._takes.close(keep_staging=stored.error is not None)
         self._emit(stopped)
-        self._leave(stored.error if stored.error is not None else result)
+        self._leave(unsound if unsound is not None else result)
         if self._error is not None:  # whoever hears it may use the URI again
             self._replies.refuse_start(self._error)
 

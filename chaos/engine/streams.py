@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,7 +75,7 @@ from chaos.terms.uri import next_free, parse_uri
 if TYPE_CHECKING:
     from chaos.store.retention import Retired
 
-__all__ = ["Running", "Stream", "Streams", "stop_all"]
+__all__ = ["Running", "Stream", "Streams", "are_stored", "stop_all"]
 
 COMMANDS_GRACE_S = 10.0
 _CLAIMS_S = 1.0  # for those that are given up at the end
@@ -449,3 +449,8 @@ def stop_all(running: Running) -> list[Future[Any]]:
         if stream.actor is not None and tell(stream.actor, Stop(future)):
             futures.append(future)
     return futures
+
+
+def are_stored(ended: Iterable[Future[Any]]) -> bool:
+    """Whether streams that `stop_all` has stopped, and which have ended, have all their frames in recordings."""
+    return not any(isinstance(each.exception(), StorageFull | StorageFailed) for each in ended)

@@ -27,6 +27,7 @@ from chaos.staging.owner import Staging
 from chaos.store.lines import Definition, LatencyLine
 from chaos.store.store import Store
 from chaos.store.writer import RecordingWriter
+from chaos.terms.errors import ChaosError
 from chaos.terms.ledger import ClockAnchor, Gap
 from chaos.terms.marks import Mark
 from chaos.terms.uri import of_free
@@ -111,6 +112,8 @@ class Triggers:
         self._due: deque[On | Off] = deque()
         self._take: _Take | None = None
         self._n_takes = 0
+        self.misplaced: ChaosError | None = None
+        """Of the take that ended last: that it isn't where it was made."""
         self._filling: tuple[int, int] | None = None
 
     # -- what the ring must keep
@@ -161,6 +164,7 @@ class Triggers:
 
     def finish(self, limit: int) -> None:
         """The capture has ended: so does the take that runs, there."""
+        self.misplaced = None
         if self._take is not None:
             self._advance(limit)
             self._end(limit)
@@ -241,6 +245,7 @@ class Triggers:
     def _created(self, definition: Definition) -> RecordingWriter:
         """Named by the moment of its first frame, in UTC; with a number where somebody has that name. Raises as the
         writer does."""
+        RecordingWriter.check_store(self._store)
         moment = dt.datetime.fromtimestamp(definition.started_wall_ns // 1_000_000_000, dt.UTC)
 
         def create(uri: str) -> RecordingWriter:
@@ -314,6 +319,9 @@ class Triggers:
         n_frames = frame - take.first
         take.writer.finish(n_frames, clean=True)
         self._take = None
+        if (error := take.writer.misplaced) is not None:
+            self.misplaced = error
+            self._emit(events.StreamError.of(error, recoverable=True))
         uri, path = take.writer.definition.uri, str(take.writer.path)
         self._emit(
             events.StreamTriggerEnded(

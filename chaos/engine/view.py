@@ -80,6 +80,7 @@ class StreamView:
     uploaded: tuple[str, int] = ("", 0)  # of which recording, and up to which frame; the daemon writes it
     trigger: TriggerStatus | None = None
     commands: Commands | None = None
+    astray: str = ""  # that the store's folder is away; the daemon writes it
 
     def stats(self) -> dict[str, int]:
         """The callback's counters; all zero without a staging file."""
@@ -136,10 +137,11 @@ class StreamView:
 
     @property
     def told_reason(self) -> str:
-        """Why it is in its state, or while storage takes nothing that, and how much waits in memory for it."""
+        """Why it is in its state, or that the store is away, or while storage takes nothing that, and how much waits in
+        memory for it."""
         turn, staging = self.turn, self.staging
         if turn is None or staging is None or (error := turn.refused) is None:
-            return self.reason
+            return self.reason or self.astray
         stats = self.stats()
         room = (stats["slots_total"] - stats["slots_free"]) * staging.form.chunk_frames
         unsealed = stats["head_frame"] - self.progress.sealed_frame

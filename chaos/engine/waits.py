@@ -56,7 +56,7 @@ class Waits:
         """Time is up for this wait, or whoever asked has gone."""
         wait = self._take_out(number)
         if wait is not None:
-            refuse(wait.future, TimedOut(f"no device {wait.name!r} within {wait.timeout_s:g} s"))
+            refuse(wait.future, TimedOut(f"no device {wait.name!r} within {abs(wait.timeout_s):g} s"))
 
     def close(self) -> None:
         """Refuses all."""

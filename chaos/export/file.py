@@ -148,10 +148,12 @@ def checked_container(out: Path, container: str | None, otherwise: Container = "
 
 
 def check_room(folder: Path, n_bytes: int) -> None:
-    """Raises StorageFull if so much does not fit into the folder's file system."""
+    """Raises StorageFull if so much does not fit into the folder's file system. One that is held by descriptor is told
+    by its name."""
     room = os.statvfs(folder)
     n_free = room.f_bavail * room.f_frsize
     if n_bytes > n_free:
+        folder = folder.resolve()
         raise StorageFull(
             f"{folder} has {counted(n_free, 'byte')} free, but the file needs {n_bytes}",
             hint="free some space there, save a shorter range, or save as .flac",

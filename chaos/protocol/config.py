@@ -264,6 +264,7 @@ def ipc_path(endpoint: str) -> Path:
         raise InvalidRequest(
             f"{endpoint!r} is not a valid endpoint", hint="write it as ipc:///an/absolute/path"
         )
+    _check_spelled(path)
     if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
         raise InvalidRequest(
             f"the socket path {path} is longer than {_MAX_SOCKET_PATH} bytes",
@@ -277,10 +278,23 @@ def absolute(path: Path | str, base: Path = Path()) -> Path:
     if "\0" in str(path):
         raise InvalidRequest(f"{str(path)!r} is not a path: it has a NUL character", hint="write it without one")
     try:
-        return (base / Path(path).expanduser()).absolute()
+        found = (base / Path(path).expanduser()).absolute()
     except RuntimeError:
         hint = "write the folder out, from / on"
         raise InvalidRequest(f"there is no home folder for the ~ of {str(path)!r}", hint=hint) from None
+    _check_spelled(str(found))
+    return found
+
+
+def _check_spelled(path: str) -> None:
+    """Raises InvalidRequest for a path that is not UTF-8, which no answer, event or journal could name, or that the
+    locale can't spell."""
+    try:
+        path.encode()
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        hint = "use another name, or, where it is UTF-8, begin in such a locale: LC_ALL=C.UTF-8"
+        raise InvalidRequest(f"{path!r} is not UTF-8 in this locale", hint=hint) from None
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:

@@ -67,6 +67,7 @@ __all__ = [
 MAX_REQUEST_BYTES = 1 << 20
 MAX_ID_CHARACTERS = 256
 MAX_NAME_BYTES = 240  # of a file: 255, less what is put around it while it is being written
+_LAST = dt.datetime.max - dt.timedelta(days=2)  # whose date in any other zone is in the calendar, too
 RING_SLACK_S = 2.0  # what comes until the next look at it
 STANDBY_SECONDS = (1.0, 3600.0)
 STAGING_SECONDS = (0.1, 3600.0)  # of the engine's setting and of a stream's own
@@ -303,6 +304,10 @@ class SessionStart(Request, tag="session_start"):
 
 
 def _check_times(request: StreamStart | SessionStart) -> None:
+    for name in ("start_at", "stop_at"):
+        moment = getattr(request, name)
+        if isinstance(moment, dt.datetime) and moment.replace(tzinfo=None) > _LAST:
+            raise InvalidRequest(f"{name} is at the end of the calendar", hint="use one before the year 9999 ends")
     if request.stop_at is not None and request.stop_after_s is not None:
         raise InvalidRequest("stop_at and stop_after_s can't be used together", hint="leave one of them out")
     if request.start_at is not None and request.stop_at is not None and request.stop_at <= request.start_at:

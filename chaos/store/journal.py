@@ -156,6 +156,11 @@ class Journal:
         self._pending.clear()
         self._n_written = 0
 
+    def is_at(self, path: Path) -> bool:
+        """Whether this is the name of the file that is written, not of a link to it. Raises OSError."""
+        there, ours = path.lstat(), os.fstat(self._fd)
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
     def look_again(self) -> bool:
         """Goes on in the file that has the name now, if it is another of the same recording: its filesystem may have
         gone and come back.
@@ -238,7 +243,8 @@ class JournalReader:
             hint = "chaosctl list shows what there is"
             raise RecordingNotFound(f"no recording at {self._path.parent}", hint=hint) from None
         except OSError as error:
-            raise StorageFailed(f"could not read {self._path}: {error.strerror}") from error
+            hint = f"see what lies there, and put the journal back: ls -l '{self._path}'"
+            raise StorageFailed(f"could not read {self._path}: {error.strerror}", hint=hint) from error
 
     def _sound(self, whole: list[bytes]) -> Iterator[Line]:
         """The lines that make sense: of most blocks all of them."""

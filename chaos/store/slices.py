@@ -72,7 +72,7 @@ def _frame(info: RecordingInfo, place: Time, head: int) -> int:
         return place.frame
     if place.utc is not None:
         return min(max(frame_of_moment(info, place.utc), 0), head)
-    return max(0, head - round((place.seconds_ago or 0) * info.definition.sample_rate))
+    return max(0, head - round(min((place.seconds_ago or 0) * info.definition.sample_rate, head)))
 
 
 def chunk_spans(info: RecordingInfo, first: int, end: int) -> list[ChunkSpan]:

@@ -38,7 +38,7 @@ from chaos.store.objects import ObjectStore
 from chaos.store.retired import RetiredChunks, gaps_within, remove_chunks
 from chaos.store.store import Store
 from chaos.system.files import storage_errors, sync_folder, write_new
-from chaos.system.folders import OpenFolder, held_folder
+from chaos.system.folders import OpenFolder, folder_identity, held_folder
 from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed, StorageFull, StreamExists
 from chaos.terms.form import MidiForm
 from chaos.terms.ledger import ClockAnchor, Coverage, Gap
@@ -103,6 +103,9 @@ class RecordingWriter:
         self.definition = definition
         self._form = definition.form
         self._named: Path | None = None  # where the journal thinks it is
+        self._said = folder.name  # where people were told it is
+        self.misplaced: StorageFailed | None = None
+        """Once it is finished: that it isn't where it was made, and what to do."""
         self.found: RecordingInfo | None = None
         self.open_gap: Gap | None = None
         self._objects = ObjectStore(root.path / store.objects.root.relative_to(store.root))
@@ -142,12 +145,19 @@ class RecordingWriter:
                 writer = cls(store, made.folder, made.root, definition, made.journal)
                 writer._metadata.store(0, None)
                 made.named(path)
+                writer._said = path
         except BaseException as error:
             made.discard()
             if isinstance(error, ChaosError) and error.details.get("errno") in _TAKEN:
                 raise exists from None
             raise
         return writer
+
+    @staticmethod
+    def check_store(store: Store) -> None:
+        """Raises StorageFailed where the store's folder has gone: nothing is to come into being in its place."""
+        with storage_errors("record into", store.root):
+            folder_identity(store.root)
 
     @staticmethod
     def half_made(store: Store, definition: Definition) -> HalfMade:
@@ -405,7 +415,22 @@ class RecordingWriter:
             self._journal.append(self._finish)
         self.flush()
         self._finished = True
+        self.misplaced = self._missed()
         self.close()
+
+    def _missed(self) -> StorageFailed | None:
+        """Whether the folder and the journal that were written have their names."""
+        said, found = self._said, self.path
+        with suppress(OSError):
+            if found == said and self._folder.is_at(said) and self._journal.is_at(said / JOURNAL_NAME):
+                return None
+        details = {"path": str(said), "found": str(found)}
+        if found != said:
+            hint = f"move it back to where it was, or read it where it is: chaosctl verify '{found}'"
+            return StorageFailed(f"the recording is not at {said} any more, but at {found}", hint=hint, details=details)
+        message = f"what lies at {said} is not what was recorded: that was moved, replaced or unmounted"
+        hint = f"put it back, or mount it again, as it was, and then type: chaosctl verify '{said}'"
+        return StorageFailed(message, hint=hint, details=details)
 
     def close(self) -> None:
         """Closes all files and gives up the lock. A recording that was not finished is then "interrupted"; what its

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 _DIRECT_BYTES = 1 << 20
 _BLOCK = 4096
 _SMALL_BYTES = 64 << 20
@@ -48,18 +49,20 @@ IRREGULAR = (errno.EINVAL, errno.ELOOP, errno.ENXIO)
 @contextmanager
 def storage_errors(doing: str, path: Path, *, of_recordings: bool = True) -> Iterator[None]:
     """Turns an OSError of the body into StorageFull or StorageFailed; `details` keep errno and path. Unless it is one
-    `of_recordings` nothing is said of what was sealed."""
-    safe = "; what was sealed is safe" if of_recordings else ""
+    `of_recordings`, or what was there has gone, nothing is said of what was sealed."""
     try:
         yield
     except OSError as error:
         number = error.errno or 0
+        safe = "; what was sealed is safe" if of_recordings and number not in _GONE else ""
         details = {"errno": number, "errno_name": errno.errorcode.get(number, ""), "path": str(path)}
         message = f"could not {doing} {path}: {error.strerror or error}"
         if number in FULL:
             hint = f"free some space there{safe}"
             raise StorageFull(message, hint=hint, details=details) from error
         hint = f"check the disk, its mount and its permissions{safe}"
+        if number in _GONE:
+            hint = "look whether the folder was moved, removed or unmounted, and put it back"
         raise StorageFailed(message, hint=hint, details=details) from error
 
 

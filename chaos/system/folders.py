@@ -42,6 +42,10 @@ class OpenFolder:
         """Remembers where it is now, for `look_again`: who asks only then may ask too late."""
         _ = self.name
 
+    def is_at(self, path: Path) -> bool:
+        """Whether this name leads to it."""
+        return self._leads_here(str(path))
+
     def _leads_here(self, path: str) -> bool:
         try:
             return _identity(os.stat(path)) == self._identity  # noqa: PTH116

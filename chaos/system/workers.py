@@ -7,6 +7,8 @@ import queue
 import threading
 from collections.abc import Callable
 
+from chaos.terms.counting import counted
+
 __all__ = ["Workers"]
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,8 @@ class Workers:
             for _ in range(self._n_threads):
                 self._tasks.put(None)
             if not self._idle.wait_for(lambda: not self._n_open, within_s) and not was_closed:
-                log.warning("%s: %d not done after %g s, left behind", self._name, self._n_open, within_s)
+                left = counted(self._n_open, "task")
+                log.warning("%s of %s did not end within %g s: left behind", left, self._name, within_s)
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name=f"{self._name}-{self._n_threads}", daemon=True)

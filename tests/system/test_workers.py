@@ -72,7 +72,7 @@ def test_what_hangs_at_the_end_is_named(caplog: pytest.LogCaptureFixture) -> Non
     workers.close()
     workers.close()
     go_on.set()
-    assert caplog.text.count("one: 1 not done after 0 s, left behind") == 1
+    assert caplog.text.count("1 task of one did not end within 0 s: left behind") == 1
 
 
 def test_without_any_thread_it_says_so() -> None:

@@ -44,9 +44,27 @@ PROMISES = (
             "engine/ends::status_does_not_wait_for_a_disk_that_hangs",
             "engine/ends::a_path_on_a_disk_that_hangs_holds_up_nobody",
             "engine/ends::storage_that_hangs_is_told_while_it_does",
+            "engine/astray::a_store_that_is_moved_away_is_told_and_so_is_its_return",
+            "engine/astray::nothing_comes_in_the_place_of_a_store_that_is_away",
             "faults/disks::a_disk_that_hangs_holds_up_its_own_frames_alone",
         ),
         "the store's folder",
+    ),
+    Promise(
+        "No stop is clean, and no end of chaosd a success, where a recording is not whole at its path",
+        (
+            "engine/astray::a_recording_that_is_not_at_its_path_is_not_clean",
+            "engine/astray::a_journal_that_something_else_has_the_name_of_is_not_clean",
+            "engine/astray::a_store_that_was_removed_is_not_called_safe",
+            "engine/astray::an_end_that_storage_keeps_from_being_whole_is_not_clean",
+        ),
+    ),
+    Promise(
+        "No number, time or path that chaosd is given is a defect, however odd it is",
+        (
+            "engine/astray::no_number_and_no_time_is_a_defect",
+            "engine/astray::a_path_that_no_answer_could_name_is_refused",
+        ),
     ),
     Promise(
         "Nothing that a program says of its nodes ends the list of devices",
