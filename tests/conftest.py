@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 # A busy machine makes an example slow, not wrong.
 settings.register_profile("chaosd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("chaosd")
+
+# A shell has what it starts in the background ignore Ctrl-C, and all that is started by that does so as well: not the
+# programs that are tried here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Buckets of real stores that are to be tried as well, by who has some: CHAOS_OBJECT_STORES="az://container ..."
 _OTHERS = os.environ.get("CHAOS_OBJECT_STORES", "").split()

@@ -23,6 +23,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
+    (tmp_path / "store").mkdir()
     places = {
         "CHAOS_ENDPOINT": f"ipc://{tmp_path}/command",
         "CHAOS_EVENTS": f"ipc://{tmp_path}/events",

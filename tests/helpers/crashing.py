@@ -81,6 +81,7 @@ class CrashingStream:
         session: tuple[str, list[str]] | None = None,
     ) -> None:
         self.uri = uri
+        store.mkdir(parents=True, exist_ok=True)  # as the daemon has it at its start
         self.recording = Store(store).path(uri)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.stream = _Ear()
