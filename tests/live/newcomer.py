@@ -162,9 +162,11 @@ def _in_a_terminal(command: str) -> str:
 
 
 def _shows(said: str, sample: str) -> bool:
-    """Whether it was said, but for numbers and hashes, for what three dots stand for, and where lines were broken."""
+    """Whether it was said, but for numbers (and their sign) and hashes, for what three dots stand for, and where lines
+    were broken."""
     shape = re.sub(r"\b[0-9a-f]{4}\.\.\.", "<hash>", sample)
+    shape = re.sub(r"(?<!\S)-(?=\d)", "", shape)
     shape = re.sub(r"\d+", "<number>", shape)
     shape = re.escape(shape).replace(r"\ ", " ").replace(r"\.\.\.", ".*")
-    shape = shape.replace("<hash>", "[0-9a-f]{64}").replace("<number>", r"\d+")
+    shape = shape.replace("<hash>", "[0-9a-f]{64}").replace("<number>", r"-?\d+")
     return bool(re.search(shape, CLIPPED.sub("", " ".join(said.split()))))
