@@ -318,7 +318,7 @@ def test_a_node_of_ours_that_others_remove_is_made_anew(
 def ours(session: Session, name: str, what: str) -> tuple[int, int]:
     """Id and serial of a node in the graph, or of its first input port, once it is there."""
     while True:
-        graph = json.loads(session.run("pw-dump", "--no-colors"))
+        graph = session.objects()
         found = [each for each in graph if each["type"].endswith("Node") and props_of(each).get("node.name") == name]
         if found and what == "Node":
             return int(found[0]["id"]), int(props_of(found[0])["object.serial"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -114,7 +113,7 @@ def test_a_jack_clients_ports_are_recorded_and_nobody_elses(
         stack.callback(node.close)
         for channel in channels:
             node.add(channel)
-    nodes = [entry for entry in json.loads(session.run("pw-dump")) if entry["type"].endswith(":Node")]
+    nodes = [entry for entry in session.objects() if entry["type"].endswith(":Node")]
     props = [node["info"]["props"] for node in nodes]
     serials = sorted(each["object.serial"] for each in props if each["node.name"].startswith("jk-"))
     daemon, uri = chaosd(), "stream://synth/1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -146,7 +145,7 @@ def _removed(scene: Scene, n: int) -> None:
     with scene.device("plain") as source, scene.stream(source.name, is_own=of_beside) as uri:
         name = "chaosd." + uri.removeprefix("stream://").replace("/", ".")
         for number in range(n):
-            graph = json.loads(scene.session.run("pw-dump", "--no-colors"))
+            graph = scene.session.objects()
             found = [each["id"] for each in graph if each.get("info", {}).get("props", {}).get("node.name") == name]
             ports = [each["id"] for each in graph if each.get("info", {}).get("props", {}).get("node.id") in found]
             before = scene.engine.call("stream_status", uri=uri)["head_frame"]

@@ -237,6 +237,19 @@ class Session:
             raise RigError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
+    def objects(self) -> list[dict[str, Any]]:
+        """PipeWire's objects as pw-dump tells of them. What comes or goes while it runs it tells in further lists."""
+        said, at, there = self.run("pw-dump", "--no-colors").strip(), 0, dict[int, dict[str, Any]]()
+        while at < len(said):
+            told, at = json.JSONDecoder().raw_decode(said, at)
+            for each in told:
+                if "info" in each and each["info"] is None:
+                    there.pop(each["id"], None)
+                else:
+                    there.setdefault(each["id"], each)
+            at += len(said[at:]) - len(said[at:].lstrip())
+        return list(there.values())
+
     def log(self, name: str) -> str:
         """What `spawn`ed programs of that log name have said so far."""
         path = self.root / "log" / name
