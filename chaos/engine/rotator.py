@@ -142,7 +142,7 @@ class ChunkRotatorActor(Supervised):
         if self._holding is not None:
             return
         try:
-            RecordingWriter.check_store(self._plan.store)
+            self._plan.store.check("record into")  # nothing is to come into being in its place
             self._made = RecordingWriter.half_made(self._plan.store, self._plan.definition)
         except ChaosError as error:
             log.info("%s: %s", self._plan.definition.uri, error.message)  # tried again, and told, with the first frame
@@ -333,7 +333,7 @@ class ChunkRotatorActor(Supervised):
         )
 
     def _create(self, definition: Definition) -> None:
-        RecordingWriter.check_store(self._plan.store)
+        self._plan.store.check("record into")
         definition = succeed(self._plan.store, definition)
         made, self._made = self._made, None
         self._recording = RecordingWriter.create(self._plan.store, definition, made)

@@ -245,7 +245,7 @@ class Triggers:
     def _created(self, definition: Definition) -> RecordingWriter:
         """Named by the moment of its first frame, in UTC; with a number where somebody has that name. Raises as the
         writer does."""
-        RecordingWriter.check_store(self._store)
+        self._store.check("record into")
         moment = dt.datetime.fromtimestamp(definition.started_wall_ns // 1_000_000_000, dt.UTC)
 
         def create(uri: str) -> RecordingWriter:

@@ -65,9 +65,10 @@ class Store:
         mode = stat.S_IMODE(self.root.stat().st_mode) if self.root.exists() else 0o700
         share_as(mode & 0o777)
 
-    def check(self) -> None:
-        """Raises StorageFailed where the store is not a folder: nothing, a file, a link that leads nowhere."""
-        with storage_errors("open", self.root, of_recordings=False):
+    def check(self, to: str = "open") -> None:
+        """Raises StorageFailed where the store is not a folder: nothing, a file, a link that leads nowhere. `to` says
+        for what it was wanted."""
+        with storage_errors(to, self.root, of_recordings=False):
             folder_identity(self.root)
 
     def path(self, uri: str) -> Path:

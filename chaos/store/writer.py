@@ -38,7 +38,7 @@ from chaos.store.objects import ObjectStore
 from chaos.store.retired import RetiredChunks, gaps_within, remove_chunks
 from chaos.store.store import Store
 from chaos.system.files import storage_errors, sync_folder, write_new
-from chaos.system.folders import OpenFolder, folder_identity, held_folder
+from chaos.system.folders import OpenFolder, held_folder
 from chaos.terms.errors import ChaosError, InvalidRequest, StorageFailed, StorageFull, StreamExists
 from chaos.terms.form import MidiForm
 from chaos.terms.ledger import ClockAnchor, Coverage, Gap
@@ -152,12 +152,6 @@ class RecordingWriter:
                 raise exists from None
             raise
         return writer
-
-    @staticmethod
-    def check_store(store: Store) -> None:
-        """Raises StorageFailed where the store's folder has gone: nothing is to come into being in its place."""
-        with storage_errors("record into", store.root):
-            folder_identity(store.root)
 
     @staticmethod
     def half_made(store: Store, definition: Definition) -> HalfMade:
