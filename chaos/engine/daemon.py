@@ -149,7 +149,7 @@ class DaemonActor(Supervised):
         )
         self._space = Space(config.store, config.staging_dir, pump)
         self._store_watch = StoreWatch(config.store, running, self._emit)
-        self._looked_s = -IDLE_LOOK_S
+        self._looks_often = False  # at the store's folder
         self._told_upload = ("", "")
         self._uploading = Uploading(config, lambda told: tell(self.actor_ref, Call(lambda: self._on_uploaded(told))))
         self._registry: pykka.ActorRef[Any] | None = None
@@ -193,7 +193,6 @@ class DaemonActor(Supervised):
         self._registry = DeviceRegistryActor.start(self._config.remote, self._pump, self.actor_ref)
         self._streams.begin(self._registry)
         self._look_at_store()
-        self._pump.every("store", LOOK_S, lambda: tell(self.actor_ref, Call(self._look_if_due)))
         self._uploading.start()
         self._pump.after("recovery", RECOVERY_WITHIN_S, lambda: settle(self._may_start, None))
         self._may_start.add_done_callback(lambda _: self._pump.cancel("recovery"))
@@ -269,20 +268,22 @@ class DaemonActor(Supervised):
             self._uploading.wake()
         if isinstance(event, events.StreamStarted):
             self._look_at_store(uri)
+        elif uri in self._running and not self._looks_often:
+            self._look_at_store()
         if uri is not None and isinstance(event, events.StreamState):
             self._sessions.on_state(uri, event.state)
         if uri is not None and uri not in self._running:
             self._history.forget(uri)
 
-    def _look_if_due(self) -> None:
-        if self._running or time.monotonic() - self._looked_s >= IDLE_LOOK_S:
-            self._look_at_store()
-
     def _look_at_store(self, uri: str | None = None) -> None:
+        """Looks, and looks again: soon while something is recorded, so that nothing wakes an idle daemon."""
+
         def hear(done: Future[Room]) -> None:
             tell(self.actor_ref, Call(lambda: self._hear_of_store(done.result(), uri)))
 
-        self._looked_s = time.monotonic()
+        self._looks_often = bool(self._running)
+        again_s = LOOK_S if self._looks_often else IDLE_LOOK_S
+        self._pump.after("store", again_s, lambda: tell(self.actor_ref, Call(self._look_at_store)))
         self._space.ask().add_done_callback(hear)
 
     def _hear_of_store(self, room: Room, uri: str | None) -> None:

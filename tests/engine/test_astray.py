@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import queue
 import shutil
 import subprocess
 import sys
@@ -21,12 +22,13 @@ from still import StillGraph, config_in, start_of
 
 from chaos.engine.engine import Engine
 from chaos.engine.rotator import ChunkRotatorActor
-from chaos.engine.space import Room, StoreWatch
+from chaos.engine.space import IDLE_LOOK_S, Room, StoreWatch
 from chaos.engine.waits import Waits
 from chaos.protocol import requests as r
 from chaos.protocol.codec import decode_request
 from chaos.protocol.events import Event, Published, StorageFailed, StorageRestored
 from chaos.store.verify import verify
+from chaos.system.pump import Pump
 from chaos.terms import errors
 from chaos.terms.errors import ChaosError
 
@@ -143,6 +145,28 @@ def test_a_store_that_was_removed_is_not_called_safe(engine: Engine, graph: Stil
     assert isinstance(stopped, errors.StorageFailed)
     assert "safe" not in stopped.hint
     assert "put it back" in stopped.hint
+
+
+def test_nothing_wakes_an_idle_daemon_to_look_at_its_store(folder: Path, graph: StillGraph) -> None:
+    delays: queue.SimpleQueue[float] = queue.SimpleQueue()
+    after = Pump.after
+
+    def told(pump: Pump, key: Any, delay_s: float, callback: Any) -> None:
+        after(pump, key, delay_s, callback)
+        if key == "store":
+            delays.put(delay_s)
+
+    def until(delay_s: float) -> None:
+        while delays.get(timeout=60) != delay_s:
+            pass
+
+    often = mock.patch("chaos.engine.daemon.LOOK_S", 0.02)
+    with often, mock.patch.object(Pump, "after", told), Engine(config_in(folder)) as engine:
+        assert delays.get(timeout=60) == IDLE_LOOK_S
+        begin(engine, graph)
+        until(0.02)
+        ask(engine, r.StreamStop(uri=URI))
+        until(IDLE_LOOK_S)
 
 
 def test_each_stream_is_told_once_of_each_way_in_which_the_store_is_away() -> None:
