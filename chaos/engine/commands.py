@@ -15,11 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from chaos.protocol.events import Event, StreamCommand
+from chaos.system.bursts import Bursts
 from chaos.terms.commands import command_for
 
 __all__ = ["MOST_WAITING", "Commands", "clean_environment", "end_all"]
@@ -43,54 +43,6 @@ class _Due(NamedTuple):
     words: list[str]
     path: str
     uri: str
-
-
-@dataclass
-class _Alike:
-    """What was warned of once, and of how many more since then nothing was said yet."""
-
-    until: float
-    n_more: int = 0
-    latest: str = ""
-
-
-class _Warnings:
-    """The log of one stream's commands: the first of equal warnings at once, those of the minute after it in one line.
-    From any thread."""
-
-    def __init__(self, gather_s: float) -> None:
-        self._gather_s = gather_s
-        self._lock = threading.Lock()
-        self._told: dict[str, _Alike] = {}
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a line is due once a minute has gone by."""
-        with self._lock:
-            return any(each.n_more for each in self._told.values())
-
-    def say(self, kind: str, path: str) -> None:
-        """That a command went wrong in this way, for this path."""
-        self.tell_the_rest()
-        with self._lock:
-            if (alike := self._told.get(kind)) is None:
-                self._told[kind] = _Alike(time.monotonic() + self._gather_s)
-            else:
-                alike.n_more += 1
-                alike.latest = path
-        if alike is None:
-            log.warning("%s (%s)", kind, path)
-
-    def tell_the_rest(self, *, of_all: bool = False) -> None:
-        """Of those whose minute is over, or `of_all`."""
-        now = time.monotonic()
-        with self._lock:
-            over = {kind: each for kind, each in self._told.items() if of_all or now >= each.until}
-            for kind in over:
-                del self._told[kind]
-        for kind, each in over.items():
-            if each.n_more:
-                log.warning("%s: %d more times, the last for %s", kind, each.n_more, each.latest)
 
 
 class Commands:
@@ -118,8 +70,7 @@ class Commands:
         self._on_seal = on_seal
         self._on_roll = on_roll
         self._within_s = within_s
-        self._gather_s = gather_s
-        self._warnings = _Warnings(gather_s)
+        self._warnings = Bursts(gather_s)
         self._waiting: queue.Queue[_Due | None] = queue.Queue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -177,7 +128,7 @@ class Commands:
         with self._lock:
             thread = self._thread
         if thread is None:
-            self._warnings.tell_the_rest(of_all=True)
+            self._tell_gathered(of_all=True)
             return
         self._waiting.put(None)
         thread.join(max(0.0, deadline - time.monotonic()))
@@ -187,14 +138,14 @@ class Commands:
         if child is not None:
             _kill(child)
         thread.join(2 * KILL_AFTER_S)
-        self._warnings.tell_the_rest(of_all=True)
+        self._tell_gathered(of_all=True)
 
     def _next(self) -> _Due | None:
         """Waits for the next one; warnings that were gathered are told meanwhile."""
-        while self._warnings.is_waiting:
+        while (wait_s := self._warnings.wait_s) is not None:
             with suppress(queue.Empty):
-                return self._waiting.get(timeout=self._gather_s)
-            self._warnings.tell_the_rest()
+                return self._waiting.get(timeout=wait_s)
+            self._tell_gathered()
         return self._waiting.get()
 
     def _run(self) -> None:
@@ -209,7 +160,7 @@ class Commands:
                 log.exception("a command of %s failed", self._stream_uri)
             with self._lock:
                 self._n_waiting -= 1
-        self._warnings.tell_the_rest(of_all=True)
+        self._tell_gathered(of_all=True)
 
     def _carry_out(self, due: _Due) -> None:
         try:
@@ -243,14 +194,24 @@ class Commands:
             return True
         if self._slow_s < self._within_s:
             ended = f"what comes next waits for it; it is ended after {self._within_s:g} s"
-            self._warnings.say(f"{self._stream_uri}: the command on {due.when} takes long: {ended}", due.path)
+            self._warn(f"{self._stream_uri}: the command on {due.when} takes long: {ended}", due.path)
             with suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, begun + self._within_s - time.monotonic()))
                 return True
         return False
 
+    def _warn(self, kind: str, path: str) -> None:
+        """In the log: the first of equal warnings at once, those of the minute after it in one line."""
+        self._tell_gathered()
+        if self._warnings.begins(kind, path):
+            log.warning("%s (%s)", kind, path)
+
+    def _tell_gathered(self, *, of_all: bool = False) -> None:
+        for more in self._warnings.over(of_all=of_all):
+            log.warning("%s: %d more times, the last for %s", more.kind, more.n, more.latest)
+
     def _tell(self, due: _Due, outcome: Outcome, exit_code: int | None, text: str) -> None:
-        self._warnings.say(f"{self._stream_uri}: the command on {due.when}: {text}", due.path)
+        self._warn(f"{self._stream_uri}: the command on {due.when}: {text}", due.path)
         told = StreamCommand(on=due.when, path=due.path, take=due.uri, outcome=outcome, exit_code=exit_code, text=text)
         self._emit(told)
 

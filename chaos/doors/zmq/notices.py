@@ -5,21 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import re
-import time
-from dataclasses import dataclass
+
+from chaos.system.bursts import Bursts
 
 __all__ = ["Notices"]
 
 log = logging.getLogger(__name__)
 
 _ONE_BURST_S = 1.0
-
-
-@dataclass
-class _Burst:
-    until: float
-    latest: str
-    n_more: int = 0
 
 
 class Notices:
@@ -29,32 +22,21 @@ class Notices:
     """
 
     def __init__(self) -> None:
-        self._bursts: dict[str, _Burst] = {}
+        self._bursts = Bursts(_ONE_BURST_S)
 
     @property
     def wait_ms(self) -> int | None:
         """How long until `tell_the_rest` has something to do; None where that is not to be expected."""
-        due = [burst.until for burst in self._bursts.values()]
-        return max(0, math.ceil((min(due) - time.monotonic()) * 1000)) if due else None
+        return None if (wait_s := self._bursts.wait_s) is None else math.ceil(wait_s * 1000)
 
     def disconnected(self, why: str) -> None:
-        kind = re.sub(r"\d+", "", why)
-        if (burst := self._bursts.get(kind)) is None:
+        if self._bursts.begins(re.sub(r"\d+", "", why), why):
             log.warning("a client is disconnected: %s", why)
-            self._bursts[kind] = _Burst(time.monotonic() + _ONE_BURST_S, why)
-            return
-        burst.n_more += 1
-        burst.latest = why
 
     def tell_the_rest(self, *, of_all: bool = False) -> None:
         """Of bursts that are over, or `of_all`."""
-        if not self._bursts:
-            return
-        now = time.monotonic()
-        for kind, burst in list(self._bursts.items()):
-            if of_all or now >= burst.until:
-                del self._bursts[kind]
-                if burst.n_more == 1:
-                    log.warning("one more client is disconnected: %s", burst.latest)
-                elif burst.n_more:
-                    log.warning("%d more clients are disconnected, the last: %s", burst.n_more, burst.latest)
+        for more in self._bursts.over(of_all=of_all):
+            if more.n == 1:
+                log.warning("one more client is disconnected: %s", more.latest)
+            else:
+                log.warning("%d more clients are disconnected, the last: %s", more.n, more.latest)
