@@ -24,6 +24,7 @@ from chaos.protocol.config import Config, is_remote
 from chaos.protocol.requests import SessionStream
 from chaos.store.places import check_not_of_store
 from chaos.store.store import Store
+from chaos.terms.devicenames import check_once
 from chaos.terms.errors import (
     ChaosError,
     InvalidRequest,
@@ -35,6 +36,7 @@ from chaos.terms.errors import (
 )
 from chaos.terms.formats import AudioFormat, Format, MidiFormat
 from chaos.terms.moments import wall_ns_of
+from chaos.terms.states import shown_state
 from chaos.terms.uri import check_session, check_uri, make_uri, slug
 from chaos.terms.visible import visible
 
@@ -167,8 +169,7 @@ class Tools:
                 **{name: value for name, value in options.items() if value is not None},
             )
         started = _started(msgspec.convert(begun, StreamBegun))
-        is_held = given.standby_s is not None and started.state == "streaming"
-        return msgspec.structs.replace(started, state="standby") if is_held else started
+        return msgspec.structs.replace(started, state=shown_state(started.state, is_held=given.standby_s is not None))
 
     def _stream_stop(self, given: asked.StreamStop) -> told.StreamStopped:
         with self._client() as chaosd:
@@ -210,22 +211,20 @@ class Tools:
         check_session(given.session)
         with self._client() as chaosd:
             streams: list[SessionStream] = []
-            named: dict[tuple[Any, ...], str] = {}
+            named: list[tuple[str, tuple[Any, ...]]] = []
             for each in given.devices:
                 form = _form(each.format)
                 identity = _meant(chaosd, each.device_identity)
                 kind: Literal["audio", "midi"] = "midi" if isinstance(form, MidiFormat) else "audio"
                 device = chaosd.device_find(identity, format=kind)
                 key = kind, device.object_serial, device.direction, device.is_monitor
-                if key in named:
-                    same = f"{visible(named[key])!r} and {visible(each.device_identity)!r} are the same device"
-                    raise InvalidRequest(same, hint="name each device once; chaosctl devices lists them")
-                named[key] = each.device_identity
+                named.append((visible(each.device_identity), key))
                 if each.uri is None:
                     uri = _free_uri(device.description or device.name, given.session, [one.uri for one in streams])
                 else:
                     uri = each.uri
                 streams.append(SessionStream(uri=uri, device_identity=identity, format=form))
+            check_once(named)
             begun = chaosd.session_start(given.session, streams)
         return told.SessionStarted(begun.session, [_started(each) for each in begun.streams])
 
@@ -444,8 +443,9 @@ def _started(begun: StreamBegun) -> told.StreamStarted:
 def _line(status: StreamStatus) -> told.StreamLine:
     rate = _rate_of(status)
     signal = status.signal
-    by_level = None
+    by_level, has_take = None, False
     if (trigger := status.trigger) is not None:
+        has_take = bool(trigger.take)
         so_far = amount(trigger.n_frames, rate)
         by_level = told.ByLevel(trigger.above_dbfs, trigger.n_takes, trigger.take, so_far)
     heard = None
@@ -459,7 +459,7 @@ def _line(status: StreamStatus) -> told.StreamLine:
         )
     return told.StreamLine(
         uri=status.uri,
-        state=_state(status),
+        state=shown_state(status.state, is_held=status.standby_s is not None, has_take=has_take),
         reason=status.reason,
         device=_device(status.device),
         sample_rate=rate,
@@ -473,13 +473,6 @@ def _line(status: StreamStatus) -> told.StreamLine:
         notes=status.notes,
         by_level=by_level,
     )
-
-
-def _state(status: StreamStatus) -> str:
-    """Of one that holds its frames in memory `standby`, or `recording` while a take by level runs."""
-    if status.standby_s is None or status.state != "streaming":
-        return status.state
-    return "recording" if status.trigger is not None and status.trigger.take else "standby"
 
 
 def _wall_ns(which: str, text: str | None) -> int | None:

@@ -28,7 +28,9 @@ from chaos.cli.standby import keep_held, mark_lines, missing_lines
 from chaos.cli.streams import target_device
 from chaos.terms.containers import CONTAINERS, GAP_FILLS, SUBTYPES, Container, GapFill, Subtype
 from chaos.terms.counting import counted
-from chaos.terms.errors import DeviceNotFound, InvalidRequest, SessionNotFound
+from chaos.terms.devicenames import check_once
+from chaos.terms.errors import DeviceNotFound, SessionNotFound
+from chaos.terms.states import shown_state
 
 if TYPE_CHECKING:
     from chaos.client import Client
@@ -98,7 +100,7 @@ def start(
     with session.client() as chaosd:
         named = [*((each, "audio") for each in audio), *((each, "midi") for each in midi)]
         devices = [(each, kind, target_device(chaosd, each, wait, kind)) for each, kind in named]
-        _check_once(devices)
+        check_once((each, _key(each, kind, device)) for each, kind, device in devices)
         if all_midi:
             known = {device["identity"] for _, _, device in devices if device is not None}
             there = midi_instruments(chaosd)
@@ -130,17 +132,10 @@ def start(
     say(*_begun_lines(begun, standby, told(times, for_, now), is_early=times.begin is not None))
 
 
-def _check_once(devices: Sequence[tuple[str, str, dict[str, Any] | None]]) -> None:
-    """Raises InvalidRequest where two names are of one device: its frames would be recorded twice."""
-    known: dict[Any, str] = {}
-    for name, kind, device in devices:
-        told = device or {}
-        key = kind, told.get("object_serial") or name, told.get("direction"), told.get("is_monitor")
-        if key in known:
-            what = f"{known[key]!r} and {name!r} are the same device"
-            what = f"{name!r} is named twice" if known[key] == name else what
-            raise InvalidRequest(what, hint="name each device once; chaosctl devices lists them")
-        known[key] = name
+def _key(name: str, kind: str, device: dict[str, Any] | None) -> tuple[Any, ...]:
+    """What is equal for names of one device alone; of one that isn't there yet the name."""
+    told = device or {}
+    return kind, told.get("object_serial") or name, told.get("direction"), told.get("is_monitor")
 
 
 @session_group.command("stop")
@@ -230,7 +225,7 @@ def _stream_rows(streams: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
             stream["uri"],
-            "standby" if _is_held(stream) else stream["state"],
+            shown_state(stream["state"], is_held=stream.get("standby_s") is not None),
             _length(stream),
             str(stream["lost_frames"]),
             _began(stream),
@@ -274,7 +269,7 @@ def _begun_lines(
     lines = [f"session {begun['session']}: {counted(len(begun['streams']), 'stream')}"]
     for stream in begun["streams"]:
         device = stream["device"]
-        state = "standby" if standby is not None and stream["state"] == "streaming" else stream["state"]
+        state = shown_state(stream["state"], is_held=standby is not None)
         lines.append(f"  {state}: {stream['uri']}" + (f", {device['description']}" if device else ""))
         if device is None and not is_early:
             lines.append("    its device is not there yet: it begins when that comes")

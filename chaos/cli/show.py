@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chaos.protocol.config import IN_MEMORY
 from chaos.protocol.events import COMMON_FIELDS
 from chaos.terms.counting import counted
+from chaos.terms.states import shown_state
 
 if TYPE_CHECKING:
     from chaos.store.removal import Removal
@@ -158,10 +159,9 @@ def _state(stream: Wire) -> str:
 
 
 def held_state(stream: Wire) -> str:
-    """Its state; of one that holds its frames in memory `standby`, or `recording` while a take by level runs."""
-    if stream.get("standby_s") is None or stream["state"] != "streaming":
-        return str(stream["state"])
-    return "recording" if (stream.get("trigger") or {}).get("take") else "standby"
+    """See `shown_state`."""
+    has_take = bool((stream.get("trigger") or {}).get("take"))
+    return shown_state(str(stream["state"]), is_held=stream.get("standby_s") is not None, has_take=has_take)
 
 
 def stream_rows(streams: Sequence[Wire]) -> list[tuple[str, ...]]:

@@ -23,6 +23,7 @@ from chaos.cli.session import (
 )
 from chaos.terms.counting import counted
 from chaos.terms.errors import DeviceNotFound, InvalidRequest, PipeWireUnavailable, StreamNotFound
+from chaos.terms.states import shown_state
 
 if TYPE_CHECKING:
     from chaos.client import Asking, Client
@@ -213,8 +214,8 @@ def start(
     from chaos.cli.show import note_lines, stream_format
 
     what = request["device_identity"] if device is None else device["description"]
-    is_held = (standby is not None or trigger is not None) and started["state"] == "streaming"
-    say(f"{'standby' if is_held else started['state']}: {what}, {stream_format(started['format'])}")
+    state = shown_state(started["state"], is_held=standby is not None or trigger is not None)
+    say(f"{state}: {what}, {stream_format(started['format'])}")
     if started.get("reason"):
         say(f"  {started['reason']}")
     if when := told(times, for_, now):
