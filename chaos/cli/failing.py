@@ -11,7 +11,7 @@ from chaos.cli.out import SAMPLES, say, say_json
 from chaos.cli.session import TYPED, PickOne
 from chaos.terms.errors import ChaosError
 
-__all__ = ["error_object", "say_failure", "wants_json"]
+__all__ = ["error_object", "say_error", "say_failure", "wants_json"]
 
 
 def say_failure(ctx: click.Context, error: Exception) -> None:
@@ -20,8 +20,13 @@ def say_failure(ctx: click.Context, error: Exception) -> None:
         # Where samples go to stdout nothing else may.
         say_json({"error": error_object(ctx, error)}, err=bool(ctx.meta.get(SAMPLES)))
     if isinstance(error, ChaosError):
-        hints = error.lines if isinstance(error, PickOne) else [error.hint] if error.hint else []
-        say(f"chaosctl: {error.message}", *(f"  {hint}" for hint in hints), err=True)
+        say_error(error)
+
+
+def say_error(error: ChaosError) -> None:
+    """In words, on stderr."""
+    hints = error.lines if isinstance(error, PickOne) else [error.hint] if error.hint else []
+    say(f"chaosctl: {error.message}", *(f"  {hint}" for hint in hints), err=True)
 
 
 def wants_json(typed: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from chaos.cli.numbers import WholeNumber
 from chaos.cli.out import check_takes_samples, say
 from chaos.cli.recorded import broken_off_lines, finish, leave_with, left_lines_of
 from chaos.cli.recorder import Ending, Take
-from chaos.cli.session import Session, json_option, strict_option
+from chaos.cli.session import Session, json_option, on_end, strict_option
 from chaos.cli.streams import target_device, uri_for
 from chaos.cli.when import chosen_times, wire
 from chaos.terms.containers import AUDIO_CONTAINERS, CONTAINERS, MIDI_CONTAINERS
@@ -177,13 +177,8 @@ def _telling_what_is_left(take: Callable[[], Take | None]) -> Iterator[None]:
 def _until_asked() -> Iterator[Ending]:
     """Has the signals ask for the end during the body."""
     ending = Ending()
-    heard = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]  # by nohup
-    before = {number: signal.signal(number, ending.ask) for number in (signal.SIGINT, *heard)}
-    try:
+    with on_end(ending.ask, signal.SIGINT):
         yield ending
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def chosen_device(chaosd: Asking, name: str | None, kind: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chaos.cli.failing import say_error
 from chaos.cli.numbers import Number
 from chaos.cli.out import check_takes_samples, say, say_json
 from chaos.cli.session import (
@@ -75,7 +76,7 @@ def verify(
         except ChaosError as error:
             if as_json:
                 say_json({"uri": what, "error": error.to_wire()}, indent=None)
-            say(f"chaosctl: {error.message}", *([f"  {error.hint}"] if error.hint else []), err=True)
+            say_error(error)
             found = error.exit_code
         code = max(code, found)
     leave(code)

@@ -36,6 +36,7 @@ __all__ = [
     "json_option",
     "leave",
     "midi_instruments",
+    "on_end",
     "only_stream",
     "print_json",
     "range_options",
@@ -203,8 +204,15 @@ def ended_by_signals() -> Iterator[None]:
     def end(number: int, _: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    heard = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in heard}
+    with on_end(end):
+        yield
+
+
+@contextmanager
+def on_end(by: Callable[[int, Any], object], *more: signal.Signals) -> Iterator[None]:
+    """Has `by` called for SIGTERM and SIGHUP during the body, where nobody has them ignored (nohup), and for `more`."""
+    ends = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, by) for number in (*more, *ends)}
     try:
         yield
     finally:
