@@ -59,6 +59,17 @@ def follow(desk: Desk, name: str = "mic", *, accepts_port_change: bool = False) 
     return Followed(device.identity, device, accepts_port_change=accepts_port_change)
 
 
+def left_beside(desk: Desk) -> tuple[Followed, int]:
+    """A device that has gone, and the node of its name that was there beside it."""
+    own = desk.plug()
+    followed = follow(desk)
+    second = desk.plug()
+    assert desk.node_of(followed) == own
+    desk.unplug(own)
+    assert desk.node_of(followed) is None
+    return followed, second
+
+
 def test_a_second_node_of_the_same_name_changes_nothing(desk: Desk) -> None:
     own = desk.plug()
     followed = follow(desk)
@@ -69,12 +80,7 @@ def test_a_second_node_of_the_same_name_changes_nothing(desk: Desk) -> None:
 
 
 def test_one_that_was_beside_it_never_takes_its_place(desk: Desk) -> None:
-    own = desk.plug()
-    followed = follow(desk)
-    second = desk.plug()
-    assert desk.node_of(followed) == own
-    desk.unplug(own)
-    assert desk.node_of(followed) is None
+    followed, second = left_beside(desk)
     assert desk.reason(followed).endswith(
         f"is away; node:{second} has the same name, but was there beside it; "
         "`chaosctl accept-port` takes it for the same"
@@ -85,12 +91,7 @@ def test_one_that_was_beside_it_never_takes_its_place(desk: Desk) -> None:
 
 
 def test_one_that_was_beside_it_is_taken_once_somebody_says_so(desk: Desk) -> None:
-    own = desk.plug()
-    followed = follow(desk)
-    second = desk.plug()
-    assert desk.node_of(followed) == own
-    desk.unplug(own)
-    assert desk.node_of(followed) is None
+    followed, second = left_beside(desk)
     followed.accept()
     assert "taken for the same as before by accept-port" in desk.doubt(followed)
     assert desk.node_of(followed) == second
@@ -98,12 +99,7 @@ def test_one_that_was_beside_it_is_taken_once_somebody_says_so(desk: Desk) -> No
 
 def test_one_that_comes_when_others_of_its_name_have_gone_is_taken_once_somebody_says_so(desk: Desk) -> None:
     """A device that is plugged in anew, fast, may be listed twice for a moment: then nobody knows which one left."""
-    own = desk.plug()
-    followed = follow(desk)
-    second = desk.plug()
-    assert desk.node_of(followed) == own
-    desk.unplug(own)
-    assert desk.node_of(followed) is None
+    followed, second = left_beside(desk)
     desk.unplug(second)
     assert desk.node_of(followed) is None
     third = desk.plug()
@@ -144,12 +140,7 @@ def test_two_equal_cards_stay_two(desk: Desk) -> None:
 
 
 def test_where_the_other_left_too_nobody_can_tell(desk: Desk) -> None:
-    own = desk.plug()
-    followed = follow(desk)
-    second = desk.plug()
-    assert desk.node_of(followed) == own
-    desk.unplug(own)
-    assert desk.node_of(followed) is None
+    followed, second = left_beside(desk)
     desk.unplug(second)
     desk.plug()
     assert desk.node_of(followed) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -149,8 +150,9 @@ def test_a_clock_that_says_it_jumped_is_believed(device: Device) -> None:
     assert device.gaps() == [(4 * N, RATE + N, Cause.CLOCK_JUMP, Confidence.CLOCK)]
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 10**10)), max_size=12))
-def test_no_clock_stretches_a_take_beyond_its_time(jumps: list[tuple[int, int]]) -> None:
+@contextmanager
+def fresh_slots() -> Iterator[AudioSlots]:
+    """Those of a staging file of their own, for one example."""
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     path = Path(f"/dev/shm/test-{os.getpid()}-{os.urandom(4).hex()}.staging")
     staging = Staging(
@@ -158,8 +160,17 @@ def test_no_clock_stretches_a_take_beyond_its_time(jumps: list[tuple[int, int]])
         n_slots=3, sample_rate=0, wake_fd=wake,
     )  # fmt: skip
     await_ready(staging)
-    device = Device(staging.slots)
     try:
+        yield staging.slots
+    finally:
+        staging.close()
+        os.close(wake)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 10**10)), max_size=12))
+def test_no_clock_stretches_a_take_beyond_its_time(jumps: list[tuple[int, int]]) -> None:
+    with fresh_slots() as slots:
+        device = Device(slots)
         device.run(20)
         for position, time_ns in jumps:
             device.position = position
@@ -169,9 +180,6 @@ def test_no_clock_stretches_a_take_beyond_its_time(jumps: list[tuple[int, int]])
                 device.run()
         passed = (device.ns - 10**12) * RATE // 10**9
         assert head(device) <= passed * 9 // 8 + 8 * N * (len(jumps) + 1)
-    finally:
-        staging.close()
-        os.close(wake)
 
 
 def test_what_the_driver_lost_itself_is_a_gap_of_its_own(device: Device) -> None:
@@ -239,32 +247,25 @@ def test_cycles_of_a_clock_that_stands_keep_their_place_or_are_in_a_gap(
     """chaosd is stopped again and again. A device that `waits` begins no cycle before it has been called for the last
     one, then makes up for the time; one that doesn't goes on, and after a stop shows a later cycle than it was called
     for."""
-    wake = os.eventfd(0, os.EFD_NONBLOCK)
-    path = Path(f"/dev/shm/test-{os.getpid()}-{os.urandom(4).hex()}.staging")
-    staging = Staging(
-        path, uri="stream://t/1", recording="", run_id="0" * 32, form=AudioForm(1, 1 << 18, "f32"),
-        n_slots=3, sample_rate=0, wake_fd=wake,
-    )  # fmt: skip
-    await_ready(staging)
-    slots, ms, origin = staging.slots, 10**6, 10**12
-    stopped, at = list[tuple[int, int]](), origin + 500 * ms
-    for runs_ms, stopped_ms in stops:
-        stopped.append((at + runs_ms * ms, at + (runs_ms + stopped_ms) * ms))
-        at = stopped[-1][1]
-    places = dict[int, int]()  # of each believed cycle: where its first frame is
+    ms, origin = 10**6, 10**12
+    with fresh_slots() as slots:
+        stopped, at = list[tuple[int, int]](), origin + 500 * ms
+        for runs_ms, stopped_ms in stops:
+            stopped.append((at + runs_ms * ms, at + (runs_ms + stopped_ms) * ms))
+            at = stopped[-1][1]
+        places = dict[int, int]()  # of each believed cycle: where its first frame is
 
-    def call(cycle: int, shown_ns: int, call_ns: int) -> None:
-        before = slots.stats()
-        slots.cycle(0, N, bytes(4 * N), monotonic_ns=shown_ns, now_ns=call_ns, doubting=True, linked=True)
-        after = slots.stats()
-        if after["n_captured"] > before["n_captured"]:
-            assert cycle not in places
-            places[cycle] = after["head_frame"] - N
+        def call(cycle: int, shown_ns: int, call_ns: int) -> None:
+            before = slots.stats()
+            slots.cycle(0, N, bytes(4 * N), monotonic_ns=shown_ns, now_ns=call_ns, doubting=True, linked=True)
+            after = slots.stats()
+            if after["n_captured"] > before["n_captured"]:
+                assert cycle not in places
+                places[cycle] = after["head_frame"] - N
 
-    def runs_at(ns: int) -> int:
-        return next((end for begin, end in stopped if begin <= ns < end), ns)
+        def runs_at(ns: int) -> int:
+            return next((end for begin, end in stopped if begin <= ns < end), ns)
 
-    try:
         last_call = 0
         for cycle in range((at - origin) // CYCLE_NS + 60):
             due = origin + cycle * CYCLE_NS
@@ -280,9 +281,6 @@ def test_cycles_of_a_clock_that_stands_keep_their_place_or_are_in_a_gap(
         (first, begin), *_ = places.items()
         assert places == {cycle: begin + (cycle - first) * N for cycle in places}
         assert slots.stats()["head_frame"] == begin + (max(places) - first + 1) * N
-    finally:
-        staging.close()
-        os.close(wake)
 
 
 def test_a_call_for_the_same_cycle_again_is_no_clock_that_stands(device: Device) -> None:
