@@ -121,7 +121,7 @@ def _of_output(error: BaseException) -> OSError | None:
 
 
 class _Heard:
-    """What the client sends. What is no message is answered as JSON-RPC wants it, where the SDK would pass it over: a
+    """What the client sends. What isn't a message is answered as JSON-RPC wants it, where the SDK would pass it over: a
     client that waits for its answer would wait forever."""
 
     def __init__(self, read: ReadStream[SessionMessage | Exception], write: WriteStream[SessionMessage]) -> None:

@@ -45,7 +45,7 @@ def _check_store(store: Path, mode: int) -> None:
 
 def _check_socket(socket: Path) -> None:
     if os.path.lexists(socket) and not (socket.exists() and stat.S_ISSOCK(socket.stat().st_mode)):
-        raise StorageFailed(f"{socket} is there already, and is no socket", hint="name another one, or remove it")
+        raise StorageFailed(f"{socket} is there already, and is not a socket", hint="name another one, or remove it")
     _check_folder(socket.parent)
 
 

@@ -266,7 +266,7 @@ def test_all_that_this_machine_refuses_is_told_with_its_line(tmp_path: Path) -> 
     )
     assert found == [
         f"1: store: {other} has other things in it and mode 755, and a store has 700",
-        f"2: endpoint: {tmp_path}/file is there already, and is no socket",
+        f"2: endpoint: {tmp_path}/file is there already, and is not a socket",
         f"3: events: can't use {tmp_path}/file: Not a directory",
         f"4: staging_dir: can't use {tmp_path}/file: Not a directory",
         "5: upload_as names a recorder, and nothing is uploaded",
